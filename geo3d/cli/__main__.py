@@ -1,0 +1,165 @@
+"""The command ``geo3d``: finds the job, and turns whatever goes wrong into one line and an exit status.
+
+0 done, 1 our fault (the traceback is kept in a file), 2 the user's mistake, 130 and 143 stopped by a signal.
+"""
+
+import errno
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import geo3d
+from geo3d.cli import help as texts
+from geo3d.cli.config import compose, config_dir, did_you_mean, jobs, read, record
+from geo3d.errors import ConfigError, Geo3dError
+
+HELP = ("--help", "-h", "help")
+USERS_ERRNO = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The exit status of ``geo3d`` with the given words (those of the process if None)."""
+    words = sys.argv[1:] if argv is None else argv
+    try:
+        run(words)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output has had enough, as in `geo3d data list | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return say("interrupted; what has been finished is kept", 130)
+    except Exception as error:
+        return explain(error, words)
+    return 0
+
+
+def run(words: list[str]) -> None:
+    """Do what the words say.
+
+    Raises:
+        ConfigError: If they say nothing that can be done.
+    """
+    command, *rest = words or ["--help"]
+    if command == "--version":
+        print(f"geo3d {geo3d.__version__}")
+    elif command in HELP:
+        print(texts.overview())
+    elif command not in [*jobs(), *texts.TOOLS]:
+        raise ConfigError(
+            f"{command}: no such command; {did_you_mean(command, [*jobs(), *texts.TOOLS])}; see geo3d --help"
+        )
+    elif command in texts.TOOLS:
+        from geo3d.cli import data
+
+        print(data.USAGE) if set(rest) & set(HELP) or not rest else data.data(rest)
+    elif set(rest) & set(HELP):
+        print(texts.usage(command, rest))
+    else:
+        run_job(command, rest)
+
+
+def run_job(command: str, words: list[str]) -> None:
+    """Compose the configuration, check it, build what it names and call the job of that name."""
+    stop = "--cfg" in words
+    config = compose(command, [as_pair(word, command) for word in words if word != "--cfg"])
+    import yaml
+
+    import geo3d.jobs
+    from geo3d.cli.build import build
+    from geo3d.cli.check import check
+
+    job = getattr(geo3d.jobs, command)
+    check(config, job, command)
+    if stop:
+        print(yaml.safe_dump(config, sort_keys=False), end="")
+        return
+    keywords = build(config)
+    record(command, config)
+    result = job(**keywords)
+    if int(os.environ.get("LOCAL_RANK", 0)) == 0:
+        print("\n".join(figures(result)), f"all of it is in {Path(config['out']) / 'metrics.json'}", sep="\n")
+
+
+def as_pair(word: str, command: str) -> str:
+    """A word that is no KEY=VALUE stands for ``path=FILE`` in commands that work on a file."""
+    bare = "=" not in word.partition("/")[0] and not word.startswith("-")
+    return f"path={word}" if bare and "path" in read(config_dir() / f"{command}.yaml") else word
+
+
+def figures(result: dict[str, Any], prefix: str = "", depth: int = 2) -> Iterator[str]:
+    """The single values of a job's result, one line each, with dotted names.
+
+    Example:
+        >>> list(figures({"epochs": 3, "test": {"accuracy": 0.912345}, "details": [1, 2]}))
+        ['epochs  3', 'test.accuracy  0.9123']
+    """
+    for name, value in result.items():
+        if isinstance(value, dict) and depth > 1:
+            yield from figures(value, f"{prefix}{name}.", depth - 1)
+        elif isinstance(value, bool | int | str):
+            yield f"{prefix}{name}  {value}"
+        elif isinstance(value, float):
+            yield f"{prefix}{name}  {value:.4g}"
+
+
+def explain(error: Exception, words: list[str]) -> int:
+    """Say in one line what went wrong, and give the exit status."""
+    if isinstance(error, Geo3dError):
+        return say(str(error), 2)
+    if disk_full(error):
+        name = getattr(error, "filename", None) or out_of(words) or "a file"
+        return say(
+            f"{name}: could not be written, the disk is full; the previous checkpoint is intact; free space, run again",
+            2,
+        )
+    if isinstance(error, OSError) and error.errno in USERS_ERRNO and error.filename:
+        return say(f"{error.filename}: {os.strerror(error.errno or 0).lower()}", 2)
+    if type(error).__name__ == "MisconfigurationException":  # Lightning's word for options that do not go together
+        return say(f"trainer: {' '.join(str(error).split())}", 2)
+    if type(error).__name__ == "StoppedError":  # geo3d.tasks.trainer.StoppedError; importing it here would load torch
+        return say(str(error), 143)
+    said = (str(error).splitlines() or [""])[0]
+    return say(f"this is a fault of geo3d: {type(error).__name__}: {said}; the traceback is in {keep(error, words)}", 1)
+
+
+def disk_full(error: BaseException | None) -> bool:
+    """Whether a full disk is behind an error; libraries that write files themselves say it in words only."""
+    while error is not None:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def keep(error: Exception, words: list[str]) -> str:
+    """Where the traceback has been written: the run folder if there is one, else a temporary file, else the screen."""
+    text = "".join(traceback.format_exception(error))
+    folder = out_of(words)
+    for place in ([Path(folder)] if folder else []) + [Path(tempfile.gettempdir()) / f"geo3d-{os.getpid()}"]:
+        with suppress(OSError):
+            place.mkdir(parents=True, exist_ok=True)
+            (place / "traceback.txt").write_text(text, encoding="utf-8")
+            return str(place / "traceback.txt")
+    print(text, file=sys.stderr)
+    return "the lines above"
+
+
+def out_of(words: list[str]) -> str | None:
+    """The run folder that the words name."""
+    return next((word[4:] for word in reversed(words) if word.startswith("out=") and word[4:]), None)
+
+
+def say(text: str, status: int) -> int:
+    """Print each line as an error and give back the status."""
+    for line in text.splitlines():
+        print(f"geo3d: error: {line}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

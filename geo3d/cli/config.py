@@ -1,0 +1,160 @@
+"""From words on the command line to one plain dictionary: groups, defaults and overrides, composed by Hydra."""
+
+import re
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import geo3d
+from geo3d.errors import ConfigError
+
+MISSING = "???"
+PLAIN = re.compile(r"[\w.:+-]*")
+
+
+def config_dir() -> Path:
+    """The folder of configurations: the installed package's own, or the checkout's.
+
+    Raises:
+        ConfigError: If the installation has none.
+    """
+    package = Path(geo3d.__file__).resolve().parent
+    for folder in (package / "configs", package.parent / "configs"):
+        if (folder / "pretrain.yaml").is_file():
+            return folder
+    raise ConfigError(f"{package}: expected the folder configs in it or beside it; install geo3d again")
+
+
+def jobs() -> list[str]:
+    """Names of the commands that have a configuration of their own."""
+    return sorted(path.stem for path in config_dir().glob("*.yaml"))
+
+
+def choices(group: str) -> list[str]:
+    """Names that may be given as ``group=NAME``; none when there is no such group."""
+    return sorted(path.stem for path in (config_dir() / group).glob("*.yaml"))
+
+
+def defaults(command: str) -> dict[str, str | None]:
+    """The groups of a command and the name chosen in each when nothing is said."""
+    entries = read(config_dir() / f"{command}.yaml").get("defaults", [])
+    return {group: name for entry in entries if isinstance(entry, dict) for group, name in entry.items()}
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The content of one configuration file."""
+    import yaml
+
+    return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+
+
+def did_you_mean(word: str, names: list[str], otherwise: str = "there are") -> str:
+    """The end of a message about an unknown word: the name most like it, else all names.
+
+    Example:
+        >>> did_you_mean("max_epoch", ["max_epochs", "max_time"])
+        "did you mean 'max_epochs'?"
+        >>> did_you_mean("zzz", ["max_epochs", "max_time"])
+        'there are max_epochs, max_time'
+    """
+    close = get_close_matches(word, names, 1)
+    return f"did you mean '{close[0]}'?" if close else f"{otherwise} {', '.join(names) or 'none'}"
+
+
+def quoted(value: str) -> str:
+    """The value in Hydra's grammar: lists, mappings and quoted strings as they are, all else literally.
+
+    Example:
+        >>> quoted("1e-3"), quoted("[1,2]"), quoted("/data/my clouds, old")
+        ('1e-3', '[1,2]', "'/data/my clouds, old'")
+    """
+    if PLAIN.fullmatch(value) or value[:1] in "[{'\"$":
+        return value
+    return "'" + re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + (r"\'" if m[2] else ""), value) + "'"
+
+
+def override(word: str, groups: dict[str, str | None]) -> str | None:
+    """One word ``KEY=VALUE`` in Hydra's grammar; None if it changes nothing.
+
+    A key that no file lists may still be given, for the check against the signatures knows more than the files.
+
+    Raises:
+        ConfigError: If the word is not of that form, or names a choice that does not exist.
+    """
+    key, equals, value = word.partition("=")
+    if not equals or not re.fullmatch(r"[A-Za-z_]\w*(\.\w+)*", key):
+        raise ConfigError(f"{word}: expected KEY=VALUE, for example seed=1")
+    if key not in groups:
+        return f"++{key}={quoted(value)}"
+    if value == "null":
+        return None if groups[key] is None else f"~{key}"
+    if value not in choices(key):
+        raise ConfigError(f"{word}: no such {key}; {did_you_mean(value, choices(key))}")
+    return f"{key}={value}"
+
+
+def compose(command: str, words: list[str]) -> dict[str, Any]:
+    """The whole configuration of a command as plain dictionaries and lists, before any check against signatures.
+
+    Args:
+        command: Name of a configuration, for example ``pretrain``.
+        words: ``KEY=VALUE`` each, as on the command line.
+
+    Raises:
+        ConfigError: If a word cannot be understood or a file cannot be read.
+    """
+    groups = defaults(command)
+    overrides = [each for word in words if (each := override(word, groups)) is not None]
+    import yaml
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        with initialize_config_dir(str(config_dir()), version_base="1.3"):
+            composed = OmegaConf.to_container(hydra_compose(command, overrides), resolve=True)
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
+        said = " ".join(line.strip() for line in str(error).splitlines() if "hydra.cc" not in line)
+        raise ConfigError(f"{command}: {said}") from error
+    assert isinstance(composed, dict)
+    return {str(key): value for key, value in composed.items()}
+
+
+def record(command: str, config: dict[str, Any]) -> None:
+    """Write the configuration into its run folder, ``out/config.yaml``.
+
+    Raises:
+        ConfigError: If the folder cannot be made, or holds a run with other settings, which must not be continued.
+    """
+    import yaml
+
+    from geo3d.io.files import replacing
+
+    out = Path(config["out"])
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"out={out}: no folder can be made there ({error.strerror}); give another out=DIR") from error
+    if (out / "manifest.json").exists() and (out / "config.yaml").exists():
+        before, now = flat(read(out / "config.yaml")), flat(config)
+        for key in sorted(key for key in {*before, *now} if not key.startswith("trainer.") and key != "out"):
+            if before.get(key) != now.get(key):
+                found = f"{key}={before.get(key)} there, {now.get(key)} here"
+                raise ConfigError(f"out={out}: holds a run with other settings ({found}); give another out=DIR")
+    with replacing(out / "config.yaml") as draft:
+        draft.write_text(f"# geo3d {command}\n{yaml.safe_dump(config, sort_keys=False)}", encoding="utf-8")
+
+
+def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The same settings with dotted keys.
+
+    Example:
+        >>> flat({"encoder": {"k": 20}, "seed": 0})
+        {'encoder.k': 20, 'seed': 0}
+    """
+    rows: dict[str, Any] = {}
+    for key, value in config.items():
+        rows |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return rows

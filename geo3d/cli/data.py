@@ -1,0 +1,56 @@
+"""``geo3d data list`` and ``geo3d data check``."""
+
+from geo3d.cli.config import choices, config_dir, did_you_mean
+from geo3d.cli.help import summary
+from geo3d.errors import ConfigError
+
+USAGE = """usage: geo3d data list
+       geo3d data check NAME [KEY=VALUE ...]
+
+list    the data sets that data=NAME may name
+check   reads a data set from disk and says what is there, for example
+        geo3d data check modelnet root=PATH up=y split=test"""
+
+
+def data(words: list[str]) -> None:
+    """Run ``geo3d data`` with the words behind it.
+
+    Raises:
+        ConfigError: If they say nothing that can be done.
+        CloudError: If the data set cannot be used.
+    """
+    action, *rest = words or [""]
+    if action == "list" and not rest:
+        show([(name, summary(config_dir() / "data" / f"{name}.yaml")) for name in choices("data")])
+    elif action == "check" and rest:
+        check_data(rest[0], rest[1:])
+    else:
+        raise ConfigError(f"data {' '.join(words)}".strip() + ": expected data list, or data check NAME root=PATH")
+
+
+def check_data(name: str, words: list[str]) -> None:
+    """Open the data set with the options given and print what a check of it finds."""
+    if name not in choices("data"):
+        raise ConfigError(f"data check {name}: no such data set; {did_you_mean(name, choices('data'))}")
+    from geo3d.cli.build import arguments
+    from geo3d.cli.check import call, locate, parameters
+    from geo3d.cli.config import compose, override
+    from geo3d.data.check import check
+
+    for word in words:
+        override(word, {})
+    config = compose(f"data/{name}", [f"data.{word}" for word in words])["data"]
+    takes = parameters(locate(config["_target_"]))
+    said = {word.partition("=")[0].partition(".")[0] for word in words}
+    config = {key: value for key, value in config.items() if key.startswith("_") or key in takes or key in said}
+    if mistakes := list(call(config, takes, config["_target_"])):
+        raise ConfigError("\n".join(mistakes))
+    dataset_class = locate(config["_target_"])
+    show(check(dataset_class(**arguments(config, dataset_class))))
+
+
+def show(rows: list[tuple[str, str]]) -> None:
+    """Print two aligned columns."""
+    width = max((len(name) for name, _ in rows), default=0) + 2
+    for name, text in rows:
+        print(f"{name:<{width}}{text}")

@@ -1,0 +1,102 @@
+"""The texts behind ``--help``: made from the configurations and from the sources, so that they are always true."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from shutil import get_terminal_size
+from textwrap import wrap
+from typing import Any
+
+from geo3d.cli.config import choices, config_dir, defaults, jobs, read
+from geo3d.cli.source import Option, options
+
+TOOLS = {"data": "Lists the data sets, or checks one that lies on disk."}
+ELSEWHERE = {"trainer": "geo3d.tasks.trainer.make_trainer", "data": "geo3d.tasks.datamodule.DataModule"}
+UNWRITABLE = {"callbacks", "dataset_class", "encoder", "num_classes", "out", "seed", "split", "views"}  # given by jobs
+
+
+def summary(path: Path) -> str:
+    """The first comment of a configuration: what it is for."""
+    first = path.read_text(encoding="utf-8").partition("\n")[0]
+    return first.lstrip("# ") if first.startswith("#") else ""
+
+
+def overview() -> str:
+    """What ``geo3d --help`` prints."""
+    commands = {name: summary(config_dir() / f"{name}.yaml") for name in jobs()} | TOOLS
+    rows = "\n".join(f"  {name:<10}{text}" for name, text in sorted(commands.items()))
+    return (
+        "usage: geo3d COMMAND [KEY=VALUE ...]\n\nPretraining of point-cloud encoders without labels.\n\n"
+        f"commands\n{rows}\n\n"
+        "  geo3d COMMAND --help         what it does and every option it takes\n"
+        "  geo3d COMMAND ... --cfg      print the whole configuration, checked, and stop\n"
+        "  geo3d --version\n\n"
+        "first steps\n  geo3d demo out=runs/demo\n"
+        "  geo3d pretrain encoder=dgcnn data=shapes trainer.max_epochs=10 out=runs/first\n"
+        "  geo3d probe checkpoint=runs/first/encoder data=shapes out=runs/first-probe"
+    )
+
+
+def usage(command: str, words: list[str]) -> str:
+    """What ``geo3d COMMAND --help`` prints; choices among ``words`` select whose options are listed."""
+    groups = defaults(command)
+    chosen = groups | {key: value for key, _, value in (word.partition("=") for word in words) if key in groups}
+    lines = [f"usage: geo3d {command} [KEY=VALUE ...]", "", summary(config_dir() / f"{command}.yaml"), ""]
+    if groups:
+        lines += ["choices (* is chosen)"]
+        for group in groups:
+            names = [f"*{name}" if name == chosen[group] else name for name in choices(group)]
+            lines += row(f"{group}=", "  ".join(names) or "none yet")
+        lines += [""]
+    of_job = options(f"geo3d.jobs.{command}")
+    lines += ["options"]
+    for option in of_job:
+        if option.name not in groups:
+            lines += option_row("", option, read(config_dir() / f"{command}.yaml"))
+    for group, name in chosen.items():
+        preset = read(config_dir() / group / f"{name}.yaml") if name in choices(group) else {}
+        own = [*options(str(preset.get("_target_", ""))), *options(ELSEWHERE.get(group, ""))]
+        hidden = UNWRITABLE | ({option.name for option in of_job} if group == "task" else set())
+        # the last one wins: a name that data set and DataModule share belongs to the DataModule
+        for option in {option.name: option for option in own if option.name not in hidden}.values():
+            lines += option_row(f"{group}.", option, preset)
+    return "\n".join(lines)
+
+
+def option_row(prefix: str, option: Option, preset: dict[str, Any]) -> Iterator[str]:
+    """One option: its name with its value when nothing is said, and what it means."""
+    value = preset.get(option.name)
+    if isinstance(value, list) and any(isinstance(each, dict) for each in value):
+        return  # written in files, not on the command line
+    if option.default is None and value in (None, "???"):
+        written = "..."
+    else:
+        written = as_value(option.default) if value is None else as_value(repr(value))
+    yield from row(f"{prefix}{option.name}={written}", option.text.replace("``", ""))
+
+
+def as_value(source: str | None) -> str:
+    """A default of a signature as it would be given on the command line.
+
+    Example:
+        >>> as_value("(512, 128)"), as_value("None"), as_value("'strict'"), as_value("1 / 3")
+        ('[512,128]', 'null', 'strict', '1 / 3')
+    """
+    try:
+        value = ast.literal_eval(str(source))
+    except (ValueError, SyntaxError):
+        return str(source)
+    if isinstance(value, list | tuple):
+        return f"[{','.join(as_value(repr(each)) for each in value)}]"
+    return str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
+
+
+def row(left: str, right: str, width: int = 32) -> Iterator[str]:
+    """A left column and a wrapped right column; a long left one has its line alone."""
+    room = max(40, min(get_terminal_size().columns, 120) - width)
+    texts = wrap(right, room) or [""]
+    if len(left) > width - 4:
+        yield f"  {left}"
+    else:
+        yield f"  {left:<{width - 2}}{texts.pop(0)}".rstrip()
+    yield from (f"{'':<{width}}{text}" for text in texts if text)

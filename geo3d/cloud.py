@@ -1,0 +1,159 @@
+"""The record that travels through geo3d: clouds lying flat, one after another, in a PyG ``Batch``.
+
+Sizes: M points in all, B clouds, N points a cloud, C channels.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Batch, Data
+
+from geo3d.errors import CloudError
+
+POINT_KEYS = ("pos", "normal", "rgb", "x", "point_y", "point_id")
+"""Attributes with one row a point; whatever keeps or drops points treats them alike."""
+
+
+class Features(NamedTuple):
+    """What an encoder returns."""
+
+    point: Tensor
+    """(M, point_channels)"""
+    cloud: Tensor
+    """(B, cloud_channels)"""
+
+
+def make_batch(
+    pos: Tensor,
+    *,
+    num_points: int | None = None,
+    ptr: Tensor | None = None,
+    **attributes: Any,
+) -> Batch:
+    """A flat batch from all points and either the common size or the offsets of the clouds.
+
+    Args:
+        pos: (M, 3) coordinates of all clouds, one after another.
+        num_points: Points in each cloud, when they all have the same number.
+        ptr: (B + 1,) offsets, when they do not.
+        attributes: Further attributes: per point (``normal``, ``point_y``, ...) or per cloud (``y``, ...).
+
+    Raises:
+        CloudError: If the sizes do not fit together or a cloud is empty.
+
+    Example:
+        >>> batch = make_batch(torch.zeros(6, 3), num_points=3)
+        >>> batch.ptr.tolist(), batch.batch.tolist(), batch.num_points
+        ([0, 3, 6], [0, 0, 0, 1, 1, 1], 3)
+    """
+    if (num_points is None) == (ptr is None):
+        raise CloudError("make_batch takes either num_points or ptr; give exactly one of them")
+    if pos.dim() != 2 or pos.shape[1] != 3:
+        raise CloudError(f"pos must be (M, 3); found {tuple(pos.shape)}")
+    total = pos.shape[0]
+    if num_points is not None:
+        if num_points < 1 or total == 0 or total % num_points:
+            raise CloudError(f"{total} points cannot be clouds of {num_points} points each")
+        ptr = torch.arange(0, total + 1, num_points, device=pos.device)
+        batch = torch.arange(total // num_points, device=pos.device).repeat_interleave(num_points)
+    else:
+        assert ptr is not None
+        sizes = ptr.diff()
+        if pos.device.type == "cpu":  # looking at the values would make a GPU wait
+            if ptr[0] != 0 or ptr[-1] != total or bool((sizes < 1).any()):
+                raise CloudError(f"ptr must rise from 0 to {total} with no empty cloud; found {ptr.tolist()[:9]}")
+            if bool((sizes == sizes[0]).all()):
+                num_points = int(sizes[0])
+        batch = torch.arange(len(sizes), device=pos.device).repeat_interleave(sizes, output_size=total)
+    attributes.setdefault("point_id", torch.arange(total, device=pos.device))
+    return Batch(pos=pos, batch=batch, ptr=ptr, num_points=num_points, **attributes)
+
+
+def collate(clouds: Sequence[Data]) -> Batch:
+    """One flat batch from single clouds; attributes that not all of them have are left out."""
+    sizes = [cloud.pos.shape[0] for cloud in clouds]
+    keys = set.intersection(*(set(cloud.keys()) for cloud in clouds)) - {
+        "pos",
+        "batch",
+        "ptr",
+        "point_id",
+        "num_points",
+    }
+    attributes: dict[str, Any] = {}
+    for key in sorted(keys):
+        values = [cloud[key] for cloud in clouds]
+        if not all(isinstance(value, Tensor) for value in values):
+            attributes[key] = values
+            continue
+        widths = {tuple(value.shape[1:]) for value in values}
+        if len(widths) > 1:
+            raise CloudError(f"clouds of one batch have {key} of different widths, {sorted(widths)}; give all the same")
+        attributes[key] = torch.cat([value if value.dim() else value[None] for value in values])
+    pos = torch.cat([cloud.pos for cloud in clouds])
+    if len(set(sizes)) == 1:
+        return make_batch(pos, num_points=sizes[0], **attributes)
+    return make_batch(pos, ptr=torch.tensor([0, *sizes]).cumsum(0), **attributes)
+
+
+def as_batch(data: Data) -> Batch:
+    """The same clouds as a geo3d batch: a single cloud or any PyG batch is given ``ptr`` and ``num_points``."""
+    if isinstance(data, Batch) and data.get("point_id") is not None and data.get("ptr") is not None:
+        return data
+    known = {key: value for key, value in data.to_dict().items() if key not in ("pos", "batch", "ptr", "num_points")}
+    if data.get("ptr") is not None:
+        return make_batch(data.pos, ptr=data.ptr, **known)
+    if data.get("batch") is not None:
+        sizes = torch.bincount(data.batch)
+        return make_batch(data.pos, ptr=torch.cat([sizes.new_zeros(1), sizes.cumsum(0)]), **known)
+    return make_batch(data.pos, num_points=data.pos.shape[0], **known)
+
+
+def num_clouds(batch: Batch) -> int:
+    """B, the number of clouds."""
+    return int(batch.ptr.shape[0]) - 1
+
+
+def common_size(batch: Batch) -> int | None:
+    """N when all clouds have N points, else None; a Python number, so that nothing waits for a GPU."""
+    return batch.get("num_points")
+
+
+def with_(batch: Batch, **changes: Any) -> Batch:
+    """A shallow copy of the batch with some attributes replaced; the batch itself stays as it is."""
+    return Batch(**(batch.to_dict() | changes))
+
+
+def select_points(batch: Batch, index: Tensor, *, num_points: int | None = None, ptr: Tensor | None = None) -> Batch:
+    """The batch made of the points ``index`` (flat, grouped by cloud), with every per-point attribute.
+
+    Args:
+        batch: The clouds to pick from.
+        index: (M',) flat indices; those of cloud 0 first, then those of cloud 1, and so on.
+        num_points: The common number of picked points, or
+        ptr: (B + 1,) the offsets of the picked clouds.
+    """
+    kept = {
+        key: value[index] if key in POINT_KEYS else value
+        for key, value in batch.to_dict().items()
+        if key not in ("batch", "ptr", "num_points")
+    }
+    return make_batch(kept.pop("pos"), num_points=num_points, ptr=ptr, **kept)
+
+
+def check_cloud(pos: Tensor, source: str) -> None:
+    """Nothing, if ``pos`` is a usable cloud.
+
+    Raises:
+        CloudError: If it has not the shape (N, 3) with N >= 1, or a coordinate is NaN or infinite.
+    """
+    if pos.dim() != 2 or pos.shape[1] != 3:
+        raise CloudError(f"{source}: expected points of shape (N, 3), found {tuple(pos.shape)}")
+    if pos.shape[0] == 0:
+        raise CloudError(f"{source}: the cloud is empty; expected at least one point")
+    bad = int((~torch.isfinite(pos)).any(1).sum())
+    if bad:
+        raise CloudError(
+            f"{source}: {bad} of {pos.shape[0]} points have NaN or infinite coordinates; remove them first"
+        )

@@ -1,0 +1,7 @@
+"""Data sets: clouds by index, with class labels where there are any."""
+
+from geo3d.data.folder import Folder
+from geo3d.data.modelnet import ModelNet
+from geo3d.data.shapes import Shapes
+
+__all__ = ["Folder", "ModelNet", "Shapes"]

@@ -1,0 +1,174 @@
+"""Objects put together from parts."""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geo3d.data.shapes import mesh
+from geo3d.data.shapes.mesh import Array, Surface
+from geo3d.data.shapes.sample import Sampler
+from geo3d.data.shapes.warp import random_warps
+
+PARTS = (
+    "body",
+    "seat",
+    "top",
+    "back",
+    "arm",
+    "leg",
+    "base",
+    "shaft",
+    "handle",
+    "wheel",
+    "wing",
+    "panel",
+    "detail",
+    "soft",
+)
+"""What the part labels mean; one vocabulary for all classes, so that a leg is a leg under a chair and under a piano."""
+
+Vector = tuple[float, float, float]
+Matrix = tuple[Vector, Vector, Vector]
+
+UPRIGHT: Matrix = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+
+
+def product(a: Matrix, b: Matrix) -> Matrix:
+    """The matrix that applies ``b`` first; plain numbers, because NumPy is slow on nine of them."""
+    return tuple(tuple(sum(r[k] * b[k][j] for k in range(3)) for j in range(3)) for r in a)  # type: ignore[return-value]
+
+
+def turn(x: float = 0.0, y: float = 0.0, z: float = 0.0) -> Matrix:
+    """The rotation about x, then y, then z, by angles in degrees."""
+    out = UPRIGHT
+    if x:
+        c, s = math.cos(math.radians(x)), math.sin(math.radians(x))
+        out = ((1.0, 0.0, 0.0), (0.0, c, -s), (0.0, s, c))
+    if y:
+        c, s = math.cos(math.radians(y)), math.sin(math.radians(y))
+        out = product(((c, 0.0, s), (0.0, 1.0, 0.0), (-s, 0.0, c)), out)
+    if z:
+        c, s = math.cos(math.radians(z)), math.sin(math.radians(z))
+        out = product(((c, -s, 0.0), (s, c, 0.0), (0.0, 0.0, 1.0)), out)
+    return out
+
+
+class Draws:
+    """Random choices for one object, in plain Python numbers."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng = rng
+
+    def real(self, low: float, high: float) -> float:
+        """A number between ``low`` and ``high``."""
+        return low + (high - low) * self.rng.random()
+
+    def count(self, low: int, high: int) -> int:
+        """A whole number from ``low`` to ``high``, both included."""
+        return low + int((high - low + 1) * self.rng.random())
+
+    def chance(self, probability: float) -> bool:
+        """True with the probability given."""
+        return self.rng.random() < probability
+
+    def pick(self, *options: Any) -> Any:
+        """One of the options."""
+        return options[int(len(options) * self.rng.random())]
+
+
+class Assembly:
+    """Parts in place. Lengths are full extents, except radii; z is up."""
+
+    def __init__(self) -> None:
+        self.surfaces: list[Surface] = []
+        self.linear: list[Matrix] = []
+        self.offset: list[Vector] = []
+        self.labels: list[int] = []
+
+    def add(
+        self, part: str, surface: Surface, at: Vector = (0, 0, 0), size: Vector = (1, 1, 1), turned: Matrix = UPRIGHT
+    ) -> None:
+        """Puts a surface in place: scaled by ``size``, turned, moved to ``at``."""
+        self.surfaces.append(surface)
+        self.linear.append(tuple((r[0] * size[0], r[1] * size[1], r[2] * size[2]) for r in turned))  # type: ignore[arg-type]
+        self.offset.append(at)
+        self.labels.append(PARTS.index(part))
+
+    def box(self, part: str, at: Vector, size: Vector, turned: Matrix = UPRIGHT, radius: float = 0.0) -> None:
+        """A box with the extents ``size`` about ``at``, its edges rounded with ``radius``."""
+        if radius > 0:
+            self.add(part, mesh.rounded_box(size, radius), at, turned=turned)
+        else:
+            self.add(part, mesh.box(), at, (size[0] / 2, size[1] / 2, size[2] / 2), turned)
+
+    def ball(self, part: str, at: Vector, radii: Vector, turned: Matrix = UPRIGHT) -> None:
+        """An ellipsoid."""
+        self.add(part, mesh.ball(), at, radii, turned)
+
+    def rod(
+        self,
+        part: str,
+        start: Vector,
+        stop: Vector,
+        radius: float,
+        top: float = 1.0,
+        square: bool = False,
+        flat: float = 1.0,
+    ) -> None:
+        """A round (or square) bar between two points; ``top`` tapers it, ``flat`` squeezes it across."""
+        way = [b - a for a, b in zip(start, stop, strict=True)]
+        length = math.sqrt(sum(w * w for w in way))
+        z = [w / length for w in way]
+        x = [z[2], 0.0, -z[0]] if abs(z[2]) > 0.5 else [-z[1], z[0], 0.0]
+        norm = math.sqrt(sum(w * w for w in x))
+        x = [w / norm for w in x]
+        y = [z[1] * x[2] - z[2] * x[1], z[2] * x[0] - z[0] * x[2], z[0] * x[1] - z[1] * x[0]]
+        frame = tuple(zip(x, y, z, strict=True))
+        middle = tuple((a + b) / 2 for a, b in zip(start, stop, strict=True))
+        bar = mesh.box() if square else mesh.cylinder(round(20 * top) / 20, 16)
+        self.add(part, bar, middle, (radius, radius * flat, length / 2), frame)  # type: ignore[arg-type]
+
+    def disc(
+        self, part: str, at: Vector, radius: float, height: float, top: float = 1.0, turned: Matrix = UPRIGHT
+    ) -> None:
+        """A cylinder or cone about z through ``at``."""
+        self.add(part, mesh.cylinder(round(20 * top) / 20), at, (radius, radius, height / 2), turned)
+
+    def place(self, other: "Assembly", at: Vector = (0, 0, 0), turned: Matrix = UPRIGHT) -> None:
+        """Puts all parts of another assembly in place, turned first."""
+        for surface, linear, offset, label in zip(
+            other.surfaces, other.linear, other.offset, other.labels, strict=True
+        ):
+            moved = [
+                sum(r * o for r, o in zip(row, offset, strict=True)) + a for row, a in zip(turned, at, strict=True)
+            ]
+            self.surfaces.append(surface)
+            self.linear.append(product(turned, linear))
+            self.offset.append(tuple(moved))  # type: ignore[arg-type]
+            self.labels.append(label)
+
+    def sample(self, num_points: int, rng: np.random.Generator) -> tuple[Array, Array, NDArray[np.int64]]:
+        """Points drawn evenly by area on the outside of the union: pos, unit normal, part label."""
+        return Sampler(self).draw(num_points, rng, [])
+
+    def vary(self, num_points: int, rng: np.random.Generator) -> tuple[Array, Array, NDArray[np.int64]]:
+        """The same for the object with small faults, its axes scaled, warped: what a generated cloud is made of."""
+        self._fault(rng)
+        scale = np.exp(rng.uniform(-0.22, 0.22, 3))
+        return Sampler(self, scale).draw(num_points, rng, random_warps(rng))
+
+    def _fault(self, rng: np.random.Generator) -> None:
+        """Sometimes one part goes missing, sometimes a few sit a little crookedly."""
+        number = len(self.surfaces)
+        chance = rng.random(2)
+        if number >= 5 and chance[0] < 0.15:
+            lost = int(rng.integers(1, number))
+            for column in (self.surfaces, self.linear, self.offset, self.labels):
+                del column[lost]
+            number -= 1
+        if chance[1] < 0.3:
+            for i in rng.integers(0, number, 2).tolist():
+                crooked = turn(*rng.normal(0, 2.5, 3).tolist())
+                self.linear[i] = product(crooked, self.linear[i])

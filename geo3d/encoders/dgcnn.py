@@ -1,0 +1,125 @@
+"""DGCNN: edge convolutions on graphs of nearest neighbours that are built anew from each layer's features."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import leaky_relu
+from torch_geometric.data import Batch, Data
+
+from geo3d.cloud import Features, as_batch, common_size, num_clouds
+from geo3d.encoders.pointnet import point_inputs
+from geo3d.errors import ConfigError
+from geo3d.nn.edge_conv import EdgeConv
+from geo3d.nn.linear import linear
+from geo3d.nn.norm import BatchNorm
+from geo3d.ops.neighbors import knn
+
+
+class DGCNN(nn.Module):
+    """Point and cloud features of the dynamic graph network of Wang et al. (arXiv 1801.07829), classification form.
+
+    Each edge convolution looks at the ``k`` nearest neighbours in the space of its own input. The outputs of all of
+    them, side by side, are the point features; one more layer, pooled by maximum and by mean, gives the cloud features.
+    Invariant to the order of the points up to ties between distances.
+
+    Args:
+        k: Neighbours a point, itself included.
+        channels: Output channels of the edge convolutions.
+        embedding: Output channels of the layer before the pooling.
+        in_channels: 3, or more: see :func:`geo3d.encoders.pointnet.point_inputs`.
+        negative_slope: Of every LeakyReLU.
+        dynamic: Build each layer's graph from its input; otherwise one graph, from the coordinates, serves all.
+
+    Raises:
+        ConfigError: If a size is not positive.
+
+    Example:
+        >>> features = DGCNN(k=2, channels=(8, 16), embedding=32).eval()(Data(pos=torch.eye(3)))
+        >>> features.point.shape, features.cloud.shape
+        (torch.Size([3, 24]), torch.Size([1, 64]))
+    """
+
+    def __init__(
+        self,
+        k: int = 20,
+        channels: Sequence[int] = (64, 64, 128, 256),
+        embedding: int = 1024,
+        in_channels: int = 3,
+        negative_slope: float = 0.2,
+        dynamic: bool = True,
+    ) -> None:
+        super().__init__()
+        if k < 1 or embedding < 1 or in_channels < 3 or not channels or min(channels) < 1:
+            raise ConfigError(
+                "DGCNN needs k >= 1, embedding >= 1, in_channels >= 3 and positive channels; "
+                f"found {k}, {embedding}, {in_channels} and {tuple(channels)}"
+            )
+        self.k, self.channels, self.embedding = k, tuple(channels), embedding
+        self.in_channels, self.negative_slope, self.dynamic = in_channels, negative_slope, dynamic
+        self.point_channels, self.cloud_channels = sum(channels), 2 * embedding
+        self.layers = nn.ModuleList(
+            EdgeConv(inner, outer, negative_slope) for inner, outer in pairwise((in_channels, *channels))
+        )
+        self.embed = linear(self.point_channels, embedding)
+        self.norm = BatchNorm(embedding)
+
+    def forward(self, data: Data) -> Features:
+        """Features (M, sum(channels)) of the points and (B, 2 * embedding) of the clouds of any PyG ``Data``."""
+        batch = as_batch(data)
+        size = common_size(batch)
+        x = point_inputs(batch, self.in_channels)
+        table = None if self.dynamic else knn(batch.pos, batch.ptr, self.k, size)
+        outputs = []
+        for layer in self.layers:
+            x = layer(x, knn(x, batch.ptr, self.k, size) if table is None else table)
+            outputs.append(x)
+        point = torch.cat(outputs, 1)
+        embedded = leaky_relu(self.norm(self.embed(point)), self.negative_slope)
+        return Features(point, _max_and_mean(embedded, batch))
+
+
+def _max_and_mean(x: Tensor, batch: Batch) -> Tensor:
+    """(B, 2 C) maximum and mean over the points of each cloud."""
+    clouds, size = num_clouds(batch), common_size(batch)
+    if size is not None:
+        x = x.view(clouds, size, -1)
+        return torch.cat([x.max(1).values, x.mean(1)], 1)
+    index = batch.batch[:, None].expand_as(x)
+    empty = x.new_zeros(clouds, x.shape[1])
+    largest = empty.scatter_reduce(0, index, x, "amax", include_self=False)
+    mean = empty.index_add(0, batch.batch, x) / batch.ptr.diff()[:, None].to(x.dtype)
+    return torch.cat([largest, mean], 1)
+
+
+def published_state(state: dict[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+    """Keywords and weights of a :class:`DGCNN` from those of the public classification networks, None if not theirs.
+
+    The layout is that of the authors' PyTorch code and of its re-implementation by An Tao: edge convolutions
+    ``conv1.0`` ... with ``bn1`` ..., then one convolution over points; the classifier behind it is left out. The number
+    of neighbours is not in the weights.
+
+    Args:
+        state: Names and tensors as stored.
+    """
+    count = 0
+    while f"conv{count + 1}.0.weight" in state:
+        count += 1
+    shapes = [tuple(state[f"conv{i}.0.weight"].shape) for i in range(1, count + 1)]
+    if count < 2 or any(len(shape) != 4 for shape in shapes[:-1]) or len(shapes[-1]) != 3:
+        return None
+    channels = [shape[0] for shape in shapes[:-1]]
+    in_channels = shapes[0][1] // 2
+    inner = [shape[1] for shape in shapes]
+    if inner != [*(2 * c for c in (in_channels, *channels[:-1])), sum(channels)]:
+        return None
+    found: dict[str, Tensor] = {}
+    for i, shape in enumerate(shapes, 1):
+        last = i == count
+        found["embed.weight" if last else f"layers.{i - 1}.linear.weight"] = state[f"conv{i}.0.weight"].view(shape[:2])
+        for prefix in (f"conv{i}.1.", f"bn{i}."):  # the same tensors under two names
+            for name in (name for name in state if name.startswith(prefix)):
+                found[("norm." if last else f"layers.{i - 1}.norm.") + name.removeprefix(prefix)] = state[name]
+    return {"channels": tuple(channels), "embedding": shapes[-1][0], "in_channels": in_channels}, found

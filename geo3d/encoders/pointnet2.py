@@ -1,0 +1,190 @@
+"""PointNet++ (arXiv:1706.02413), single-scale and multi-scale grouping, without its classifier."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from geo3d.cloud import Features, as_batch, common_size
+from geo3d.encoders.pointnet import point_inputs
+from geo3d.errors import ConfigError
+from geo3d.nn.set_abstraction import PooledMLP, SetAbstraction
+from geo3d.ops.interpolate import interpolate, three_nearest
+from geo3d.ops.sampling import farthest_points
+
+GLOBAL = (256, 512, 1024)
+DEFAULTS: dict[str, dict[str, Sequence[Any]]] = {
+    "ssg": {
+        "radii": (0.2, 0.4),
+        "num_neighbors": (32, 64),
+        "channels": ((64, 64, 128), (128, 128, 256), GLOBAL),
+    },
+    "msg": {
+        "radii": ((0.1, 0.2, 0.4), (0.2, 0.4, 0.8)),
+        "num_neighbors": ((16, 32, 128), (32, 64, 128)),
+        "channels": (
+            ((32, 32, 64), (64, 64, 128), (64, 96, 128)),
+            ((64, 64, 128), (128, 128, 256), (128, 128, 256)),
+            GLOBAL,
+        ),
+    },
+}
+"""The published classification networks."""
+
+
+class PointNet2(nn.Module):
+    """Features of the cloud, and of each point those of the three nearest centres of the last level.
+
+    Clouds are expected in the unit sphere, which the published radii are made for. The input of a level is
+    ``[p_j - c_i ; f_j]`` (in the last, global one ``[p_j ; f_j]``, so the encoder sees absolute positions).
+
+    The centres of each level are the first of those of the level before: farthest points are nested, so this is
+    farthest point sampling at every level. The published code starts at a random point; here ``start`` says where.
+
+    Permuting the points changes the result: ball queries keep the first points in index order, and ``start="first"``
+    begins at point 0. With ``start="farthest"`` the centres stay the same (up to ties), and as long as no ball holds
+    more than ``num_neighbors`` points, so do the features; in training mode the statistics still depend on the
+    order, through the filled-up rows.
+
+    A cloud with fewer points than ``num_samples`` has each of its points as a centre once.
+
+    Args:
+        scales: ``"ssg"`` or ``"msg"``: which published network the three keywords that follow are taken from.
+        num_samples: Centres at each level, not rising.
+        radii: At each level one radius, or one for each scale.
+        num_neighbors: At each level the points in a ball, or those for each scale.
+        channels: At each level the sizes of the layers, or those for each scale; finally those of the global level.
+        in_channels: 3, or more: see :func:`geo3d.encoders.pointnet.point_inputs`.
+        start: ``"first"`` or ``"farthest"``, see :func:`geo3d.ops.sampling.farthest_points`.
+        width: Factor of all ``channels``.
+
+    Raises:
+        ConfigError: If ``scales`` or ``start`` is unknown, or the levels do not fit together.
+
+    Example:
+        >>> encoder = PointNet2(num_samples=(16, 4), width=0.25)
+        >>> features = encoder.eval()(Data(pos=torch.eye(3).repeat(10, 1)))
+        >>> features.point.shape, features.cloud.shape
+        (torch.Size([30, 64]), torch.Size([1, 256]))
+    """
+
+    def __init__(
+        self,
+        scales: str = "ssg",
+        num_samples: Sequence[int] = (512, 128),
+        radii: Sequence[Any] | None = None,
+        num_neighbors: Sequence[Any] | None = None,
+        channels: Sequence[Any] | None = None,
+        in_channels: int = 3,
+        start: str = "first",
+        width: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if scales not in DEFAULTS:
+            raise ConfigError(f'scales must be "ssg" or "msg"; found {scales!r}')
+        if start not in ("first", "farthest"):
+            raise ConfigError(f'start must be "first" or "farthest"; found {start!r}')
+        self.scales, self.num_samples, self.in_channels, self.start, self.width = (
+            scales, num_samples, in_channels, start, width,
+        )  # fmt: skip
+        self.radii, self.num_neighbors, self.channels = radii, num_neighbors, channels
+        default = DEFAULTS[scales]
+        radii, num_neighbors = radii or default["radii"], num_neighbors or default["num_neighbors"]
+        channels = channels or default["channels"]
+        if not len(num_samples) == len(radii) == len(num_neighbors) == len(channels) - 1:
+            raise ConfigError(
+                "num_samples, radii and num_neighbors must have one entry for each level, and channels one more; "
+                f"found {len(num_samples)}, {len(radii)}, {len(num_neighbors)} and {len(channels)}"
+            )
+        if not num_samples or min(num_samples) < 1 or list(num_samples) != sorted(num_samples, reverse=True):
+            raise ConfigError(f"num_samples must be positive and not rise from level to level; found {num_samples}")
+        features = in_channels - 3
+        self.levels = nn.ModuleList()
+        for r, k, sizes in zip(radii, num_neighbors, channels[:-1], strict=True):
+            scaled = [scaled_sizes(one, width) for one in (sizes if isinstance(sizes[0], Sequence) else [sizes])]
+            level = SetAbstraction(features, _listed(r), _listed(k), scaled)
+            self.levels.append(level)
+            features = level.out_channels
+        self.last = PooledMLP([3 + features, *scaled_sizes(channels[-1], width)])
+        self.point_channels: int = features
+        self.cloud_channels: int = self.last.out_channels
+
+    def forward(self, data: Data) -> Features:
+        """Features of any PyG ``Data`` or ``Batch`` with ``pos``."""
+        batch = as_batch(data)
+        pos, ptr, size = batch.pos, batch.ptr, common_size(batch)
+        x = point_inputs(batch, self.in_channels)[:, 3:]
+        features: Tensor | None = x if x.shape[1] else None
+        picked = farthest_points(pos, ptr, self.num_samples[0], size, self.start)
+        picked = picked.view(-1, self.num_samples[0])
+        level_pos, level_ptr, level_size = pos, ptr, size
+        for level, wanted in zip(self.levels, self.num_samples, strict=True):
+            index, ptr_c, size_c = _prefix(picked, ptr, wanted, size)
+            centers = pos[index]
+            features = level(level_pos, features, level_ptr, centers, ptr_c, level_size, size_c)
+            level_pos, level_ptr, level_size = centers, ptr_c, size_c
+        assert features is not None
+        cloud = self.last(torch.cat([level_pos, features], 1), level_ptr, level_size)
+        nearest, weight = three_nearest(pos, ptr, level_pos, level_ptr, size, level_size)
+        return Features(interpolate(features, nearest, weight), cloud)
+
+
+def _listed(entry: Any) -> list[Any]:
+    return list(entry) if isinstance(entry, Sequence) else [entry]
+
+
+def scaled_sizes(sizes: Sequence[int], width: float) -> list[int]:
+    """Layer sizes times ``width``, rounded, at least 1."""
+    return [max(1, round(size * width)) for size in sizes]
+
+
+def _prefix(picked: Tensor, ptr: Tensor, wanted: int, size: int | None) -> tuple[Tensor, Tensor, int | None]:
+    """The first ``wanted`` picks of each cloud without repetitions: flat indices, offsets, common number."""
+    if size is not None:
+        count = min(wanted, size)
+        return picked[:, :count].reshape(-1), torch.arange(len(picked) + 1, device=ptr.device) * count, count
+    sizes = ptr.diff().clamp_max(wanted)
+    distinct = torch.arange(wanted, device=ptr.device) < sizes[:, None]
+    return picked[:, :wanted][distinct], torch.cat([ptr[:1], sizes.cumsum(0)]), None
+
+
+def published_state(state: dict[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+    """Constructor keywords and state for the weights of the widely used PyTorch PointNet++ classifiers, else None.
+
+    Recognised are the names ``sa1.mlp_convs.0.weight`` (single-scale) and ``sa1.conv_blocks.0.0.weight``
+    (multi-scale, where the published column order is features first). Sizes are taken from the shapes; radii and
+    numbers of centres and neighbours are not in such files and are the published ones. The classifier is ignored.
+    """
+    msg = "sa1.conv_blocks.0.0.weight" in state
+    if not msg and "sa1.mlp_convs.0.weight" not in state:
+        return None
+    if any(key.startswith(("sa4.", "fp1.")) for key in state) or "sa3.mlp_convs.0.weight" not in state:
+        return None  # the segmentation networks, which group otherwise
+    ours: dict[str, Tensor] = {}
+    channels: list[Any] = []
+    for number, level in ((1, "levels.0."), (2, "levels.1."), (3, "last.")):
+        sizes: list[list[int]] = []
+        for scale in range(3 if msg and number < 3 else 1):
+            convs, norms = ("conv_blocks", "bn_blocks") if msg and number < 3 else ("mlp_convs", "mlp_bns")
+            middle = f"{scale}." if msg and number < 3 else ""
+            target = level if number == 3 else f"{level}scales.{scale}."
+            sizes.append([])
+            while (weight := state.get(f"sa{number}.{convs}.{middle}{len(sizes[-1])}.weight")) is not None:
+                i = len(sizes[-1])
+                weight = weight.flatten(1)
+                if msg and number < 3 and i == 0:
+                    weight = weight.roll(3, 1)
+                ours[f"{target}linears.{i}.weight"] = weight
+                ours[f"{target}linears.{i}.bias"] = state[f"sa{number}.{convs}.{middle}{i}.bias"]
+                source = f"sa{number}.{norms}.{middle}{i}."
+                ours |= {f"{target}norms.{i}.{k[len(source) :]}": v for k, v in state.items() if k.startswith(source)}
+                sizes[-1].append(len(weight))
+        channels.append(sizes if msg and number < 3 else sizes[0])
+    keywords = {
+        "scales": "msg" if msg else "ssg",
+        "in_channels": ours["levels.0.scales.0.linears.0.weight"].shape[1],
+        "channels": channels,
+    }
+    return keywords, ours

@@ -1,0 +1,94 @@
+"""Encoders with the weights of well-known public files."""
+
+import inspect
+import pickle
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from geo3d.encoders import dgcnn, pointnet, pointnet2
+from geo3d.errors import CheckpointError, ConfigError
+
+Reader = Callable[[dict[str, Tensor]], tuple[dict[str, Any], dict[str, Tensor]] | None]
+
+KNOWN: tuple[tuple[str, type[nn.Module], Reader], ...] = (
+    ("DGCNN classification", dgcnn.DGCNN, dgcnn.published_state),
+    ("PointNet classification", pointnet.PointNet, pointnet.published_state),
+    ("PointNet++ classification", pointnet2.PointNet2, pointnet2.published_state),
+)
+"""What can be read: name, encoder, and what turns the stored state into its keywords and state."""
+
+WRAPPERS = ("model_state_dict", "state_dict", "model_state", "model", "net", "network")
+"""Keys under which training scripts put the weights."""
+
+
+def from_published(path: str | Path, **keywords: Any) -> nn.Module:
+    """The encoder whose public weights lie in a file, in evaluation mode; the classifier is left out.
+
+    Sizes are read off the weights. Nothing in the file is executed.
+
+    Args:
+        path: A file written by ``torch.save``.
+        keywords: Constructor arguments that weights do not tell, such as ``k=20`` of DGCNN.
+
+    Raises:
+        CheckpointError: If the file cannot be read or is of none of the known networks.
+        ConfigError: If a keyword is not an argument of the encoder.
+    """
+    path = Path(path)
+    state = _read(path)
+    for name, encoder_class, reader in KNOWN:
+        found = reader(state)
+        if found is None:
+            continue
+        sizes, weights = found
+        allowed = inspect.signature(encoder_class).parameters
+        for keyword in keywords:
+            if keyword not in allowed:
+                raise ConfigError(f"{encoder_class.__name__} has no argument {keyword!r}; it has {', '.join(allowed)}")
+        encoder = encoder_class(**(sizes | keywords))
+        _load(encoder, weights, f"{path} ({name})")
+        return encoder.eval()
+    known = ", ".join(name for name, _, _ in KNOWN)
+    raise CheckpointError(f"{path}: expected the weights of one of: {known}; found the keys {_some(state)}")
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file") from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise CheckpointError(f"{path}: expected a file of tensors written by torch.save; {reason}") from error
+    while isinstance(content, Mapping):
+        inner = next((content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)), None)
+        if inner is None:
+            break
+        content = inner
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path}: expected a dictionary of tensors; found {type(content).__name__}")
+    state = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+    while state and all(key.startswith("module.") for key in state):  # left by nn.DataParallel
+        state = {key.removeprefix("module."): value for key, value in state.items()}
+    return state
+
+
+def _load(encoder: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    own = encoder.state_dict()
+    missing = [key for key in own if key not in weights and not key.endswith("num_batches_tracked")]
+    unknown = [key for key in weights if key not in own]
+    if missing or unknown:
+        raise CheckpointError(f"{source}: the encoder misses {_some(missing)} and does not know {_some(unknown)}")
+    for key, value in weights.items():
+        if value.shape != own[key].shape:
+            raise CheckpointError(f"{source}: {key} should be {tuple(own[key].shape)}; found {tuple(value.shape)}")
+    encoder.load_state_dict(weights, strict=False)
+
+
+def _some(keys: Any, most: int = 12) -> str:
+    keys = list(keys)
+    return (", ".join(keys[:most]) + (", ..." if len(keys) > most else "")) or "nothing"

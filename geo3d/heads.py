@@ -1,0 +1,125 @@
+"""Small networks behind an encoder's cloud feature: projector, predictor, classifier."""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from torch import Tensor, nn
+
+from geo3d.errors import ConfigError
+from geo3d.nn.linear import linear
+from geo3d.nn.mlp import mlp
+from geo3d.nn.norm import BatchNorm
+
+T = TypeVar("T", bool, float)
+
+
+class Projector(nn.Module):
+    """From cloud features (B, in_channels) to the embeddings (B, out_channels) that objectives compare.
+
+    Linear + BatchNorm + ReLU, and a last linear layer with a bias and nothing behind it (SimCLR, arXiv 2002.05709).
+
+    Args:
+        in_channels: Size of the encoder's cloud feature.
+        hidden: Size of the layers between.
+        out_channels: Size of the embeddings.
+        num_layers: Number of linear layers.
+    """
+
+    def __init__(self, in_channels: int, hidden: int = 512, out_channels: int = 128, num_layers: int = 2) -> None:
+        super().__init__()
+        if num_layers < 1:
+            raise ConfigError(f"num_layers of a projector must be 1 or more; found {num_layers}")
+        self.in_channels, self.hidden = in_channels, hidden
+        self.out_channels, self.num_layers = out_channels, num_layers
+        self.layers = mlp([in_channels, *[hidden] * (num_layers - 1), out_channels], last=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, out_channels) embeddings."""
+        return self.layers(x)
+
+
+class Predictor(nn.Module):
+    """From embeddings (B, channels) to guesses (B, channels) of the teacher's (BYOL, arXiv 2006.07733).
+
+    Args:
+        channels: Size of the embeddings.
+        hidden: Size of the layer between.
+    """
+
+    def __init__(self, channels: int = 128, hidden: int = 512) -> None:
+        super().__init__()
+        self.channels, self.hidden = channels, hidden
+        self.layers = mlp([channels, hidden, channels], last=False)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """(B, channels) guesses."""
+        return self.layers(z)
+
+
+class Classifier(nn.Module):
+    """From cloud features (B, in_channels) to scores (B, num_classes).
+
+    For each hidden size: linear, BatchNorm, LeakyReLU, dropout; then a linear layer with a bias. The defaults are the
+    head published with DGCNN (arXiv 1801.07829). Those of the widely used PyTorch versions of the other two are
+
+    - PointNet++ (arXiv 1706.02413): ``bias=True, dropout=0.4, negative_slope=0`` (multi-scale:
+      ``dropout=(0.4, 0.5)``);
+    - PointNet (arXiv 1612.00593): ``bias=True, dropout=(0, 0.4), negative_slope=0, dropout_first=True``.
+
+    Args:
+        in_channels: Size of the encoder's cloud feature.
+        num_classes: Number of scores.
+        hidden: Sizes of the layers between.
+        bias: Whether each hidden linear layer has a bias: one value for all, or one a layer. If left out, all but
+            the first.
+        dropout: Probability of setting a channel to zero: one value for all, or one a layer.
+        negative_slope: Of the LeakyReLU; 0 makes it a ReLU.
+        dropout_first: Drop before the norm instead of after the activation.
+
+    Example:
+        >>> sum(p.numel() for p in Classifier(2048, 40).parameters())
+        1191720
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        hidden: Sequence[int] = (512, 256),
+        bias: bool | Sequence[bool] | None = None,
+        dropout: float | Sequence[float] = 0.5,
+        negative_slope: float = 0.2,
+        dropout_first: bool = False,
+    ) -> None:
+        super().__init__()
+        self.in_channels, self.num_classes, self.hidden = in_channels, num_classes, tuple(hidden)
+        self.negative_slope, self.dropout_first = negative_slope, dropout_first
+        self.bias = each("bias", [i > 0 for i in range(len(hidden))] if bias is None else bias, len(hidden))
+        self.dropout = each("dropout", dropout, len(hidden))
+        layers: list[nn.Module] = []
+        channels = in_channels
+        for size, has_bias, p in zip(self.hidden, self.bias, self.dropout, strict=True):
+            layers.append(linear(channels, size, bias=has_bias))
+            behind: list[nn.Module] = [BatchNorm(size), nn.LeakyReLU(negative_slope)]
+            drop: list[nn.Module] = [nn.Dropout(p)] if p else []
+            layers += drop + behind if dropout_first else behind + drop
+            channels = size
+        layers.append(linear(channels, num_classes, bias=True))
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, num_classes) scores, before any softmax."""
+        return self.layers(x)
+
+
+def each(name: str, value: T | Sequence[T], length: int) -> tuple[T, ...]:
+    """``value`` for each of ``length`` layers.
+
+    Raises:
+        ConfigError: If it is a sequence of another length.
+    """
+    if not isinstance(value, Sequence):
+        return (value,) * length
+    if len(value) != length:
+        raise ConfigError(f"{name} has {len(value)} values for {length} hidden layers; give one for each, or only one")
+    return tuple(value)

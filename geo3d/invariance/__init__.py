@@ -1,0 +1,36 @@
+"""What may be done to a cloud without changing what it is: groups (with inverses) and nuisances."""
+
+from geo3d.invariance.base import Compose, Element, Group, Invariance
+from geo3d.invariance.crop import CropCuboid, CropKNN
+from geo3d.invariance.density import DensityGradient
+from geo3d.invariance.drop import Drop, Resample
+from geo3d.invariance.jitter import Jitter
+from geo3d.invariance.occlude import Occlude
+from geo3d.invariance.permutation import Permutation
+from geo3d.invariance.rotations import SO2, SO3
+from geo3d.invariance.scalings import AnisotropicScale, Reflection, Scale
+from geo3d.invariance.selection import Kept, Selection
+from geo3d.invariance.translation import Translation
+
+__all__ = [
+    "SO2",
+    "SO3",
+    "AnisotropicScale",
+    "Compose",
+    "CropCuboid",
+    "CropKNN",
+    "DensityGradient",
+    "Drop",
+    "Element",
+    "Group",
+    "Invariance",
+    "Jitter",
+    "Kept",
+    "Occlude",
+    "Permutation",
+    "Reflection",
+    "Resample",
+    "Scale",
+    "Selection",
+    "Translation",
+]

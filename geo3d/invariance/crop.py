@@ -1,0 +1,66 @@
+"""A connected part of each cloud."""
+
+import math
+
+import torch
+from torch_geometric.data import Batch
+
+from geo3d.invariance.checks import interval, number, whole
+from geo3d.invariance.per_cloud import random_points, reduce_clouds, uniform
+from geo3d.invariance.selection import Kept, Selection, keep_smallest, kept_counts
+
+
+class CropKNN(Selection):
+    """The points of each cloud that lie nearest to a randomly drawn one of them; joints stay.
+
+    Args:
+        min_ratio: Smallest share of the points that is kept, above 0.
+        max_ratio: Largest share, at most 1; the share is uniform between them.
+        min_points: No fewer points than these are kept, or all that there are.
+    """
+
+    def __init__(self, min_ratio: float = 0.4, max_ratio: float = 0.9, min_points: int = 1) -> None:
+        interval(self, min_ratio, max_ratio, ("min_ratio", "max_ratio"), most=1.0)
+        self.min_ratio = min_ratio
+        self.max_ratio = max_ratio
+        self.min_points = whole(self, "min_points", min_points, 1)
+
+    def sample(self, batch: Batch, generator: torch.Generator) -> Kept:
+        """The points that stay, in their order."""
+        ratio = uniform(batch, generator, low=self.min_ratio, high=self.max_ratio)
+        offset = batch.pos - batch.pos[random_points(batch, generator)][batch.batch]
+        return keep_smallest(offset.square().sum(1), kept_counts(ratio, batch, self.min_points), batch)
+
+
+class CropCuboid(Selection):
+    """The points of each cloud within an upright cuboid around a randomly drawn one of them; joints stay.
+
+    The cuboid has the proportions of the cloud's own bounding box, each side stretched by a random factor, and is
+    grown until it holds its share of the points: the share is exact where a cuboid of given sides would at times be
+    empty. (Of points on its surface the lower indices are kept.)
+
+    Args:
+        min_ratio: Smallest share of the points that is kept, above 0.
+        max_ratio: Largest share, at most 1; the share is uniform between them.
+        aspect: The stretch of each side is log-uniform between 1 / aspect and aspect.
+        min_points: No fewer points than these are kept, or all that there are.
+    """
+
+    def __init__(
+        self, min_ratio: float = 0.4, max_ratio: float = 0.9, aspect: float = 4 / 3, min_points: int = 1
+    ) -> None:
+        interval(self, min_ratio, max_ratio, ("min_ratio", "max_ratio"), most=1.0)
+        self.min_ratio = min_ratio
+        self.max_ratio = max_ratio
+        self.aspect = number(self, "aspect", aspect, 1.0)
+        self.min_points = whole(self, "min_points", min_points, 1)
+
+    def sample(self, batch: Batch, generator: torch.Generator) -> Kept:
+        """The points that stay, in their order."""
+        ratio = uniform(batch, generator, low=self.min_ratio, high=self.max_ratio)
+        stretch = math.log(self.aspect) * uniform(batch, generator, 3, low=-1.0, high=1.0)
+        extent = reduce_clouds(batch.pos, batch, "max") - reduce_clouds(batch.pos, batch, "min")
+        sides = extent.clamp(min=torch.finfo(extent.dtype).tiny) * stretch.exp().to(extent.dtype)
+        offset = batch.pos - batch.pos[random_points(batch, generator)][batch.batch]
+        reach = (offset.abs() / sides[batch.batch]).amax(1)
+        return keep_smallest(reach, kept_counts(ratio, batch, self.min_points), batch)

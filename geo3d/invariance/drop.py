@@ -1,0 +1,51 @@
+"""Fewer points, chosen by chance."""
+
+import torch
+from torch_geometric.data import Batch
+
+from geo3d.cloud import common_size
+from geo3d.invariance.checks import number, whole
+from geo3d.invariance.per_cloud import order_within, random_keys, uniform
+from geo3d.invariance.selection import Kept, Selection, keep_smallest, keep_where, kept_counts
+
+
+class Drop(Selection):
+    """Each cloud loses a share of its points, uniform between none and ``max_ratio``; at least one stays.
+
+    Args:
+        max_ratio: Largest share that is dropped, 0 to 1.
+    """
+
+    def __init__(self, max_ratio: float = 0.5) -> None:
+        self.max_ratio = number(self, "max_ratio", max_ratio, 0.0, 1.0)
+
+    def sample(self, batch: Batch, generator: torch.Generator) -> Kept:
+        """The points that stay, in their order."""
+        ratio = 1 - uniform(batch, generator, high=self.max_ratio)
+        return keep_smallest(random_keys(batch, generator), kept_counts(ratio, batch), batch)
+
+
+class Resample(Selection):
+    """A random choice of ``num_points`` different points of each cloud, in random order.
+
+    Clouds that have fewer keep them all, so the result is of one size when every cloud is large enough.
+
+    Args:
+        num_points: Points to choose.
+    """
+
+    def __init__(self, num_points: int) -> None:
+        self.num_points = whole(self, "num_points", num_points, 1)
+
+    def sample(self, batch: Batch, generator: torch.Generator) -> Kept:
+        """The chosen points."""
+        order = order_within(random_keys(batch, generator), batch)
+        size = common_size(batch)
+        if size is not None:
+            chosen = min(size, self.num_points)
+            return Kept(order.view(-1, size)[:, :chosen].reshape(-1), None, chosen)
+        rank = torch.arange(len(order), device=order.device) - batch.ptr[batch.batch]
+        places = keep_where(rank < self.num_points, batch)
+        assert places.ptr is not None
+        enough = bool((batch.ptr.diff() >= self.num_points).all())
+        return Kept(order[places.points], None if enough else places.ptr, self.num_points if enough else None)

@@ -1,0 +1,31 @@
+"""Noise on the coordinates."""
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Batch
+
+from geo3d.cloud import with_
+from geo3d.invariance.base import Invariance
+from geo3d.invariance.checks import number
+
+
+class Jitter(Invariance):
+    """Normal noise on every coordinate, cut off; the element is the noise (M, 3). Normals and joints stay.
+
+    Args:
+        std: Standard deviation before the cut, in the units of the cloud.
+        clip: Largest noise on a coordinate.
+    """
+
+    def __init__(self, std: float = 0.01, clip: float = 0.05) -> None:
+        self.std = number(self, "std", std, 0.0)
+        self.clip = number(self, "clip", clip, 0.0)
+
+    def sample(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        """(M, 3) noise."""
+        drawn = torch.randn(batch.pos.shape, generator=generator, device=generator.device, dtype=batch.pos.dtype)
+        return drawn.mul_(self.std).clamp_(-self.clip, self.clip).to(batch.pos.device)
+
+    def act(self, element: Tensor, batch: Batch) -> Batch:
+        """The noisy clouds."""
+        return with_(batch, pos=batch.pos + element)

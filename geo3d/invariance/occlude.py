@@ -1,0 +1,63 @@
+"""Only what can be seen from one side."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.spatial import ConvexHull, QhullError
+from torch_geometric.data import Batch
+
+from geo3d.invariance.checks import number, require
+from geo3d.invariance.per_cloud import directions, reduce_clouds
+from geo3d.invariance.selection import Kept, Selection, keep_where
+
+
+class Occlude(Selection):
+    """The points of each cloud that are visible from a random direction, by hidden point removal.
+
+    Katz, Tal and Basri, Direct Visibility of Point Sets (2007): turn the points inside out about the viewpoint; those
+    that lie on the convex hull of the result and the viewpoint are visible. Clouds of fewer than 5 points, or for
+    which there is no such hull, stay whole. One hull is built for each cloud on the CPU, which takes milliseconds.
+
+    Args:
+        distance: Of the viewpoint from the middle of the cloud, in radii of the cloud, above 1.
+        radius: Of the sphere of inversion, in distances of the farthest point from the viewpoint, at least 1. A larger
+            one calls more points visible; the more points a cloud has, the larger it may be.
+    """
+
+    def __init__(self, distance: float = 3.0, radius: float = 30.0) -> None:
+        self.distance = number(self, "distance", distance, 1.0)
+        require(distance > 1, self, "distance", "above 1, outside the cloud", distance)
+        self.radius = number(self, "radius", radius, 1.0)
+
+    def sample(self, batch: Batch, generator: torch.Generator) -> Kept:
+        """The visible points, in their order."""
+        pos = batch.pos.detach()
+        centered = pos - reduce_clouds(pos, batch, "mean")[batch.batch]
+        size = reduce_clouds(centered.norm(dim=1), batch, "max")
+        viewpoint = directions(batch, generator) * (self.distance * size)[:, None]
+        seen = (centered - viewpoint[batch.batch]).cpu().double().numpy()
+        clouds = np.split(seen, batch.ptr[1:-1].cpu().numpy())
+        mask = np.concatenate([visible(cloud, self.radius) for cloud in clouds])
+        return keep_where(torch.from_numpy(mask).to(pos.device), batch)
+
+
+def visible(points: NDArray[np.float64], radius: float) -> NDArray[np.bool_]:
+    """(N,) which of the points (N, 3) an eye at the origin sees; equal points are seen or hidden together.
+
+    Args:
+        points: Relative to the eye.
+        radius: Of the sphere of inversion, in distances of the farthest point.
+    """
+    everything = np.ones(len(points), dtype=bool)
+    distance = np.linalg.norm(points, axis=1, keepdims=True)
+    if len(points) < 5 or distance.min() == 0:
+        return everything
+    flipped = points * (2 * radius * distance.max() / distance - 1)
+    unique, place = np.unique(flipped, axis=0, return_inverse=True)
+    try:
+        hull = ConvexHull(np.concatenate([unique, np.zeros((1, 3))]))
+    except QhullError:  # all in one plane with the eye
+        return everything
+    on_hull = np.zeros(len(unique) + 1, dtype=bool)
+    on_hull[hull.vertices] = True
+    return on_hull[place.reshape(-1)]

@@ -1,0 +1,94 @@
+"""Stretching and mirroring: maps that multiply each coordinate by a number of its own."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Batch
+
+from geo3d.cloud import num_clouds
+from geo3d.invariance.base import Group
+from geo3d.invariance.checks import interval, require
+from geo3d.invariance.per_cloud import uniform
+from geo3d.ops.rotation import apply_linear
+
+
+class Diagonal(Group):
+    """A group of diagonal matrices, acting about the origin; the element is their diagonals (B, 3), none of them 0."""
+
+    def act(self, element: Tensor, batch: Batch) -> Batch:
+        """The clouds with each coordinate multiplied; normals stay normal and keep pointing outwards."""
+        return apply_linear(torch.diag_embed(element), batch)
+
+    def compose(self, a: Tensor, b: Tensor) -> Tensor:
+        """The products of the factors."""
+        return a * b
+
+    def inverse(self, a: Tensor) -> Tensor:
+        """The reciprocals."""
+        return 1 / a
+
+    def identity(self, batch: Batch) -> Tensor:
+        """Factors of one."""
+        return batch.pos.new_ones(num_clouds(batch), 3)
+
+
+class AnisotropicScale(Diagonal):
+    """Stretching along x, y and z by factors of their own; the element is (B, 3).
+
+    Factors are log-uniform, so that growing and shrinking by the same ratio are equally likely.
+
+    Args:
+        low: Smallest factor, above 0.
+        high: Largest factor.
+    """
+
+    def __init__(self, low: float = 0.8, high: float = 1.25) -> None:
+        interval(self, low, high, ("low", "high"))
+        self.low = low
+        self.high = high
+
+    def sample(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        """(B, 3) factors."""
+        return _log_uniform(batch, generator, 3, self.low, self.high)
+
+
+class Scale(Diagonal):
+    """Growing or shrinking by one factor in all directions, log-uniform; the element is (B, 3), all three the same.
+
+    Args:
+        low: Smallest factor, above 0.
+        high: Largest factor.
+    """
+
+    def __init__(self, low: float = 0.8, high: float = 1.25) -> None:
+        interval(self, low, high, ("low", "high"))
+        self.low = low
+        self.high = high
+
+    def sample(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        """(B, 3) factors."""
+        return _log_uniform(batch, generator, 1, self.low, self.high).expand(-1, 3)
+
+
+class Reflection(Diagonal):
+    """Mirroring along some axes, each with probability one half; the element is (B, 3) signs.
+
+    Args:
+        axes: Some of the letters x, y, z: the coordinates whose sign may change.
+    """
+
+    def __init__(self, axes: str = "xy") -> None:
+        ok = isinstance(axes, str) and 0 < len(axes) == len(set(axes)) and set(axes) <= set("xyz")
+        require(ok, self, "axes", "one to three different letters of 'xyz'", axes)
+        self.axes = axes
+
+    def sample(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        """(B, 3) numbers 1 or -1, always 1 on axes that are not mirrored."""
+        free = torch.tensor([axis in self.axes for axis in "xyz"], device=batch.pos.device)
+        flip = free & (uniform(batch, generator, 3) < 0.5)
+        return 1 - 2 * flip.to(batch.pos.dtype)
+
+
+def _log_uniform(batch: Batch, generator: torch.Generator, count: int, low: float, high: float) -> Tensor:
+    return uniform(batch, generator, count, low=math.log(low), high=math.log(high)).exp().to(batch.pos.dtype)

@@ -1,0 +1,53 @@
+"""Invariances that keep some of the points: what they share."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Batch
+
+from geo3d.cloud import select_points
+from geo3d.invariance.base import Invariance
+from geo3d.invariance.per_cloud import order_within
+
+
+class Kept(NamedTuple):
+    """The points that stay, and the sizes of the clouds they make."""
+
+    points: Tensor
+    """(M',) flat indices, those of cloud 0 first."""
+    ptr: Tensor | None
+    """(B + 1,) offsets of the clouds that remain, or None if all have ``num_points`` points."""
+    num_points: int | None
+
+
+class Selection(Invariance):
+    """An invariance that keeps some points of each cloud, never none; its element is ``Kept``."""
+
+    def act(self, element: Kept, batch: Batch) -> Batch:
+        """The points that stay, with all that belongs to them."""
+        return select_points(batch, element.points, num_points=element.num_points, ptr=element.ptr)
+
+
+def kept_counts(ratio: Tensor, batch: Batch, min_points: int = 1) -> Tensor:
+    """(B,) int64: ``ratio (B,)`` of each cloud's points, rounded up, at least ``min_points`` or all."""
+    sizes = batch.ptr.diff()
+    return (ratio * sizes).ceil().long().clamp(min=min_points).minimum(sizes)
+
+
+def keep_where(mask: Tensor, batch: Batch) -> Kept:
+    """The points where ``mask (M,)`` is true, in their order; each cloud must have one."""
+    passed = torch.cat([mask.new_zeros(1, dtype=torch.int64), mask.cumsum(0)])
+    return Kept(mask.nonzero()[:, 0], passed[batch.ptr], None)
+
+
+def keep_smallest(keys: Tensor, counts: Tensor, batch: Batch) -> Kept:
+    """The ``counts (B,)`` points of each cloud with the smallest ``keys (M,)`` >= 0, in their order.
+
+    Ties go to the lower index. Whatever is kept by chance, nearness or weight is a matter of the keys.
+    """
+    order = order_within(keys, batch)
+    rank = torch.arange(len(order), device=order.device) - batch.ptr[batch.batch]
+    mask = torch.empty_like(order, dtype=torch.bool)
+    mask[order] = rank < counts[batch.batch]
+    return keep_where(mask, batch)

@@ -1,0 +1,44 @@
+"""Translations."""
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Batch
+
+from geo3d.cloud import num_clouds, with_
+from geo3d.invariance.base import Group
+from geo3d.invariance.checks import number
+from geo3d.invariance.per_cloud import uniform
+
+
+class Translation(Group):
+    """Shifts, drawn uniformly from a cube; the element is (B, 3).
+
+    Args:
+        max_shift: Largest shift along each axis, in the units of the cloud.
+    """
+
+    def __init__(self, max_shift: float = 0.2) -> None:
+        self.max_shift = number(self, "max_shift", max_shift, 0.0)
+
+    def sample(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        """(B, 3) shifts."""
+        return uniform(batch, generator, 3, low=-self.max_shift, high=self.max_shift).to(batch.pos.dtype)
+
+    def act(self, element: Tensor, batch: Batch) -> Batch:
+        """The clouds, and their joints, shifted."""
+        changes = {"pos": batch.pos + element[batch.batch]}
+        if batch.get("joints") is not None:
+            changes["joints"] = batch.joints + element[:, None]
+        return with_(batch, **changes)
+
+    def compose(self, a: Tensor, b: Tensor) -> Tensor:
+        """The sums of the shifts."""
+        return a + b
+
+    def inverse(self, a: Tensor) -> Tensor:
+        """The opposite shifts."""
+        return -a
+
+    def identity(self, batch: Batch) -> Tensor:
+        """Shifts of zero."""
+        return batch.pos.new_zeros(num_clouds(batch), 3)

@@ -1,0 +1,97 @@
+"""Whole files in, whole files out: readable errors for reading, all-or-nothing for writing."""
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from geo3d.errors import CloudError, Geo3dError
+
+
+def existing_file(path: str | Path) -> Path:
+    """The path, if a file that can be read is there.
+
+    Raises:
+        CloudError: If nothing is there, or a folder, or a file that may not be read.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise CloudError(f"{path}: expected a file, found a folder; data=folder reads whole folders")
+    if not path.exists():
+        raise CloudError(f"{path}: no such file")
+    if not os.access(path, os.R_OK):
+        raise CloudError(f"{path}: the file may not be read; check its permissions")
+    return path
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """All bytes of the file.
+
+    Raises:
+        CloudError: If it is missing, a folder, not readable, or empty.
+    """
+    path = existing_file(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CloudError(f"{path}: cannot be read: {error.strerror}") from error
+    if not content:
+        raise CloudError(f"{path}: the file is empty (0 bytes)")
+    return content
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` that takes its name when the block ends well, and is removed when it fails.
+
+    The temporary name keeps the suffix, and missing folders are made.
+
+    Raises:
+        Geo3dError: If the folder cannot be written to, or ``path`` is a folder.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> with replacing(folder / "notes.txt") as temporary:
+        ...     _ = temporary.write_text("whole")
+        >>> [file.name for file in folder.iterdir()]
+        ['notes.txt']
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise Geo3dError(f"{path}: expected the name of a file to write, found a folder")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Geo3dError(f"{path.parent}: the folder cannot be made: {error.strerror}") from error
+    if not os.access(path.parent, os.W_OK):
+        raise Geo3dError(f"{path.parent}: the folder may not be written to; choose another or change its permissions")
+    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:12]}{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, obj: Any) -> None:
+    """Write ``obj`` as indented JSON, all or nothing."""
+    text = json.dumps(obj, indent=2) + "\n"
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def listing(files: Iterable[Path], root: Path) -> dict[str, Any]:
+    """What tells one set of files from another without reading them: number, bytes, a hash of names and sizes.
+
+    Returns:
+        ``num_files``, ``bytes``, ``sha256`` and, for at most 100 files, ``files``: name relative to root -> size.
+    """
+    sizes = {file.relative_to(root).as_posix(): file.stat().st_size for file in sorted(files)}
+    digest = hashlib.sha256(json.dumps(sorted(sizes.items())).encode()).hexdigest()
+    summary: dict[str, Any] = {"num_files": len(sizes), "bytes": sum(sizes.values()), "sha256": digest}
+    return summary | ({"files": sizes} if len(sizes) <= 100 else {})

@@ -1,0 +1,131 @@
+"""Reading a cloud or a mesh from any known file."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+
+from geo3d.cloud import POINT_KEYS, check_cloud
+from geo3d.errors import CloudError
+from geo3d.io.arrays import read_hdf5, read_npy, read_npz
+from geo3d.io.files import existing_file
+from geo3d.io.mesh import read_obj, read_off
+from geo3d.io.names import Arrays, as_colours, as_labels
+from geo3d.io.pcd import read_pcd
+from geo3d.io.ply import read_ply
+from geo3d.io.table import read_table
+from geo3d.ops.triangles import sample_triangles
+
+READERS: dict[str, Callable[[Path], Arrays]] = {
+    ".ply": read_ply,
+    ".pcd": read_pcd,
+    ".off": read_off,
+    ".obj": read_obj,
+    ".xyz": read_table,
+    ".txt": read_table,
+    ".pts": read_table,
+    ".csv": read_table,
+    ".npz": read_npz,
+    ".npy": read_npy,
+    ".h5": read_hdf5,
+    ".hdf5": read_hdf5,
+}
+"""The reader for each suffix."""
+
+MESHES = (".off", ".obj", ".ply")
+
+
+def read_cloud(path: str | Path, num_points: int | None = None, generator: torch.Generator | None = None) -> Data:
+    """The cloud in a file: ``pos`` (N, 3) float32, and ``normal``, ``rgb`` (0..1), ``point_y``, ``x``, ``y`` if there.
+
+    Args:
+        path: PLY, PCD, OFF, OBJ, XYZ, TXT, PTS, CSV, NPZ, NPY or HDF5, told by its suffix.
+        num_points: The most points to return; None for all of them.
+        generator: Draws which points are kept: a random subset of a cloud, or ``num_points`` points spread evenly over
+            the faces of a mesh. Without it, or without ``num_points``, they are the first ones in the file; those of a
+            mesh are its vertices.
+
+    Raises:
+        CloudError: If the file is missing, of an unknown kind, damaged, cut off or empty, or has a coordinate (or
+            another value) that is not finite.
+    """
+    return as_data(read_arrays(path), str(path), num_points, generator)
+
+
+def read_mesh(path: str | Path) -> tuple[Tensor, Tensor]:
+    """Vertices (V, 3) float32 and triangles (F, 3) int64 of an OFF, OBJ or PLY file.
+
+    Raises:
+        CloudError: As ``read_cloud``, and if there are no faces.
+    """
+    arrays = read_arrays(path, MESHES)
+    vertices = as_data({"pos": arrays["pos"]}, str(path)).pos
+    if not len(arrays.get("faces", ())):
+        raise CloudError(f"{path}: expected a mesh, found {len(vertices)} points without faces; use read_cloud")
+    return vertices, torch.from_numpy(arrays["faces"])
+
+
+def read_arrays(path: str | Path, suffixes: Iterable[str] = tuple(READERS)) -> Arrays:
+    """What the file's reader finds, under geo3d's names but in the file's types.
+
+    Raises:
+        CloudError: If the suffix is not among the given ones, or the file is missing or damaged.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in suffixes and not path.is_dir():
+        raise CloudError(f"{path}: unknown suffix {path.suffix!r}; known are {' '.join(suffixes)}")
+    existing_file(path)
+    return READERS[path.suffix.lower()](path)
+
+
+def as_data(
+    arrays: Arrays, source: str, num_points: int | None = None, generator: torch.Generator | None = None
+) -> Data:
+    """The record made of a reader's arrays, in geo3d's types; see ``read_cloud``.
+
+    Raises:
+        CloudError: If there is no point, or a value is not finite.
+    """
+    if num_points is not None and num_points < 1:
+        raise CloudError(f"num_points: expected at least 1, found {num_points}")
+    tensors: dict[str, Tensor] = {}
+    for key, values in arrays.items():
+        if key == "faces" or not values.size:
+            continue
+        if key in ("y", "point_y"):
+            tensors[key] = torch.from_numpy(as_labels(values, source))
+            continue
+        if key == "rgb":
+            values = as_colours(values, source)
+        with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which is refused below
+            tensors[key] = torch.from_numpy(np.array(values, dtype=np.float32))
+    check_cloud(tensors.get("pos", torch.zeros(0, 3)), source)
+    for key, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            bad = int((~torch.isfinite(tensor)).any(1).sum())
+            raise CloudError(f"{source}: {bad} of {len(tensor)} points have NaN or infinite {key}; remove them first")
+    if num_points is None:
+        return Data(**tensors)
+    if generator is not None and len(arrays.get("faces", ())):
+        return _sampled(tensors, torch.from_numpy(arrays["faces"]), num_points, generator, source)
+    total = tensors["pos"].shape[0]
+    kept = torch.arange(min(num_points, total))
+    if generator is not None and num_points < total:
+        kept = torch.randperm(total, generator=generator, device=generator.device)[:num_points].cpu()
+    return Data(**{key: tensor[kept] if key in POINT_KEYS else tensor for key, tensor in tensors.items()})
+
+
+def _sampled(
+    tensors: dict[str, Tensor], faces: Tensor, num_points: int, generator: torch.Generator, source: str
+) -> Data:
+    """Points on the faces, with their normals and, if the vertices have them, colours and features between theirs."""
+    carried = {key: tensors[key] for key in ("pos", "rgb", "x") if key in tensors}
+    try:
+        points, normal = sample_triangles(torch.cat(list(carried.values()), 1), faces, num_points, generator)
+    except CloudError as error:
+        raise CloudError(f"{source}: {error}") from error
+    parts = points.split([tensor.shape[1] for tensor in carried.values()], 1)
+    return Data(**dict(zip(carried, (part.contiguous() for part in parts), strict=True)), normal=normal)

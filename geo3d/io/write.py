@@ -1,0 +1,61 @@
+"""Writing a cloud as PLY or NPZ."""
+
+from pathlib import Path
+
+import numpy as np
+from torch_geometric.data import Data
+
+from geo3d.cloud import check_cloud
+from geo3d.errors import CloudError
+from geo3d.io.files import replacing
+
+KEYS = ("pos", "normal", "rgb", "point_y", "x")
+
+
+def write_cloud(path: str | Path, data: Data) -> None:
+    """Write the cloud's ``pos``, ``normal``, ``rgb``, ``point_y`` and ``x``; a file is there whole or not at all.
+
+    PLY is binary, little endian, with colours as bytes; NPZ keeps every value as it is, and ``y`` too.
+
+    Args:
+        path: A name that ends in .ply or .npz.
+        data: One cloud.
+
+    Raises:
+        CloudError: If the suffix is another, or the cloud is empty or not finite.
+        Geo3dError: If the place cannot be written to.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in (".ply", ".npz"):
+        raise CloudError(f"{path}: clouds are written as .ply or .npz, not as {path.suffix!r}")
+    check_cloud(data.pos, f"the cloud for {path}")
+    arrays = {key: data[key].detach().cpu().numpy() for key in (*KEYS, "y") if data.get(key) is not None}
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        if path.suffix.lower() == ".npz":
+            np.savez(file, **arrays)
+        else:
+            rows = _rows(arrays)
+            assert rows.dtype.names is not None
+            names = {"f4": "float", "u1": "uchar", "i4": "int"}
+            properties = [f"property {names[rows.dtype[name].str[1:]]} {name}" for name in rows.dtype.names]
+            lines = ["ply", "format binary_little_endian 1.0", f"element vertex {len(rows)}", *properties, "end_header"]
+            file.write("\n".join(lines).encode() + b"\n" + rows.tobytes())
+
+
+def _rows(arrays: dict[str, np.ndarray]) -> np.ndarray:
+    """One structured row a point."""
+    columns: list[tuple[str, str, np.ndarray]] = []
+    for key, names in (("pos", "x y z"), ("normal", "nx ny nz")):
+        if key in arrays:
+            columns += [(name, "<f4", arrays[key][:, i]) for i, name in enumerate(names.split())]
+    if "rgb" in arrays:
+        colours = np.round(arrays["rgb"].clip(0, 1) * 255)
+        columns += [(name, "u1", colours[:, i]) for i, name in enumerate(("red", "green", "blue"))]
+    if "point_y" in arrays:
+        columns.append(("label", "<i4", arrays["point_y"]))
+    features = arrays.get("x", np.zeros((0, 0))).T
+    columns += [(f"feature_{i}", "<f4", values) for i, values in enumerate(features)]
+    rows = np.empty(len(arrays["pos"]), [(name, kind) for name, kind, _ in columns])
+    for name, _, values in columns:
+        rows[name] = values
+    return rows

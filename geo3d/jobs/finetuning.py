@@ -1,0 +1,110 @@
+"""The job that trains with labels: fine-tuning, or from scratch."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import nn
+
+from geo3d.checkpoint import load_encoder, read_card, save_encoder
+from geo3d.errors import CloudError, ConfigError
+from geo3d.invariance import SO2, SO3, AnisotropicScale, Compose, Invariance, Translation
+from geo3d.io.files import write_json
+from geo3d.jobs.common import fresh_encoder, training_metrics
+from geo3d.ops.metrics import accuracy, class_accuracy
+from geo3d.seeds import seeded
+from geo3d.tasks.classify import Classify
+from geo3d.tasks.datamodule import DataModule
+from geo3d.tasks.run import start_run
+from geo3d.tasks.trainer import fit, make_trainer
+from geo3d.views import Views
+
+
+def finetune(
+    data: DataModule,
+    *,
+    out: str | Path,
+    task: Callable[..., pl.LightningModule] = Classify,
+    checkpoint: str | Path | None = None,
+    encoder: nn.Module | None = None,
+    from_scratch: bool = False,
+    freeze: bool = False,
+    seed: int = 0,
+    lr: float = 1e-3,
+    encoder_lr: float | None = None,
+    weight_decay: float = 1e-4,
+    warmup: float = 0.05,
+    trainer: dict[str, Any],
+) -> dict[str, Any]:
+    """Metrics of supervised training, with the test split evaluated once, at the end.
+
+    Args:
+        data: The clouds; ``label_fraction`` of the training labels are used.
+        out: Run folder.
+        task: The LightningModule to build (its own keywords may be bound with ``functools.partial``).
+        checkpoint: A pretrained encoder.
+        encoder: An encoder to train instead, or the class that the checkpoint must have.
+        from_scratch: Train the checkpoint's architecture from fresh weights: the baseline.
+        freeze: Train the head alone.
+        seed: Key of every draw.
+        lr: Peak learning rate of the head.
+        encoder_lr: Peak learning rate of the encoder; ``lr`` when None.
+        weight_decay: On weight matrices.
+        warmup: Share of the run with a rising learning rate.
+        trainer: Keywords of ``tasks.trainer.make_trainer``.
+    """
+    if checkpoint is not None:
+        trained = load_encoder(checkpoint, type(encoder) if encoder is not None else None)
+        encoder = fresh_encoder(read_card(checkpoint), seed) if from_scratch else trained
+    if encoder is None:
+        raise ConfigError("finetune needs checkpoint=DIR/encoder, or encoder=NAME to train from scratch")
+    data.supervised = True
+    out = start_run(out, data.manifest())
+    views = Views(_augmentation(data.rotation), num_points=data.num_points, num_views=1)
+    with seeded(seed, "heads"):
+        module = task(
+            encoder.train(),
+            len(data.classes),
+            views,
+            freeze=freeze,
+            lr=lr,
+            encoder_lr=encoder_lr,
+            weight_decay=weight_decay,
+            warmup=warmup,
+            seed=seed,
+        )
+    runner = make_trainer(out, **trainer)
+    fit(runner, module, data, out)
+    metrics: dict[str, Any] = {
+        "from_scratch": from_scratch or checkpoint is None,
+        "labelled": len(data.training),
+        "train": training_metrics(runner),
+    }
+    if runner.is_global_zero:
+        metrics["test"] = _test(module, data)
+        card = {"input": {"up": "z", "num_points": data.num_points, "normalize": data.normalize}, "seed": seed}
+        save_encoder(encoder, out / "encoder", task="classify", data=data.manifest_hash(), **card)
+        write_json(out / "metrics.json", metrics)
+    return metrics
+
+
+def _augmentation(rotation: str) -> Invariance:
+    """What supervised training does to a cloud: the pose of the data, drawn anew, and the usual scale and shift."""
+    poses: dict[str, list[Invariance]] = {"aligned": [], "z": [SO2()], "so3": [SO3()]}
+    return Compose([*poses[rotation], AnisotropicScale(2 / 3, 3 / 2), Translation(0.2)])
+
+
+@torch.no_grad()
+def _test(module: pl.LightningModule, data: DataModule) -> dict[str, float]:
+    target = data.labels("test")
+    if int(target.max()) >= len(data.classes):
+        raise CloudError(f"test label {int(target.max())} is out of range: there are {len(data.classes)} classes")
+    module.eval()
+    prediction = torch.cat([module(batch.to(module.device)).argmax(1).cpu() for batch in data.loader("test")])
+    return {
+        "accuracy": float(accuracy(prediction, target)),
+        "class_accuracy": float(class_accuracy(prediction, target, len(data.classes))),
+        "clouds": len(target),
+    }

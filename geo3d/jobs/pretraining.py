@@ -1,0 +1,107 @@
+"""The job that pretrains an encoder without labels."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import nn
+
+from geo3d.checkpoint import save_encoder
+from geo3d.invariance import Invariance
+from geo3d.io.files import write_json
+from geo3d.jobs.common import history, training_metrics
+from geo3d.seeds import generator, seeded
+from geo3d.show.curves import plot_training
+from geo3d.tasks.callbacks import CollapseWatch, OnlineKNN
+from geo3d.tasks.datamodule import DataModule
+from geo3d.tasks.pretrain import Pretrain
+from geo3d.tasks.run import start_run
+from geo3d.tasks.trainer import fit, make_trainer
+from geo3d.views import Views
+
+MONITOR_BANK = 512  # clouds whose labels vote in the online kNN
+
+
+def pretrain(
+    encoder: nn.Module,
+    objective: nn.Module,
+    invariance: Invariance,
+    data: DataModule,
+    *,
+    out: str | Path,
+    seed: int = 0,
+    lr: float = 1e-3,
+    weight_decay: float = 1e-4,
+    warmup: float = 0.05,
+    ema: float = 0.99,
+    average: float = 0.0,
+    projector: Sequence[int] = (512, 128),
+    monitor_every: int = 1,
+    trainer: dict[str, Any],
+) -> dict[str, Any]:
+    """Metrics of a pretraining run; the encoder is saved in ``out/encoder``.
+
+    Started again with the same ``out`` it continues after the last finished epoch.
+
+    Args:
+        encoder: What is trained (initialise it under ``seeds.seeded(seed, "encoder")``, as the command does).
+        objective: One of ``geo3d.objectives``.
+        invariance: Makes the views.
+        data: The clouds; labels are used by the online kNN alone, on a slice that training never sees.
+        out: Run folder.
+        seed: Key of every draw.
+        lr: Peak learning rate.
+        weight_decay: On weight matrices.
+        warmup: Share of the run with a rising learning rate.
+        ema: Momentum of the teacher at the start, for objectives that have one.
+        average: Momentum of averaged weights to publish; 0 publishes the last ones.
+        projector: Layer sizes behind the encoder.
+        monitor_every: Epochs between online kNN evaluations; 0 for none.
+        trainer: Keywords of ``tasks.trainer.make_trainer``.
+    """
+    out = start_run(out, data.manifest())
+    with seeded(seed, "heads"):
+        task = Pretrain(
+            encoder,
+            objective,
+            Views(invariance, num_points=data.num_points),
+            projector=projector,
+            lr=lr,
+            weight_decay=weight_decay,
+            warmup=warmup,
+            ema=ema,
+            average=average,
+            seed=seed,
+        )
+    callbacks: list[pl.Callback] = [CollapseWatch()]
+    if monitor_every and len(data.heldout):
+        callbacks.append(_online_knn(data, monitor_every, seed))
+    runner = make_trainer(out, callbacks=tuple(callbacks), **trainer)
+    fit(runner, task, data, out)
+    metrics = training_metrics(runner)
+    metrics |= {
+        "parameters": sum(p.numel() for p in encoder.parameters()),
+        "reproducible": trainer.get("max_time") is None,
+    }
+    if runner.is_global_zero:
+        card = {
+            "input": {"up": "z", "num_points": data.num_points, "normalize": data.normalize},
+            "seed": seed,
+            "objective": type(objective).__name__,
+            "invariance": invariance.name,
+            "data": data.manifest_hash(),
+            "metrics": metrics,
+        }
+        save_encoder(task.published(), out / "encoder", **card)
+        plot_training(history(runner), out / "training.png")
+        write_json(out / "metrics.json", metrics)
+    return metrics
+
+
+def _online_knn(data: DataModule, every: int, seed: int) -> OnlineKNN:
+    training, labels = data.training, data.labels("train")
+    bank = training[torch.randperm(len(training), generator=generator(seed, "bank"))[:MONITOR_BANK]]
+    query = data.heldout[torch.randperm(len(data.heldout), generator=generator(seed, "query"))[:MONITOR_BANK]]
+    return OnlineKNN(data.loader("train", bank), labels[bank], data.loader("train", query), labels[query], every)

@@ -1,0 +1,155 @@
+"""The job that says what frozen features are worth, beside the untrained floor and the supervised ceiling."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from geo3d.checkpoint import load_encoder, read_card
+from geo3d.errors import ConfigError
+from geo3d.io.files import write_json
+from geo3d.jobs.common import fresh_encoder
+from geo3d.jobs.finetuning import finetune
+from geo3d.probes import compare, evaluate, few_label_accuracy, few_shot_accuracy, knn_accuracy
+from geo3d.probes import protocol as protocol_named
+from geo3d.show.curves import plot_bars
+from geo3d.show.table import render
+from geo3d.tasks.datamodule import DataModule
+from geo3d.tasks.extract import extract, recalibrate
+from geo3d.tasks.run import start_run
+
+CALIBRATION_CLOUDS = 1024  # over which the untrained encoder's BatchNorm statistics are taken
+
+Split = tuple[Tensor, Tensor]
+"""(n, D) features and (n,) labels."""
+
+
+def probe(
+    checkpoint: str | Path | Sequence[str | Path],
+    data: DataModule,
+    *,
+    out: str | Path,
+    protocol: str = "strict",
+    seeds: int = 3,
+    shots: int = 5,
+    draws: int = 10,
+    episodes: Sequence[Sequence[int]] = (),
+    ceiling: bool = False,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """``floor | result | ceiling`` of a pretrained encoder, as mean and deviation over seeds.
+
+    The floor is the same architecture with fresh weights and BatchNorm statistics fitted to the training clouds; the
+    ceiling is the same architecture trained with all labels in the same poses for as many passes over clouds. All
+    three are probed alike. The test split serves for scoring alone.
+
+    Args:
+        checkpoint: A saved encoder, or several from runs that differ in their seed alone.
+        data: Labelled clouds; ``rotation`` says in which poses.
+        out: Run folder.
+        protocol: A name from ``probes.PROTOCOLS``.
+        seeds: Repetitions; each draws its own points, poses, folds and untrained encoder, and takes the next
+            checkpoint where there are several.
+        shots: Labelled clouds a class for the few-label figure; 0 for none.
+        draws: Draws of these labelled clouds in each repetition.
+        episodes: Further (way, shot) settings for few-shot episodes, for example ``[[5, 10], [5, 20]]``.
+        ceiling: Also train and probe the ceiling (kept beside the checkpoint for the next time).
+        seed: Key of every draw.
+    """
+    chosen = protocol_named(protocol)
+    paths = [checkpoint] if isinstance(checkpoint, str | Path) else list(checkpoint)
+    if seeds < 1 or not paths:
+        raise ConfigError(
+            f"probe needs at least one seed and one checkpoint; found seeds={seeds}, {len(paths)} checkpoints"
+        )
+    cards = [read_card(path) for path in paths]
+    if any((card["class"], card["keywords"]) != (cards[0]["class"], cards[0]["keywords"]) for card in cards):
+        raise ConfigError("checkpoint: the checkpoints are not of one architecture; probe them one at a time")
+    out = start_run(out, data.manifest())
+    scores: dict[str, dict[str, list[float]]] = {}
+    details: dict[str, list[dict[str, Any]]] = {}
+    for repetition in range(seeds):
+        here = data.reseeded(seed + repetition)
+        path, card = paths[repetition % len(paths)], cards[repetition % len(cards)]
+        initial = card.get("seed", seed) if len(paths) > 1 else seed + repetition
+        contestants = {"floor": calibrated(fresh_encoder(card, initial), here), "result": load_encoder(path)}
+        if ceiling:
+            contestants["ceiling"] = ceiling_encoder(path, card, data, seed + repetition)
+        for name, encoder in contestants.items():
+            train, test = (_features(encoder, here, split) for split in ("train", "test"))
+            record = evaluate(chosen, *train, *test, seed=seed + repetition)
+            if record["cross_validation"]:  # the keys of JSON objects are strings
+                record["cross_validation"] = {str(C): values for C, values in record["cross_validation"].items()}
+            details.setdefault(name, []).append(record)
+            figures = {"all labels": record["accuracy"], "kNN": knn_accuracy(*train, *test)}
+            if shots:
+                values = few_label_accuracy(*train, *test, shots=shots, draws=draws, seed=seed + repetition)
+                figures[f"{shots} labels a class"] = sum(values) / len(values)
+            for way, shot in episodes:
+                values = few_shot_accuracy(*train, *test, way=way, shot=shot, seed=seed + repetition)
+                figures[f"{way}-way {shot}-shot"] = sum(values) / len(values)
+            for figure, value in figures.items():
+                scores.setdefault(figure, {}).setdefault(name, []).append(value)
+    return _report(out, data, chosen.name, scores, details, len(paths))
+
+
+def calibrated(encoder: nn.Module, data: DataModule) -> nn.Module:
+    """The encoder with BatchNorm statistics fitted to training clouds: what makes the floor a fair one."""
+    return recalibrate(encoder, data.loader("train", data.stratified(1.0, "calibration")[:: _stride(data)]))
+
+
+def ceiling_encoder(path: str | Path, card: dict[str, Any], data: DataModule, seed: int) -> nn.Module:
+    """The checkpoint's architecture trained with all labels, for as many passes over clouds as pretraining had.
+
+    Pretraining passes every cloud twice an epoch (two views), hence twice its epochs here. The trained encoder is
+    kept in ``ceiling/`` beside the checkpoint, under a name made of everything it depends on.
+    """
+    epochs = 2 * card.get("metrics", {}).get("epochs", 0)
+    if epochs == 0:
+        raise ConfigError(f"{path}: the checkpoint does not say how long it was pretrained; ceiling needs that")
+    supervised = data.reseeded(seed)
+    supervised.supervised, supervised.label_fraction = True, 1.0
+    key = json.dumps([card["class"], card["keywords"], supervised.manifest(), epochs, seed], sort_keys=True)
+    folder = Path(path).parent / "ceiling" / hashlib.sha256(key.encode()).hexdigest()[:16]
+    if not (folder / "metrics.json").exists():
+        trainer = {"max_epochs": epochs, "progress": True}
+        finetune(supervised, out=folder, encoder=fresh_encoder(card, seed), seed=seed, trainer=trainer)
+    return load_encoder(folder)
+
+
+def _stride(data: DataModule) -> int:
+    return max(1, len(data.dataset("train")) // CALIBRATION_CLOUDS)
+
+
+def _features(encoder: nn.Module, data: DataModule, split: str) -> Split:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return extract(encoder, data.loader(split), device), data.labels(split)
+
+
+def _report(
+    out: Path,
+    data: DataModule,
+    protocol: str,
+    scores: dict[str, dict[str, list[float]]],
+    details: dict[str, list[dict[str, Any]]],
+    checkpoints: int,
+) -> dict[str, Any]:
+    rows = {name: compare(s["floor"], s["result"], s.get("ceiling")) for name, s in scores.items()}
+    metrics = {
+        **rows["all labels"],
+        "accuracy": scores["all labels"]["result"],
+        "protocol": protocol,
+        "rotation": data.rotation,
+        "num_points": data.num_points,
+        "checkpoints": checkpoints,
+        "figures": rows,
+        "details": details,
+    }
+    write_json(out / "metrics.json", metrics)
+    plot_bars(rows, out / "probe.png")
+    print(render(rows, f"{protocol} probe, {data.rotation} poses, {data.num_points} points"))
+    return metrics

@@ -1,0 +1,244 @@
+"""Set abstraction of PointNet++ (arXiv:1706.02413): a small network on each neighbourhood, then its maximum."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from geo3d.errors import CloudError, ConfigError
+from geo3d.nn.linear import linear
+from geo3d.nn.norm import BatchNorm
+from geo3d.ops.ball import ball_query
+from geo3d.ops.sampling import padded
+
+CHUNK = 1 << 13
+"""Rows worked on at a time where nothing has to be kept, so that they stay near the processor's cache."""
+
+
+def _moments(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of rows (R, C), good to the last digits even where they hardly vary."""
+    guess = rows.mean(0)
+    shift, square = torch.zeros_like(guess), torch.zeros_like(guess)
+    for part in rows.split(CHUNK):
+        offset = part - guess
+        shift += offset.sum(0)
+        square += offset.square_().sum(0)
+    shift /= len(rows)  # what rounding took from the guess
+    return guess + shift, (square / len(rows) - shift**2).clamp_min_(0)
+
+
+class _NormalizeReLU(torch.autograd.Function):
+    """Batch normalisation of rows and a ReLU in one; also mean and biased variance, for the running statistics.
+
+    On a CPU torch's own kernel adds the rows up one after another in single precision, which over the hundreds of
+    thousands of rows of a training step costs three digits and more.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+        mean, var = _moments(rows)
+        rstd = torch.rsqrt(var + eps)
+        out = torch.empty_like(rows)
+        for part, to in zip(rows.split(CHUNK), out.split(CHUNK), strict=True):
+            torch.sub(part, mean, out=to).mul_(rstd * gamma).add_(beta).relu_()
+        ctx.save_for_backward(rows, out, gamma, mean, rstd)
+        ctx.mark_non_differentiable(mean, var)
+        return out, mean, var
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_out: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        rows, out, gamma, mean, rstd = ctx.saved_tensors
+        d_beta, d_gamma, d_rows = torch.zeros_like(mean), torch.zeros_like(mean), torch.empty_like(rows)
+        chunks = [tensor.split(CHUNK) for tensor in (rows, out, d_out, d_rows)]
+        for x, y, d_y, d_x in zip(*chunks, strict=True):
+            torch.mul(d_y, y > 0, out=d_x)
+            d_beta += d_x.sum(0)
+            d_gamma += (x - mean).mul_(d_x).sum(0).mul_(rstd)
+        for x, _, _, d_x in zip(*chunks, strict=True):
+            shared = (x - mean).mul_(rstd * d_gamma / len(rows)).add_(d_beta / len(rows))
+            d_x.sub_(shared).mul_(gamma * rstd)
+        return d_rows, d_gamma, d_beta, None
+
+
+def _check_rows(rows: Tensor) -> None:
+    if len(rows) < 2:
+        raise CloudError("BatchNorm cannot be trained on a single row; give larger clouds or more of them at a time")
+
+
+def normalized_relu(norm: nn.Module, rows: Tensor) -> Tensor:
+    """(R, C) ``relu(norm(rows))`` for a BatchNorm, with training statistics that are exact for many rows too.
+
+    ``rows`` may be overwritten.
+
+    Raises:
+        CloudError: From a training step on a single row, which has no variance.
+    """
+    assert isinstance(norm, BatchNorm)
+    rows = rows.to(norm.weight.dtype)  # under autocast they come with fewer digits than statistics need
+    if not norm.training or norm.shared:
+        return F.relu_(norm(rows))
+    _check_rows(rows)
+    out, mean, var = _NormalizeReLU.apply(rows, norm.weight, norm.bias, norm.eps)
+    norm.update(mean, var, float(len(rows)))
+    return out
+
+
+class _MaxWithMoments(torch.autograd.Function):
+    """The maximum of each group of rows, and mean and biased variance of all rows, in one backward pass.
+
+    Normalising only the maxima keeps the normalised and the activated copies of all rows from ever being made.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, ptr: Tensor, size: int | None) -> tuple[Tensor, Tensor, Tensor]:
+        top, slot = padded(rows, ptr, size, -torch.inf).max(1)
+        mean, var = _moments(rows)
+        ctx.save_for_backward(rows, slot.add_(ptr[:-1, None]), mean)
+        return top, mean, var
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_top: Tensor, d_mean: Tensor, d_var: Tensor) -> tuple[Tensor, None, None]:
+        rows, winner, mean = ctx.saved_tensors
+        slope = d_var * (2 / len(rows))
+        d_rows = torch.addcmul(d_mean / len(rows) - mean * slope, rows, slope)
+        return d_rows.scatter_add_(0, winner, d_top), None, None
+
+
+class PooledMLP(nn.Module):
+    """Linear + BatchNorm + ReLU for each step of ``channels`` on every row, then the maximum over groups of rows.
+
+    In training the statistics are those of all rows. The last layer is pooled before it is normalised, which is the
+    same function: its normalisation is monotone in each channel, with a sign that is folded into the linear layer.
+
+    Args:
+        channels: Sizes from input to output, at least one step.
+        activated: Whether a ReLU follows the last normalisation.
+
+    Raises:
+        ConfigError: If ``channels`` holds no step.
+    """
+
+    def __init__(self, channels: Sequence[int], activated: bool = True) -> None:
+        super().__init__()
+        if len(channels) < 2:
+            raise ConfigError(f"channels must hold at least one layer; found {list(channels[1:])}")
+        steps = list(zip(channels[:-1], channels[1:], strict=True))
+        self.linears = nn.ModuleList(linear(inner, outer, bias=True) for inner, outer in steps)
+        self.norms = nn.ModuleList(BatchNorm(outer) for _, outer in steps)
+        self.activated = activated
+        self.out_channels = channels[-1]
+
+    def weights(self, i: int) -> tuple[Tensor, Tensor]:
+        """Weight and bias of layer i; in the last one the signs of the norm's scales are folded in."""
+        layer = self.linears[i]
+        assert isinstance(layer, nn.Linear)
+        if i < len(self.linears) - 1:
+            return layer.weight, layer.bias
+        sign = self.sign()
+        return layer.weight * sign[:, None], layer.bias * sign
+
+    def sign(self) -> Tensor:
+        """(out_channels,) 1 or -1: which way the last norm turns its input."""
+        gamma = self.norms[-1].weight
+        assert isinstance(gamma, Tensor)
+        return torch.where(gamma < 0, -1.0, 1.0).to(gamma.dtype)
+
+    def forward(self, x: Tensor, ptr: Tensor, size: int | None) -> Tensor:
+        """(G, out_channels) from rows (R, channels[0]) in groups given by ``ptr`` (G + 1,), or all of ``size`` rows."""
+        return self.after_first(F.linear(x, *self.weights(0)), ptr, size)
+
+    def after_first(self, h: Tensor, ptr: Tensor, size: int | None) -> Tensor:
+        """The same from what the first linear layer (with ``weights(0)``) gave; ``h`` may be overwritten."""
+        for i, inner in enumerate(self.norms[:-1]):
+            h = F.linear(normalized_relu(inner, h), *self.weights(i + 1))
+        norm = self.norms[-1]
+        assert isinstance(norm, BatchNorm)
+        h = h.to(norm.weight.dtype)
+        if norm.training:
+            if not norm.shared:
+                _check_rows(h)
+            top, mean, var = _MaxWithMoments.apply(h, ptr, size)
+            count, total = norm.joined(h.new_tensor(float(len(h))), mean * len(h))
+            (squares,) = norm.joined((var + (mean - total / count) ** 2) * len(h))
+            mean, var = total / count, squares / count
+            norm.update(mean * self.sign(), var, count)
+        else:
+            groups = padded(h, ptr, size, -torch.inf)
+            top = groups.max(1).values if h.requires_grad else groups.amax(1)  # amax is slow backward, max forward
+            assert norm.running_mean is not None and norm.running_var is not None
+            mean, var = norm.running_mean * self.sign(), norm.running_var
+        out = (top - mean) * (norm.weight * self.sign() * torch.rsqrt(var + norm.eps)) + norm.bias
+        return F.relu(out) if self.activated else out
+
+
+class SetAbstraction(nn.Module):
+    """Features of centres from the points in balls around them; several radii are concatenated (multi-scale grouping).
+
+    The input of an edge from centre i to point j is ``[p_j - c_i ; f_j]``. The first layer's part ``W_f f_j`` is
+    computed for points, before the gather; ``W_p (p_j - c_i)``, of three columns only, for edges, since the small
+    difference of two projected positions would lose digits. The other layers see every row of the ball query's
+    table, filled-up rows included, so that the batch statistics are the published ones.
+
+    Args:
+        in_channels: Channels of f, 0 if the points have none.
+        radii: One for each scale.
+        num_neighbors: Points in a ball, one for each scale.
+        channels: Layer sizes, one sequence for each scale.
+
+    Raises:
+        ConfigError: If the three have not the same length.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        radii: Sequence[float],
+        num_neighbors: Sequence[int],
+        channels: Sequence[Sequence[int]],
+    ) -> None:
+        super().__init__()
+        if not len(radii) == len(num_neighbors) == len(channels):
+            raise ConfigError(
+                "radii, num_neighbors and channels must have one entry for each scale; found "
+                f"{len(radii)}, {len(num_neighbors)} and {len(channels)}"
+            )
+        self.radii, self.num_neighbors = list(radii), list(num_neighbors)
+        self.scales = nn.ModuleList(PooledMLP([3 + in_channels, *sizes]) for sizes in channels)
+        self.out_channels = sum(sizes[-1] for sizes in channels)
+
+    def forward(
+        self,
+        pos: Tensor,
+        features: Tensor | None,
+        ptr: Tensor,
+        centers: Tensor,
+        ptr_c: Tensor,
+        num_points: int | None = None,
+        num_centers: int | None = None,
+    ) -> Tensor:
+        """(Mc, out_channels) from points ``pos`` (M, 3), ``features`` (M, in_channels) and ``centers`` (Mc, 3)."""
+        outs = []
+        for radius, k, scale in zip(self.radii, self.num_neighbors, self.scales, strict=True):
+            assert isinstance(scale, PooledMLP)
+            table = ball_query(pos, ptr, centers, ptr_c, radius, k, num_points, num_centers)
+            weight, bias = scale.weights(0)
+            of_points = None if features is None else F.linear(features, weight[:, 3:], bias)
+            step = len(table) if self.training or torch.is_grad_enabled() else max(1, CHUNK // k)
+            parts = []
+            for some, near in zip(table.split(step), centers.split(step), strict=True):
+                # Embedding, not indexing: its backward is parallel on a CPU, and several times faster.
+                offset = (F.embedding(some, pos) - near[:, None]).view(-1, 3)
+                if of_points is None:
+                    h = F.linear(offset, weight, bias)
+                else:
+                    h = F.embedding(some.view(-1), of_points)
+                    h = h.addmm_(offset.to(h.dtype), weight[:, :3].t().to(h.dtype))  # autocast skips what is in place
+                groups = torch.arange(0, len(h) + 1, k, device=h.device)
+                parts.append(scale.after_first(h, groups, k))
+            outs.append(torch.cat(parts))
+        return torch.cat(outs, 1)

@@ -1,0 +1,89 @@
+"""Momentum contrast (arXiv 1911.05722): find the teacher's embedding of your cloud among those of earlier clouds."""
+
+from itertools import permutations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from geo3d.errors import ConfigError
+from geo3d.objectives.objective import Objective, Terms, positive
+from geo3d.ops.distributed import gather
+
+
+def moco(query: Tensor, key: Tensor, queue: Tensor, temperature: float = 0.1, filled: Tensor | None = None) -> Tensor:
+    """The loss (): mean cross entropy of telling a query's own key from the keys in the queue, by their cosines.
+
+    Args:
+        query: (B, D) embeddings of one view.
+        key: (B, D) the teacher's embeddings of another view of the same clouds.
+        queue: (K, D) earlier keys, of length 1.
+        temperature: Divides the cosines.
+        filled: (K,) bool, which rows of the queue take part; all, if left out.
+    """
+    query, key = F.normalize(query, dim=-1), F.normalize(key, dim=-1)
+    own = (query * key).sum(-1, keepdim=True)
+    others = query @ queue.T
+    if filled is not None:
+        others = others.masked_fill(~filled, float("-inf"))
+    logits = torch.cat([own, others], dim=1) / temperature
+    return (logits.logsumexp(1) - logits[:, 0]).mean()
+
+
+class MoCo(Objective):
+    """Momentum contrast, averaged over the ordered pairs of views. See :func:`moco`.
+
+    The queue starts empty and only what has been put into it takes part, so the very first loss is 0. In training mode
+    the keys of all views and all processes replace the oldest ones once the loss has been taken.
+
+    Args:
+        dim: D, the size of the embeddings.
+        queue_size: How many keys are kept.
+        temperature: Divides the cosines.
+    """
+
+    teacher = True
+    queue: Tensor
+    pointer: Tensor
+    count: Tensor
+
+    def __init__(self, dim: int = 128, queue_size: int = 4096, temperature: float = 0.1) -> None:
+        super().__init__()
+        self.dim = int(positive("dim", dim))
+        self.queue_size = int(positive("queue_size", queue_size))
+        self.temperature = positive("temperature", temperature)
+        self.register_buffer("queue", torch.zeros(self.queue_size, self.dim))
+        self.register_buffer("pointer", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+
+    @property
+    def filled(self) -> Tensor:
+        """(queue_size,) bool: which rows of the queue hold a key."""
+        return torch.arange(self.queue_size, device=self.queue.device) < self.count
+
+    def loss(self, views: list[Tensor], targets: list[Tensor]) -> tuple[Tensor, Terms]:
+        """The loss, the mean cosine of queries with their keys, and the filled part of the queue."""
+        if views[0].shape[1] != self.dim:
+            raise ConfigError(f"MoCo was made with dim={self.dim}; found embeddings of size {views[0].shape[1]}")
+        # a copy: the backward pass still needs the queue after new keys have overwritten it
+        queue, filled = self.queue.to(views[0].dtype, copy=True), self.filled
+        pairs = list(permutations(range(len(views)), 2))
+        losses = [moco(views[i], targets[j], queue, self.temperature, filled) for i, j in pairs]
+        cosines = [F.cosine_similarity(views[i], targets[j]).mean() for i, j in pairs]
+        if self.training:
+            self.enqueue(torch.cat([gather(t) for t in targets]))
+        terms = {"positive_similarity": torch.stack(cosines).mean(), "queue_filled": filled.float().mean()}
+        return torch.stack(losses).mean(), terms
+
+    @torch.no_grad()
+    def enqueue(self, keys: Tensor) -> None:
+        """Put keys (n, D) into the queue in place of the oldest; of more than ``queue_size`` the last ones stay."""
+        keys = F.normalize(keys[-self.queue_size :], dim=-1).to(self.queue.dtype)
+        slots = (self.pointer + torch.arange(len(keys), device=keys.device)) % self.queue_size
+        self.queue.index_copy_(0, slots, keys)
+        self.pointer.add_(len(keys)).remainder_(self.queue_size)
+        self.count.add_(len(keys)).clamp_(max=self.queue_size)
+
+    def extra_repr(self) -> str:
+        """The arguments."""
+        return f"dim={self.dim}, queue_size={self.queue_size}, temperature={self.temperature}"

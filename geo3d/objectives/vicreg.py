@@ -1,0 +1,80 @@
+"""VICReg (arXiv 2105.04906): views agree, every dimension varies over the batch, no two dimensions vary together."""
+
+from itertools import combinations
+
+import torch
+from torch import Tensor
+
+from geo3d.errors import ConfigError
+from geo3d.objectives.barlow_twins import off_diagonal
+from geo3d.objectives.objective import Objective, Terms, positive
+from geo3d.ops.distributed import gather
+
+
+def invariance(a: Tensor, b: Tensor) -> Tensor:
+    """The mean () squared difference of two views (B, D), over rows and dimensions.
+
+    The published coefficients belong to this mean, which the paper's algorithm takes; its equation sums over D.
+    """
+    return (a - b).square().mean()
+
+
+def variance(z: Tensor, gamma: float = 1.0, eps: float = 1e-4) -> Tensor:
+    """The mean () over dimensions of how far ``sqrt(variance + eps)`` of z (B, D) falls short of ``gamma``.
+
+    Example:
+        >>> float(variance(torch.zeros(3, 2)))
+        0.9900000095367432
+    """
+    return (gamma - (z.var(0) + eps).sqrt()).relu().mean()
+
+
+def covariance(z: Tensor) -> Tensor:
+    """The sum () of the squared covariances between different dimensions of z (B, D), divided by D."""
+    z = z - z.mean(0)
+    return off_diagonal(z.T @ z / (len(z) - 1)).square().sum() / z.shape[1]
+
+
+class VICReg(Objective):
+    """VICReg with statistics over the clouds of all processes.
+
+    The invariance term is the mean over pairs of views. The variance and covariance terms of two views are added, as
+    published; of more views, twice their mean is taken.
+
+    Args:
+        invariance: Coefficient of :func:`invariance`.
+        variance: Coefficient of :func:`variance`.
+        covariance: Coefficient of :func:`covariance`.
+        gamma: The deviation each dimension should reach.
+        eps: Added to variances under the root.
+    """
+
+    def __init__(
+        self,
+        invariance: float = 25.0,
+        variance: float = 25.0,
+        covariance: float = 1.0,
+        gamma: float = 1.0,
+        eps: float = 1e-4,
+    ) -> None:
+        super().__init__()
+        for name, value in {"invariance": invariance, "variance": variance, "covariance": covariance}.items():
+            if not value >= 0:
+                raise ConfigError(f"{name} must not be negative; found {value}")
+        self.invariance, self.variance, self.covariance = invariance, variance, covariance
+        self.gamma = positive("gamma", gamma)
+        self.eps = positive("eps", eps)
+
+    def loss(self, views: list[Tensor], targets: list[Tensor]) -> tuple[Tensor, Terms]:
+        """The loss and its three terms, unweighted."""
+        views = [gather(v) for v in views]
+        inv = torch.stack([invariance(a, b) for a, b in combinations(views, 2)]).mean()
+        var = 2 * torch.stack([variance(v, self.gamma, self.eps) for v in views]).mean()
+        cov = 2 * torch.stack([covariance(v) for v in views]).mean()
+        loss = self.invariance * inv + self.variance * var + self.covariance * cov
+        return loss, {"invariance": inv, "variance": var, "covariance": cov}
+
+    def extra_repr(self) -> str:
+        """The arguments."""
+        names = ("invariance", "variance", "covariance", "gamma", "eps")
+        return ", ".join(f"{name}={getattr(self, name)}" for name in names)

@@ -1,0 +1,58 @@
+"""Collective operations with gradients; at one process they return their input."""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def world_size() -> int:
+    """The number of processes that train together; 1 when torch.distributed is not in use."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    """y = sum over processes of x; every process's loss sees every x, so the gradients are summed alike."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        x = x.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(x)
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        grad = grad.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(grad)
+        return grad
+
+
+def sum_over_processes(x: Tensor) -> Tensor:
+    """The sum of ``x`` (any shape, the same everywhere) over all processes, differentiable."""
+    return x if world_size() == 1 else _SumOverProcesses.apply(x)
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        x = x.contiguous()  # before the parts are made, which take its layout
+        parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, x)
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        grad = grad.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(grad)
+        return grad.chunk(dist.get_world_size())[dist.get_rank()]
+
+
+def gather(x: Tensor) -> Tensor:
+    """(W * B, ...): the rows of all W processes, in the order of their ranks, differentiable.
+
+    Every process must bring the same number of rows. The gradient of each row is the sum of what all processes
+    ask of it, so that averaging parameter gradients over processes (as DDP does) gives the gradient of the mean
+    of their losses.
+    """
+    return x if world_size() == 1 else _Gather.apply(x)

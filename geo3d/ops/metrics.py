@@ -1,0 +1,133 @@
+"""Numbers that say how good predictions and embeddings are; each is one tensor ()."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def accuracy(pred: Tensor, target: Tensor) -> Tensor:
+    """The part () of rows that are right.
+
+    Args:
+        pred: (B,) labels, or (B, K) scores of which the highest counts.
+        target: (B,) true labels.
+
+    Example:
+        >>> float(accuracy(torch.tensor([0, 1, 2, 2]), torch.tensor([0, 1, 1, 2])))
+        0.75
+    """
+    return (labels(pred) == target).float().mean()
+
+
+def class_accuracy(pred: Tensor, target: Tensor, num_classes: int) -> Tensor:
+    """The mean () over the classes that occur in ``target`` of the accuracy inside each.
+
+    Args:
+        pred: (B,) labels, or (B, K) scores of which the highest counts.
+        target: (B,) true labels in 0 .. num_classes - 1.
+        num_classes: K.
+
+    Example:
+        >>> round(float(class_accuracy(torch.tensor([0, 0, 0, 0]), torch.tensor([0, 0, 0, 2]), 3)), 3)
+        0.5
+    """
+    total = torch.bincount(target, minlength=num_classes)
+    right = torch.bincount(target[labels(pred) == target], minlength=num_classes)
+    return (right / total.clamp(min=1)).sum() / (total > 0).sum()
+
+
+def labels(pred: Tensor) -> Tensor:
+    """(B,) labels of labels or of scores (B, K)."""
+    return pred.argmax(-1) if pred.dim() == 2 else pred
+
+
+def embedding_std(z: Tensor) -> Tensor:
+    """The mean () deviation of the dimensions of the unit rows of z (B, D), times sqrt(D).
+
+    1 when embeddings are spread evenly over the sphere, 0 when all are the same.
+
+    Example:
+        >>> float(embedding_std(torch.ones(5, 3)))
+        0.0
+    """
+    return F.normalize(wide(z), dim=-1).std(0, unbiased=False).mean() * math.sqrt(z.shape[1])
+
+
+def effective_rank(z: Tensor) -> Tensor:
+    """RankMe () of z (B, D): exp of the entropy of its singular values over their sum (arXiv 2210.02885).
+
+    Between 1, all rows on one line through the origin, and min(B, D).
+
+    Example:
+        >>> round(float(effective_rank(torch.eye(4))), 3)
+        4.0
+    """
+    values = torch.linalg.svdvals(wide(z))
+    shares = values / values.sum().clamp(min=torch.finfo(values.dtype).tiny)
+    return torch.special.entr(shares).sum().exp()
+
+
+def alignment(x: Tensor, y: Tensor, alpha: float = 2.0) -> Tensor:
+    """The mean () distance, to the power ``alpha``, between unit rows of two views (B, D) (arXiv 2005.10242).
+
+    Example:
+        >>> float(alignment(torch.eye(3), torch.eye(3)))
+        0.0
+    """
+    return (F.normalize(wide(x), dim=-1) - F.normalize(wide(y), dim=-1)).norm(dim=-1).pow(alpha).mean()
+
+
+def uniformity(x: Tensor, t: float = 2.0) -> Tensor:
+    """The log () of the mean over pairs of rows of x (B, D) of exp(-t distance^2) (arXiv 2005.10242).
+
+    0 when all unit rows are the same; the lower, the more evenly they cover the sphere.
+
+    Example:
+        >>> round(float(uniformity(torch.eye(3))), 3)  # distances sqrt(2)
+        -4.0
+    """
+    distances = torch.pdist(F.normalize(wide(x), dim=-1))
+    return (-t * distances.square()).logsumexp(0) - math.log(len(distances))
+
+
+def knn_accuracy(
+    bank: Tensor,
+    bank_labels: Tensor,
+    query: Tensor,
+    query_labels: Tensor,
+    k: int = 20,
+    temperature: float | None = None,
+) -> Tensor:
+    """The part () of queries whose class is voted for by their k nearest rows of the bank, by cosine.
+
+    Args:
+        bank: (M, D) features that vote.
+        bank_labels: (M,) their labels.
+        query: (Q, D) features to classify.
+        query_labels: (Q,) their true labels.
+        k: Number of votes; the whole bank votes, if it is smaller.
+        temperature: Votes weigh exp(cosine / temperature) (arXiv 1805.01978); all weigh the same, if left out. A
+            draw goes to the lower label.
+
+    Example:
+        >>> bank, query = torch.eye(2), torch.tensor([[2.0, 1.0], [0.0, 3.0]])
+        >>> float(knn_accuracy(bank, torch.tensor([0, 1]), query, torch.tensor([0, 1]), k=1))
+        1.0
+    """
+    bank, query = F.normalize(wide(bank), dim=-1), F.normalize(wide(query), dim=-1)
+    classes, bank_labels = torch.unique(bank_labels, return_inverse=True)
+    predicted = []
+    for rows in query.split(1024):  # bounds the table of cosines
+        cosine, index = (rows @ bank.T).topk(min(k, len(bank)), dim=1)
+        # relative to the nearest, so that a small temperature cannot overflow
+        weight = torch.ones_like(cosine) if temperature is None else ((cosine - cosine[:, :1]) / temperature).exp()
+        votes = weight.new_zeros(len(rows), len(classes)).scatter_add_(1, bank_labels[index], weight)
+        predicted.append(classes[votes.argmax(1)])
+    return accuracy(torch.cat(predicted), query_labels)
+
+
+def wide(x: Tensor) -> Tensor:
+    """``x`` in float32, if it was narrower or not floating."""
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()

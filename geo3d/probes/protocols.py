@@ -1,0 +1,260 @@
+"""The linear probes of published papers by name, and ``strict``, the one geo3d stands for.
+
+A published preset reproduces the classifier, its C and the preprocessing. What some did besides is not reproduced:
+picking the epoch by the accuracy on the test split. ``selection`` says what is known of how the authors chose; a C
+that they fixed after looking at the test split carries that look with it.
+"""
+
+import difflib
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from sklearn.svm import SVC
+
+from geo3d.errors import ConfigError
+from geo3d.probes.features import ArrayLike, Labels, Matrix, standardise, train_and_test
+from geo3d.probes.linear import LinearSVM, choose_C
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How frozen features become one accuracy.
+
+    ``SVC`` is hinge loss, one class against one; ``LinearSVC`` is squared hinge, one class against the rest, with the
+    intercept penalised, as in liblinear; ``LinearSVM`` is the same with a free intercept.
+    """
+
+    name: str
+    points: int | None
+    """Points a cloud is cut to; None takes all."""
+    pooling: str
+    """How the authors made one feature of a cloud from those of its points."""
+    classifier: Literal["SVC", "LinearSVC", "LinearSVM"]
+    C: float | tuple[float, ...]
+    """One value, or those from which cross-validation inside the training split chooses."""
+    selection: str
+    """What the authors chose their model and C by."""
+    seeds: int
+    """Pretraining runs that are reported."""
+    source: str
+    scaling: bool = False
+    """Whether features are standardised by the statistics of the training split."""
+    folds: int = 3
+    """Of the cross-validation."""
+
+
+CROSSPOINT = Protocol(
+    name="crosspoint",
+    points=1024,
+    pooling="max and mean",
+    classifier="SVC",
+    C=0.1,
+    selection="best test accuracy over epochs",
+    seeds=1,
+    source="CrossPoint, train_crosspoint.py; arXiv 2203.00680",
+)
+CROSSPOINT_EVAL = Protocol(
+    name="crosspoint_eval",
+    points=1024,
+    pooling="max and mean",
+    classifier="SVC",
+    C=0.01,
+    selection="C left to be tuned",
+    seeds=1,
+    source="CrossPoint, eval_ssl.ipynb; arXiv 2203.00680",
+)
+STRL = Protocol(
+    name="strl",
+    points=2048,
+    pooling="its DGCNN's, 1024 channels",
+    classifier="SVC",
+    C=1.0,
+    selection="validation loss",
+    seeds=1,
+    source="STRL, BYOL/evaluate_dgcnn.py; arXiv 2109.00179",
+)
+OCCO = Protocol(
+    name="occo",
+    points=None,
+    pooling="the encoder's",
+    classifier="SVC",
+    C=1.0,
+    selection="test accuracy of every second epoch",
+    seeds=1,
+    source="OcCo, train_svm.py; arXiv 2010.01089",
+)
+IAE = Protocol(
+    name="iae",
+    points=2048,
+    pooling="its DGCNN's",
+    classifier="LinearSVC",
+    C=1.0,
+    selection="not stated",
+    seeds=1,
+    source="IAE, classification/train_svm.py; arXiv 2201.00785",
+)
+POINTMAE = Protocol(
+    name="pointmae",
+    points=1024,
+    pooling="its transformer's global feature",
+    classifier="LinearSVC",
+    C=1.0,
+    selection="best accuracy over epochs on the split it reports",
+    seeds=1,
+    source="Point-MAE, runner_pretrain.py; arXiv 2203.06604",
+)
+M2AE = Protocol(
+    name="m2ae",
+    points=1024,
+    pooling="max plus mean",
+    classifier="SVC",
+    C=0.012,
+    selection="C for ModelNet40; not stated how",
+    seeds=1,
+    source="Point-M2AE, runner_test_svm.py; arXiv 2205.14401",
+)
+M2AE_SCANOBJECTNN = Protocol(
+    name="m2ae_scanobjectnn",
+    points=1024,
+    pooling="max plus mean",
+    classifier="SVC",
+    C=0.042,
+    selection="C for OBJ_BG; not stated how",
+    seeds=1,
+    source="Point-M2AE, runner_test_svm.py; arXiv 2205.14401",
+)
+I2P = Protocol(
+    name="i2p",
+    points=1024,
+    pooling="max",
+    classifier="SVC",
+    C=0.0093,
+    selection="C for ModelNet40; not stated how",
+    seeds=1,
+    source="I2P-MAE, runner_test_svm.py; arXiv 2212.06785",
+)
+I2P_SCANOBJECTNN = Protocol(
+    name="i2p_scanobjectnn",
+    points=1024,
+    pooling="max",
+    classifier="SVC",
+    C=0.018,
+    selection="C for OBJ_BG; not stated how",
+    seeds=1,
+    source="I2P-MAE, runner_test_svm.py; arXiv 2212.06785",
+)
+RECON = Protocol(
+    name="recon",
+    points=1024,
+    pooling="its transformer's",
+    classifier="LinearSVC",
+    C=0.075,
+    selection="not stated",
+    seeds=1,
+    source="ReCon, runner_svm.py; arXiv 2302.02318",
+)
+POINTJEPA = Protocol(
+    name="pointjepa",
+    points=1024,
+    pooling="max plus mean",
+    classifier="SVC",
+    C=0.012,
+    selection="scored at every validation; C is that of m2ae",
+    seeds=10,
+    source="Point-JEPA, point_jepa.py; arXiv 2404.16432",
+)
+STRICT = Protocol(
+    name="strict",
+    points=None,
+    pooling="the encoder's",
+    scaling=True,
+    classifier="LinearSVM",
+    C=(1e-4, 1e-3, 1e-2, 1e-1, 1.0),
+    selection="C by cross-validation inside the training split; the test split is scored once",
+    seeds=3,
+    source="geo3d",
+)
+
+PROTOCOLS = {
+    preset.name: preset
+    for preset in (
+        CROSSPOINT,
+        CROSSPOINT_EVAL,
+        STRL,
+        OCCO,
+        IAE,
+        POINTMAE,
+        M2AE,
+        M2AE_SCANOBJECTNN,
+        I2P,
+        I2P_SCANOBJECTNN,
+        RECON,
+        POINTJEPA,
+        STRICT,
+    )
+}
+"""Command-line name -> preset."""
+
+
+def protocol(name: str) -> Protocol:
+    """The preset of that name.
+
+    Raises:
+        ConfigError: If there is none.
+
+    Example:
+        >>> protocol("iae").C
+        1.0
+    """
+    if name not in PROTOCOLS:
+        near = difflib.get_close_matches(name, PROTOCOLS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(PROTOCOLS)}"
+        raise ConfigError(f"protocol={name} does not exist; {hint}")
+    return PROTOCOLS[name]
+
+
+def evaluate(
+    protocol: Protocol, train_x: ArrayLike, train_y: ArrayLike, test_x: ArrayLike, test_y: ArrayLike, seed: int = 0
+) -> dict[str, Any]:
+    """The accuracy on the test features, which are scored once, and what it was reached with.
+
+    Args:
+        protocol: A preset.
+        train_x: (n, D) features.
+        train_y: (n,) labels.
+        test_x: (m, D) features.
+        test_y: (m,) labels.
+        seed: Decides the folds of the cross-validation.
+
+    Returns:
+        ``protocol``, ``accuracy`` (0 to 1), ``classifier``, ``C``, ``train`` and ``test`` (numbers of clouds),
+        ``channels``, and ``cross_validation``: for each C the fold accuracies, None where C was given.
+
+    Raises:
+        CloudError: If the features or labels cannot be used, or a class has fewer clouds than there are folds.
+    """
+    x, y, tx, ty = train_and_test(train_x, train_y, test_x, test_y)
+    if protocol.scaling:
+        x, tx = standardise(x, tx)
+    C, table = protocol.C, None
+    if isinstance(C, tuple):
+        C, table = choose_C(x, y, C, protocol.folds, seed)
+    predicted = classify(protocol, C, x, y, tx)
+    return {
+        "protocol": protocol.name,
+        "accuracy": float((predicted == ty).mean()),
+        "classifier": protocol.classifier,
+        "C": C,
+        "train": len(x),
+        "test": len(tx),
+        "channels": x.shape[1],
+        "cross_validation": table,
+    }
+
+
+def classify(protocol: Protocol, C: float, x: Matrix, y: Labels, test_x: Matrix) -> Labels:
+    """Labels of ``test_x`` by the protocol's classifier, trained on ``x`` and ``y``."""
+    if protocol.classifier == "SVC":
+        return np.asarray(SVC(kernel="linear", C=C, cache_size=1000).fit(x, y).predict(test_x))
+    return LinearSVM(C, penalise_intercept=protocol.classifier == "LinearSVC").fit(x, y).predict(test_x)

@@ -1,0 +1,225 @@
+"""Pictures of a run and of its probes, as PNG files; no window and no global state of matplotlib."""
+
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from geo3d.errors import ConfigError
+from geo3d.io.files import replacing
+from geo3d.probes.summary import summarise
+
+INK, QUIET, FAINT = "#24292f", "#6e7781", "#e4e7eb"
+FLOOR, RESULT, CEILING = "#a8b0b9", "#2266cc", "#e0a030"
+SERIES = (RESULT, "#d1495b", "#2a9d6f", "#8457b8", CEILING, QUIET)
+
+TITLES = {
+    "loss": "loss and its terms",
+    "std": "embedding deviation (1 = spread, 0 = collapsed)",
+    "rank": "effective rank of the embeddings",
+    "knn": "online kNN accuracy (%)",
+    "lr": "learning rate",
+    "clouds_per_s": "clouds a second",
+}
+
+
+def panel(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
+    """A figure of ``width`` x ``height`` inches and its empty axes, without the frame and with a faint grid."""
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = list(np.ravel(figure.subplots(rows, columns, squeeze=False)))
+    for ax in axes:
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.spines[["left", "bottom"]].set_color(QUIET)
+        ax.tick_params(colors=QUIET, labelcolor=INK, labelsize=8, length=3)
+        ax.grid(axis="y", color=FAINT, linewidth=0.8)
+        ax.set_axisbelow(True)
+    return figure, axes
+
+
+def save(figure: Figure, path: str | Path) -> Path:
+    """The path of the PNG, which is there whole or not at all."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png")
+    return Path(path)
+
+
+def heading(ax: Axes, text: str) -> None:
+    """What the axes show, small and to the left above them."""
+    ax.set_title(text, loc="left", fontsize=9, color=INK)
+
+
+def series(history: Sequence[Mapping[str, Any]], key: str, over: str) -> tuple[np.ndarray, np.ndarray]:
+    """The finite values of ``key`` and where along ``over`` they were taken."""
+    pairs = [(row[over], row[key]) for row in history if isinstance(row.get(key), Real)]
+    found = np.array(pairs, dtype=float).reshape(-1, 2)
+    found = found[np.isfinite(found).all(1)]
+    return found[:, 0], found[:, 1]
+
+
+def plot_training(
+    history: Sequence[Mapping[str, Any]],
+    path: str | Path,
+    *,
+    over: str = "epoch",
+    terms: Sequence[str] = (),
+    floor: float | None = None,
+) -> Path:
+    """The path of a PNG with one small panel for each thing that was logged.
+
+    Args:
+        history: One row an epoch or step: ``epoch`` or ``step``, ``loss``, ``std``, ``rank``, ``knn``, ... A row may
+            lack what was not measured then.
+        path: Where to write.
+        over: Key of the horizontal axis.
+        terms: Keys drawn together with ``loss``; those that begin with ``loss`` always are.
+        floor: Online kNN accuracy of the untrained encoder (0 to 1), drawn as a line.
+
+    Raises:
+        ConfigError: If there is nothing to draw, or a row lacks ``over``.
+    """
+    if any(over not in row for row in history):
+        raise ConfigError(f"every row of the history needs {over!r} for the horizontal axis; choose another with over=")
+    keys = list(dict.fromkeys(key for row in history for key in row if key not in ("epoch", "step", over)))
+    keys = [key for key in keys if len(series(history, key, over)[0])]
+    if not keys:
+        raise ConfigError("the history holds no finite number to draw; train for at least one epoch first")
+    losses = [key for key in keys if key.startswith("loss") or key in terms]
+    panels = ([losses] if losses else []) + [[key] for key in keys if key not in losses]
+    panels.sort(key=lambda group: list(TITLES).index(group[0]) if group[0] in TITLES else len(TITLES))
+    columns = min(len(panels), 2)
+    rows = -(-len(panels) // columns)
+    along = [float(row[over]) for row in history]
+    margin = 0.03 * (max(along) - min(along)) or 0.5
+    figure, axes = panel(4.4 * columns, 2.5 * rows, rows, columns)
+    for ax, group in zip(axes, panels, strict=False):
+        for key, colour in zip(group, SERIES * len(group), strict=False):
+            x, y = series(history, key, over)
+            marker = "o" if len(x) <= 20 else None
+            ax.plot(x, 100 * y if key == "knn" else y, color=colour, linewidth=1.6, marker=marker, ms=3, label=key)
+        heading(ax, TITLES.get("loss" if group is losses else group[0], group[0]))
+        ax.set_xlabel(over, fontsize=8, color=INK)
+        ax.set_xlim(min(along) - margin, max(along) + margin)  # the same in all panels
+        ax.yaxis.set_major_formatter("{x:.4g}")
+        ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
+        if len(group) > 1:
+            ax.legend(frameon=False, fontsize=8, labelcolor=INK)
+        if group == ["knn"] and floor is not None:
+            reference(ax, 100 * floor, "untrained")
+        if group == ["rank"]:
+            ax.set_ylim(bottom=0)
+        if group == ["std"]:
+            ax.set_ylim(0, max(1.05, ax.get_ylim()[1]))
+    for ax in axes[len(panels) :]:
+        ax.remove()
+    return save(figure, path)
+
+
+def reference(ax: Axes, height: float, text: str) -> None:
+    """A dashed horizontal line with its name at the left end."""
+    ax.axhline(height, color=QUIET, linewidth=1, linestyle=(0, (4, 3)))
+    ax.annotate(
+        text,
+        (0, height),
+        xycoords=("axes fraction", "data"),
+        xytext=(4, 3),
+        textcoords="offset points",
+        fontsize=8,
+        color=QUIET,
+    )
+
+
+def bar(ax: Axes, at: float, summary: Mapping[str, Any], colour: str) -> None:
+    """A bar for the mean in percent, its deviation, and the number above."""
+    height, deviation = 100 * summary["mean"], 100 * (summary["std"] or 0.0)
+    ax.bar(at, height, 0.25, color=colour)
+    if deviation:
+        ax.errorbar(at, height, deviation, color=INK, linewidth=1, capsize=2.5)
+    ax.text(at, height + deviation + 1, f"{height:.1f}", ha="center", fontsize=7.5, color=INK)
+
+
+def plot_bars(rows: Mapping[str, Mapping[str, Any]], path: str | Path, *, title: str = "") -> Path:
+    """The path of a PNG with three bars for each probe: floor | result | ceiling, in percent, with deviations.
+
+    Args:
+        rows: Name of the probe -> record as ``geo3d.probes.compare`` makes it.
+        path: Where to write.
+        title: Drawn above.
+
+    Raises:
+        ConfigError: If there are no rows.
+    """
+    if not rows:
+        raise ConfigError("there is no probe to draw; run at least one")
+    kinds = (
+        ("floor", "untrained", FLOOR),
+        ("result", "pretrained", RESULT),
+        ("ceiling", "trained with labels", CEILING),
+    )
+    figure, (ax,) = panel(max(4.0, 1.4 + 1.7 * len(rows)), 3.4)
+    for at, record in enumerate(rows.values()):
+        drawn = [(kind, colour) for kind, _, colour in kinds if record[kind] is not None]
+        for i, (kind, colour) in enumerate(drawn):
+            bar(ax, at + 0.27 * (i - (len(drawn) - 1) / 2), record[kind], colour)
+    for kind, label, colour in kinds:
+        if any(record[kind] is not None for record in rows.values()):
+            ax.bar(0, 0, color=colour, label=label)
+    ax.set_xticks(range(len(rows)), [textwrap.fill(name, 18) for name in rows])
+    ax.set_xlim(-0.6, len(rows) - 0.4)
+    ax.tick_params(axis="x", length=0)
+    ax.set_ylim(0, 108)
+    ax.set_yticks(range(0, 101, 20))
+    heading(ax, title or "accuracy (%)")
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8, labelcolor=INK)
+    return save(figure, path)
+
+
+def plot_labels(
+    curves: Mapping[str, Mapping[float, Iterable[float]]], path: str | Path, *, title: str = "accuracy (%)"
+) -> Path:
+    """The path of a PNG with accuracy over the fraction of labels, on a logarithmic axis, one line a way of training.
+
+    Args:
+        curves: Name, for example ``"pretrained"`` and ``"from scratch"`` -> fraction of the labels (0 to 1) ->
+            accuracies, one a run.
+        path: Where to write.
+        title: Drawn above.
+
+    Raises:
+        ConfigError: If a curve is empty, has no runs, or a fraction is not in (0, 1].
+    """
+    if not curves or not all(curves.values()):
+        raise ConfigError("each curve needs at least one fraction of labels with its accuracies")
+    fractions = sorted({fraction for curve in curves.values() for fraction in curve})
+    if not 0 < fractions[0] <= fractions[-1] <= 1:
+        raise ConfigError(f"fractions of labels lie above 0 and up to 1, found {fractions}")
+    figure, (ax,) = panel(5.2, 3.4)
+    for (name, curve), colour in zip(curves.items(), SERIES * len(curves), strict=False):
+        x = sorted(curve)
+        summaries = [summarise(list(curve[fraction])) for fraction in x]
+        ax.errorbar(
+            [100 * fraction for fraction in x],
+            [100 * summary["mean"] for summary in summaries],
+            [100 * (summary["std"] or 0.0) for summary in summaries],
+            color=colour,
+            linewidth=1.8,
+            marker="o",
+            ms=4,
+            capsize=2.5,
+            elinewidth=1,
+            label=name,
+        )
+    ax.set_xscale("log")
+    ax.set_xticks([100 * fraction for fraction in fractions], [f"{100 * fraction:g} %" for fraction in fractions])
+    ax.minorticks_off()
+    ax.set_xlabel("labels used", fontsize=8, color=INK)
+    heading(ax, title)
+    ax.legend(frameon=False, fontsize=8, labelcolor=INK, loc="lower right")
+    return save(figure, path)

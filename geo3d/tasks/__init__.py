@@ -1,0 +1,1 @@
+"""What trains: tasks, data, callbacks, the run folder."""

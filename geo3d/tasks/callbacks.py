@@ -1,0 +1,138 @@
+"""What watches a run: checkpoints, history, throughput, collapse, online kNN."""
+
+import csv
+import io
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from geo3d.errors import CollapseError
+from geo3d.io.files import replacing
+from geo3d.ops.metrics import knn_accuracy
+from geo3d.tasks.extract import extract
+
+LAST = "last.ckpt"
+
+
+class Checkpoint(pl.Callback):
+    """Writes ``folder/last.ckpt`` after each epoch; until it is complete the one before stays in place."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Save under a temporary name, then rename."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        unfinished = self.folder / f".{LAST}.part"
+        try:
+            trainer.save_checkpoint(unfinished)
+            if trainer.is_global_zero:
+                os.replace(unfinished, self.folder / LAST)
+        finally:
+            if trainer.is_global_zero:
+                unfinished.unlink(missing_ok=True)
+
+
+class History(pl.Callback):
+    """Collects a row an epoch and writes them all to ``metrics.csv``; a continued run continues the rows."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.rows = path, []  # type: tuple[Path, list[dict[str, float]]]
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Add the epoch's means."""
+        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self.rows.append({"epoch": trainer.current_epoch + 1, "step": trainer.global_step, **values})
+        if trainer.is_global_zero:
+            names = list(dict.fromkeys(name for row in self.rows for name in row))
+            text = io.StringIO()
+            table = csv.DictWriter(text, names)
+            table.writeheader()
+            table.writerows(self.rows)
+            with replacing(self.path) as path:
+                path.write_text(text.getvalue())
+
+    def state_dict(self) -> dict[str, Any]:
+        """The rows, for the checkpoint."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The rows, from the checkpoint."""
+        self.rows = list(state_dict["rows"])
+
+
+class OnlineKNN(pl.Callback):
+    """Logs the kNN accuracy of the encoder on a held-out slice of the training split."""
+
+    def __init__(self, bank: DataLoader, bank_y: Tensor, query: DataLoader, query_y: Tensor, every: int = 1) -> None:
+        self.bank, self.bank_y, self.query, self.query_y, self.every = bank, bank_y, query, query_y, every
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Embed both slices and let the neighbours vote."""
+        if (trainer.current_epoch + 1) % self.every:
+            return
+        bank = extract(pl_module.encoder, self.bank, pl_module.device)
+        query = extract(pl_module.encoder, self.query, pl_module.device)
+        value = knn_accuracy(bank, self.bank_y, query, self.query_y, k=min(20, len(bank)))
+        pl_module.log("knn", float(value), prog_bar=True, rank_zero_only=True)
+
+
+class CollapseWatch(pl.Callback):
+    """Ends a run whose embeddings have become alike, instead of letting it burn its budget.
+
+    Args:
+        min_std: Least ``embedding_std`` (1 = spread evenly over the sphere, 0 = all the same).
+        min_rank: Least effective rank.
+        patience: Steps in a row below either bound before the run is ended.
+    """
+
+    def __init__(self, min_std: float = 0.02, min_rank: float = 1.5, patience: int = 50) -> None:
+        self.min_std, self.min_rank, self.patience, self.strikes = min_std, min_rank, patience, 0
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: object, batch: object, batch_idx: int
+    ) -> None:
+        """Count the steps in a row that look collapsed."""
+        std, rank = pl_module.last["std"], pl_module.last["rank"]
+        dead = std < self.min_std or rank < self.min_rank
+        self.strikes = self.strikes + 1 if dead else 0
+        if self.strikes >= self.patience:
+            raise CollapseError(
+                f"step {trainer.global_step}: the embeddings have collapsed (deviation {std:.4f}, 1 is spread and the "
+                f"least allowed {self.min_std}; effective rank {rank:.2f}, least {self.min_rank}) for {self.strikes} "
+                "steps; try a lower lr, a larger batch, another objective, or weaker invariances"
+            )
+
+
+class Throughput(pl.Callback):
+    """Logs clouds a second; where there is no terminal it prints a line an epoch in place of a progress bar."""
+
+    def __init__(self, lines: bool) -> None:
+        self.lines = lines
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Start the epoch's clock."""
+        self.start, self.clouds = time.perf_counter(), 0
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: object, batch: Any, batch_idx: int
+    ) -> None:
+        """Count the batch; log here, before callbacks of the epoch's end read the means."""
+        self.clouds += batch.num_graphs * trainer.world_size
+        seconds = time.perf_counter() - self.start
+        pl_module.log("clouds_per_s", self.clouds / seconds, prog_bar=True, on_step=True, on_epoch=False)
+        pl_module.log("epoch_seconds", seconds, on_step=True, on_epoch=False)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Say how the epoch went."""
+        if self.lines and trainer.is_global_zero:
+            values = {k: float(v) for k, v in trainer.callback_metrics.items() if k != "epoch_seconds"}
+            shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+            end = f"/{trainer.max_epochs}" if trainer.max_epochs not in (None, -1) else ""
+            print(f"epoch {trainer.current_epoch + 1}{end}  step {trainer.global_step}  {shown}", file=sys.stderr)

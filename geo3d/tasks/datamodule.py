@@ -1,0 +1,276 @@
+"""The one DataModule: which clouds, how many points, in which pose, and which of them count as labelled."""
+
+import copy
+import hashlib
+import json
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+from torch_geometric.data import Data
+
+from geo3d.cloud import check_cloud, collate
+from geo3d.errors import CloudError, ConfigError, Geo3dError
+from geo3d.ops.distributed import world_size
+from geo3d.ops.normalize import unit_sphere
+from geo3d.ops.rotation import random_rotations, rotation_about_z
+from geo3d.seeds import generator
+
+POOL = 4  # views draw their points from a pool this many times as large as a view
+CACHE_BYTES = 1 << 30
+
+
+def random_pose(rotation: str, key: tuple[int | str, ...]) -> Tensor | None:
+    """(3, 3): the rotation in which a cloud arrives under ``aligned`` (None), ``z`` or ``so3``."""
+    if rotation == "aligned":
+        return None
+    draw = generator(*key)
+    if rotation == "z":
+        return rotation_about_z(torch.rand(1, generator=draw) * 2 * torch.pi)[0]
+    return random_rotations(1, draw)[0]
+
+
+class Delivered(Dataset):
+    """Clouds of a data set with a fixed subset of points, normalised, in a fixed pose; each made once and kept.
+
+    Everything drawn is keyed by (seed, split, index), so neither order nor worker count changes a cloud.
+    """
+
+    def __init__(
+        self, dataset: Any, split: str, num_points: int | None, rotation: str, normalize: bool, seed: int
+    ) -> None:
+        self.dataset, self.split, self.seed = dataset, split, seed
+        self.num_points, self.rotation, self.normalize = num_points, rotation, normalize
+        self.kept: dict[int, Data] = {}
+        self.room = CACHE_BYTES
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Data:
+        if index in self.kept:
+            return self.kept[index]
+        cloud = self.deliver(index)
+        size = sum(value.nbytes for value in cloud.to_dict().values() if isinstance(value, Tensor))
+        if size <= self.room:
+            self.room -= size
+            self.kept[index] = cloud
+        return cloud
+
+    def deliver(self, index: int) -> Data:
+        """The cloud made anew from the data set."""
+        cloud = self.dataset[index].clone()
+        check_cloud(cloud.pos, f"cloud {index} of the {self.split} split")
+        total = cloud.pos.shape[0]
+        if self.num_points is not None and total > self.num_points:
+            draw = generator(self.seed, "points", self.split, index)
+            chosen = torch.randperm(total, generator=draw)[: self.num_points]
+            for key in ("pos", "normal", "rgb", "x", "point_y"):
+                if key in cloud:
+                    cloud[key] = cloud[key][chosen]
+        if self.normalize:
+            cloud.pos = unit_sphere(cloud.pos)
+        pose = random_pose(self.rotation, (self.seed, "pose", self.split, index))
+        if pose is not None:
+            cloud.pos = cloud.pos @ pose.T
+            if "normal" in cloud:
+                cloud.normal = cloud.normal @ pose.T
+        return cloud
+
+
+class KeyedShuffle(Sampler[int]):
+    """Indices in an order keyed by (seed, epoch); each process gets its rows of every joined batch."""
+
+    def __init__(self, indices: Tensor, batch_size: int, seed: int) -> None:
+        self.indices, self.batch_size, self.seed, self.epoch = indices, batch_size, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the trainer before every epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.indices) // world_size()
+
+    def __iter__(self) -> Iterator[int]:
+        order = torch.randperm(len(self.indices), generator=generator(self.seed, "order", self.epoch))
+        shuffled = self.indices[order]
+        world = world_size()
+        if world > 1:
+            whole = len(shuffled) // (world * self.batch_size) * world * self.batch_size
+            shuffled = shuffled[:whole].view(-1, world, self.batch_size)[:, dist.get_rank()].reshape(-1)
+        return iter(shuffled.tolist())
+
+
+class DataModule(pl.LightningDataModule):
+    """Batches for pretraining, supervised training and evaluation, from any geo3d data set.
+
+    Args:
+        dataset_class: Called with ``split="train"`` or ``"test"`` and the remaining keywords.
+        batch_size: Clouds in a batch of one process.
+        num_points: Points of a cloud as the encoder sees it (a fixed random subset); None for all.
+        rotation: The pose in which clouds arrive: ``aligned`` as stored, ``z`` (random about the up axis) or ``so3``.
+        label_fraction: Share of each class of the training split whose labels may be used in supervised training.
+        holdout: Share of the training split kept out of pretraining for the online kNN monitor.
+        normalize: Centre every cloud and scale it into the unit sphere.
+        num_workers: Worker processes that load clouds; 0 is right when they fit in memory.
+        seed: Key of every draw.
+        dataset_keywords: For ``dataset_class``.
+
+    Raises:
+        ConfigError: If an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        dataset_class: Callable[..., Any],
+        *,
+        batch_size: int = 64,
+        num_points: int | None = 1024,
+        rotation: str = "aligned",
+        label_fraction: float = 1.0,
+        holdout: float = 0.1,
+        normalize: bool = True,
+        num_workers: int = 0,
+        seed: int = 0,
+        **dataset_keywords: Any,
+    ) -> None:
+        super().__init__()
+        if rotation not in ("aligned", "z", "so3"):
+            raise ConfigError(f"data.rotation: expected aligned, z or so3; found {rotation!r}")
+        if not 0 < label_fraction <= 1:
+            raise ConfigError(f"data.label_fraction: expected a share in (0, 1]; found {label_fraction}")
+        if not 0 <= holdout < 1:
+            raise ConfigError(f"data.holdout: expected a share in [0, 1); found {holdout}")
+        if batch_size < 1 or (num_points is not None and num_points < 1):
+            raise ConfigError(f"data: batch_size={batch_size} and num_points={num_points} must be at least 1")
+        self.dataset_class, self.dataset_keywords = dataset_class, dataset_keywords
+        self.batch_size, self.num_points, self.rotation = batch_size, num_points, rotation
+        self.label_fraction, self.holdout, self.normalize = label_fraction, holdout, normalize
+        self.num_workers, self.seed = num_workers, seed
+        self.supervised = False
+        self._sets: dict[str, Any] = {}
+        self._delivered: dict[tuple[str, bool], Delivered] = {}
+
+    def dataset(self, split: str) -> Any:
+        """The data set of one split, made when first asked for."""
+        if split not in self._sets:
+            self._sets[split] = self.dataset_class(split=split, **self.dataset_keywords)
+            if len(self._sets[split]) == 0:
+                raise CloudError(f"the {split} split of {self.dataset_class.__name__} holds no cloud")
+        return self._sets[split]
+
+    def has(self, split: str) -> bool:
+        """Whether the data set has such a split; a folder of one's own may have none for testing."""
+        try:
+            self.dataset(split)
+        except Geo3dError:
+            return False
+        return True
+
+    def reseeded(self, seed: int) -> "DataModule":
+        """The same clouds under other draws: subsets of points, poses, labelled shares."""
+        other = copy.copy(self)
+        other.seed, other._delivered = seed, {}
+        return other
+
+    def labels(self, split: str) -> Tensor:
+        """(n,) int64 labels of a split.
+
+        Raises:
+            CloudError: If the data set has none.
+        """
+        labels = self.dataset(split).labels
+        if labels is None:
+            raise CloudError(f"{self.dataset_class.__name__} has no labels; put the files in one folder a class")
+        return labels
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes."""
+        return list(self.dataset("train").classes)
+
+    def delivered(self, split: str, pool: bool = False) -> Delivered:
+        """The clouds of a split as they are delivered; with ``pool`` larger than a view, for views to draw from."""
+        if (split, pool) not in self._delivered:
+            count = self.num_points * POOL if pool and self.num_points is not None else self.num_points
+            dataset = self.dataset(split)
+            if count is not None and not pool and dataset[0].pos.shape[0] < count:
+                found = dataset[0].pos.shape[0]
+                warnings.warn(
+                    f"data.num_points={count}, but the first cloud has only {found} points; all are used", stacklevel=2
+                )
+            self._delivered[split, pool] = Delivered(dataset, split, count, self.rotation, self.normalize, self.seed)
+        return self._delivered[split, pool]
+
+    def stratified(self, share: float, purpose: str) -> Tensor:
+        """(m,) training indices, sorted: ``share`` of each class, at least one; without labels of the whole."""
+        dataset = self.dataset("train")
+        labels = dataset.labels if dataset.labels is not None else torch.zeros(len(dataset), dtype=torch.long)
+        draw = generator(self.seed, purpose)
+        parts = []
+        for label in labels.unique().tolist():
+            members = (labels == label).nonzero()[:, 0]
+            count = max(1, round(share * len(members)))
+            parts.append(members[torch.randperm(len(members), generator=draw)[:count]])
+        return torch.cat(parts).sort().values
+
+    @property
+    def heldout(self) -> Tensor:
+        """(m,) training indices that pretraining never sees; empty without labels."""
+        if self.holdout == 0 or self.dataset("train").labels is None:
+            return torch.empty(0, dtype=torch.long)
+        return self.stratified(self.holdout, "holdout")
+
+    @property
+    def training(self) -> Tensor:
+        """(m,) indices to train on: the labelled share when supervised, else all but the held-out slice."""
+        if self.supervised:
+            return self.stratified(self.label_fraction, "labels")
+        everything = torch.arange(len(self.dataset("train")))
+        return everything[~torch.isin(everything, self.heldout)]
+
+    def train_dataloader(self) -> DataLoader:
+        """Shuffled batches of pools of points."""
+        indices = self.training
+        batch_size = min(self.batch_size, len(indices) // world_size())
+        if batch_size < 2:
+            raise CloudError(f"training needs at least 2 clouds a process and batch; found {len(indices)} clouds")
+        sampler = KeyedShuffle(indices, batch_size, self.seed)
+        return self._loader(self.delivered("train", pool=True), batch_size, sampler=sampler, drop_last=True)
+
+    def loader(self, split: str, indices: Tensor | None = None, batch_size: int = 32) -> DataLoader:
+        """Batches of a split in order, every cloud once, as the encoder sees them in evaluation."""
+        delivered = self.delivered(split)
+        order = range(len(delivered)) if indices is None else indices.tolist()
+        return self._loader(delivered, batch_size, sampler=order)
+
+    def _loader(self, delivered: Delivered, batch_size: int, **keywords: Any) -> DataLoader:
+        workers = self.num_workers
+        return DataLoader(
+            delivered, batch_size, collate_fn=collate, num_workers=workers, persistent_workers=workers > 0, **keywords
+        )
+
+    def manifest(self) -> dict[str, Any]:
+        """Which samples training sees, and how they are delivered (JSON-able)."""
+        seen = self.training
+        return {
+            "data": self.dataset("train").manifest(),
+            "trained_on": {"count": len(seen), "sha256": hashlib.sha256(seen.numpy().tobytes()).hexdigest()},
+            "delivered": {
+                "num_points": self.num_points,
+                "rotation": self.rotation,
+                "normalize": self.normalize,
+                "label_fraction": self.label_fraction if self.supervised else None,
+                "holdout": None if self.supervised else self.holdout,
+                "seed": self.seed,
+            },
+        }
+
+    def manifest_hash(self) -> str:
+        """A short name for what :meth:`manifest` says."""
+        return hashlib.sha256(json.dumps(self.manifest(), sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,38 @@
+"""Cloud features of whole data sets, and BatchNorm statistics fitted to them."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Batch
+
+from geo3d.nn.norm import BatchNorm
+
+
+@torch.no_grad()
+def extract(encoder: nn.Module, loader: Iterable[Batch], device: torch.device | str = "cpu") -> Tensor:
+    """(n, cloud_channels) float32 features on the CPU, in the loader's order; the encoder is left in its mode."""
+    training = encoder.training
+    encoder.eval().to(device)
+    features = torch.cat([encoder(batch.to(device)).cloud.float().cpu() for batch in loader])
+    encoder.train(training)
+    return features
+
+
+@torch.no_grad()
+def recalibrate(encoder: nn.Module, loader: Iterable[Batch], device: torch.device | str = "cpu") -> nn.Module:
+    """The encoder with the statistics of all its norms replaced by plain averages over the loader's batches.
+
+    What makes the untrained floor a fair one: random weights under statistics that fit the data.
+    """
+    norms = [module for module in encoder.modules() if isinstance(module, BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # torch's name for the plain average over all batches
+    encoder.train().to(device)
+    for batch in loader:
+        encoder(batch.to(device))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    return encoder.eval()

@@ -1,0 +1,48 @@
+"""Learning rate and momentum as functions of how much of the run is done."""
+
+import math
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Timer
+
+
+def elapsed_share(trainer: pl.Trainer) -> float:
+    """How much of the run is done, from 0 to 1: of its steps, or of its time where ``max_time`` ends it sooner."""
+    shares = [0.0]
+    steps = trainer.estimated_stepping_batches
+    if math.isfinite(steps) and steps > 0:
+        shares.append(trainer.global_step / steps)
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, Timer) and callback.time_remaining() is not None:
+            done, left = callback.time_elapsed(), callback.time_remaining() or 0.0
+            shares.append(done / max(done + left, 1e-9))
+    return min(max(shares), 1.0)
+
+
+def warmup_cosine(share: float, warmup: float) -> float:
+    """A factor that rises linearly from 0 to 1 while ``share < warmup`` and then falls to 0 along a cosine.
+
+    Example:
+        >>> [round(warmup_cosine(share, 0.5), 3) for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
+        [0.0, 0.5, 1.0, 0.5, 0.0]
+    """
+    if share < warmup:
+        return share / warmup
+    return 0.5 * (1 + math.cos(math.pi * (share - warmup) / max(1 - warmup, 1e-9)))
+
+
+def set_learning_rates(optimizer: Any, factor: float) -> None:
+    """Scale every parameter group's learning rate to ``factor`` times its ``initial_lr``."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["initial_lr"] * factor
+
+
+def decayed(module: Any, weight_decay: float, lr: float) -> list[dict[str, Any]]:
+    """Parameter groups of a module: weight decay on matrices only, none on norms and biases."""
+    matrices = [p for p in module.parameters() if p.requires_grad and p.ndim > 1]
+    others = [p for p in module.parameters() if p.requires_grad and p.ndim <= 1]
+    return [
+        {"params": matrices, "weight_decay": weight_decay, "lr": lr, "initial_lr": lr},
+        {"params": others, "weight_decay": 0.0, "lr": lr, "initial_lr": lr},
+    ]

@@ -1,0 +1,101 @@
+"""Views of a batch: the same clouds under different elements of an invariance."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Batch
+
+from geo3d import seeds
+from geo3d.cloud import num_clouds, with_
+from geo3d.errors import CloudError, ConfigError
+from geo3d.invariance import Invariance, Resample
+from geo3d.invariance.checks import whole
+from geo3d.invariance.per_cloud import reduce_clouds
+
+
+class View(NamedTuple):
+    """One view and what made it."""
+
+    batch: Batch
+    """The clouds as this view shows them; ``point_id`` says which points they are."""
+    element: Any
+    """The element of the invariance, which acted on the view's own resampling of the clouds."""
+
+
+class Views:
+    """Several views of a batch, each drawn by a generator of its own.
+
+    Args:
+        invariance: What may differ between views.
+        num_points: Each view first draws so many points of each cloud (all, if there are fewer); None keeps them all.
+        num_views: How many views.
+        normalize: At the end each cloud is centred and scaled into the unit sphere.
+
+    Raises:
+        ConfigError: If an argument is of the wrong type or below 1.
+    """
+
+    def __init__(
+        self, invariance: Invariance, num_points: int | None = None, num_views: int = 2, normalize: bool = False
+    ) -> None:
+        if not isinstance(invariance, Invariance):
+            raise ConfigError(f"Views: invariance must be an Invariance; found {invariance!r}")
+        self.invariance = invariance
+        self.num_points = None if num_points is None else whole(self, "num_points", num_points, 1)
+        self.num_views = whole(self, "num_views", num_views, 1)
+        self.normalize = normalize
+
+    def __call__(self, batch: Batch, *key: seeds.Key) -> list[View]:
+        """``num_views`` views, decided by ``key`` alone, for example (seed, "views", epoch, step)."""
+        return [self._view(batch, seeds.generator(*key, "view", i)) for i in range(self.num_views)]
+
+    def _view(self, batch: Batch, generator: torch.Generator) -> View:
+        if self.num_points is not None:
+            batch = Resample(self.num_points)(batch, generator)
+        element, batch = self.invariance.draw(batch, generator)
+        return View(into_unit_sphere(batch) if self.normalize else batch, element)
+
+
+def into_unit_sphere(batch: Batch) -> Batch:
+    """The clouds with their mean at the origin and their farthest point at distance 1; ``joints`` move along.
+
+    A cloud without extent is only centred.
+    """
+    mean = reduce_clouds(batch.pos, batch, "mean")
+    pos = batch.pos - mean[batch.batch]
+    radius = reduce_clouds(pos.norm(dim=1), batch, "max")
+    radius = torch.where(radius > 0, radius, 1.0)
+    changes = {"pos": pos / radius[batch.batch, None]}
+    if batch.get("joints") is not None:
+        changes["joints"] = (batch.joints - mean[:, None]) / radius[:, None, None]
+    return with_(batch, **changes)
+
+
+def correspondences(a: Batch, b: Batch) -> tuple[Tensor, Tensor]:
+    """Flat indices (P,) into ``a`` and into ``b`` of the points that both show, in the order of ``a``.
+
+    Both must stem from the same batch: points correspond when they belong to the same cloud and have the same
+    ``point_id``. Where an id occurs several times in one cloud, each such point of ``a`` is given the first of ``b``.
+
+    Raises:
+        CloudError: If the numbers of clouds differ.
+
+    Example:
+        >>> from geo3d.cloud import make_batch, select_points
+        >>> batch = make_batch(torch.zeros(6, 3), num_points=3)
+        >>> a = select_points(batch, torch.tensor([2, 1, 3, 5]), num_points=2)
+        >>> b = select_points(batch, torch.tensor([1, 0, 5, 4]), num_points=2)
+        >>> [index.tolist() for index in correspondences(a, b)]
+        [[1, 3], [0, 2]]
+    """
+    if num_clouds(a) != num_clouds(b):
+        raise CloudError(
+            f"correspondences: the views have {num_clouds(a)} and {num_clouds(b)} clouds; give two views of one batch"
+        )
+    stride = torch.maximum(a.point_id.max(), b.point_id.max()) + 1
+    key_a = a.batch * stride + a.point_id
+    key_b, order = (b.batch * stride + b.point_id).sort(stable=True)
+    place = torch.searchsorted(key_b, key_a).clamp(max=len(key_b) - 1)
+    index_a = (key_b[place] == key_a).nonzero()[:, 0]
+    return index_a, order[place[index_a]]

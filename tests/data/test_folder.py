@@ -1,0 +1,185 @@
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from torch_geometric.data import Data
+
+from geo3d.cloud import collate
+from geo3d.data import Folder
+from geo3d.errors import CloudError, ConfigError
+from geo3d.io import read_cloud, write_cloud
+from geo3d.seeds import generator
+
+SAMPLE = Path(__file__).parents[2] / "datasets" / "folder" / "sample"
+
+
+def cloud(num_points: int, key: str) -> Data:
+    return Data(pos=torch.randn(num_points, 3, generator=generator("folder test", key)))
+
+
+def test_the_sample():
+    data = Folder(str(SAMPLE))
+    assert [file.name for file in data.files] == ["ball.ply", "box.pcd", "cone.npz"]
+    assert len(data) == 3 and data.labels is None and data.classes == []
+    for item, file in zip(data, data.files, strict=True):
+        assert item.pos.equal(read_cloud(file).pos) and "y" not in item
+    batch = collate(list(data))
+    assert batch.ptr.tolist() == [0, 200, 320, 470] and "normal" not in batch
+
+
+def test_y_up_files_are_turned():
+    turned, straight = Folder(str(SAMPLE), up="y")[0], Folder(str(SAMPLE))[0]
+    for key in ("pos", "normal"):
+        x, y, z = straight[key].unbind(1)
+        assert turned[key].equal(torch.stack([x, -z, y], 1))
+    assert turned.rgb.equal(straight.rgb)
+
+
+def test_classes_are_the_subfolders_if_all_files_lie_in_one(tmp_path: Path):
+    for name in ("table/b.ply", "chair/a.npz", "table/a.ply"):
+        write_cloud(tmp_path / name, cloud(9, name))
+    data = Folder(str(tmp_path))
+    assert data.classes == ["chair", "table"] and data.labels.tolist() == [0, 1, 1]
+    assert [int(item.y) for item in data] == [0, 1, 1] and data[0].y.shape == (1,)
+    assert data.manifest()["classes"] == {"chair": 1, "table": 2}
+    shutil.copy(tmp_path / "chair" / "a.npz", tmp_path / "loose.npz")
+    assert Folder(str(tmp_path)).labels is None
+    (tmp_path / "loose.npz").unlink()
+    shutil.rmtree(tmp_path / "table")
+    assert Folder(str(tmp_path)).labels is None and Folder(str(tmp_path)).classes == []
+
+
+def test_labels_in_files_do_not_mix_with_those_of_folders(tmp_path: Path):
+    write_cloud(tmp_path / "a.npz", Data(pos=torch.eye(3), y=torch.tensor([7]), point_y=torch.arange(3)))
+    item = Folder(str(tmp_path))[0]
+    assert "y" not in item and item.point_y.tolist() == [0, 1, 2]
+
+
+def test_splits(tmp_path: Path):
+    write_cloud(tmp_path / "train" / "a.ply", cloud(5, "a"))
+    assert len(Folder(str(tmp_path))) == 1
+    with pytest.raises(CloudError, match="no split 'test'; put the files into subfolders train and test"):
+        Folder(str(tmp_path), "test")
+    for name in ("one/b.ply", "two/c.ply"):
+        write_cloud(tmp_path / "test" / name, cloud(6, name))
+    assert len(Folder(str(tmp_path), "train")) == 1 and Folder(str(tmp_path), "train").labels is None
+    assert Folder(str(tmp_path), "test").classes == ["one", "two"]
+    with pytest.raises(ConfigError, match="'val'"):
+        Folder(str(tmp_path), "val")
+
+
+def test_an_hdf5_file_of_many(tmp_path: Path):
+    many = np.random.default_rng(0).standard_normal((5, 20, 3)).astype("f4")
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        file["data"], file["label"] = many, np.arange(5)
+        file["normal"] = many / np.linalg.norm(many, axis=2, keepdims=True)
+    with h5py.File(tmp_path / "c.h5", "w") as file:
+        file["pos"] = many[0, :7]
+    write_cloud(tmp_path / "a.ply", cloud(4, "a"))
+    data = Folder(str(tmp_path))
+    assert len(data) == 7 and len(data[0].pos) == 4 and len(data[6].pos) == 7 and "y" not in data[1]
+    for i in (4, 1, 5, 2, 3, 4):
+        assert np.array_equal(data[i].pos.numpy(), many[i - 1])
+        torch.testing.assert_close(data[i].normal.norm(dim=1), torch.ones(20))
+    total, gone = data._bytes, data._kept.pop(2)
+    data._bytes -= gone.pos.nbytes + gone.normal.nbytes
+    assert data[2].pos.equal(gone.pos) and data._bytes == total  # the file's other clouds are not counted twice
+    small = Folder(str(tmp_path))
+    small.memory = 100  # less than the file: clouds are read one by one
+    for i in range(7):
+        assert small[i].pos.equal(data[i].pos) and len(small._kept) == 1
+
+
+def test_num_points_caps_by_name(tmp_path: Path):
+    for name in ("a.ply", "b.ply", "small.ply"):
+        write_cloud(tmp_path / name, cloud(5 if name == "small.ply" else 200, "same"))
+    first, second, small = (item.pos for item in Folder(str(tmp_path), num_points=50))
+    whole = Folder(str(tmp_path))[0].pos
+    assert len(first) == 50 and len(small) == 5 and not first.equal(second)
+    assert all((whole == point).all(1).any() for point in first) and len(first.unique(dim=0)) == 50
+    again = Folder(str(tmp_path), num_points=50, pattern="b*")
+    assert len(again) == 1 and again[0].pos.equal(second)
+
+
+def test_meshes_are_sampled(tmp_path: Path):
+    for name in ("a.off", "b.off"):
+        (tmp_path / name).write_text("OFF\n4 1 0\n0 0 0\n1 0 0\n1 1 0\n0 1 0\n4 0 1 2 3\n")
+    whole = Folder(str(tmp_path))
+    assert whole[0].pos.shape == (4096, 3) and whole[0].normal.unique(dim=0).tolist() == [[0, 0, 1]]
+    assert not whole[0].pos.equal(whole[1].pos)
+    assert Folder(str(tmp_path), num_points=64)[0].pos.shape == (64, 3)
+    assert Folder(str(tmp_path))[1].pos.equal(whole[1].pos)
+
+
+def test_clouds_are_kept_up_to_a_limit_and_not_pickled(tmp_path: Path):
+    for i in range(5):
+        write_cloud(tmp_path / f"{i}.npz", cloud(1000, str(i)))
+    data = Folder(str(tmp_path))
+    assert data[0] is data[0] and data[-1].pos is data[4].pos
+    data.memory = 3 * 12_000
+    items = [data[i].pos.clone() for i in (0, 1, 2, 0, 3)]
+    assert sorted(data._kept) == [0, 2, 3] or sorted(data._kept) == [0, 3, 2]
+    assert data._bytes == sum(value.pos.nbytes for value in data._kept.values()) <= data.memory
+    (tmp_path / "0.npz").unlink()
+    assert data[0].pos.equal(items[0])
+    sent = pickle.dumps(data)
+    assert len(sent) < 5000
+    assert pickle.loads(sent)[2].pos.equal(items[2])
+
+
+def test_broken_files_are_named_when_they_are_read(tmp_path: Path):
+    write_cloud(tmp_path / "a.ply", cloud(5, "a"))
+    content = (tmp_path / "a.ply").read_bytes()
+    (tmp_path / "b.ply").write_bytes(content[:-3])
+    (tmp_path / "c.txt").write_text("see a.ply\n")
+    data = Folder(str(tmp_path))
+    assert len(data) == 3 and len(data[0].pos) == 5
+    with pytest.raises(CloudError, match=r"b\.ply: expected 5 points, file ends after 4"):
+        data[1]
+    with pytest.raises(CloudError, match=r"c\.txt: expected"):
+        data[2]
+    (tmp_path / "d.h5").write_bytes(b"HDF")
+    with pytest.raises(CloudError, match=r"d\.h5: expected an HDF5 file"):
+        Folder(str(tmp_path))
+    with h5py.File(tmp_path / "d.h5", "w") as file:
+        file["data"] = np.where(np.arange(24).reshape(2, 4, 3) == 20, np.nan, 1)
+    with pytest.raises(CloudError, match=r"d\.h5, cloud 1: 1 of 4 points have NaN"):
+        Folder(str(tmp_path))[4]
+
+
+def test_nothing_to_read(tmp_path: Path):
+    with pytest.raises(CloudError, match="no such folder"):
+        Folder(str(tmp_path / "none"))
+    for name in ("a.jpg", "b.jpg", "c.las", ".hidden.ply"):
+        (tmp_path / name).touch()
+    with pytest.raises(CloudError, match="looked for .ply .pcd .*; found 3 files .jpg .las"):
+        Folder(str(tmp_path))
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["data"] = np.zeros((0, 4, 3))
+    with pytest.raises(CloudError, match=r"a\.h5: the file holds no clouds"):
+        Folder(str(tmp_path))
+
+
+def test_hidden_folders_are_left_out(tmp_path: Path):
+    for name in ("a/x.ply", ".cache/y.ply", "a/.z.ply"):
+        write_cloud(tmp_path / name, cloud(5, name))
+    assert [file.name for file in Folder(str(tmp_path)).files] == ["x.ply"]
+    assert len(Folder(str(tmp_path), pattern="*/x.*")) == 1
+
+
+def test_the_manifest():
+    manifest = json.loads(json.dumps(Folder(str(SAMPLE), num_points=7).manifest()))
+    assert manifest["num_clouds"] == 3 and manifest["num_points"] == 7 and manifest["split"] == "train"
+    assert sorted(manifest["files"]) == ["ball.ply", "box.pcd", "cone.npz"] and manifest["folder"] == "sample"
+
+
+def test_indices_outside():
+    data = Folder(str(SAMPLE))
+    for index in (3, -4):
+        with pytest.raises(IndexError):
+            data[index]

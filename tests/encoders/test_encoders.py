@@ -1,0 +1,122 @@
+"""What every encoder keeps to."""
+
+import inspect
+
+import pytest
+import torch
+from torch import nn
+from torch_geometric.data import Batch, Data
+
+from geo3d import encoders
+from geo3d.cloud import make_batch
+
+SMALL = {
+    "DGCNN": {"k": 5, "channels": (8, 8, 12), "embedding": 16},
+    "PointNet": {"embedding": 16, "width": 0.25},
+    "PointNet2": {"num_samples": (12, 5), "num_neighbors": (6, 6), "width": 0.125},
+}
+each = pytest.mark.parametrize("name", encoders.__all__)
+
+
+def make(name: str, dtype: torch.dtype = torch.float32) -> nn.Module:
+    """A small encoder with the same weights every time."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return getattr(encoders, name)(**SMALL[name]).to(dtype)
+
+
+def clouds(sizes: list[int], dtype: torch.dtype = torch.float32) -> Batch:
+    pos = torch.randn(sum(sizes), 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    pos = 0.9 * pos / pos.norm(dim=1).max()
+    return make_batch(pos.to(dtype), ptr=torch.tensor([0, *sizes]).cumsum(0))
+
+
+@each
+@pytest.mark.parametrize("sizes", [[40, 40, 40], [40, 7, 33], [40]])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_shapes(name: str, sizes: list[int], dtype: torch.dtype) -> None:
+    encoder = make(name, dtype).eval()
+    point, cloud = encoder(clouds(sizes, dtype))
+    assert point.shape == (sum(sizes), encoder.point_channels) and point.dtype == dtype
+    assert cloud.shape == (len(sizes), encoder.cloud_channels) and cloud.dtype == dtype
+    assert bool(point.isfinite().all()) and bool(cloud.isfinite().all())
+
+
+@each
+def test_foreign_data(name: str) -> None:
+    encoder = make(name).eval()
+    batch = clouds([40, 7])
+    expected = encoder(batch)
+    single = [Data(pos=batch.pos[:40]), Data(pos=batch.pos[40:])]
+    foreign = encoder(Batch.from_data_list(single))
+    torch.testing.assert_close(foreign.cloud, expected.cloud)
+    torch.testing.assert_close(foreign.point, expected.point)
+
+
+@each
+@pytest.mark.parametrize("sizes", [[40, 40, 40], [40, 7, 33]])
+def test_clouds_do_not_see_each_other(name: str, sizes: list[int]) -> None:
+    encoder = make(name, torch.float64).eval()
+    batch = clouds(sizes, torch.float64)
+    together = encoder(batch)
+    for i, part in enumerate(batch.pos.split(sizes)):
+        alone = encoder(Data(pos=part))
+        torch.testing.assert_close(alone.cloud[0], together.cloud[i], rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(alone.point, together.point[batch.batch == i], rtol=1e-9, atol=1e-9)
+
+
+@each
+@pytest.mark.parametrize("sizes", [[40, 40, 40], [40, 7, 33]])
+def test_gradients_reach_every_parameter(name: str, sizes: list[int]) -> None:
+    encoder = make(name).train()
+    point, cloud = encoder(clouds(sizes))
+    draw = torch.Generator().manual_seed(2)
+    loss = (point * torch.randn(point.shape, generator=draw)).sum()
+    (loss + (cloud * torch.randn(cloud.shape, generator=draw)).sum()).backward()
+    for key, parameter in encoder.named_parameters():
+        assert parameter.grad is not None and bool(parameter.grad.isfinite().all()), key
+        assert bool((parameter.grad != 0).any()), key
+
+
+@each
+def test_same_input_same_output(name: str) -> None:
+    batch = clouds([40, 7, 33])
+    first, second = make(name).train(), make(name).train()
+    for _ in range(2):
+        a, b = first(batch), second(batch)
+        assert torch.equal(a.cloud, b.cloud) and torch.equal(a.point, b.point)
+        (a.cloud.sum() + a.point.square().sum()).backward()
+        (b.cloud.sum() + b.point.square().sum()).backward()
+    for p, q in zip(first.parameters(), second.parameters(), strict=True):
+        assert p.grad is not None and q.grad is not None and torch.equal(p.grad, q.grad)
+    for p, q in zip(first.buffers(), second.buffers(), strict=True):
+        assert torch.equal(p, q)
+
+
+@each
+@pytest.mark.parametrize("sizes", [[1], [2, 1, 4], [3, 3]])
+def test_tiny_clouds(name: str, sizes: list[int]) -> None:
+    encoder = make(name).eval()
+    point, cloud = encoder(clouds(sizes))
+    assert point.shape[0] == sum(sizes) and cloud.shape[0] == len(sizes)
+    assert bool(point.isfinite().all()) and bool(cloud.isfinite().all())
+
+
+@each
+def test_batch_is_left_alone(name: str) -> None:
+    batch = clouds([20, 20])
+    before, keys = batch.pos.clone(), sorted(batch.keys())
+    make(name).train()(batch)
+    assert torch.equal(batch.pos, before) and sorted(batch.keys()) == keys
+
+
+@each
+def test_keywords_are_plain_and_kept(name: str) -> None:
+    encoder = make(name)
+    for keyword, parameter in inspect.signature(type(encoder)).parameters.items():
+        assert parameter.annotation is not inspect.Parameter.empty
+        assert parameter.default is not inspect.Parameter.empty
+        assert getattr(encoder, keyword) == SMALL[name].get(keyword, parameter.default)
+    again = type(encoder)(**{key: getattr(encoder, key) for key in inspect.signature(type(encoder)).parameters})
+    again.load_state_dict(encoder.state_dict())
+    assert (again.point_channels, again.cloud_channels) == (encoder.point_channels, encoder.cloud_channels)

@@ -1,0 +1,43 @@
+"""Every known public layout is told apart and loaded whole; DGCNN's file handling is in test_dgcnn."""
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch_geometric.data import Data
+
+from geo3d.encoders.published import KNOWN, from_published
+
+
+def reference(module: str, name: str, *args: Any) -> torch.nn.Module:
+    spec = importlib.util.spec_from_file_location(module, Path(__file__).with_name(f"{module}.py"))
+    assert spec is not None and spec.loader is not None
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return getattr(loaded, name)(*args)
+
+
+CASES = {
+    "dgcnn": ("DGCNN", ("reference_dgcnn", "PublishedDGCNN"), 2048),
+    "pointnet": ("PointNet", ("reference_pointnet", "PublishedPointNet"), 1024),
+    "pointnet2 ssg": ("PointNet2", ("reference_pointnet2", "PublishedPointNet2", "ssg"), 1024),
+    "pointnet2 msg": ("PointNet2", ("reference_pointnet2", "PublishedPointNet2", "msg"), 1024),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_layouts_are_told_apart(case: str, tmp_path: Path) -> None:
+    expected, source, channels = CASES[case]
+    state = reference(*source).state_dict()
+    readers = [cls.__name__ for _, cls, reader in KNOWN if reader(dict(state)) is not None]
+    assert readers == [expected]
+    torch.save({"epoch": 1, "model_state_dict": state}, tmp_path / "best_model.pth")
+    encoder = from_published(tmp_path / "best_model.pth")
+    assert type(encoder).__name__ == expected and not encoder.training
+    pos = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
+    features = encoder(Data(pos=pos / pos.norm(dim=1).max()))
+    assert features.cloud.shape == (1, channels) == (1, encoder.cloud_channels)
+    stored = {value.shape.numel() for value in state.values()}
+    assert {p.numel() for p in encoder.parameters()} <= stored

@@ -1,0 +1,64 @@
+import pytest
+import torch
+
+from geo3d import seeds
+from geo3d.cloud import make_batch
+from geo3d.invariance import Occlude
+from geo3d.invariance.occlude import visible
+from geo3d.invariance.per_cloud import directions
+
+
+def sphere(num_clouds, n, radius=1.0, seed=0):
+    drawn = torch.randn(num_clouds * n, 3, generator=seeds.generator("sphere", seed), dtype=torch.float64)
+    return make_batch(radius * drawn / drawn.norm(dim=1, keepdim=True), num_points=n)
+
+
+@pytest.mark.parametrize(("distance", "radius"), [(2.0, 10.0), (3.0, 30.0), (10.0, 100.0)])
+def test_occlude_keeps_the_near_cap_of_a_sphere(distance, radius):
+    batch = sphere(4, 800, radius=0.2)
+    batch.pos += 5.0  # wherever it lies
+    out = Occlude(distance, radius)(batch, seeds.generator(0))
+    height = ((batch.pos - 5.0) / 0.2 * directions(batch, seeds.generator(0))[batch.batch]).sum(1)
+    facing = height > 1 / distance  # the tangent cone from the viewpoint
+    kept = torch.zeros_like(facing)
+    kept[out.point_id] = True
+    assert kept[facing].double().mean() > 0.99  # a sphere is its own hull: all that faces the eye
+    assert kept[~facing].double().mean() < 0.1
+    assert height[kept].min() > 1 / distance - 0.35
+
+
+def test_occlude_hides_what_is_behind_something():
+    grid = torch.cartesian_prod(torch.linspace(-1, 1, 15), torch.linspace(-1, 1, 15)).double()
+    wall = torch.cat([grid, torch.full((225, 1), 4.0)], 1)
+    behind = torch.cat([0.5 * grid, torch.full((225, 1), 5.0)], 1)
+    seen = torch.from_numpy(visible(torch.cat([wall, behind]).numpy(), radius=30.0))
+    assert seen[:225].double().mean() > 0.95
+    assert seen[225:].double().mean() < 0.05
+
+
+@pytest.mark.parametrize(
+    "pos",
+    [
+        torch.zeros(20, 3),
+        torch.randn(4, 3, generator=seeds.generator(0)),
+        torch.arange(10.0)[:, None] * torch.tensor([1.0, 2.0, -1.0]),
+    ],
+    ids=["one place", "four points", "a line"],
+)
+def test_occlude_keeps_degenerate_clouds_whole(pos):
+    batch = make_batch(torch.cat([pos, sphere(1, 100).pos.float()]), ptr=torch.tensor([0, len(pos), len(pos) + 100]))
+    out = Occlude()(batch, seeds.generator(0))
+    assert out.ptr[1] == len(pos) and 20 < out.ptr.diff()[1] < 80
+
+
+def test_occlude_shows_a_flat_cloud():
+    flat = torch.rand(200, 3, generator=seeds.generator(0)) * torch.tensor([1.0, 1.0, 0.0])
+    out = Occlude()(make_batch(flat, num_points=200), seeds.generator(0))
+    assert len(out.pos) > 150
+
+
+def test_equal_points_are_seen_together():
+    single = sphere(1, 300)
+    double = make_batch(single.pos.repeat_interleave(2, 0), num_points=600)
+    a, b = (Occlude()(batch, seeds.generator(0)) for batch in (single, double))
+    assert torch.equal(b.point_id, torch.stack([2 * a.point_id, 2 * a.point_id + 1], 1).flatten())

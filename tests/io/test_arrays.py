@@ -1,0 +1,137 @@
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from geo3d.errors import CloudError
+from geo3d.io import read_cloud
+from geo3d.io.arrays import read_hdf5, read_hdf5_clouds
+
+POINTS = np.arange(12.0).reshape(4, 3)
+
+
+def stored(path: Path, **arrays: np.ndarray) -> Path:
+    if path.suffix == ".npz":
+        np.savez(path, **arrays)
+    else:
+        with h5py.File(path, "w") as file:
+            for name, values in arrays.items():
+                file[name] = values
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".h5", ".hdf5"])
+@pytest.mark.parametrize("name", ["pos", "xyz", "Points", "coord", "data", "vertices"])
+@pytest.mark.parametrize("kind", ["f2", "f4", "f8", ">f4", "i4", "u1"])
+def test_coordinates_under_any_name(tmp_path: Path, suffix: str, name: str, kind: str):
+    data = read_cloud(stored(tmp_path / f"a{suffix}", **{name: POINTS.astype(kind), "other": np.zeros(7)}))
+    assert data.pos.dtype == torch.float32 and np.array_equal(data.pos.numpy(), POINTS)
+    assert set(data.keys()) == {"pos"}
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".h5"])
+def test_attributes(tmp_path: Path, suffix: str):
+    arrays = {
+        "xyz": POINTS,
+        "normals": np.eye(4, 3),
+        "colors": np.array([[0, 51, 255]] * 4, "u1"),
+        "labels": np.array([[0], [1], [2], [3]], "u1"),
+        "features": np.arange(4.0),
+    }
+    data = read_cloud(stored(tmp_path / f"a{suffix}", **arrays))
+    torch.testing.assert_close(data.rgb, torch.tensor([[0, 0.2, 1]] * 4))
+    assert data.normal.tolist() == np.eye(4, 3).tolist()
+    assert data.point_y.tolist() == [0, 1, 2, 3] and data.point_y.dtype == torch.int64
+    assert data.x.tolist() == [[0], [1], [2], [3]]
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".h5"])
+def test_one_label_is_the_clouds(tmp_path: Path, suffix: str):
+    for label in (np.array(5), np.array([5])):
+        data = read_cloud(stored(tmp_path / f"a{suffix}", pos=POINTS, label=label))
+        assert data.y.tolist() == [5] and "point_y" not in data
+
+
+def test_colours_of_sixteen_bits_and_fractions(tmp_path: Path):
+    for rgb in (np.full((4, 3), 65535, "u2"), np.ones((4, 3)), np.full((4, 3), 255, "i8")):
+        assert (read_cloud(stored(tmp_path / "a.npz", pos=POINTS, rgb=rgb)).rgb == 1).all()
+    assert read_cloud(stored(tmp_path / "a.npz", pos=POINTS, rgb=np.ones((4, 3), "u1"))).rgb.max() < 0.004
+
+
+def test_nameless_arrays(tmp_path: Path):
+    np.savez(tmp_path / "a.npz", POINTS)
+    np.save(tmp_path / "b.npy", POINTS.astype("f4"))
+    np.save(tmp_path / "c.npy", np.column_stack([POINTS, np.eye(3)[[0, 1, 2, 0]]]))
+    for name in ("a.npz", "b.npy", "c.npy"):
+        data = read_cloud(tmp_path / name)
+        assert np.array_equal(data.pos.numpy(), POINTS)
+    assert data.normal.shape == (4, 3)
+
+
+def test_a_cloud_of_many(tmp_path: Path):
+    many = np.arange(24.0).reshape(2, 4, 3)
+    seg = np.arange(8).reshape(2, 4)
+    path = stored(tmp_path / "a.h5", data=many, label=np.array([[3], [4]]), segment=seg, names=np.zeros(2))
+    with pytest.raises(CloudError, match="one cloud .*found 2; read them with data=folder"):
+        read_cloud(path)
+    second = read_hdf5(path, 1)
+    assert np.array_equal(second["pos"], many[1]) and second["y"].tolist() == [4]
+    for one, whole in zip([read_hdf5(path, i) for i in range(2)], read_hdf5_clouds(path), strict=True):
+        assert one.keys() == whole.keys() and all(np.array_equal(one[key], whole[key]) for key in one)
+    path = stored(tmp_path / "b.h5", data=many[:1], segment=seg[:1])
+    assert np.array_equal(read_cloud(path).pos.numpy(), many[0]) and read_cloud(path).point_y.tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".h5"])
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"mine": POINTS, "yours": POINTS}, "under one of pos, xyz.*found .'mine', 'yours'."),
+        ({"pos": POINTS[:, :2]}, r"found \(4, 2\)"),
+        ({"pos": POINTS[0]}, r"found \(3,\)"),
+        ({"pos": POINTS[:0]}, "empty"),
+        ({"pos": POINTS + 1j}, "real numbers|under one of"),
+        ({"pos": POINTS, "normal": POINTS[:3]}, r"normal of shape \(4, 3\), found \(3, 3\)"),
+        ({"pos": POINTS, "rgb": POINTS[:, :2]}, r"rgb of shape \(4, 3\), found \(4, 2\)"),
+        ({"pos": POINTS, "rgb": -POINTS}, "expected colours"),
+        ({"pos": POINTS, "label": np.zeros(3)}, r"4 for the points; found \(3,\)"),
+        ({"pos": POINTS, "label": POINTS[:, 0] / 2}, "whole numbers"),
+        ({"pos": np.where(POINTS == 5, np.inf, POINTS)}, "1 of 4 points have NaN or infinite"),
+        ({"pos": POINTS * 1e300}, "4 of 4 points|3 of 4 points"),
+        ({"pos": POINTS, "x": np.full((4, 2), np.nan)}, "4 of 4 points have NaN or infinite x"),
+    ],
+)
+def test_bad_arrays(tmp_path: Path, suffix: str, arrays: dict[str, np.ndarray], message: str):
+    with pytest.raises(CloudError, match=message) as caught:
+        read_cloud(stored(tmp_path / f"bad{suffix}", **arrays))
+    assert f"bad{suffix}" in str(caught.value)
+
+
+class Trap:
+    """Unpickling it would write a file."""
+
+    def __reduce__(self):
+        return (Path.touch, (Path("unpickled"),))
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".npy"])
+def test_objects_are_never_unpickled(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    array = np.array([Trap()], dtype=object)
+    with open(f"a{suffix}", "wb") as file:
+        np.savez(file, pos=array) if suffix == ".npz" else np.save(file, array, allow_pickle=True)
+    with pytest.raises(CloudError, match="objects"):
+        read_cloud(f"a{suffix}")
+    assert not Path("unpickled").exists()
+
+
+def test_text_is_no_cloud(tmp_path: Path):
+    np.savez(tmp_path / "a.npz", pos=np.array([["1", "2", "3"]]))
+    with pytest.raises(CloudError, match="real numbers, found <U1"):
+        read_cloud(tmp_path / "a.npz")
+    for suffix in (".npz", ".npy", ".h5"):
+        (tmp_path / f"b{suffix}").write_text("1 2 3\n")
+        with pytest.raises(CloudError, match=rf"b\{suffix}: expected"):
+            read_cloud(tmp_path / f"b{suffix}")

@@ -1,0 +1,165 @@
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from geo3d.errors import CloudError
+from geo3d.io import read_cloud, read_mesh
+from geo3d.seeds import generator
+
+FORMATS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
+CODES = {"char": "b", "uchar": "B", "short": "h", "ushort": "H", "int": "i", "uint": "I", "float": "f", "double": "d"}
+
+
+def write_ply(path: Path, form: str, elements: list) -> Path:
+    """Elements as (name, [(type or (count type, type), name)], rows)."""
+    header, body = [b"ply", f"format {form} 1.0".encode(), b"comment made by a test"], b""
+    for name, properties, rows in elements:
+        header.append(f"element {name} {len(rows)}".encode())
+        for kind, label in properties:
+            header.append(f"property {kind if isinstance(kind, str) else 'list ' + ' '.join(kind)} {label}".encode())
+        for row in rows:
+            for (kind, _), value in zip(properties, row, strict=True):
+                values = [value] if isinstance(kind, str) else [len(value), *value]
+                kinds = [kind] if isinstance(kind, str) else [kind[0]] + [kind[1]] * len(value)
+                if form == "ascii":
+                    body += " ".join(map(str, values)).encode() + b" "
+                else:
+                    body += b"".join(
+                        struct.pack(FORMATS[form] + CODES[k], v) for k, v in zip(kinds, values, strict=True)
+                    )
+            body += b"\n" if form == "ascii" else b""
+    path.write_bytes(b"\n".join([*header, b"end_header", b""]) + body)
+    return path
+
+
+CORNERS = [(0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (1.0, 1.0, 0.0), (0.0, 1.0, 0.0), (0.5, 0.5, 2.0)]
+XYZ = [("float", "x"), ("float", "y"), ("float", "z")]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("kind", ["float", "double", "short", "int", "uchar"])
+def test_every_number_in_every_form(tmp_path: Path, form: str, kind: str):
+    rows = [(1, 2, 3), (4, 5, 6), (7, 8, 200)]
+    data = read_cloud(write_ply(tmp_path / "a.ply", form, [("vertex", [(kind, n) for n in "xyz"], rows)]))
+    assert data.pos.dtype == torch.float32 and data.pos.tolist() == [list(map(float, row)) for row in rows]
+    assert set(data.keys()) == {"pos"}
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_all_attributes_in_any_order_between_other_elements(tmp_path: Path, form: str):
+    properties = [("uchar", "red"), ("double", "z"), ("float", "quality"), ("uchar", "green"), ("short", "x")]
+    properties += [("uchar", "blue"), ("uchar", "alpha"), ("float", "nx"), ("float", "ny"), ("float", "nz")]
+    properties += [("int", "label"), ("ushort", "y"), (("uchar", "int"), "neighbours")]
+    rows = [
+        (255, 0.5, 7.0, 0, -1, 51, 255, 1.0, 0.0, 0.0, 3, 2, [1]),
+        (0, 1.5, 8.0, 255, 4, 0, 0, 0.0, 1.0, 0.0, 5, 6, []),
+    ]
+    camera = ("camera", [("double", "view"), (("uchar", "float"), "lens")], [(1.0, [2.0, 3.0]), (4.0, [])])
+    data = read_cloud(write_ply(tmp_path / "a.ply", form, [camera, ("vertex", properties, rows), camera]))
+    assert data.pos.tolist() == [[-1, 2, 0.5], [4, 6, 1.5]]
+    torch.testing.assert_close(data.rgb, torch.tensor([[1.0, 0, 0.2], [0, 1, 0]]))
+    assert data.normal.tolist() == [[1, 0, 0], [0, 1, 0]]
+    assert data.point_y.tolist() == [3, 5] and data.point_y.dtype == torch.int64
+    assert data.x.tolist() == [[7], [8]]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("name", ["vertex_indices", "vertex_index"])
+@pytest.mark.parametrize("faces_first", [False, True])
+def test_polygons_become_triangles(tmp_path: Path, form: str, name: str, faces_first: bool):
+    faces = ("face", [(("uchar", "int"), name), ("uchar", "flag")], [([0, 1, 2, 3], 1), ([0, 1, 4], 0), ([2, 3], 0)])
+    elements = [("vertex", XYZ, CORNERS), faces]
+    path = write_ply(tmp_path / "a.ply", form, elements[::-1] if faces_first else elements)
+    vertices, triangles = read_mesh(path)
+    assert vertices.tolist() == [list(c) for c in CORNERS]
+    assert triangles.tolist() == [[0, 1, 2], [0, 2, 3], [0, 1, 4]]
+    assert read_cloud(path).pos.shape == (5, 3)
+    sampled = read_cloud(path, 50, generator(0))
+    assert sampled.pos.shape == (50, 3) and sampled.normal.shape == (50, 3)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_equal_polygons_take_the_fast_way_to_the_same_triangles(tmp_path: Path, form: str):
+    faces = ("face", [(("uint", "ushort"), "vertex_index")], [([0, 1, 2],), ([2, 3, 0],), ([1, 2, 4],)])
+    _, triangles = read_mesh(write_ply(tmp_path / "a.ply", form, [("vertex", XYZ, CORNERS), faces]))
+    assert triangles.tolist() == [[0, 1, 2], [2, 3, 0], [1, 2, 4]]
+
+
+def test_colours_are_interpolated_over_a_mesh(tmp_path: Path):
+    properties = [*XYZ, ("uchar", "red"), ("uchar", "green"), ("uchar", "blue")]
+    rows = [(0.0, 0.0, 0.0, 0, 0, 0), (1.0, 0.0, 0.0, 255, 0, 0), (0.0, 1.0, 0.0, 0, 255, 0)]
+    faces = ("face", [(("uchar", "int"), "vertex_indices")], [([0, 1, 2],)])
+    path = write_ply(tmp_path / "a.ply", "ascii", [("vertex", properties, rows), faces])
+    data = read_cloud(path, 20, generator(0))
+    torch.testing.assert_close(data.rgb, data.pos)
+
+
+def test_windows_line_ends(tmp_path: Path):
+    path = write_ply(tmp_path / "a.ply", "ascii", [("vertex", XYZ, CORNERS)])
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert read_cloud(path).pos.tolist() == [list(c) for c in CORNERS]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_cut_off(tmp_path: Path, form: str):
+    faces = ("face", [(("uchar", "int"), "vertex_indices")], [([0, 1, 2],), ([2, 3, 0],)])
+    path = write_ply(tmp_path / "a.ply", form, [("vertex", XYZ, CORNERS), faces])
+    whole = path.read_bytes()
+    start = whole.index(b"end_header\n") + 11
+    row = 12 if form != "ascii" else len(b"0.0 0.0 0.0 \n")
+    path.write_bytes(whole[: start + 3 * row + 2])
+    with pytest.raises(CloudError, match=r"a\.ply: expected 5 points, file ends after 3"):
+        read_cloud(path)
+    path.write_bytes(whole[:-2] if form != "ascii" else whole[:-4])
+    with pytest.raises(CloudError, match="expected 2 faces, file ends after 1"):
+        read_cloud(path)
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("hello", "begins with ply"),
+        ("ply\nformat ascii 1.0\nelement vertex 3\n", "no end_header"),
+        ("ply\nelement vertex 1\nproperty float x\nend_header\n1", "no line 'format"),
+        ("ply\nformat ascii 1.0\nelement vertex many\nend_header\n", "header line 'element vertex many'"),
+        ("ply\nformat ascii 1.0\nelement vertex 1\nproperty quad x\nend_header\n1", "header line 'property quad x'"),
+        ("ply\nformat ascii 1.0\nproperty float x\nend_header\n1", "header line 'property float x'"),
+        (
+            "ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nend_header\n1",
+            "expected columns x, y, z; found x",
+        ),
+        ("ply\nformat ascii 1.0\nelement face 0\nend_header\n", "expected an element vertex"),
+        ("ply\nformat ascii 1.0\nelement vertex 0\nproperty float x\nend_header\n", "expected columns x, y, z"),
+        (
+            "ply\nformat binary_little_endian 1.0\nelement vertex 99999999999999\nproperty int x\nend_header\n",
+            "after 0",
+        ),
+    ],
+)
+def test_bad_headers(tmp_path: Path, header: str, message: str):
+    (tmp_path / "a.ply").write_text(header)
+    with pytest.raises(CloudError, match=message):
+        read_cloud(tmp_path / "a.ply")
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_no_points_and_bad_corners(tmp_path: Path, form: str):
+    with pytest.raises(CloudError, match="empty|columns x, y, z"):
+        read_cloud(write_ply(tmp_path / "a.ply", form, [("vertex", XYZ, [])]))
+    faces = ("face", [(("uchar", "int"), "vertex_indices")], [([0, 1, 5],)])
+    path = write_ply(tmp_path / "b.ply", form, [("vertex", XYZ, CORNERS), faces])
+    for read in (read_cloud, read_mesh):
+        with pytest.raises(CloudError, match=r"b\.ply: a face refers to vertex 5 .* the file has 5"):
+            read(path)
+
+
+def test_big_clouds_do_not_loop_over_points(tmp_path: Path):
+    pos = np.random.default_rng(0).standard_normal((200_000, 3)).astype("<f4")
+    head = "ply\nformat binary_little_endian 1.0\nelement vertex 200000\n" + "".join(
+        f"property float {n}\n" for n in "xyz"
+    )
+    (tmp_path / "a.ply").write_bytes(head.encode() + b"end_header\n" + pos.tobytes())
+    assert np.array_equal(read_cloud(tmp_path / "a.ply").pos.numpy(), pos)

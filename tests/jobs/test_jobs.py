@@ -1,0 +1,118 @@
+"""Fine-tuning, probing and embedding as plain functions, on a tiny data set."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tasks"))
+from blobs import Blobs
+
+from geo3d import objectives
+from geo3d.checkpoint import load_encoder, read_card
+from geo3d.cloud import collate
+from geo3d.encoders import DGCNN, PointNet
+from geo3d.errors import CheckpointError, CloudError, ConfigError
+from geo3d.invariance import SO3
+from geo3d.jobs import embed, finetune, pretrain, probe
+from geo3d.jobs.common import fresh_encoder
+from geo3d.seeds import seeded
+from geo3d.tasks.datamodule import DataModule
+
+TRAINER = {"max_epochs": 2, "progress": False, "accelerator": "cpu"}
+
+
+def blobs(**keywords):
+    return DataModule(Blobs, **({"batch_size": 8, "num_points": 16, "size": 36, "holdout": 0.2} | keywords))
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory):
+    out = tmp_path_factory.mktemp("pretrained")
+    with seeded(5, "encoder"):
+        encoder = DGCNN(k=4, channels=(8, 8), embedding=16)
+    pretrain(encoder, objectives.InfoNCE(), SO3(), blobs(), out=out, seed=5, projector=(16, 8), trainer=TRAINER)
+    return out / "encoder"
+
+
+def test_fresh_encoder_is_the_one_pretraining_started_from(pretrained):
+    with seeded(5, "encoder"):
+        expected = DGCNN(k=4, channels=(8, 8), embedding=16).state_dict()
+    fresh = fresh_encoder(read_card(pretrained), 5).state_dict()
+    assert all(torch.equal(fresh[key], expected[key]) for key in expected)
+
+
+def test_probe_prints_floor_result_and_ceiling(pretrained, tmp_path, capsys):
+    metrics = probe(pretrained, blobs(rotation="so3"), out=tmp_path, shots=2, draws=3, seeds=2, ceiling=True)
+    assert json.loads((tmp_path / "metrics.json").read_text()) == metrics
+    printed = capsys.readouterr().out
+    assert all(word in printed for word in ("floor", "result", "ceiling", "strict"))
+    assert metrics["protocol"] == "strict" and len(metrics["accuracy"]) == 2
+    for name in ("floor", "result", "ceiling"):
+        assert 0 <= metrics[name]["mean"] <= 1 and len(metrics[name]["values"]) == 2
+    assert (tmp_path / "probe.png").stat().st_size > 0
+    cached = list((pretrained.parent / "ceiling").glob("*/metrics.json"))
+    stamps = [path.stat().st_mtime_ns for path in cached]
+    again = probe(pretrained, blobs(rotation="so3"), out=tmp_path, shots=2, draws=3, seeds=2, ceiling=True)
+    assert again == metrics and len(cached) == 2
+    assert [path.stat().st_mtime_ns for path in cached] == stamps
+
+
+def test_probe_pairs_each_checkpoint_with_its_own_floor(pretrained, tmp_path):
+    both = probe([pretrained, pretrained], blobs(), out=tmp_path, seeds=2, shots=0, seed=0)
+    assert both["checkpoints"] == 2
+    with pytest.raises(ConfigError, match="at least one"):
+        probe([], blobs(), out=tmp_path)
+
+
+def test_finetune_reports_the_test_split_and_from_scratch_differs(pretrained, tmp_path):
+    tuned = finetune(blobs(label_fraction=0.5), out=tmp_path / "tuned", checkpoint=pretrained, trainer=TRAINER)
+    scratch = finetune(
+        blobs(label_fraction=0.5), out=tmp_path / "scratch", checkpoint=pretrained, from_scratch=True, trainer=TRAINER
+    )
+    assert tuned["labelled"] == scratch["labelled"] == 18
+    assert scratch["from_scratch"] and not tuned["from_scratch"]
+    for metrics in (tuned, scratch):
+        assert 0 <= metrics["test"]["accuracy"] <= 1 and 0 <= metrics["test"]["class_accuracy"] <= 1
+    a, b = (load_encoder(tmp_path / f / "encoder").state_dict() for f in ("tuned", "scratch"))
+    assert any(not torch.equal(a[key], b[key]) for key in a)
+
+
+def test_a_frozen_encoder_stays_as_it_was(pretrained, tmp_path):
+    finetune(blobs(), out=tmp_path, checkpoint=pretrained, freeze=True, trainer=TRAINER)
+    before, after = load_encoder(pretrained).state_dict(), load_encoder(tmp_path / "encoder").state_dict()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_finetune_is_the_same_twice(pretrained, tmp_path):
+    runs = [finetune(blobs(), out=tmp_path / str(i), checkpoint=pretrained, trainer=TRAINER) for i in range(2)]
+    assert runs[0]["test"] == runs[1]["test"] and runs[0]["train"]["loss"] == runs[1]["train"]["loss"]
+
+
+def test_finetune_refuses_what_does_not_fit(pretrained, tmp_path):
+    with pytest.raises(CheckpointError, match="expected a PointNet, found a DGCNN"):
+        finetune(blobs(), out=tmp_path, checkpoint=pretrained, encoder=PointNet(), trainer=TRAINER)
+    with pytest.raises(ConfigError, match="needs checkpoint"):
+        finetune(blobs(), out=tmp_path, trainer=TRAINER)
+    with pytest.raises(CloudError, match="at least 2 clouds"):
+        finetune(blobs(size=1), out=tmp_path, checkpoint=pretrained, trainer=TRAINER)
+
+
+def test_embed_writes_features_of_a_data_set_and_of_a_file(pretrained, tmp_path):
+    metrics = embed(pretrained, blobs(), out=tmp_path / "set")
+    arrays = np.load(tmp_path / "set" / "features.npz")
+    assert arrays["train"].shape == (36, 32) and arrays["test_y"].shape == (36,)
+    assert metrics["arrays"]["train"] == [36, 32]
+    encoder, data = load_encoder(pretrained), blobs()
+    with torch.no_grad():
+        expected = encoder(collate([data.delivered("train")[7]])).cloud
+    assert np.allclose(arrays["train"][7], expected, atol=1e-5)
+    np.savetxt(tmp_path / "cloud.xyz", np.random.default_rng(0).normal(size=(40, 3)))
+    embed(pretrained, path=tmp_path / "cloud.xyz", out=tmp_path / "file")
+    arrays = np.load(tmp_path / "file" / "features.npz")
+    assert arrays["cloud"].shape == (1, 32) and arrays["point"].shape == (16, 16) and arrays["pos"].shape == (16, 3)
+    with pytest.raises(ConfigError, match="exactly one"):
+        embed(pretrained, out=tmp_path / "none")

@@ -1,0 +1,149 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from geo3d import seeds
+from geo3d.errors import CloudError, ConfigError
+from geo3d.nn.norm import BatchNorm
+from geo3d.nn.set_abstraction import PooledMLP, SetAbstraction, _MaxWithMoments, normalized_relu
+from geo3d.ops.ball import ball_query
+
+PTR = torch.tensor([0, 4, 5, 12])
+
+
+def rows(count=12, channels=3, dtype=torch.float64, seed=0):
+    return torch.randn(count, channels, generator=seeds.generator(seed, "rows"), dtype=dtype)
+
+
+def plain(mlp, x, ptr):
+    """Every layer on every row with torch's own modules, the maximum last."""
+    for i, (layer, norm) in enumerate(zip(mlp.linears, mlp.norms, strict=True)):
+        x = nn.BatchNorm1d.forward(norm, layer(x))
+        if mlp.activated or i < len(mlp.linears) - 1:
+            x = F.relu(x)
+    return torch.stack([x[a:b].max(0).values for a, b in zip(ptr[:-1], ptr[1:], strict=True)])
+
+
+def pair(channels, activated=True):
+    made = []
+    for _ in range(2):
+        with seeds.seeded(0, "mlp"):
+            mlp = PooledMLP(channels, activated).double()
+            for norm in mlp.norms:
+                norm.weight.data.uniform_(-1.0, 1.0)
+                norm.running_mean.normal_()
+        made.append(mlp)
+    return made
+
+
+@pytest.mark.parametrize("channels", [[3, 5], [3, 6, 4, 5]])
+@pytest.mark.parametrize("activated", [True, False])
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("ptr, size", [(PTR, None), (torch.tensor([0, 3, 6, 9, 12]), 3)])
+def test_pooled_mlp_is_norm_and_activation_before_the_maximum(channels, activated, train, ptr, size):
+    ours, theirs = pair(channels, activated)
+    x, y = rows().requires_grad_(), rows().requires_grad_()
+    found, wanted = ours.train(train)(x, ptr, size), plain(theirs.train(train), y, ptr)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
+    ask = rows(*found.shape, seed=1)
+    (found * ask).sum().backward()
+    (wanted * ask).sum().backward()
+    torch.testing.assert_close(x.grad, y.grad, rtol=0, atol=1e-11)
+    for (name, p), q in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(p.grad, q.grad, rtol=0, atol=1e-11, msg=name)
+    for (name, p), q in zip(ours.named_buffers(), theirs.buffers(), strict=True):
+        torch.testing.assert_close(p, q, rtol=0, atol=1e-12, msg=name)
+
+
+def test_gradient_of_a_scale_of_zero():
+    ours, theirs = pair([3, 4], activated=False)
+    for mlp in (ours, theirs):
+        mlp.norms[0].weight.data.zero_()
+    ours(rows(), PTR, None).sum().backward()
+    plain(theirs, rows(), torch.tensor([0, 12])).sum().backward()  # any winner gives a gradient
+    assert bool((ours.norms[0].weight.grad != 0).all())
+
+
+@pytest.mark.parametrize("ptr, size", [(PTR, None), (torch.tensor([0, 4, 8, 12]), 4)])
+def test_gradients_of_maxima_and_moments(ptr, size):
+    assert torch.autograd.gradcheck(lambda x: _MaxWithMoments.apply(x, ptr, size), rows().requires_grad_())
+
+
+def test_gradients_of_the_normalisation():
+    norm = BatchNorm(3).double()
+    inputs = rows().requires_grad_(), norm.weight, norm.bias
+    assert torch.autograd.gradcheck(lambda x, *_: normalized_relu(norm, x), inputs)
+
+
+def test_many_rows_that_hardly_vary_keep_their_digits():
+    x = (1.0 + 0.01 * rows(100_000, 4)).float()
+    norm = BatchNorm(4)
+    wanted = F.relu(F.batch_norm(x.double(), None, None, training=True))
+    assert float((normalized_relu(norm, x) - wanted).detach().abs().max()) < 1e-4
+    torch.testing.assert_close(norm.running_mean, 0.1 * x.double().mean(0).float(), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("channels", [0, 4])
+@pytest.mark.parametrize("ptr, sizes", [([0, 20, 40], (20, 5)), ([0, 7, 40], (None, None))])
+def test_set_abstraction_is_the_network_on_every_edge(channels, ptr, sizes):
+    with seeds.seeded(0, "sa"):
+        level = SetAbstraction(channels, [0.8, 1.5], [6, 9], [[5, 4], [7, 5, 3]]).double()
+    with seeds.seeded(0, "sa"):
+        other = SetAbstraction(channels, [0.8, 1.5], [6, 9], [[5, 4], [7, 5, 3]]).double()
+    pos, features = rows(40), rows(40, channels, seed=1)
+    x, y = features.clone().requires_grad_(), features.clone().requires_grad_()
+    ptr = torch.tensor(ptr)
+    ptr_c = torch.tensor([0, 5, 10])
+    centers = torch.cat([pos[a : a + 5] for a in ptr[:-1]])
+    found = level(pos, x if channels else None, ptr, centers, ptr_c, *sizes)
+    wanted = []
+    for radius, k, scale in zip(other.radii, other.num_neighbors, other.scales, strict=True):
+        table = ball_query(pos, ptr, centers, ptr_c, radius, k)
+        edges = torch.cat([pos[table] - centers[:, None], y[table]], 2).flatten(0, 1)
+        wanted.append(plain(scale, edges, torch.arange(0, len(edges) + 1, k)))
+    torch.testing.assert_close(found, torch.cat(wanted, 1), rtol=0, atol=1e-11)
+    ask = rows(*found.shape, seed=2)
+    (found * ask).sum().backward()
+    (torch.cat(wanted, 1) * ask).sum().backward()
+    pairs = [(p.grad, q.grad) for p, q in zip(level.parameters(), other.parameters(), strict=True)]
+    for p, q in [*pairs, (x.grad, y.grad)] if channels else pairs:
+        torch.testing.assert_close(p, q, rtol=0, atol=1e-10)
+
+
+def test_bad_options():
+    with pytest.raises(ConfigError, match="one entry for each scale; found 1, 2 and 1"):
+        SetAbstraction(0, [0.1], [4, 4], [[8]])
+    with pytest.raises(ConfigError, match="at least one layer"):
+        PooledMLP([3])
+    with pytest.raises(CloudError, match="single row"):
+        PooledMLP([3, 4, 5])(torch.zeros(1, 3), torch.tensor([0, 1]), 1)
+    with pytest.raises(CloudError, match="single row"):
+        PooledMLP([3, 4])(torch.zeros(1, 3), torch.tensor([0, 1]), 1)
+
+
+def one_of_two(rank, store, out):
+    """A process with half of the groups; leaves its outputs and gradients in a file."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    mlp = pair([3, 6, 5])[0]
+    mine = slice(0, 5) if rank == 0 else slice(5, 12)
+    ptr = PTR[:3] if rank == 0 else PTR[2:] - PTR[2]
+    found = mlp(rows()[mine], ptr, None)
+    (found**2).sum().backward()
+    torch.save([found.detach(), [p.grad for p in mlp.parameters()], mlp.state_dict()], f"{out}{rank}")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_share_their_statistics(tmp_path):
+    torch.multiprocessing.spawn(one_of_two, (tmp_path / "store", tmp_path / "out"), nprocs=2)
+    parts = [torch.load(f"{tmp_path / 'out'}{rank}") for rank in (0, 1)]
+    mlp = pair([3, 6, 5])[0]
+    found = mlp(rows(), PTR, None)
+    (found**2).sum().backward()
+    torch.testing.assert_close(torch.cat([part[0] for part in parts]), found.detach(), rtol=0, atol=1e-12)
+    for i, p in enumerate(mlp.parameters()):
+        torch.testing.assert_close(parts[0][1][i] + parts[1][1][i], p.grad, rtol=0, atol=1e-11)
+    for name, value in mlp.state_dict().items():
+        for part in parts:
+            torch.testing.assert_close(part[2][name], value, rtol=0, atol=1e-12, msg=name)

@@ -1,0 +1,89 @@
+import pytest
+import torch
+from blobs import Blobs
+
+from geo3d.errors import CloudError, ConfigError
+from geo3d.tasks.datamodule import DataModule, KeyedShuffle
+
+
+def test_delivered_clouds_are_normalised_subsets_in_a_fixed_pose():
+    data = DataModule(Blobs, num_points=20, rotation="so3", seed=3)
+    cloud = data.delivered("train")[4]
+    assert cloud.pos.shape == (20, 3)
+    assert torch.allclose(cloud.pos.norm(dim=1).max(), torch.tensor(1.0))
+    assert torch.allclose(cloud.pos.mean(0), torch.zeros(3), atol=1e-6)
+    again = DataModule(Blobs, num_points=20, rotation="so3", seed=3).delivered("train")
+    assert torch.equal(again[5].pos, data.delivered("train")[5].pos)
+    assert torch.equal(again[4].pos, cloud.pos)
+    assert not torch.allclose(data.reseeded(4).delivered("train")[4].pos, cloud.pos)
+
+
+def test_z_poses_keep_heights_and_so3_poses_keep_distances():
+    still = DataModule(Blobs, num_points=20, seed=1).delivered("test")[2].pos
+    turned = DataModule(Blobs, num_points=20, rotation="z", seed=1).delivered("test")[2].pos
+    free = DataModule(Blobs, num_points=20, rotation="so3", seed=1).delivered("test")[2].pos
+    assert torch.allclose(still[:, 2], turned[:, 2], atol=1e-6) and not torch.allclose(still, turned, atol=1e-2)
+    assert not torch.allclose(still[:, 2], free[:, 2], atol=1e-2)
+    assert torch.allclose(torch.cdist(still, still), torch.cdist(free, free), atol=1e-5)
+
+
+def test_heldout_and_training_are_disjoint_and_stratified():
+    data = DataModule(Blobs, size=60, holdout=0.2)
+    held, training = data.heldout, data.training
+    assert len(held) == 12 and len(training) == 48
+    assert not torch.isin(held, training).any()
+    assert data.labels("train")[held].bincount().tolist() == [4, 4, 4]
+
+
+def test_label_fraction_takes_a_share_of_every_class_and_at_least_one():
+    data = DataModule(Blobs, size=60, label_fraction=0.1)
+    data.supervised = True
+    assert data.labels("train")[data.training].bincount().tolist() == [2, 2, 2]
+    data = DataModule(Blobs, size=60, label_fraction=0.001)
+    data.supervised = True
+    assert data.labels("train")[data.training].bincount().tolist() == [1, 1, 1]
+
+
+def test_order_is_keyed_by_epoch_and_independent_of_workers():
+    sampler = KeyedShuffle(torch.arange(10, 20), batch_size=4, seed=0)
+    first = list(sampler)
+    sampler.set_epoch(1)
+    second = list(sampler)
+    sampler.set_epoch(0)
+    assert list(sampler) == first != second and sorted(first) == list(range(10, 20))
+    plain = [b.pos for b in DataModule(Blobs, batch_size=8, num_points=16).train_dataloader()]
+    workers = [b.pos for b in DataModule(Blobs, batch_size=8, num_points=16, num_workers=1).train_dataloader()]
+    assert all(torch.equal(a, b) for a, b in zip(plain, workers, strict=True))
+
+
+def test_evaluation_loader_keeps_order_and_serves_ragged_clouds():
+    data = DataModule(Blobs, num_points=None, ragged=True)
+    batches = list(data.loader("test", batch_size=7))
+    assert torch.cat([batch.y for batch in batches]).tolist() == data.labels("test").tolist()
+    assert batches[0].ptr.diff().tolist() == [48, 47, 46, 45, 44, 48, 47]
+
+
+def test_fewer_points_than_asked_are_said():
+    with pytest.warns(UserWarning, match="num_points=99"):
+        DataModule(Blobs, num_points=99).delivered("train")
+
+
+@pytest.mark.parametrize(
+    "keywords", [{"rotation": "SO3"}, {"label_fraction": 0}, {"holdout": 1.0}, {"batch_size": 0}, {"num_points": 0}]
+)
+def test_values_out_of_range_are_refused(keywords):
+    with pytest.raises(ConfigError, match=next(iter(keywords))):
+        DataModule(Blobs, **keywords)
+
+
+def test_nan_and_empty_data_are_named():
+    class Broken(Blobs):
+        def __getitem__(self, index):
+            cloud = super().__getitem__(index)
+            cloud.pos[0] = float("nan")
+            return cloud
+
+    with pytest.raises(CloudError, match="cloud 3 of the train split"):
+        DataModule(Broken).delivered("train", pool=True)[3]
+    with pytest.raises(CloudError, match="holds no cloud"):
+        DataModule(Blobs, size=0).dataset("train")

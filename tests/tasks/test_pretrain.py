@@ -1,0 +1,140 @@
+"""Pretraining: continuing exactly, collapse, averages, schedule."""
+
+import csv
+import json
+
+import pytest
+import torch
+from blobs import Blobs
+
+from geo3d import objectives
+from geo3d.checkpoint import load_encoder
+from geo3d.encoders import DGCNN
+from geo3d.errors import CollapseError, ConfigError
+from geo3d.invariance import SO3, Compose, Jitter
+from geo3d.jobs import pretrain
+from geo3d.seeds import seeded
+from geo3d.tasks.average import average_of, update_average
+from geo3d.tasks.callbacks import CollapseWatch
+from geo3d.tasks.datamodule import DataModule
+
+OBJECTIVES = {
+    "InfoNCE": lambda: objectives.InfoNCE(0.2),
+    "MoCo": lambda: objectives.MoCo(dim=8, queue_size=20, temperature=0.2),
+    "BYOL": lambda: objectives.BYOL(),
+    "VICReg": lambda: objectives.VICReg(),
+    "BarlowTwins": lambda: objectives.BarlowTwins(),
+}
+
+
+def run(out, name="InfoNCE", epochs=4, **keywords):
+    with seeded(0, "encoder"):
+        encoder = DGCNN(k=4, channels=(8, 8), embedding=16)
+    data = DataModule(Blobs, batch_size=8, num_points=16, holdout=0.2)
+    trainer = {"max_epochs": epochs, "progress": False, "accelerator": "cpu"} | keywords.pop("trainer", {})
+    return pretrain(
+        encoder,
+        OBJECTIVES[name](),
+        Compose([Jitter(0.01, 0.05), SO3()]),
+        data,
+        out=out,
+        projector=(16, 8),
+        trainer=trainer,
+        **keywords,
+    )
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing of geo3d or Lightning catches it."""
+
+
+@pytest.mark.parametrize("name", list(OBJECTIVES))
+def test_a_killed_run_continues_to_the_same_bits(name, tmp_path, monkeypatch):
+    straight = run(tmp_path / "straight", name, average=0.9)
+    count = 0
+    watch = CollapseWatch.on_train_batch_end
+
+    def kill_in_third_epoch(self, *arguments):
+        nonlocal count
+        count += 1
+        watch(self, *arguments)
+        if count == 6:  # 2 batches an epoch: in the middle of the third
+            raise Killed
+
+    monkeypatch.setattr(CollapseWatch, "on_train_batch_end", kill_in_third_epoch)
+    with pytest.raises(Killed):
+        run(tmp_path / "killed", name, average=0.9)
+    monkeypatch.setattr(CollapseWatch, "on_train_batch_end", watch)
+    continued = run(tmp_path / "killed", name, average=0.9)
+
+    a, b = (load_encoder(tmp_path / folder).state_dict() for folder in ("straight", "killed"))
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    timed = {"seconds", "clouds_per_s", "epoch_seconds"}
+    assert {k: v for k, v in straight.items() if k not in timed} == {
+        k: v for k, v in continued.items() if k not in timed
+    }
+    tables = [list(csv.DictReader((tmp_path / f / "metrics.csv").open())) for f in ("straight", "killed")]
+    for row in tables[0] + tables[1]:
+        for key in timed & row.keys():
+            row.pop(key)
+    assert tables[0] == tables[1] and len(tables[0]) == 4
+
+
+def test_the_run_folder_holds_what_was_run(tmp_path):
+    metrics = run(tmp_path / "run", epochs=2)
+    out = tmp_path / "run"
+    assert json.loads((out / "metrics.json").read_text()) == metrics
+    for name in ("versions.json", "manifest.json", "metrics.csv", "training.png", "checkpoints/last.ckpt"):
+        assert (out / name).stat().st_size > 0, name
+    assert {"loss", "std", "rank", "knn", "clouds_per_s"} <= metrics.keys()
+    assert not [path for path in out.rglob("*") if path.name.endswith(".part")]
+
+
+def test_other_data_in_the_same_folder_is_refused(tmp_path):
+    run(tmp_path / "run", epochs=1)
+    with pytest.raises(ConfigError, match="holds a run on other data"), seeded(0):
+        pretrain(
+            DGCNN(k=4, channels=(8,), embedding=8),
+            objectives.InfoNCE(),
+            SO3(),
+            DataModule(Blobs, size=12),
+            out=tmp_path / "run",
+            trainer={"max_epochs": 1},
+        )
+
+
+def test_collapse_ends_the_run_with_advice(tmp_path, monkeypatch):
+    monkeypatch.setattr(CollapseWatch.__init__, "__defaults__", (2.0, 1.5, 3))  # nothing is spread that evenly
+    with pytest.raises(CollapseError, match="collapsed.*try a lower lr"):
+        run(tmp_path / "run")
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(tmp_path):
+    with pytest.raises(CollapseError, match="loss is"):
+        run(tmp_path / "run", lr=1e30, trainer={"gradient_clip_val": 0.0})
+
+
+def test_max_time_ends_the_run_and_marks_it(tmp_path):
+    metrics = run(tmp_path / "run", trainer={"max_epochs": None, "max_time": "00:00:00:02"})
+    assert metrics["epochs"] >= 1 and metrics["reproducible"] is False
+
+
+def test_bf16_trains(tmp_path):
+    metrics = run(tmp_path / "run", epochs=1, trainer={"precision": "bf16-mixed"})
+    assert metrics["loss"] > 0
+
+
+def test_a_run_without_an_end_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="max_epochs"):
+        run(tmp_path / "run", trainer={"max_epochs": None})
+
+
+def test_averages_follow_their_formula():
+    online = torch.nn.Linear(2, 2)
+    average = average_of(online)
+    start = average.weight.clone()
+    with torch.no_grad():
+        online.weight.add_(1.0)
+    update_average(average, online, 0.75)
+    assert torch.allclose(average.weight, 0.75 * start + 0.25 * online.weight)
+    assert not any(p.requires_grad for p in average.parameters())
