@@ -21,6 +21,8 @@ from geo3d.tasks.run import start_run
 from geo3d.tasks.trainer import fit, make_trainer
 from geo3d.views import Views
 
+DEFAULT_STEPS = 500  # the same whatever the share of labels, so that budgets are equal
+
 
 def finetune(
     data: DataModule,
@@ -36,7 +38,7 @@ def finetune(
     encoder_lr: float | None = None,
     weight_decay: float = 1e-4,
     warmup: float = 0.05,
-    trainer: dict[str, Any],
+    trainer: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Metrics of supervised training, with the test split evaluated once, at the end.
 
@@ -53,14 +55,14 @@ def finetune(
         encoder_lr: Peak learning rate of the encoder; ``lr`` when None.
         weight_decay: On weight matrices.
         warmup: Share of the run with a rising learning rate.
-        trainer: Keywords of ``tasks.trainer.make_trainer``.
+        trainer: Keywords of ``tasks.trainer.make_trainer``; without an end the run takes ``DEFAULT_STEPS`` steps.
     """
     if checkpoint is not None:
         trained = load_encoder(checkpoint, type(encoder) if encoder is not None else None)
         encoder = fresh_encoder(read_card(checkpoint), seed) if from_scratch else trained
     if encoder is None:
         raise ConfigError("finetune needs checkpoint=DIR/encoder, or encoder=NAME to train from scratch")
-    data.supervised = True
+    trainer, data.supervised = dict(trainer or {}), True
     out = start_run(out, data.manifest())
     views = Views(_augmentation(data.rotation), num_points=data.num_points, num_views=1)
     with seeded(seed, "heads"):
@@ -75,6 +77,8 @@ def finetune(
             warmup=warmup,
             seed=seed,
         )
+    if not any(trainer.get(end) for end in ("max_epochs", "max_steps", "max_time")):
+        trainer = trainer | {"max_steps": DEFAULT_STEPS}
     runner = make_trainer(out, **trainer)
     fit(runner, module, data, out)
     metrics: dict[str, Any] = {

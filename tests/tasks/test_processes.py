@@ -1,0 +1,60 @@
+"""Runs in processes of their own: two that train together, one that is told to end."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SMALL = ["encoder=dgcnn", "encoder.k=4", "encoder.channels=[8,16]", "encoder.embedding=32", "projector=[32,16]"]
+DATA = ["data=shapes", "data.size=128", "data.num_points=48", "data.holdout=0", "objective.temperature=0.2", "lr=3e-3"]
+
+
+def start(out: Path, *words: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "geo3d", "pretrain", *SMALL, *DATA, *words, "trainer=cpu", f"out={out}"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        command, cwd=out.parent, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def losses(out: Path) -> list[float]:
+    with (out / "metrics.csv").open() as file:
+        return [float(row["loss"]) for row in csv.DictReader(file)]
+
+
+def test_two_processes_follow_one_with_the_joined_batch(tmp_path):
+    together = ["data.batch_size=16", "trainer.devices=2", "trainer.strategy=ddp", "trainer.max_epochs=8"]
+    runs = {
+        "two": start(tmp_path / "two", *together),
+        "one": start(tmp_path / "one", "data.batch_size=32", "trainer.max_epochs=8"),
+    }
+    for name, process in runs.items():
+        _, said = process.communicate(timeout=300)
+        assert process.returncode == 0, f"{name}: {said}"
+    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
+    steps = [json.loads((tmp_path / name / "metrics.json").read_text())["step"] for name in runs]
+    assert steps[0] == steps[1] == 32
+    # The same clouds in the same order, but each process draws its own views: alike, not equal.
+    assert max(abs(a - b) for a, b in zip(one, two, strict=True)) < 0.15
+    assert one[-1] < one[0] - 0.3 and two[-1] < two[0] - 0.3
+
+
+def test_a_run_told_to_end_says_how_to_continue_and_does(tmp_path):
+    out = tmp_path / "run"
+    process = start(out, "trainer.max_epochs=400")
+    while process.poll() is None and not (out / "checkpoints" / "last.ckpt").exists():
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 143
+    assert "run the same command again to continue" in said and "Traceback" not in said
+    finished = len(losses(out))
+    assert 1 <= finished < 400
+    again = start(out, f"trainer.max_epochs={finished + 1}")
+    assert again.wait(timeout=120) == 0
+    assert len(losses(out)) == finished + 1
