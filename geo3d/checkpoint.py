@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-from safetensors import SafetensorError
-from torch import nn
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
 
 import geo3d
 from geo3d import encoders
@@ -44,32 +45,58 @@ def save_encoder(encoder: nn.Module, folder: str | Path, **card: Any) -> Path:
         raise CheckpointError(f"cannot save a {name}: not one of geo3d.encoders ({', '.join(encoders.__all__)})")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    blob = safetensors.torch.save(
-        {key: value.detach().cpu().contiguous() for key, value in encoder.state_dict().items()}
-    )
-    text = json.dumps(
-        {
-            "class": name,
-            "keywords": keywords_of(encoder),
-            "geo3d": geo3d.__version__,
-            "sha256": hashlib.sha256(blob).hexdigest(),
-            **card,
-        },
-        indent=2,
-    )
+    state = {key: value.detach().cpu().contiguous() for key, value in encoder.state_dict().items()}
+    if not all(bool(torch.isfinite(value).all()) for value in state.values()):
+        raise CheckpointError("the encoder has NaN or infinite weights and is not saved; train it with a lower lr")
+    known = {"class": name, "keywords": keywords_of(encoder), "geo3d": geo3d.__version__, **card}
+    known["sha256"] = fingerprint(state)
+    # The weights carry the card, too: whoever is killed between the two renames below leaves a readable checkpoint.
+    blob = safetensors.torch.save(state, {"card": json.dumps(known)})
     with replacing(folder / WEIGHTS) as weights, replacing(folder / CARD) as described:
         weights.write_bytes(blob)
-        described.write_text(text)
+        described.write_text(json.dumps(known, indent=2))
     return folder
 
 
+def fingerprint(state: dict[str, Tensor]) -> str:
+    """SHA-256 of all names and values of a state dict."""
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        digest.update(key.encode())
+        digest.update(state[key].reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def encoder_folder(path: str | Path) -> Path:
+    """The folder that holds the two files: ``path`` itself, or ``encoder`` in it.
+
+    Raises:
+        CheckpointError: If neither does.
+    """
+    folder = Path(path)
+    for candidate in (folder, folder / "encoder"):
+        if (candidate / CARD).is_file() and (candidate / WEIGHTS).is_file():
+            return candidate
+    found = ", ".join(sorted(os.listdir(folder))[:8]) if folder.is_dir() else "no such folder"
+    raise CheckpointError(
+        f"{folder}: expected {WEIGHTS} and {CARD}; found {found or 'nothing'}; give the encoder's folder"
+    )
+
+
 def read_card(path: str | Path) -> dict[str, Any]:
-    """What ``encoder.json`` says.
+    """What ``encoder.json`` says, or the copy in the weights if that belongs to another version of them.
 
     Raises:
         CheckpointError: If there is no checkpoint at ``path`` or its card cannot be read.
     """
-    folder = _folder(path)
+    folder = encoder_folder(path)
+    try:
+        with safe_open(folder / WEIGHTS, "pt") as weights:
+            carried = json.loads((weights.metadata() or {})["card"])
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise CheckpointError(
+            f"{folder / WEIGHTS}: damaged, or not written by geo3d ({error}); save it again"
+        ) from None
     try:
         card = json.loads((folder / CARD).read_text())
     except (OSError, ValueError) as error:
@@ -78,7 +105,7 @@ def read_card(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{folder / CARD}: expected the keys class, keywords and sha256; is it an encoder's card?"
         )
-    return card
+    return card if card["sha256"] == carried["sha256"] else carried
 
 
 def build_encoder(card: dict[str, Any]) -> nn.Module:
@@ -104,32 +131,19 @@ def load_encoder(path: str | Path, expected: type[nn.Module] | None = None) -> n
     Raises:
         CheckpointError: If there is none, it is damaged, or it is of another class.
     """
-    folder = _folder(path)
+    folder = encoder_folder(path)
     card = read_card(folder)
     if expected is not None and card["class"] != expected.__name__:
         raise CheckpointError(
             f"{folder}: expected a {expected.__name__}, found a {card['class']}; give the right checkpoint"
         )
     encoder = build_encoder(card)
-    blob = (folder / WEIGHTS).read_bytes()
-    if hashlib.sha256(blob).hexdigest() != card["sha256"]:
-        raise CheckpointError(
-            f"{folder / WEIGHTS}: damaged or not the file that {CARD} was written with; save it again"
-        )
+    state = safetensors.torch.load_file(folder / WEIGHTS)
+    if fingerprint(state) != card["sha256"]:
+        raise CheckpointError(f"{folder / WEIGHTS}: damaged: not the weights that were saved; save the encoder again")
     try:
-        encoder.load_state_dict(safetensors.torch.load(blob))
-    except (SafetensorError, RuntimeError) as error:
+        encoder.load_state_dict(state)
+    except RuntimeError as error:
         first = str(error).strip().splitlines()[0]
         raise CheckpointError(f"{folder / WEIGHTS}: the weights do not fit {card['class']}: {first}") from None
     return encoder.eval()
-
-
-def _folder(path: str | Path) -> Path:
-    folder = Path(path)
-    for candidate in (folder, folder / "encoder"):
-        if (candidate / CARD).is_file() and (candidate / WEIGHTS).is_file():
-            return candidate
-    found = ", ".join(sorted(os.listdir(folder))[:8]) if folder.is_dir() else "no such folder"
-    raise CheckpointError(
-        f"{folder}: expected {WEIGHTS} and {CARD}; found {found or 'nothing'}; give the encoder's folder"
-    )

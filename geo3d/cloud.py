@@ -105,6 +105,8 @@ def as_batch(data: Data) -> Batch:
     if data.get("ptr") is not None:
         return make_batch(data.pos, ptr=data.ptr, **known)
     if data.get("batch") is not None:
+        if data.batch.device.type == "cpu" and bool((data.batch.diff() < 0).any()):
+            raise CloudError("batch must be sorted: all points of cloud 0 first, then those of cloud 1, and so on")
         sizes = torch.bincount(data.batch)
         return make_batch(data.pos, ptr=torch.cat([sizes.new_zeros(1), sizes.cumsum(0)]), **known)
     return make_batch(data.pos, num_points=data.pos.shape[0], **known)

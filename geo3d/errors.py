@@ -9,6 +9,10 @@ class CloudError(Geo3dError):
     """A point cloud, a file of clouds or a data set that cannot be used."""
 
 
+class SplitError(CloudError):
+    """A data set that has no such split."""
+
+
 class ConfigError(Geo3dError):
     """An option that does not exist, or whose value does not fit."""
 

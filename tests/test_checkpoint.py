@@ -52,6 +52,11 @@ def test_missing_and_damaged_checkpoints_are_named(tmp_path):
         (tmp_path / CARD).write_text(json.dumps(card | change))
         with pytest.raises(CheckpointError, match=message):
             load_encoder(tmp_path)
+    (tmp_path / WEIGHTS).write_bytes(blob[:-1] + bytes([blob[-1] ^ 1]))
+    (tmp_path / CARD).write_text(json.dumps(card))
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_encoder(tmp_path)
+    (tmp_path / WEIGHTS).write_bytes(blob)
     (tmp_path / CARD).write_text("{")
     with pytest.raises(CheckpointError, match="cannot be read"):
         load_encoder(tmp_path)
@@ -73,3 +78,14 @@ def test_a_full_disk_leaves_the_previous_checkpoint_whole(tmp_path, monkeypatch)
     kept = load_encoder(tmp_path).state_dict()
     assert all(torch.equal(kept[key], value) for key, value in first.state_dict().items())
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([WEIGHTS, CARD])
+
+
+def test_killed_between_the_two_files_the_checkpoint_still_loads(tmp_path):
+    save_encoder(small(), tmp_path, note="old")
+    card = (tmp_path / CARD).read_bytes()
+    second = small()
+    save_encoder(second, tmp_path, note="new")
+    (tmp_path / CARD).write_bytes(card)
+    assert read_card(tmp_path)["note"] == "new"
+    loaded = load_encoder(tmp_path).state_dict()
+    assert all(torch.equal(loaded[key], value) for key, value in second.state_dict().items())

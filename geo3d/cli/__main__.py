@@ -15,7 +15,8 @@ from typing import Any
 
 import geo3d
 from geo3d.cli import help as texts
-from geo3d.cli.config import compose, config_dir, did_you_mean, jobs, read, record
+from geo3d.cli.config import LAST, compose, config_dir, did_you_mean, jobs, read, record
+from geo3d.cli.notes import as_notes
 from geo3d.errors import ConfigError, Geo3dError
 
 HELP = ("--help", "-h", "help")
@@ -26,7 +27,8 @@ def main(argv: list[str] | None = None) -> int:
     """The exit status of ``geo3d`` with the given words (those of the process if None)."""
     words = sys.argv[1:] if argv is None else argv
     try:
-        run(words)
+        with as_notes():
+            run(words)
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read the output has had enough, as in `geo3d data list | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -82,7 +84,7 @@ def run_job(command: str, words: list[str]) -> None:
     record(command, config)
     result = job(**keywords)
     if int(os.environ.get("LOCAL_RANK", 0)) == 0:
-        print("\n".join(figures(result)), f"all of it is in {Path(config['out']) / 'metrics.json'}", sep="\n")
+        print("\n".join(figures(result)), f"all figures are in {Path(config['out']) / 'metrics.json'}", sep="\n")
 
 
 def as_pair(word: str, command: str) -> str:
@@ -112,11 +114,7 @@ def explain(error: Exception, words: list[str]) -> int:
     if isinstance(error, Geo3dError):
         return say(str(error), 2)
     if disk_full(error):
-        name = getattr(error, "filename", None) or out_of(words) or "a file"
-        return say(
-            f"{name}: could not be written, the disk is full; the previous checkpoint is intact; free space, run again",
-            2,
-        )
+        return say(f"{full_place(error, out_of(words))}; free space, run again", 2)
     if isinstance(error, OSError) and error.errno in USERS_ERRNO and error.filename:
         return say(f"{error.filename}: {os.strerror(error.errno or 0).lower()}", 2)
     if type(error).__name__ == "MisconfigurationException":  # Lightning's word for options that do not go together
@@ -134,6 +132,19 @@ def disk_full(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def full_place(error: Exception, out: str | None) -> str:
+    """What could not be written for want of space, and whether there is a checkpoint to go on from.
+
+    A file is named by its folder: its own name may be a temporary one that the user has never heard of.
+    """
+    name = getattr(error, "filename", None)
+    folder = Path(name).parent if name else None
+    if out and (folder is None or folder.absolute().is_relative_to(Path(out).absolute())):
+        text = f"out={out}: could not be written, the disk is full"
+        return f"{text}; the previous checkpoint is intact" if (Path(out) / LAST).is_file() else text
+    return f"{folder or 'a file'}: could not be written, the disk is full"
 
 
 def keep(error: Exception, words: list[str]) -> str:

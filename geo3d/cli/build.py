@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any, get_args, get_origin
 
 from geo3d.cli.check import locate, parameters
+from geo3d.errors import ConfigError
 from geo3d.seeds import seeded
 
 
@@ -12,15 +13,21 @@ def build(config: dict[str, Any]) -> dict[str, Any]:
     """The keywords for a job: every ``_target_`` built, ``data`` put into a DataModule, all else as it is.
 
     Each object is built under a seed of its own, ``(seed, name)``, so that changing one changes no other's weights.
+
+    Raises:
+        ConfigError: If a constructor refuses what it is given.
     """
     seed = config.get("seed", 0)
     keywords = {}
     for name, value in config.items():
-        with seeded(seed, name):
-            if name == "data" and value is not None:
-                keywords[name] = build_data(value, seed)
-            else:
-                keywords[name] = build_value(value, Any)
+        try:
+            with seeded(seed, name):
+                if name == "data" and value is not None:
+                    keywords[name] = build_data(value, seed)
+                else:
+                    keywords[name] = build_value(value, Any)
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"{name}: {' '.join(str(error).split())}") from error
     return keywords
 
 

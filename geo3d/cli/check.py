@@ -95,18 +95,35 @@ def described(annotation: Any) -> str:
     Example:
         >>> described(float | None), described(Sequence[int]), described(Literal["aligned", "z"])
         ('a float or null', 'a list of int', "'aligned' or 'z'")
+        >>> described(Sequence[Sequence[int]])
+        'a list of lists of int, for example [[5,10]]'
     """
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin in (Union, types.UnionType):
-        return " or ".join(described(each) for each in inner)
+        return " or ".join(dict.fromkeys(map(described, inner)))
     if origin is Literal:
         return " or ".join(map(repr, inner))
+    if inspect.isclass(origin) and issubclass(origin, Mapping):
+        return "a mapping, for example {a: 1}"
     if inner:
-        return f"a list of {getattr(inner[0], '__name__', inner[0])}"
+        nested = get_origin(inner[0]) not in (None, Literal, Union, types.UnionType)
+        return f"a list of {plural(inner[0])}{', for example [[5,10]]' if nested else ''}"
     if annotation in (None, type(None)):
         return "null"
     name = "str" if annotation is Path else getattr(annotation, "__name__", str(annotation))
     return f"an {name}" if name[0] in "aeiou" else f"a {name}"
+
+
+def plural(annotation: Any) -> str:
+    """An annotation in words, for the members of a list."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin in (Union, types.UnionType):
+        return " or ".join(dict.fromkeys(map(plural, inner)))
+    if origin is Literal:
+        return " or ".join(map(repr, inner))
+    if inner:
+        return f"lists of {plural(inner[0])}"
+    return "str" if annotation is Path else getattr(annotation, "__name__", str(annotation))
 
 
 def check(config: dict[str, Any], job: Callable[..., Any], command: str) -> None:
@@ -149,7 +166,7 @@ def call(config: dict[str, Any], takes: Parameters, label: str, path: str = "", 
 def check_value(value: Any, annotation: Any, path: str) -> Iterator[str]:
     """Every mistake in one value, or in the constructor that is written in its place."""
     name = path.rpartition(".")[2]
-    if value == MISSING:
+    if value == MISSING or (value == "" and name in PLACES):  # an empty path would be the current folder
         known = f"{path}=NAME ({', '.join(choices(path))})" if choices(path) else f"{path}={PLACES.get(name, 'VALUE')}"
         yield f"{path}: a value is needed; give {known}"
     elif isinstance(value, dict) and "_target_" in value:

@@ -1,14 +1,19 @@
 """From words on the command line to one plain dictionary: groups, defaults and overrides, composed by Hydra."""
 
+import ast
 import re
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import geo3d
+from geo3d.cli.source import options
 from geo3d.errors import ConfigError
 
 MISSING = "???"
+LAST = Path("checkpoints", "last.ckpt")
+WORTH_KEEPING = (LAST, Path("encoder"), Path("metrics.json"))
 PLAIN = re.compile(r"[\w.:+-]*")
 
 
@@ -108,13 +113,16 @@ def compose(command: str, words: list[str]) -> dict[str, Any]:
     import yaml
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
-    from hydra.errors import HydraException
+    from hydra.errors import HydraException, OverrideParseException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     try:
         with initialize_config_dir(str(config_dir()), version_base="1.3"):
             composed = OmegaConf.to_container(hydra_compose(command, overrides), resolve=True)
+    except OverrideParseException as error:
+        word = error.override.lstrip("+~")
+        raise ConfigError(f"{word}: its value cannot be understood; {example(word)}") from error
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
         said = " ".join(line.strip() for line in str(error).splitlines() if "hydra.cc" not in line)
         raise ConfigError(f"{command}: {said}") from error
@@ -122,11 +130,25 @@ def compose(command: str, words: list[str]) -> dict[str, Any]:
     return {str(key): value for key, value in composed.items()}
 
 
+def example(word: str) -> str:
+    """How a value of the kind that ``word`` attempts is written.
+
+    Example:
+        >>> example("data.size=["), example("data.root='a")
+        ('a list is written as in data.size=[1,2]', "text is written as in data.root='some text'")
+    """
+    key, _, value = word.partition("=")
+    kinds = {"[": ("a list", "[1,2]"), "{": ("a mapping", "{a: 1,b: 2}")}
+    kind, written = kinds.get(value[:1], ("text", "'some text'"))
+    return f"{kind} is written as in {key}={written}"
+
+
 def record(command: str, config: dict[str, Any]) -> None:
     """Write the configuration into its run folder, ``out/config.yaml``.
 
     Raises:
-        ConfigError: If the folder cannot be made, or holds a run with other settings, which must not be continued.
+        ConfigError: If the folder cannot be made, or holds what a run with other settings has made, which must be
+            neither continued nor overwritten.
     """
     import yaml
 
@@ -137,14 +159,62 @@ def record(command: str, config: dict[str, Any]) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"out={out}: no folder can be made there ({error.strerror}); give another out=DIR") from error
-    if (out / "manifest.json").exists() and (out / "config.yaml").exists():
-        before, now = flat(read(out / "config.yaml")), flat(config)
+    if (out / "config.yaml").exists() and any((out / made).exists() for made in WORTH_KEEPING):
+        before, now = flat(recorded(out / "config.yaml")), flat(config)
+        unsaid = unsaid_values(command, config)
         for key in sorted(key for key in {*before, *now} if not key.startswith("trainer.") and key != "out"):
-            if before.get(key) != now.get(key):
-                found = f"{key}={before.get(key)} there, {now.get(key)} here"
+            there, here = (settings.get(key, unsaid.get(key, "not given")) for settings in (before, now))
+            if there != here:
+                found = f"{key}={as_written(there)} there, {as_written(here)} here"
                 raise ConfigError(f"out={out}: holds a run with other settings ({found}); give another out=DIR")
     with replacing(out / "config.yaml") as draft:
         draft.write_text(f"# geo3d {command}\n{yaml.safe_dump(config, sort_keys=False)}", encoding="utf-8")
+
+
+def recorded(path: Path) -> dict[str, Any]:
+    """The configuration that an earlier run wrote.
+
+    Raises:
+        ConfigError: If the file is damaged.
+    """
+    import yaml
+
+    try:
+        found = read(path)
+        reason = "" if isinstance(found, dict) else "it is no mapping"
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        reason = f"line {mark.line + 1} is no YAML" if mark else "it is no YAML"
+    if reason:
+        raise ConfigError(f"{path} is damaged ({reason}); delete it, or give another out=DIR")
+    return found
+
+
+def unsaid_values(command: str, config: dict[str, Any]) -> dict[str, Any]:
+    """The value that the signatures give to each option, by dotted key, where it is a plain one."""
+    takers = {"": [f"geo3d.jobs.{command}"]}
+    for name, value in config.items():
+        if isinstance(value, dict) and "_target_" in value:
+            takers[f"{name}."] = [value["_target_"]] + ["geo3d.tasks.datamodule.DataModule"] * (name == "data")
+    found = {}
+    for prefix, targets in takers.items():
+        for option in (each for target in targets for each in options(target)):
+            with suppress(ValueError, SyntaxError):
+                value = ast.literal_eval(option.default or "")
+                found[f"{prefix}{option.name}"] = list(value) if isinstance(value, tuple) else value
+    return found
+
+
+def as_written(value: Any) -> str:
+    """A value as on the command line.
+
+    Example:
+        >>> as_written(None), as_written(True), as_written([64, 128]), as_written("z")
+        ('null', 'true', '[64,128]', 'z')
+    """
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(as_written, value))}]"
+    return str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
 
 
 def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -46,7 +46,11 @@ def check_data(name: str, words: list[str]) -> None:
     if mistakes := list(call(config, takes, config["_target_"])):
         raise ConfigError("\n".join(mistakes))
     dataset_class = locate(config["_target_"])
-    show(check(dataset_class(**arguments(config, dataset_class))))
+    rows: list[tuple[str, str]] = []
+    try:
+        rows.extend(check(dataset_class(**arguments(config, dataset_class))))
+    finally:  # what was found before an error is worth seeing, too
+        show(rows)
 
 
 def show(rows: list[tuple[str, str]]) -> None:

@@ -1,18 +1,21 @@
 """The texts behind ``--help``: made from the configurations and from the sources, so that they are always true."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from shutil import get_terminal_size
 from textwrap import wrap
 from typing import Any
 
-from geo3d.cli.config import choices, config_dir, defaults, jobs, read
-from geo3d.cli.source import Option, options
+from geo3d.cli.config import as_written, choices, config_dir, defaults, jobs, read
+from geo3d.cli.source import Option, names, options
 
 TOOLS = {"data": "Lists the data sets, or checks one that lies on disk."}
 ELSEWHERE = {"trainer": "geo3d.tasks.trainer.make_trainer", "data": "geo3d.tasks.datamodule.DataModule"}
 UNWRITABLE = {"callbacks", "dataset_class", "encoder", "num_classes", "out", "seed", "split", "views"}  # given by jobs
+TRAINING = {"label_fraction": ("finetune",), "holdout": ("pretrain",)}  # options of all data that serve few commands
+NAMED = {"protocol": "geo3d.probes.protocols"}  # options whose values are the names of what a module defines
 
 
 def summary(path: Path) -> str:
@@ -41,7 +44,12 @@ def usage(command: str, words: list[str]) -> str:
     """What ``geo3d COMMAND --help`` prints; choices among ``words`` select whose options are listed."""
     groups = defaults(command)
     chosen = groups | {key: value for key, _, value in (word.partition("=") for word in words) if key in groups}
-    lines = [f"usage: geo3d {command} [KEY=VALUE ...]", "", summary(config_dir() / f"{command}.yaml"), ""]
+    preset = read(config_dir() / f"{command}.yaml")
+    first = f"usage: geo3d {command}"
+    lines = [f"{first} [KEY=VALUE ...]"]
+    if "path" in preset:
+        lines = [f"{first} FILE [KEY=VALUE ...]", f"       {first[7:]} data=NAME data.root=PATH [KEY=VALUE ...]"]
+    lines += ["", summary(config_dir() / f"{command}.yaml"), ""]
     if groups:
         lines += ["choices (* is chosen)"]
         for group in groups:
@@ -52,11 +60,12 @@ def usage(command: str, words: list[str]) -> str:
     lines += ["options"]
     for option in of_job:
         if option.name not in groups:
-            lines += option_row("", option, read(config_dir() / f"{command}.yaml"))
+            lines += option_row("", option, preset)
     for group, name in chosen.items():
         preset = read(config_dir() / group / f"{name}.yaml") if name in choices(group) else {}
         own = [*options(str(preset.get("_target_", ""))), *options(ELSEWHERE.get(group, ""))]
         hidden = UNWRITABLE | ({option.name for option in of_job} if group == "task" else set())
+        hidden |= {name for name, commands in TRAINING.items() if command not in commands}
         # the last one wins: a name that data set and DataModule share belongs to the DataModule
         for option in {option.name: option for option in own if option.name not in hidden}.values():
             lines += option_row(f"{group}.", option, preset)
@@ -72,7 +81,18 @@ def option_row(prefix: str, option: Option, preset: dict[str, Any]) -> Iterator[
         written = "..."
     else:
         written = as_value(option.default) if value is None else as_value(repr(value))
-    yield from row(f"{prefix}{option.name}={written}", option.text.replace("``", ""))
+    text = f"One of {', '.join(names(NAMED[option.name]))}." if option.name in NAMED else plain(option.text)
+    yield from row(f"{prefix}{option.name}={written}", text)
+
+
+def plain(text: str) -> str:
+    """A docstring's text without its markup.
+
+    Example:
+        >>> plain("``k`` neighbours, see :func:`geo3d.ops.neighbors.knn`.")
+        'k neighbours, see geo3d.ops.neighbors.knn.'
+    """
+    return re.sub(r":\w+:`~?([^`]+)`", r"\1", text).replace("``", "")
 
 
 def as_value(source: str | None) -> str:
@@ -86,9 +106,7 @@ def as_value(source: str | None) -> str:
         value = ast.literal_eval(str(source))
     except (ValueError, SyntaxError):
         return str(source)
-    if isinstance(value, list | tuple):
-        return f"[{','.join(as_value(repr(each)) for each in value)}]"
-    return str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
+    return as_written(value)
 
 
 def row(left: str, right: str, width: int = 32) -> Iterator[str]:

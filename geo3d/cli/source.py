@@ -49,6 +49,23 @@ def options(target: str) -> list[Option]:
     ]
 
 
+def names(module: str) -> list[str]:
+    """What the calls at the top level of a module give as ``name="..."``, in order.
+
+    Example:
+        >>> names("geo3d.probes.protocols")[0]
+        'crosspoint'
+    """
+    (path,) = files(module)
+    return [
+        keyword.value.value
+        for statement in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Call)
+        for keyword in statement.value.keywords
+        if keyword.arg == "name" and isinstance(keyword.value, ast.Constant)
+    ]
+
+
 def files(module: str) -> list[Path]:
     """The source of a module, or every file in a package, without importing it."""
     place = Path(geo3d.__file__).parents[1].joinpath(*module.split("."))

@@ -1,16 +1,35 @@
 """Looking at every cloud of a data set, to find what is broken before a training run does."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from geo3d.cloud import check_cloud
+from geo3d.data.modelnet import ModelNet
+from geo3d.data.shapes import Shapes
 from geo3d.errors import CloudError
 
 Rows = list[tuple[str, str]]
+SAMPLED = 256
+"""Generated clouds that are looked at: their maker does not break from one to the next, and takes its time."""
+LISTED = 20
+"""Broken clouds that get a row each."""
+NAMED = 3
+"""Broken clouds that the error at the end names."""
+
+
+class Figures(NamedTuple):
+    """What is kept of one cloud."""
+
+    size: int
+    low: Tensor
+    high: Tensor
+    mean: Tensor
+    repeated: int
+    asymmetry: Tensor
 
 
 def available() -> Rows:
@@ -20,47 +39,96 @@ def available() -> Rows:
     return [(name, (getattr(data, name).__doc__ or "").strip().split("\n")[0]) for name in data.__all__]
 
 
-def check(dataset: Any) -> Rows:
-    """(what, finding) rows about a data set, all of whose clouds are read.
+def check(dataset: Any) -> Iterator[tuple[str, str]]:
+    """(what, finding) rows about a data set, all of whose clouds are read once; of Shapes the first 256.
 
     Args:
         dataset: Anything with ``__len__``, ``__getitem__``, ``classes`` and ``labels``, such as those of geo3d.data.
 
     Raises:
-        CloudError: At the first cloud or label that is broken; the message names it.
+        CloudError: After the rows, if a cloud or label is broken; the rows name the first 20 such clouds, with their
+            files. ModelNet, which is read as a whole, stops at its first one.
     """
     if len(dataset) == 0:
         raise CloudError(f"{type(dataset).__name__}: the data set has no cloud")
-    sizes, lows, highs, means, repeated = [], [], [], [], 0
-    asymmetry = torch.zeros(3)
-    for i in range(len(dataset)):
-        pos = dataset[i].pos
-        check_cloud(pos, f"{type(dataset).__name__} {getattr(dataset, 'root', '')}, cloud {i}")
-        sizes.append(len(pos))
-        lows.append(pos.amin(0))
-        highs.append(pos.amax(0))
-        means.append(pos.mean(0))
-        repeated += len(pos) - _distinct(pos)
-        asymmetry += _asymmetry(pos)
-    low, high, mean = torch.stack(lows), torch.stack(highs), torch.stack(means)
-    extent = (high - low).norm(dim=1)
-    if bool((extent == 0).any()):
-        first = int((extent == 0).nonzero()[0])
-        raise CloudError(f"{type(dataset).__name__}: all points of cloud {first} lie in one place")
+    if isinstance(dataset, ModelNet):
+        _ = dataset.pos
+    number = min(len(dataset), SAMPLED) if isinstance(dataset, Shapes) else len(dataset)
+    sound: list[Figures] = []
+    broken: dict[str, str] = {}
+    for i in range(number):
+        try:
+            sound.append(_figures(dataset[i].pos, dataset, i))
+        except CloudError as error:  # all clouds of a damaged HDF5 file say the same, and count once
+            broken.setdefault(str(error), _source(dataset, i))
     described = dataset.manifest() if hasattr(dataset, "manifest") else {}
-    rows = [("data set", type(dataset).__name__)]
-    rows += [(key, str(described[key])) for key in ("form", "split", "up") if key in described]
-    rows += [
-        ("clouds", str(len(dataset))),
-        ("points per cloud", _spread(torch.tensor(sizes), "{:.0f}")),
+    yield "data set", type(dataset).__name__
+    yield from ((key, str(described[key])) for key in ("form", "split") if key in described)
+    yield "clouds", str(len(dataset)) + (f"; the first {number} were looked at" if number < len(dataset) else "")
+    if sound:
+        yield from _summary(sound, described.get("up"))
+    yield from (("broken", message) for message in list(broken)[:LISTED])
+    if len(broken) > LISTED:
+        yield "broken", f"and {len(broken) - LISTED} more"
+    yield from _labels(dataset.labels, dataset.classes, len(dataset))
+    if broken:
+        raise CloudError(_one_line(broken))
+
+
+def _source(dataset: Any, index: int) -> str:
+    """Where a cloud comes from: its file, if the data set knows."""
+    return dataset.source(index) if hasattr(dataset, "source") else f"{type(dataset).__name__}, cloud {index}"
+
+
+def _figures(pos: Tensor, dataset: Any, index: int) -> Figures:
+    """What is kept of one cloud."""
+    low, high = pos.new_zeros(3), pos.new_zeros(3)
+    if len(pos):
+        low, high = pos.amin(0), pos.amax(0)
+    if not len(pos) or not bool(torch.isfinite(low + high).all()):
+        check_cloud(pos, _source(dataset, index))
+    if bool((low == high).all()):
+        raise CloudError(f"{_source(dataset, index)}: all points ({len(pos)}) lie in one place")
+    return Figures(len(pos), low, high, pos.mean(0), len(pos) - _distinct(pos), _asymmetry(pos))
+
+
+def _summary(sound: Sequence[Figures], up: str | None) -> Rows:
+    """Rows about the clouds that can be used."""
+    sizes, repeated = torch.tensor([cloud.size for cloud in sound]), sum(cloud.repeated for cloud in sound)
+    low, high = torch.stack([cloud.low for cloud in sound]), torch.stack([cloud.high for cloud in sound])
+    mean = torch.stack([cloud.mean for cloud in sound]).mean(0)
+    asymmetry = torch.stack([cloud.asymmetry for cloud in sound]).mean(0)
+    if up == "y":  # clouds come out as (x, -z, y) of their files
+        asymmetry = asymmetry[[0, 2, 1]]
+    guess = _up_guess(asymmetry)
+    figures = ", ".join(f"{name} {value:.3f}" for name, value in zip("xyz", asymmetry.tolist(), strict=True))
+    return [
+        *([("up", _up(up, guess))] if up else []),
+        ("up, by shape", f"{f'perhaps {guess}' if guess else 'unclear'} (asymmetry in the files {figures})"),
+        ("points per cloud", _spread(sizes, "{:.0f}")),
         ("bounding box", f"{_triple(low.amin(0))} to {_triple(high.amax(0))}"),
-        ("centre", f"{_triple(mean.mean(0))} (mean over clouds)"),
-        ("diagonal", _spread(extent, "{:.4g}")),
-        ("repeated points", f"{repeated / sum(sizes):.2%}"),
-        ("not finite", "0"),
-        ("up, by shape", _up_guess(asymmetry / len(dataset))),
+        ("centre", f"{_triple(mean)} (mean over clouds)"),
+        ("diagonal", _spread((high - low).norm(dim=1), "{:.4g}")),
+        ("repeated points", f"{repeated / int(sizes.sum()):.2%}"),
     ]
-    return rows + _labels(dataset.labels, dataset.classes, len(dataset))
+
+
+def _up(stated: str, guess: str | None) -> str:
+    """What was stated about the files, and whether their shapes agree."""
+    if guess is None:
+        return f"{stated} (as stated); the shapes leave it unclear"
+    if guess == stated:
+        return f"{stated} (as stated); the shapes look {guess}-up in the files, too"
+    cure = "turn them, for up is y or z" if guess == "x" else f"give up={guess}"
+    return f"{stated} (as stated); the shapes look {guess}-up in the files: {cure}"
+
+
+def _one_line(broken: dict[str, str]) -> str:
+    """The error that ends the check."""
+    if len(broken) == 1:
+        return next(iter(broken))
+    rest = f" and {len(broken) - NAMED} more" if len(broken) > NAMED else ""
+    return f"{len(broken)} broken clouds or files: {'; '.join(list(broken.values())[:NAMED])}{rest}; mend or remove them"
 
 
 def _labels(labels: Tensor | None, classes: Sequence[str], number: int) -> Rows:
@@ -88,12 +156,11 @@ def _asymmetry(pos: Tensor) -> Tensor:
     return (place + place.flip(0) - 1).abs().mean(0)
 
 
-def _up_guess(asymmetry: Tensor) -> str:
+def _up_guess(asymmetry: Tensor) -> str | None:
     """The axis along which things look least like their mirror image: most things stand, few look sideways."""
     order = asymmetry.argsort(descending=True).tolist()
-    clear = float(asymmetry[order[0]]) > 1.5 * float(asymmetry[order[1]]) and float(asymmetry[order[0]]) > 0.02
-    figures = ", ".join(f"{name} {value:.3f}" for name, value in zip("xyz", asymmetry.tolist(), strict=True))
-    return f"{'perhaps ' + 'xyz'[order[0]] if clear else 'unclear'} (asymmetry {figures})"
+    first, second = float(asymmetry[order[0]]), float(asymmetry[order[1]])
+    return "xyz"[order[0]] if first > 1.5 * second and first > 0.02 else None
 
 
 def _spread(values: Tensor, form: str) -> str:

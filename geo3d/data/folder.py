@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torch_geometric.data import Data
 
-from geo3d.errors import CloudError, ConfigError
+from geo3d.errors import CloudError, ConfigError, SplitError
 from geo3d.io.arrays import coordinates, open_hdf5, read_hdf5, read_hdf5_clouds
 from geo3d.io.axes import check_up, to_z_up
-from geo3d.io.files import listing
+from geo3d.io.files import existing_folder, listing
 from geo3d.io.names import Arrays
 from geo3d.io.read import READERS, as_data, read_arrays
 from geo3d.seeds import generator
@@ -69,20 +69,28 @@ class Folder(Dataset):
         """(len,) int64, if the subfolders are classes."""
         parents = [file.relative_to(self.base).parts[:-1] for file in self.files]
         if all(len(parts) == 1 for parts in parents) and len(set(parents)) > 1:
-            self.classes = sorted({parts[0] for parts in parents})
+            self.classes = self._classes()
+            strange = sorted({parts[0] for parts in parents} - set(self.classes))
+            if strange:
+                raise CloudError(f"{self.base}: the classes {', '.join(strange)} have no folder in {self.root}/train")
             self.labels = torch.tensor([self.classes.index(file.parent.name) for file, _ in self._items])
         self._kept: OrderedDict[int, Data] = OrderedDict()
+        self._broken: dict[int, str] = {}
         self._bytes = 0
+
+    def _classes(self) -> list[str]:
+        """The classes of the training split, which number those of the test split, too."""
+        base = self.base if self.base == Path(self.root) else Path(self.root) / "train"
+        files = [file for file in base.glob("*/*") if file.suffix.lower() in READERS and not file.name.startswith(".")]
+        return sorted({file.parent.name for file in files if not file.parent.name.startswith(".")})
 
     def _base(self) -> Path:
         """The folder that holds the split."""
-        root = Path(self.root)
-        if not root.is_dir():
-            raise CloudError(f"{root}: no such folder")
+        root = existing_folder(self.root)
         if (root / "train").is_dir() and (root / "test").is_dir():
             return root / self.split
         if self.split == "test":
-            raise CloudError(f"{root}: no split 'test'; put the files into subfolders train and test to have one")
+            raise SplitError(f"{root}: no split 'test'; put the files into subfolders train and test to have one")
         return root
 
     def _found(self) -> list[Path]:
@@ -110,24 +118,47 @@ class Folder(Dataset):
         if index in self._kept:
             self._kept.move_to_end(index)
             return self._kept[index]
+        if index in self._broken:
+            raise CloudError(self._broken[index])
         file, number = self._items[index]
         if number is None:
             return self._keep(index, read_arrays(file))
         if file.stat().st_size > self.memory:
             return self._keep(index, read_hdf5(file, number))
         # opening an HDF5 file for each cloud would take longer than reading all of it
-        clouds = [self._keep(i, arrays) for i, arrays in enumerate(read_hdf5_clouds(file), index - number)]
-        return clouds[number]
+        found = self._keep_all(file, index - number)
+        if index not in found:
+            raise CloudError(self._broken[index])
+        return found[index]
+
+    def source(self, index: int) -> str:
+        """The file that cloud ``index`` comes from, and its number in there if it holds many."""
+        file, number = self._items[index]
+        return str(file) if number is None else f"{file}, cloud {number}"
+
+    def _keep_all(self, file: Path, first: int) -> dict[int, Data]:
+        """The sound clouds of an HDF5 file of many, by index; what is wrong with the others is kept, too."""
+        found: dict[int, Data] = {}
+        try:
+            clouds = read_hdf5_clouds(file)
+        except CloudError as error:  # nothing in the file can be used
+            self._broken |= {i: str(error) for i, (other, _) in enumerate(self._items) if other == file}
+            return found
+        for i, arrays in enumerate(clouds, first):
+            try:
+                found[i] = self._keep(i, arrays)
+            except CloudError as error:
+                self._broken[i] = str(error)
+        return found
 
     def _keep(self, index: int, arrays: Arrays) -> Data:
         """The cloud made of a reader's arrays; it stays in memory, and what was used least recently leaves it."""
         file, number = self._items[index]
-        source = str(file) if number is None else f"{file}, cloud {number}"
         size = self.num_points
         if size is None and len(arrays.get("faces", ())):
             size = self.points_per_mesh
         draws = generator("folder", file.relative_to(self.base).as_posix(), number or 0)
-        data = as_data(arrays, source, size, draws)
+        data = as_data(arrays, self.source(index), size, draws)
         for key in ("pos", "normal"):
             if key in data:
                 data[key] = to_z_up(data[key], self.up)
@@ -142,7 +173,7 @@ class Folder(Dataset):
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the clouds in memory: loader workers read their own."""
-        return self.__dict__ | {"_kept": OrderedDict(), "_bytes": 0}
+        return self.__dict__ | {"_kept": OrderedDict(), "_broken": {}, "_bytes": 0}
 
     def manifest(self) -> dict[str, Any]:
         """What is read, in JSON's types: split, up, numbers, classes, files with a hash of their names and sizes."""
@@ -161,12 +192,15 @@ class Folder(Dataset):
 
 
 def _numbers(file: Path) -> Iterable[int | None]:
-    """The numbers of the clouds in an HDF5 file of many; None for a file that is one cloud."""
+    """The numbers of the clouds in an HDF5 file of many; None for a file that is one cloud, or damaged."""
     if file.suffix.lower() not in HDF5:
         return [None]
-    with open_hdf5(file) as stored:
-        pos = coordinates(stored, str(file))
-        return range(pos.shape[0]) if pos.ndim == 3 else [None]
+    try:
+        with open_hdf5(file) as stored:
+            pos = coordinates(stored, str(file))
+            return range(pos.shape[0]) if pos.ndim == 3 else [None]
+    except CloudError:  # said again, with all other broken files, when it is read
+        return [None]
 
 
 def _bytes(data: Data) -> int:

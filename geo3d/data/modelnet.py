@@ -18,7 +18,8 @@ from geo3d.cloud import check_cloud
 from geo3d.errors import CloudError, ConfigError
 from geo3d.io.arrays import open_hdf5
 from geo3d.io.axes import check_up, to_z_up
-from geo3d.io.files import listing, read_bytes, replacing
+from geo3d.io.files import existing_folder, listing, read_bytes, replacing
+from geo3d.io.precision import check_precision
 from geo3d.io.read import read_cloud
 from geo3d.seeds import generator
 
@@ -70,9 +71,7 @@ class ModelNet(Dataset):
             raise ConfigError(f"num_points: expected at least 1, found {num_points}")
         self.root, self.split, self.up, self.num_points = root, split, up, num_points
         self.cache, self.num_classes = cache, num_classes
-        folder = Path(root)
-        if not folder.is_dir():
-            raise CloudError(f"{root}: no such folder; expected {TREE}")
+        folder = existing_folder(root, TREE)
         self.form: str
         """"hdf5", "off" or "resampled"."""
         self.classes: list[str]
@@ -166,6 +165,14 @@ class ModelNet(Dataset):
         if self.normal is not None:
             data.normal = self.normal[index]
         return data
+
+    def source(self, index: int) -> str:
+        """The file that cloud ``index`` comes from, and its number in there if it holds many."""
+        if self.form != "hdf5":
+            return str(self.files[index])
+        ends = np.cumsum([len(_labels(file, len(self.classes))) for file in self.files])
+        at = int(np.searchsorted(ends, index, side="right"))
+        return f"{self.files[at]}, cloud {index - (int(ends[at - 1]) if at else 0)}"
 
     def manifest(self) -> dict[str, Any]:
         """What was read, in JSON's types: form, split, up, numbers, classes, files with a hash of names and sizes."""
@@ -283,6 +290,9 @@ def _read(file: Path, num_points: int | None) -> tuple[Tensor, Tensor | None]:
             if stored["normal"].shape != data.shape:
                 raise CloudError(f"{file}: normal has the shape {stored['normal'].shape}, but data {data.shape}")
             arrays.append(stored["normal"][:, :num_points])
+    if data.dtype.itemsize > 4:
+        for i, cloud in enumerate(arrays[0]):
+            check_precision(cloud, f"{file}, cloud {i}")
     tensors = [torch.from_numpy(np.asarray(array, dtype=np.float32)) for array in arrays]
     for tensor, what in zip(tensors, ("cloud", "the normals of cloud"), strict=False):
         broken = (~torch.isfinite(tensor)).flatten(1).any(1).nonzero()

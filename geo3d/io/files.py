@@ -28,6 +28,23 @@ def existing_file(path: str | Path) -> Path:
     return path
 
 
+def existing_folder(path: str | Path, expected: str = "") -> Path:
+    """The path, if a folder is there.
+
+    Args:
+        path: Where it should be.
+        expected: What should be in it, said when there is none.
+
+    Raises:
+        CloudError: If nothing is there, or a file.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        found = "expected a folder, found a file" if path.exists() else "no such folder"
+        raise CloudError(f"{path}: {found}" + (f"; expected {expected}" if expected else ""))
+    return path
+
+
 def read_bytes(path: str | Path) -> bytes:
     """All bytes of the file.
 

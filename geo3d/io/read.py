@@ -16,6 +16,7 @@ from geo3d.io.mesh import read_obj, read_off
 from geo3d.io.names import Arrays, as_colours, as_labels
 from geo3d.io.pcd import read_pcd
 from geo3d.io.ply import read_ply
+from geo3d.io.precision import check_precision
 from geo3d.io.table import read_table
 from geo3d.ops.triangles import sample_triangles
 
@@ -49,8 +50,8 @@ def read_cloud(path: str | Path, num_points: int | None = None, generator: torch
             mesh are its vertices.
 
     Raises:
-        CloudError: If the file is missing, of an unknown kind, damaged, cut off or empty, or has a coordinate (or
-            another value) that is not finite.
+        CloudError: If the file is missing, of an unknown kind, damaged, cut off or empty, has a coordinate (or
+            another value) that is not finite, or lies so far from the origin that float32 would lose its shape.
     """
     return as_data(read_arrays(path), str(path), num_points, generator)
 
@@ -87,7 +88,7 @@ def as_data(
     """The record made of a reader's arrays, in geo3d's types; see ``read_cloud``.
 
     Raises:
-        CloudError: If there is no point, or a value is not finite.
+        CloudError: If there is no point, a value is not finite, or float32 cannot hold the coordinates.
     """
     if num_points is not None and num_points < 1:
         raise CloudError(f"num_points: expected at least 1, found {num_points}")
@@ -98,6 +99,8 @@ def as_data(
         if key in ("y", "point_y"):
             tensors[key] = torch.from_numpy(as_labels(values, source))
             continue
+        if key == "pos":
+            check_precision(values, source)
         if key == "rgb":
             values = as_colours(values, source)
         with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which is refused below

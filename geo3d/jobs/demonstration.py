@@ -4,9 +4,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from geo3d.data import Shapes
 from geo3d.data.shapes import CLASSES
 from geo3d.encoders import DGCNN
+from geo3d.errors import ConfigError
 from geo3d.invariance import SO3, Compose, Jitter, Scale
 from geo3d.io.files import write_json
 from geo3d.jobs.pretraining import pretrain
@@ -33,10 +37,16 @@ def demo(
         num_points: Points of a cloud.
         progress: Show progress.
     """
+    if epochs < 1 or size < 256:
+        raise ConfigError(f"demo: expected epochs >= 1 and size >= 256; found epochs={epochs}, size={size}")
     start, out = time.perf_counter(), Path(out)
-    sheet = Shapes(size=8 * len(CLASSES), num_points=2048, seed=seed)
-    clouds = {name: [sheet[i + len(CLASSES) * j] for j in range(8)] for i, name in enumerate(CLASSES)}
-    picture_sheet(clouds, out / "shapes.png")
+    out.mkdir(parents=True, exist_ok=True)
+    sheet = Shapes(size=8 * len(CLASSES), num_points=2048)
+    rows: dict[str, list[Tensor]] = {name: [] for name in CLASSES}
+    for i in range(len(sheet)):
+        cloud = sheet[i]
+        rows[CLASSES[i % len(CLASSES)]].append(torch.cat([cloud.pos, cloud.normal], 1))
+    picture_sheet(rows, out / "shapes.png")
     print(f"{len(CLASSES)} generated classes: {out / 'shapes.png'}")
 
     seen = DataModule(Shapes, part="pretrain", size=size, num_points=num_points, batch_size=64, seed=seed)

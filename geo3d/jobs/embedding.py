@@ -1,15 +1,17 @@
 """The job that writes features to a file."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from geo3d.checkpoint import load_encoder, read_card
 from geo3d.cloud import collate
-from geo3d.errors import ConfigError
-from geo3d.io import read_cloud
+from geo3d.errors import CloudError, ConfigError
+from geo3d.io import read_cloud, to_z_up
 from geo3d.io.files import replacing, write_json
 from geo3d.ops.normalize import unit_sphere
 from geo3d.seeds import generator
@@ -17,9 +19,16 @@ from geo3d.tasks.datamodule import DataModule
 from geo3d.tasks.extract import extract
 from geo3d.tasks.run import start_run
 
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
 
 def embed(
-    checkpoint: str | Path, data: DataModule | None = None, path: str | Path | None = None, *, out: str | Path
+    checkpoint: str | Path,
+    data: DataModule | None = None,
+    path: str | Path | None = None,
+    *,
+    out: str | Path,
+    up: str = "z",
 ) -> dict[str, Any]:
     """Writes the cloud features of a data set (``train`` and ``test``) or of one file to ``out/features.npz``.
 
@@ -28,32 +37,50 @@ def embed(
         data: Clouds of a data set, or
         path: one cloud file.
         out: Run folder.
+        up: Which way is up in the file, ``y`` or ``z``.
     """
     if (data is None) == (path is None):
         raise ConfigError("embed takes either data=NAME data.root=PATH or one cloud file; give exactly one of them")
     encoder, card = load_encoder(checkpoint), read_card(checkpoint)
-    arrays: dict[str, np.ndarray] = {}
     if path is not None:
-        convention = card.get("input", {})
-        cloud = read_cloud(path, num_points=convention.get("num_points"), generator=generator("embed", str(path)))
-        count = convention.get("num_points") or cloud.pos.shape[0]
-        chosen = torch.randperm(cloud.pos.shape[0], generator=generator("points", str(path)))[:count]
-        cloud.pos = unit_sphere(cloud.pos[chosen]) if convention.get("normalize", True) else cloud.pos[chosen]
-        batch = collate([type(cloud)(pos=cloud.pos)])
-        with torch.no_grad():
-            features = encoder(batch)
-        arrays = {"cloud": features.cloud.numpy(), "point": features.point.numpy(), "pos": batch.pos.numpy()}
-        manifest: dict[str, Any] = {"file": str(path)}
+        out = start_run(out, {"file": str(path), "up": up})
+        arrays = _file_features(encoder, card.get("input", {}), Path(path), up)
     else:
         assert data is not None
-        manifest = data.manifest()
+        trained_on = card.get("input", {}).get("num_points", data.num_points)
+        if trained_on != data.num_points:
+            note = f"the encoder was trained on {trained_on} points and is given data.num_points={data.num_points}"
+            warnings.warn(note, stacklevel=2)
+        out = start_run(out, data.manifest())
+        arrays = {}
         for split in ("train", "test") if data.has("test") else ("train",):
-            arrays[split] = extract(encoder, data.loader(split)).numpy()
+            arrays[split] = extract(encoder, data.loader(split), DEVICE).numpy()
             if data.dataset(split).labels is not None:
                 arrays[f"{split}_y"] = data.labels(split).numpy()
-    out = start_run(out, manifest)
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        raise CloudError("the features are not all finite; look at the clouds with 'geo3d data check'")
     with replacing(out / "features.npz") as part, part.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
-    metrics = {"arrays": {name: list(array.shape) for name, array in arrays.items()}, "encoder": card["class"]}
+    metrics = {
+        "features": str(out / "features.npz"),
+        "arrays": {name: list(array.shape) for name, array in arrays.items()},
+        "encoder": card["class"],
+    }
     write_json(out / "metrics.json", metrics)
     return metrics
+
+
+@torch.no_grad()
+def _file_features(encoder: nn.Module, convention: dict[str, Any], path: Path, up: str) -> dict[str, np.ndarray]:
+    """Features of one cloud, brought into the form in which the encoder saw clouds in training."""
+    count = convention.get("num_points")
+    cloud = read_cloud(path, num_points=count, generator=generator("embed", path.name))
+    cloud.pos = to_z_up(cloud.pos, up)
+    if "normal" in cloud:
+        cloud.normal = to_z_up(cloud.normal, up)
+    if convention.get("normalize", True):
+        center, scale = unit_sphere(cloud.pos)
+        cloud.pos = (cloud.pos - center) / scale
+    batch = collate([cloud])
+    features = encoder(batch)
+    return {"cloud": features.cloud.numpy(), "point": features.point.numpy(), "pos": batch.pos.numpy()}

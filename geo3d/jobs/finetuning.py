@@ -12,7 +12,7 @@ from geo3d.checkpoint import load_encoder, read_card, save_encoder
 from geo3d.errors import CloudError, ConfigError
 from geo3d.invariance import SO2, SO3, AnisotropicScale, Compose, Invariance, Translation
 from geo3d.io.files import write_json
-from geo3d.jobs.common import fresh_encoder, training_metrics
+from geo3d.jobs.common import card_of, fresh_encoder, training_metrics
 from geo3d.ops.metrics import accuracy, class_accuracy
 from geo3d.seeds import seeded
 from geo3d.tasks.classify import Classify
@@ -50,7 +50,7 @@ def finetune(
         encoder: An encoder to train instead, or the class that the checkpoint must have.
         from_scratch: Train the checkpoint's architecture from fresh weights: the baseline.
         freeze: Train the head alone.
-        seed: Key of every draw.
+        seed: Key of every draw, but for those of the data, which are keyed by ``data.seed``.
         lr: Peak learning rate of the head.
         encoder_lr: Peak learning rate of the encoder; ``lr`` when None.
         weight_decay: On weight matrices.
@@ -62,8 +62,10 @@ def finetune(
         encoder = fresh_encoder(read_card(checkpoint), seed) if from_scratch else trained
     if encoder is None:
         raise ConfigError("finetune needs checkpoint=DIR/encoder, or encoder=NAME to train from scratch")
-    trainer, data.supervised = dict(trainer or {}), True
-    out = start_run(out, data.manifest())
+    trainer, data = dict(trainer or {}), data.reseeded(data.seed)
+    data.supervised = True
+    if int(data.labels("test").max()) >= len(data.classes):
+        raise CloudError(f"test label {int(data.labels('test').max())}: there are only {len(data.classes)} classes")
     views = Views(_augmentation(data.rotation), num_points=data.num_points, num_views=1)
     with seeded(seed, "heads"):
         module = task(
@@ -77,6 +79,15 @@ def finetune(
             warmup=warmup,
             seed=seed,
         )
+    settings: dict[str, Any] = {
+        "encoder": card_of(encoder),
+        "from_scratch": from_scratch,
+        "freeze": freeze,
+        "seed": seed,
+        "lr": lr,
+    }
+    settings |= {"encoder_lr": encoder_lr, "weight_decay": weight_decay, "warmup": warmup, "batch": data.batch_size}
+    out = start_run(out, data.manifest(), settings)
     if not any(trainer.get(end) for end in ("max_epochs", "max_steps", "max_time")):
         trainer = trainer | {"max_steps": DEFAULT_STEPS}
     runner = make_trainer(out, **trainer)
@@ -87,9 +98,9 @@ def finetune(
         "train": training_metrics(runner),
     }
     if runner.is_global_zero:
-        metrics["test"] = _test(module, data)
         card = {"input": {"up": "z", "num_points": data.num_points, "normalize": data.normalize}, "seed": seed}
         save_encoder(encoder, out / "encoder", task="classify", data=data.manifest_hash(), **card)
+        metrics["test"] = _test(module.to(runner.strategy.root_device), data)  # Lightning takes it off the GPU
         write_json(out / "metrics.json", metrics)
     return metrics
 
@@ -103,8 +114,6 @@ def _augmentation(rotation: str) -> Invariance:
 @torch.no_grad()
 def _test(module: pl.LightningModule, data: DataModule) -> dict[str, float]:
     target = data.labels("test")
-    if int(target.max()) >= len(data.classes):
-        raise CloudError(f"test label {int(target.max())} is out of range: there are {len(data.classes)} classes")
     module.eval()
     prediction = torch.cat([module(batch.to(module.device)).argmax(1).cpu() for batch in data.loader("test")])
     return {

@@ -11,7 +11,7 @@ from torch import nn
 from geo3d.checkpoint import save_encoder
 from geo3d.invariance import Invariance
 from geo3d.io.files import write_json
-from geo3d.jobs.common import history, training_metrics
+from geo3d.jobs.common import card_of, history, scalars, training_metrics
 from geo3d.seeds import generator, seeded
 from geo3d.show.curves import plot_training
 from geo3d.tasks.callbacks import CollapseWatch, OnlineKNN
@@ -51,7 +51,7 @@ def pretrain(
         invariance: Makes the views.
         data: The clouds; labels are used by the online kNN alone, on a slice that training never sees.
         out: Run folder.
-        seed: Key of every draw.
+        seed: Key of every draw, but for those of the data, which are keyed by ``data.seed``.
         lr: Peak learning rate.
         weight_decay: On weight matrices.
         warmup: Share of the run with a rising learning rate.
@@ -61,7 +61,6 @@ def pretrain(
         monitor_every: Epochs between online kNN evaluations; 0 for none.
         trainer: Keywords of ``tasks.trainer.make_trainer``.
     """
-    out = start_run(out, data.manifest())
     with seeded(seed, "heads"):
         task = Pretrain(
             encoder,
@@ -75,12 +74,21 @@ def pretrain(
             average=average,
             seed=seed,
         )
+    settings: dict[str, Any] = {
+        "encoder": card_of(encoder),
+        "objective": scalars(objective),
+        "invariance": repr(invariance),
+    }
+    settings |= {"seed": seed, "lr": lr, "weight_decay": weight_decay, "warmup": warmup, "ema": ema}
+    settings |= {"average": average, "projector": list(projector), "batch": data.batch_size}
+    out = start_run(out, data.manifest(), settings)
     callbacks: list[pl.Callback] = [CollapseWatch()]
     if monitor_every and len(data.heldout):
         callbacks.append(_online_knn(data, monitor_every, seed))
     runner = make_trainer(out, callbacks=tuple(callbacks), **trainer)
     fit(runner, task, data, out)
     metrics = training_metrics(runner)
+    metrics["clouds"] = metrics.get("step", 0) * data.batch_size * runner.world_size
     metrics |= {
         "parameters": sum(p.numel() for p in encoder.parameters()),
         "reproducible": trainer.get("max_time") is None,
@@ -95,7 +103,8 @@ def pretrain(
             "metrics": metrics,
         }
         save_encoder(task.published(), out / "encoder", **card)
-        plot_training(history(runner), out / "training.png")
+        rows = [{k: v for k, v in row.items() if k != "epoch_seconds"} for row in history(runner)]
+        plot_training(rows, out / "training.png")
         write_json(out / "metrics.json", metrics)
     return metrics
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from geo3d.checkpoint import load_encoder, read_card
+import geo3d
+from geo3d.checkpoint import encoder_folder, load_encoder, read_card
 from geo3d.errors import ConfigError
 from geo3d.io.files import write_json
 from geo3d.jobs.common import fresh_encoder
 from geo3d.jobs.finetuning import finetune
-from geo3d.probes import compare, evaluate, few_label_accuracy, few_shot_accuracy, knn_accuracy
+from geo3d.probes import Protocol, compare, evaluate, few_label_accuracy, few_shot_accuracy, knn_accuracy
 from geo3d.probes import protocol as protocol_named
 from geo3d.show.curves import plot_bars
 from geo3d.show.table import render
@@ -22,6 +24,7 @@ from geo3d.tasks.datamodule import DataModule
 from geo3d.tasks.extract import extract, recalibrate
 from geo3d.tasks.run import start_run
 
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 CALIBRATION_CLOUDS = 1024  # over which the untrained encoder's BatchNorm statistics are taken
 
 Split = tuple[Tensor, Tensor]
@@ -38,8 +41,9 @@ def probe(
     shots: int = 5,
     draws: int = 10,
     episodes: Sequence[Sequence[int]] = (),
-    ceiling: bool = False,
+    ceiling: bool | int = False,
     seed: int = 0,
+    trainer: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """``floor | result | ceiling`` of a pretrained encoder, as mean and deviation over seeds.
 
@@ -57,8 +61,10 @@ def probe(
         shots: Labelled clouds a class for the few-label figure; 0 for none.
         draws: Draws of these labelled clouds in each repetition.
         episodes: Further (way, shot) settings for few-shot episodes, for example ``[[5, 10], [5, 20]]``.
-        ceiling: Also train and probe the ceiling (kept beside the checkpoint for the next time).
+        ceiling: Also train and probe the ceiling, in every repetition or in the first so many; each trained encoder is
+            kept beside its checkpoint for the next time.
         seed: Key of every draw.
+        trainer: Keywords of ``tasks.trainer.make_trainer`` for the ceiling's training; its length is given.
     """
     chosen = protocol_named(protocol)
     paths = [checkpoint] if isinstance(checkpoint, str | Path) else list(checkpoint)
@@ -69,7 +75,10 @@ def probe(
     cards = [read_card(path) for path in paths]
     if any((card["class"], card["keywords"]) != (cards[0]["class"], cards[0]["keywords"]) for card in cards):
         raise ConfigError("checkpoint: the checkpoints are not of one architecture; probe them one at a time")
-    out = start_run(out, data.manifest())
+    _try_labels(data, shots, episodes)
+    for note in _notes(chosen, data, cards[0], seeds):
+        warnings.warn(note, stacklevel=2)
+    out = start_run(out, data.evaluation_manifest())
     scores: dict[str, dict[str, list[float]]] = {}
     details: dict[str, list[dict[str, Any]]] = {}
     for repetition in range(seeds):
@@ -77,8 +86,8 @@ def probe(
         path, card = paths[repetition % len(paths)], cards[repetition % len(cards)]
         initial = card.get("seed", seed) if len(paths) > 1 else seed + repetition
         contestants = {"floor": calibrated(fresh_encoder(card, initial), here), "result": load_encoder(path)}
-        if ceiling:
-            contestants["ceiling"] = ceiling_encoder(path, card, data, seed + repetition)
+        if ceiling is True or repetition < ceiling:
+            contestants["ceiling"] = ceiling_encoder(path, card, data, seed + repetition, trainer or {})
         for name, encoder in contestants.items():
             train, test = (_features(encoder, here, split) for split in ("train", "test"))
             record = evaluate(chosen, *train, *test, seed=seed + repetition)
@@ -99,35 +108,57 @@ def probe(
 
 def calibrated(encoder: nn.Module, data: DataModule) -> nn.Module:
     """The encoder with BatchNorm statistics fitted to training clouds: what makes the floor a fair one."""
-    return recalibrate(encoder, data.loader("train", data.stratified(1.0, "calibration")[:: _stride(data)]))
+    share = min(1.0, CALIBRATION_CLOUDS / len(data.dataset("train")))
+    return recalibrate(encoder, data.loader("train", data.stratified(share, "calibration")), DEVICE)
 
 
-def ceiling_encoder(path: str | Path, card: dict[str, Any], data: DataModule, seed: int) -> nn.Module:
-    """The checkpoint's architecture trained with all labels, for as many passes over clouds as pretraining had.
+def ceiling_encoder(
+    path: str | Path, card: dict[str, Any], data: DataModule, seed: int, trainer: dict[str, Any]
+) -> nn.Module:
+    """The checkpoint's architecture trained with all labels, on as many points, in the probe's poses.
 
-    Pretraining passes every cloud twice an epoch (two views), hence twice its epochs here. The trained encoder is
-    kept in ``ceiling/`` beside the checkpoint, under a name made of everything it depends on.
+    It makes as many passes over clouds as pretraining did, where every cloud passes twice, as two views. The trained
+    encoder is kept in ``ceiling/`` beside the checkpoint, under a name made of everything it depends on.
     """
-    epochs = 2 * card.get("metrics", {}).get("epochs", 0)
-    if epochs == 0:
+    clouds = card.get("metrics", {}).get("clouds", 0)
+    if clouds == 0:
         raise ConfigError(f"{path}: the checkpoint does not say how long it was pretrained; ceiling needs that")
     supervised = data.reseeded(seed)
     supervised.supervised, supervised.label_fraction = True, 1.0
-    key = json.dumps([card["class"], card["keywords"], supervised.manifest(), epochs, seed], sort_keys=True)
-    folder = Path(path).parent / "ceiling" / hashlib.sha256(key.encode()).hexdigest()[:16]
+    supervised.num_points = card.get("input", {}).get("num_points", data.num_points)
+    epochs = max(1, round(2 * clouds / len(supervised.training)))
+    depends_on = [card["class"], card["keywords"], supervised.manifest(), data.batch_size, epochs, seed, trainer]
+    key = json.dumps([*depends_on, geo3d.__version__], sort_keys=True)
+    folder = encoder_folder(path).parent / "ceiling" / hashlib.sha256(key.encode()).hexdigest()[:16]
     if not (folder / "metrics.json").exists():
-        trainer = {"max_epochs": epochs, "progress": True}
-        finetune(supervised, out=folder, encoder=fresh_encoder(card, seed), seed=seed, trainer=trainer)
+        length = {"max_epochs": epochs, "max_steps": None, "max_time": None}
+        finetune(supervised, out=folder, encoder=fresh_encoder(card, seed), seed=seed, trainer=trainer | length)
     return load_encoder(folder)
 
 
-def _stride(data: DataModule) -> int:
-    return max(1, len(data.dataset("train")) // CALIBRATION_CLOUDS)
+def _try_labels(data: DataModule, shots: int, episodes: Sequence[Sequence[int]]) -> None:
+    """Nothing, if there are labels for what is asked; better to fail before anything is trained."""
+    (x, y), (tx, ty) = ((data.labels(split)[:, None].float(), data.labels(split)) for split in ("train", "test"))
+    if shots:
+        few_label_accuracy(x, y, tx, ty, shots=shots, draws=1)
+    for way, shot in episodes:
+        few_shot_accuracy(x, y, tx, ty, way=way, shot=shot, folds=1)
+
+
+def _notes(protocol: Protocol, data: DataModule, card: dict[str, Any], seeds: int) -> list[str]:
+    """Where the probe departs from its protocol or from how the encoder was trained."""
+    notes, points = [], card.get("input", {}).get("num_points", data.num_points)
+    if points != data.num_points:
+        notes.append(f"the encoder was trained on {points} points and is probed on data.num_points={data.num_points}")
+    if protocol.points is not None and protocol.points != data.num_points:
+        notes.append(f"protocol={protocol.name} asks for {protocol.points} points; data.num_points={data.num_points}")
+    if seeds < protocol.seeds:
+        notes.append(f"protocol={protocol.name} asks for {protocol.seeds} seeds; seeds={seeds}")
+    return notes
 
 
 def _features(encoder: nn.Module, data: DataModule, split: str) -> Split:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return extract(encoder, data.loader(split), device), data.labels(split)
+    return extract(encoder, data.loader(split), DEVICE), data.labels(split)
 
 
 def _report(

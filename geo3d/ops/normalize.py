@@ -4,12 +4,16 @@ import torch
 from torch import Tensor
 
 
-def unit_sphere(pos: Tensor) -> Tensor:
-    """(N, 3): the cloud with its mean at the origin and its farthest point at distance 1 (0 for a single point).
+def unit_sphere(pos: Tensor) -> tuple[Tensor, Tensor]:
+    """Center (3,) and scale () for which ``(pos - center) / scale`` just fits the unit sphere around its mean.
+
+    The scale is 1 for points that all lie in one place.
 
     Example:
-        >>> unit_sphere(torch.tensor([[0.0, 0, 0], [4.0, 0, 0]])).tolist()
-        [[-1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]
+        >>> center, scale = unit_sphere(torch.tensor([[0.0, 0, 0], [4.0, 0, 0]]))
+        >>> center.tolist(), scale.item()
+        ([2.0, 0.0, 0.0], 2.0)
     """
-    pos = pos - pos.mean(0)
-    return pos / pos.norm(dim=1).max().clamp_min(torch.finfo(pos.dtype).tiny)
+    center = pos.mean(0)
+    scale = (pos - center).norm(dim=1).max()
+    return center, torch.where(scale > 0, scale, torch.ones_like(scale))

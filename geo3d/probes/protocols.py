@@ -6,7 +6,7 @@ that they fixed after looking at the test split carries that look with it.
 """
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -14,7 +14,7 @@ from sklearn.svm import SVC
 
 from geo3d.errors import ConfigError
 from geo3d.probes.features import ArrayLike, Labels, Matrix, standardise, train_and_test
-from geo3d.probes.linear import LinearSVM, choose_C
+from geo3d.probes.linear import LinearSVM, LogisticRegression, choose_C
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class Protocol:
     """How frozen features become one accuracy.
 
     ``SVC`` is hinge loss, one class against one; ``LinearSVC`` is squared hinge, one class against the rest, with the
-    intercept penalised, as in liblinear; ``LinearSVM`` is the same with a free intercept.
+    intercept penalised, as in liblinear; ``LinearSVM`` is the same with a free intercept;
+    ``LogisticRegression`` is multinomial.
     """
 
     name: str
@@ -30,7 +31,7 @@ class Protocol:
     """Points a cloud is cut to; None takes all."""
     pooling: str
     """How the authors made one feature of a cloud from those of its points."""
-    classifier: Literal["SVC", "LinearSVC", "LinearSVM"]
+    classifier: Literal["SVC", "LinearSVC", "LinearSVM", "LogisticRegression"]
     C: float | tuple[float, ...]
     """One value, or those from which cross-validation inside the training split chooses."""
     selection: str
@@ -176,6 +177,8 @@ STRICT = Protocol(
     source="geo3d",
 )
 
+STRICT_LOGISTIC = replace(STRICT, name="strict_logistic", classifier="LogisticRegression")
+
 PROTOCOLS = {
     preset.name: preset
     for preset in (
@@ -192,6 +195,7 @@ PROTOCOLS = {
         RECON,
         POINTJEPA,
         STRICT,
+        STRICT_LOGISTIC,
     )
 }
 """Command-line name -> preset."""
@@ -239,7 +243,8 @@ def evaluate(
         x, tx = standardise(x, tx)
     C, table = protocol.C, None
     if isinstance(C, tuple):
-        C, table = choose_C(x, y, C, protocol.folds, seed)
+        model = LogisticRegression if protocol.classifier == "LogisticRegression" else LinearSVM
+        C, table = choose_C(x, y, C, protocol.folds, seed, model)
     predicted = classify(protocol, C, x, y, tx)
     return {
         "protocol": protocol.name,
@@ -257,4 +262,6 @@ def classify(protocol: Protocol, C: float, x: Matrix, y: Labels, test_x: Matrix)
     """Labels of ``test_x`` by the protocol's classifier, trained on ``x`` and ``y``."""
     if protocol.classifier == "SVC":
         return np.asarray(SVC(kernel="linear", C=C, cache_size=1000).fit(x, y).predict(test_x))
+    if protocol.classifier == "LogisticRegression":
+        return LogisticRegression(C).fit(x, y).predict(test_x)
     return LinearSVM(C, penalise_intercept=protocol.classifier == "LinearSVC").fit(x, y).predict(test_x)

@@ -27,6 +27,7 @@ TITLES = {
     "knn": "online kNN accuracy (%)",
     "lr": "learning rate",
     "clouds_per_s": "clouds a second",
+    "positive_similarity": "cosine similarity of views of one cloud",
 }
 
 

@@ -76,6 +76,7 @@ class OnlineKNN(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Embed both slices and let the neighbours vote."""
         if (trainer.current_epoch + 1) % self.every:
+            trainer.callback_metrics.pop("knn", None)  # what an earlier epoch logged
             return
         bank = extract(pl_module.encoder, self.bank, pl_module.device)
         query = extract(pl_module.encoder, self.query, pl_module.device)
@@ -94,6 +95,14 @@ class CollapseWatch(pl.Callback):
 
     def __init__(self, min_std: float = 0.02, min_rank: float = 1.5, patience: int = 50) -> None:
         self.min_std, self.min_rank, self.patience, self.strikes = min_std, min_rank, patience, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The strikes so far, for the checkpoint."""
+        return {"strikes": self.strikes}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The strikes, from the checkpoint."""
+        self.strikes = state_dict["strikes"]
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: object, batch: object, batch_idx: int
@@ -114,7 +123,7 @@ class Throughput(pl.Callback):
     """Logs clouds a second; where there is no terminal it prints a line an epoch in place of a progress bar."""
 
     def __init__(self, lines: bool) -> None:
-        self.lines = lines
+        self.lines, self.clouds = lines, 0
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Start the epoch's clock."""

@@ -11,6 +11,7 @@ from torch_geometric.data import Batch
 
 from geo3d.errors import ConfigError
 from geo3d.heads import Classifier
+from geo3d.invariance.checks import number, require
 from geo3d.seeds import seeded
 from geo3d.tasks.schedule import decayed, elapsed_share, set_learning_rates, warmup_cosine
 from geo3d.views import Views
@@ -53,6 +54,11 @@ class Classify(pl.LightningModule):
         super().__init__()
         if num_classes < 2:
             raise ConfigError(f"classification needs at least 2 classes; the data set has {num_classes}")
+        number(self, "lr", lr, 0.0), number(self, "weight_decay", weight_decay, 0.0)
+        number(self, "encoder_lr", lr if encoder_lr is None else encoder_lr, 0.0)
+        for name, share in (("warmup", warmup), ("dropout", dropout), ("label_smoothing", label_smoothing)):
+            number(self, name, share, 0.0, 1.0)
+        require(all(size > 0 for size in hidden), self, "hidden", "sizes above 0", list(hidden))
         self.encoder, self.views, self.frozen, self.seed = encoder, views, freeze, seed
         self.head = Classifier(encoder.cloud_channels, num_classes, hidden=tuple(hidden), dropout=dropout)
         self.label_smoothing, self.warmup = label_smoothing, warmup

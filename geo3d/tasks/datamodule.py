@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torch_geometric.data import Data
 
-from geo3d.cloud import check_cloud, collate
-from geo3d.errors import CloudError, ConfigError, Geo3dError
+from geo3d.cloud import POINT_KEYS, check_cloud, collate
+from geo3d.errors import CloudError, ConfigError, SplitError
 from geo3d.ops.distributed import world_size
 from geo3d.ops.normalize import unit_sphere
 from geo3d.ops.rotation import random_rotations, rotation_about_z
@@ -70,16 +70,20 @@ class Delivered(Dataset):
         if self.num_points is not None and total > self.num_points:
             draw = generator(self.seed, "points", self.split, index)
             chosen = torch.randperm(total, generator=draw)[: self.num_points]
-            for key in ("pos", "normal", "rgb", "x", "point_y"):
+            for key in POINT_KEYS:
                 if key in cloud:
                     cloud[key] = cloud[key][chosen]
+        if total > 1 and bool((cloud.pos == cloud.pos[0]).all()):
+            raise CloudError(f"cloud {index} of the {self.split} split: all points lie in one place; remove the cloud")
+        placed = [key for key in ("pos", "joints") if key in cloud]
         if self.normalize:
-            cloud.pos = unit_sphere(cloud.pos)
+            center, scale = unit_sphere(cloud.pos)
+            for key in placed:
+                cloud[key] = (cloud[key] - center) / scale
         pose = random_pose(self.rotation, (self.seed, "pose", self.split, index))
         if pose is not None:
-            cloud.pos = cloud.pos @ pose.T
-            if "normal" in cloud:
-                cloud.normal = cloud.normal @ pose.T
+            for key in [*placed, *(["normal"] if "normal" in cloud else [])]:
+                cloud[key] = cloud[key] @ pose.T
         return cloud
 
 
@@ -146,6 +150,8 @@ class DataModule(pl.LightningDataModule):
             raise ConfigError(f"data.label_fraction: expected a share in (0, 1]; found {label_fraction}")
         if not 0 <= holdout < 1:
             raise ConfigError(f"data.holdout: expected a share in [0, 1); found {holdout}")
+        if num_workers < 0:
+            raise ConfigError(f"data.num_workers: expected 0 or more; found {num_workers}")
         if batch_size < 1 or (num_points is not None and num_points < 1):
             raise ConfigError(f"data: batch_size={batch_size} and num_points={num_points} must be at least 1")
         self.dataset_class, self.dataset_keywords = dataset_class, dataset_keywords
@@ -168,7 +174,7 @@ class DataModule(pl.LightningDataModule):
         """Whether the data set has such a split; a folder of one's own may have none for testing."""
         try:
             self.dataset(split)
-        except Geo3dError:
+        except SplitError:
             return False
         return True
 
@@ -207,15 +213,15 @@ class DataModule(pl.LightningDataModule):
             self._delivered[split, pool] = Delivered(dataset, split, count, self.rotation, self.normalize, self.seed)
         return self._delivered[split, pool]
 
-    def stratified(self, share: float, purpose: str) -> Tensor:
-        """(m,) training indices, sorted: ``share`` of each class, at least one; without labels of the whole."""
+    def stratified(self, share: float, purpose: str, least: int = 1) -> Tensor:
+        """(m,) training indices, sorted: ``share`` of each class, ``least`` at least; without labels of the whole."""
         dataset = self.dataset("train")
         labels = dataset.labels if dataset.labels is not None else torch.zeros(len(dataset), dtype=torch.long)
         draw = generator(self.seed, purpose)
         parts = []
         for label in labels.unique().tolist():
             members = (labels == label).nonzero()[:, 0]
-            count = max(1, round(share * len(members)))
+            count = max(least, round(share * len(members)))
             parts.append(members[torch.randperm(len(members), generator=draw)[:count]])
         return torch.cat(parts).sort().values
 
@@ -224,7 +230,7 @@ class DataModule(pl.LightningDataModule):
         """(m,) training indices that pretraining never sees; empty without labels."""
         if self.holdout == 0 or self.dataset("train").labels is None:
             return torch.empty(0, dtype=torch.long)
-        return self.stratified(self.holdout, "holdout")
+        return self.stratified(self.holdout, "holdout", least=0)
 
     @property
     def training(self) -> Tensor:
@@ -239,7 +245,7 @@ class DataModule(pl.LightningDataModule):
         indices = self.training
         batch_size = min(self.batch_size, len(indices) // world_size())
         if batch_size < 2:
-            raise CloudError(f"training needs at least 2 clouds a process and batch; found {len(indices)} clouds")
+            raise CloudError(f"a batch needs 2 clouds; there are {len(indices)} and data.batch_size={self.batch_size}")
         sampler = KeyedShuffle(indices, batch_size, self.seed)
         return self._loader(self.delivered("train", pool=True), batch_size, sampler=sampler, drop_last=True)
 
@@ -270,6 +276,12 @@ class DataModule(pl.LightningDataModule):
                 "seed": self.seed,
             },
         }
+
+    def evaluation_manifest(self) -> dict[str, Any]:
+        """What a probe sees: all of train to fit on, all of test to score on (JSON-able)."""
+        manifest = self.manifest()
+        del manifest["trained_on"]
+        return manifest | {"test": self.dataset("test").manifest()}
 
     def manifest_hash(self) -> str:
         """A short name for what :meth:`manifest` says."""

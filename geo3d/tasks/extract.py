@@ -31,8 +31,9 @@ def recalibrate(encoder: nn.Module, loader: Iterable[Batch], device: torch.devic
         norm.reset_running_stats()
         norm.momentum = None  # torch's name for the plain average over all batches
     encoder.train().to(device)
-    for batch in loader:
-        encoder(batch.to(device))
+    for i, batch in enumerate(loader):
+        if i == 0 or batch.num_graphs > 1:  # a last batch of one cloud has no statistics of its own
+            encoder(batch.to(device))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     return encoder.eval()

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
-from geo3d.errors import CollapseError
+from geo3d.errors import CollapseError, ConfigError
 from geo3d.heads import Predictor, Projector
+from geo3d.invariance.checks import number, require
+from geo3d.ops.distributed import gather
 from geo3d.ops.metrics import effective_rank, embedding_std
 from geo3d.tasks.average import average_of, copy_buffers, update_average
 from geo3d.tasks.schedule import decayed, elapsed_share, set_learning_rates, warmup_cosine
@@ -48,7 +50,16 @@ class Pretrain(pl.LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        number(self, "lr", lr, 0.0), number(self, "weight_decay", weight_decay, 0.0)
+        for name, share in (("warmup", warmup), ("ema", ema), ("average", average)):
+            number(self, name, share, 0.0, 1.0)
+        require(len(projector) > 0 and min(projector) > 0, self, "projector", "sizes above 0", list(projector))
         hidden, channels = projector[0], projector[-1]
+        if getattr(objective, "dim", channels) != channels:
+            raise ConfigError(
+                f"objective.dim={objective.dim}, but the embeddings have the projector's last size, {channels}; "
+                f"give objective.dim={channels} or another projector"
+            )
         self.encoder, self.objective, self.views = encoder, objective, views
         self.projector = Projector(encoder.cloud_channels, hidden, channels, num_layers=len(projector))
         self.predictor = Predictor(channels, hidden) if objective.predictor else None
@@ -58,8 +69,9 @@ class Pretrain(pl.LightningModule):
         self.ema, self.average, self.seed = ema, average, seed
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW over encoder, projector and predictor."""
-        trained = nn.ModuleList([self.encoder, self.projector, *([self.predictor] if self.predictor else [])])
+        """AdamW over encoder, projector, predictor, and the objective's own parameters if it has any."""
+        parts = [self.encoder, self.projector, self.objective, *([self.predictor] if self.predictor else [])]
+        trained = nn.ModuleList(parts)
         return torch.optim.AdamW(decayed(trained, self.weight_decay, self.lr))
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -85,7 +97,7 @@ class Pretrain(pl.LightningModule):
         if not torch.isfinite(loss):
             step = self.global_step + 1
             raise CollapseError(f"step {step}: the loss is {loss.item()}; lower lr, or use trainer.precision=32-true")
-        embedding = embedding.float()
+        embedding = gather(embedding.float())  # every process judges the same rows
         values = {"loss": loss.detach(), **terms, "std": embedding_std(embedding), "rank": effective_rank(embedding)}
         for name, value in values.items():
             self.log(name, value, prog_bar=name in ("loss", "std", "rank"), on_step=False, on_epoch=True, batch_size=1)

@@ -14,15 +14,16 @@ from geo3d.io.files import write_json
 PACKAGES = ("torch", "torch-geometric", "pytorch-lightning", "numpy", "scipy", "scikit-learn", "h5py", "safetensors")
 
 
-def start_run(out: str | Path, manifest: dict[str, Any]) -> Path:
-    """The run folder ``out`` with ``versions.json`` and ``manifest.json`` written.
+def start_run(out: str | Path, manifest: dict[str, Any], settings: dict[str, Any] | None = None) -> Path:
+    """The run folder ``out`` with ``versions.json``, ``manifest.json`` and ``settings.json`` written.
 
     Args:
         out: Made if it is not there.
         manifest: Which samples the run sees (JSON-able).
+        settings: What else decides the run's numbers (JSON-able).
 
     Raises:
-        ConfigError: If ``out`` is no folder, or holds a run on other data.
+        ConfigError: If ``out`` is no folder, or holds a run on other data or with other settings.
     """
     out = Path(out)
     if out.exists() and not out.is_dir():
@@ -31,12 +32,33 @@ def start_run(out: str | Path, manifest: dict[str, Any]) -> Path:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"out={out}: the folder cannot be made ({error.strerror}); give another out=DIR") from None
-    earlier = out / "manifest.json"
-    if earlier.exists() and json.loads(earlier.read_text()) != json.loads(json.dumps(manifest)):
-        raise ConfigError(f"out={out}: holds a run on other data (see manifest.json); give another out=DIR")
-    write_json(earlier, manifest)
+    for what, path, content in (
+        ("on other data", out / "manifest.json", manifest),
+        ("with other settings", out / "settings.json", settings or {}),
+    ):
+        if path.exists() and to_lose(out) and stored(path) != json.loads(json.dumps(content)):
+            raise ConfigError(f"out={out}: holds a run {what} (see {path.name}); give another out=DIR")
+    write_json(out / "manifest.json", manifest)
+    write_json(out / "settings.json", settings or {})
     write_json(out / "versions.json", versions())
     return out
+
+
+def to_lose(out: Path) -> bool:
+    """Whether a run folder holds results; one in which a run failed before its first checkpoint does not."""
+    return any((out / name).exists() for name in ("checkpoints/last.ckpt", "encoder", "metrics.json"))
+
+
+def stored(path: Path) -> Any:
+    """The content of a JSON file of a run folder.
+
+    Raises:
+        ConfigError: If it is no JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ConfigError(f"{path}: damaged ({error}); delete it, or give another out=DIR") from None
 
 
 def versions() -> dict[str, Any]:

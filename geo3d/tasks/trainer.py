@@ -4,6 +4,7 @@ import logging
 import signal
 import sys
 import warnings
+import zipfile
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from pytorch_lightning.callbacks import RichProgressBar, Timer
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from geo3d.errors import ConfigError
+from geo3d.errors import CheckpointError, ConfigError
 from geo3d.tasks.callbacks import LAST, Checkpoint, History, Throughput
 
 
@@ -57,6 +58,18 @@ def make_trainer(
     """
     if max_epochs is None and max_time is None and max_steps is None:
         raise ConfigError("trainer: give max_epochs=N, max_steps=N or max_time=DD:HH:MM:SS, else the run has no end")
+    for name, count in (("max_epochs", max_epochs), ("max_steps", max_steps), ("threads", threads)):
+        if count is not None and count < 1:
+            raise ConfigError(f"trainer.{name}: expected at least 1; found {count}")
+    if not 0 <= gradient_clip_val < float("inf"):
+        raise ConfigError(f"trainer.gradient_clip_val: expected 0 (no clipping) or more; found {gradient_clip_val}")
+    for name, value, known in (
+        ("accelerator", accelerator, ("auto", "cpu", "gpu", "cuda", "mps")),
+        ("strategy", strategy, ("auto", "ddp")),
+        ("precision", precision, ("32-true", "bf16-mixed", "64-true", "16-mixed")),
+    ):
+        if value not in known:
+            raise ConfigError(f"trainer.{name}: expected one of {', '.join(known)}; found {value!r}")
     if threads is not None:
         torch.set_num_threads(threads)
     quiet()
@@ -95,6 +108,8 @@ def fit(trainer: pl.Trainer, module: pl.LightningModule, datamodule: pl.Lightnin
         KeyboardInterrupt: After Ctrl-C.
     """
     last = Path(out) / "checkpoints" / LAST
+    if last.exists() and not zipfile.is_zipfile(last):
+        raise CheckpointError(f"{last}: damaged or cut off; delete it to start anew, or give another out=DIR")
     before = signal.getsignal(signal.SIGINT)
     try:
         trainer.fit(module, datamodule=datamodule, ckpt_path=last if last.exists() else None, weights_only=True)
@@ -104,6 +119,8 @@ def fit(trainer: pl.Trainer, module: pl.LightningModule, datamodule: pl.Lightnin
         raise KeyboardInterrupt from None
     finally:
         signal.signal(signal.SIGINT, before)
+    if last.exists() and not any(isinstance(c, Throughput) and c.clouds for c in trainer.callbacks):  # type: ignore[attr-defined]
+        warnings.warn(f"{out} holds a finished run; nothing was left to train", stacklevel=2)
 
 
 def parse_time(text: str) -> dict[str, int]:

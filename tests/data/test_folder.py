@@ -68,7 +68,8 @@ def test_splits(tmp_path: Path):
     for name in ("one/b.ply", "two/c.ply"):
         write_cloud(tmp_path / "test" / name, cloud(6, name))
     assert len(Folder(str(tmp_path), "train")) == 1 and Folder(str(tmp_path), "train").labels is None
-    assert Folder(str(tmp_path), "test").classes == ["one", "two"]
+    with pytest.raises(CloudError, match="one, two have no folder"):  # their numbers would mean nothing
+        Folder(str(tmp_path), "test")
     with pytest.raises(ConfigError, match="'val'"):
         Folder(str(tmp_path), "val")
 
@@ -183,3 +184,15 @@ def test_indices_outside():
     for index in (3, -4):
         with pytest.raises(IndexError):
             data[index]
+
+
+def test_the_training_classes_number_those_of_the_test_split(tmp_path: Path):
+    for name in ("train/a/0.ply", "train/b/0.ply", "train/c/0.ply", "test/b/0.ply", "test/c/0.ply"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        write_cloud(tmp_path / name, cloud(9, name))
+    test = Folder(str(tmp_path), split="test")
+    assert test.classes == ["a", "b", "c"] and test.labels.tolist() == [1, 2]
+    (tmp_path / "test" / "d").mkdir()
+    write_cloud(tmp_path / "test" / "d" / "0.ply", cloud(9, "d"))
+    with pytest.raises(CloudError, match="classes d have no folder"):
+        Folder(str(tmp_path), split="test")

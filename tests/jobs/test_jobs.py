@@ -97,8 +97,34 @@ def test_finetune_refuses_what_does_not_fit(pretrained, tmp_path):
         finetune(blobs(), out=tmp_path, checkpoint=pretrained, encoder=PointNet(), trainer=TRAINER)
     with pytest.raises(ConfigError, match="needs checkpoint"):
         finetune(blobs(), out=tmp_path, trainer=TRAINER)
-    with pytest.raises(CloudError, match="at least 2 clouds"):
+    with pytest.raises(CloudError, match="a batch needs 2 clouds"):
         finetune(blobs(size=1), out=tmp_path, checkpoint=pretrained, trainer=TRAINER)
+
+
+def test_finetune_leaves_its_data_module_as_it_was(pretrained, tmp_path):
+    data = blobs(label_fraction=0.5)
+    before = data.training
+    finetune(data, out=tmp_path, checkpoint=pretrained, trainer=TRAINER)
+    assert torch.equal(data.training, before) and len(data.heldout)
+
+
+def test_finetune_looks_at_test_labels_before_it_trains(pretrained, tmp_path):
+    class Strange(Blobs):
+        def __init__(self, split="train", **keywords):
+            super().__init__(split, **keywords)
+            if split == "test":
+                self.labels = self.labels + 1
+
+    with pytest.raises(CloudError, match="test label 3"):
+        finetune(DataModule(Strange, num_points=16), out=tmp_path, checkpoint=pretrained, trainer=TRAINER)
+    assert not list(tmp_path.iterdir())
+
+
+def test_probe_says_where_it_departs_from_protocol_and_training(pretrained, tmp_path):
+    with pytest.warns(UserWarning) as said:
+        probe(pretrained, blobs(num_points=12), out=tmp_path, seeds=1, shots=0, protocol="iae")
+    text = " | ".join(str(each.message) for each in said)
+    assert "trained on 16 points" in text and "asks for 2048 points" in text
 
 
 def test_embed_writes_features_of_a_data_set_and_of_a_file(pretrained, tmp_path):

@@ -5,7 +5,7 @@ import pytest
 from sklearn.svm import SVC, LinearSVC
 
 from geo3d.errors import CloudError, ConfigError
-from geo3d.probes import LinearSVM, choose_C
+from geo3d.probes import LinearSVM, LogisticRegression, choose_C
 from geo3d.probes.protocols import PROTOCOLS, STRICT, evaluate, protocol
 
 
@@ -22,7 +22,7 @@ def split(rows, seed, classes=5):
 def test_published_presets_are_sklearns_classifiers(name):
     preset = PROTOCOLS[name]
     assert preset.name == name
-    if preset is STRICT:
+    if preset.scaling:  # those are geo3d's own
         return
     train, test = split(200, 0), split(150, 1)
     got = evaluate(preset, *train, *test)
@@ -36,7 +36,7 @@ def test_published_presets_are_sklearns_classifiers(name):
 
 
 def test_the_values_in_print():
-    values = {name: (p.classifier, p.C, p.scaling) for name, p in PROTOCOLS.items() if p is not STRICT}
+    values = {name: (p.classifier, p.C, p.scaling) for name, p in PROTOCOLS.items() if not p.scaling}
     assert values == {
         "crosspoint": ("SVC", 0.1, False),
         "crosspoint_eval": ("SVC", 0.01, False),
@@ -65,6 +65,15 @@ def test_strict_chooses_inside_train_and_scales_by_train():
     again = evaluate(STRICT, x * np.logspace(-3, 3, 40), y, tx * np.logspace(-3, 3, 40), (ty + 1) % 5, seed=2)
     assert again["C"] == best and again["accuracy"] < got["accuracy"]
     json.dumps(got)
+
+
+def test_strict_logistic_is_strict_with_another_classifier():
+    (x, y), (tx, ty) = split(240, 0), split(150, 1)
+    got = evaluate(protocol("strict_logistic"), x, y, tx, ty, seed=2)
+    scaled, scaled_test = (x - x.mean(0)) / x.std(0), (tx - x.mean(0)) / x.std(0)
+    best, table = choose_C(scaled, y, STRICT.C, 3, seed=2, model=LogisticRegression)
+    assert got["C"] == best and got["cross_validation"] == table
+    assert got["accuracy"] == LogisticRegression(best).fit(scaled, y).accuracy(scaled_test, ty)
 
 
 def test_one_against_one_and_one_against_rest_are_told_apart():

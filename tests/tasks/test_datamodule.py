@@ -56,6 +56,19 @@ def test_order_is_keyed_by_epoch_and_independent_of_workers():
     assert all(torch.equal(a, b) for a, b in zip(plain, workers, strict=True))
 
 
+def test_joints_and_normals_move_with_the_points():
+    class Posed(Blobs):
+        def __getitem__(self, index):
+            cloud = super().__getitem__(index)
+            cloud.normal, cloud.joints = cloud.pos.clone(), cloud.pos[None, :5].clone()
+            return cloud
+
+    cloud = DataModule(Posed, num_points=None, rotation="so3").delivered("train")[0]
+    assert torch.allclose(cloud.joints[0], cloud.pos[:5], atol=1e-6)
+    raw = Posed()[0]
+    assert torch.allclose(cloud.normal @ cloud.normal.T, raw.pos @ raw.pos.T, atol=1e-5)
+
+
 def test_evaluation_loader_keeps_order_and_serves_ragged_clouds():
     data = DataModule(Blobs, num_points=None, ragged=True)
     batches = list(data.loader("test", batch_size=7))

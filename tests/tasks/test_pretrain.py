@@ -10,7 +10,7 @@ from blobs import Blobs
 from geo3d import objectives
 from geo3d.checkpoint import load_encoder
 from geo3d.encoders import DGCNN
-from geo3d.errors import CollapseError, ConfigError
+from geo3d.errors import CheckpointError, CollapseError, ConfigError
 from geo3d.invariance import SO3, Compose, Jitter
 from geo3d.jobs import pretrain
 from geo3d.seeds import seeded
@@ -38,9 +38,8 @@ def run(out, name="InfoNCE", epochs=4, **keywords):
         Compose([Jitter(0.01, 0.05), SO3()]),
         data,
         out=out,
-        projector=(16, 8),
         trainer=trainer,
-        **keywords,
+        **({"projector": (16, 8)} | keywords),
     )
 
 
@@ -50,7 +49,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("name", list(OBJECTIVES))
 def test_a_killed_run_continues_to_the_same_bits(name, tmp_path, monkeypatch):
-    straight = run(tmp_path / "straight", name, average=0.9)
+    straight = run(tmp_path / "straight", name, average=0.9, monitor_every=2)
     count = 0
     watch = CollapseWatch.on_train_batch_end
 
@@ -63,9 +62,9 @@ def test_a_killed_run_continues_to_the_same_bits(name, tmp_path, monkeypatch):
 
     monkeypatch.setattr(CollapseWatch, "on_train_batch_end", kill_in_third_epoch)
     with pytest.raises(Killed):
-        run(tmp_path / "killed", name, average=0.9)
+        run(tmp_path / "killed", name, average=0.9, monitor_every=2)
     monkeypatch.setattr(CollapseWatch, "on_train_batch_end", watch)
-    continued = run(tmp_path / "killed", name, average=0.9)
+    continued = run(tmp_path / "killed", name, average=0.9, monitor_every=2)
 
     a, b = (load_encoder(tmp_path / folder).state_dict() for folder in ("straight", "killed"))
     assert all(torch.equal(a[key], b[key]) for key in a)
@@ -103,6 +102,14 @@ def test_other_data_in_the_same_folder_is_refused(tmp_path):
         )
 
 
+def test_other_settings_in_the_same_folder_are_refused(tmp_path):
+    run(tmp_path / "run", epochs=1)
+    with pytest.raises(ConfigError, match="with other settings"):
+        run(tmp_path / "run", "VICReg", epochs=1)
+    with pytest.raises(ConfigError, match="with other settings"):
+        run(tmp_path / "run", epochs=1, lr=0.5)
+
+
 def test_collapse_ends_the_run_with_advice(tmp_path, monkeypatch):
     monkeypatch.setattr(CollapseWatch.__init__, "__defaults__", (2.0, 1.5, 3))  # nothing is spread that evenly
     with pytest.raises(CollapseError, match="collapsed.*try a lower lr"):
@@ -138,3 +145,45 @@ def test_averages_follow_their_formula():
     update_average(average, online, 0.75)
     assert torch.allclose(average.weight, 0.75 * start + 0.25 * online.weight)
     assert not any(p.requires_grad for p in average.parameters())
+
+
+@pytest.mark.parametrize(
+    "keywords",
+    [
+        {"lr": -1.0},
+        {"lr": float("nan")},
+        {"warmup": 2.0},
+        {"ema": 5.0},
+        {"average": -0.1},
+        {"trainer": {"max_epochs": -1}},
+        {"trainer": {"threads": 0}},
+        {"trainer": {"accelerator": "tpuu"}},
+        {"trainer": {"gradient_clip_val": -1.0}},
+    ],
+)
+def test_numbers_out_of_range_are_refused_before_anything_is_written(keywords, tmp_path):
+    name = next(iter(keywords.get("trainer", keywords)))
+    with pytest.raises(ConfigError, match=name):
+        run(tmp_path / "run", **keywords)
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_failed_first_try_does_not_stand_in_the_way(tmp_path):
+    with pytest.raises(ConfigError, match="objective.dim=8, but .* 12"):
+        run(tmp_path / "run", "MoCo", projector=(16, 12))
+    with pytest.raises(ConfigError, match="max_epochs"):
+        run(tmp_path / "run", "MoCo", trainer={"max_epochs": None})
+    run(tmp_path / "run", "InfoNCE", epochs=1)
+
+
+def test_damaged_run_folders_are_named(tmp_path):
+    run(tmp_path / "run", epochs=1)
+    with pytest.warns(UserWarning, match="holds a finished run"):
+        run(tmp_path / "run", epochs=1)
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:5000])
+    with pytest.raises(CheckpointError, match="last.ckpt: damaged"):
+        run(tmp_path / "run", epochs=1)
+    (tmp_path / "run" / "manifest.json").write_text("{")
+    with pytest.raises(ConfigError, match="manifest.json: damaged"):
+        run(tmp_path / "run", epochs=1)
