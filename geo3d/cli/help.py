@@ -9,7 +9,7 @@ from textwrap import wrap
 from typing import Any
 
 from geo3d.cli.config import as_written, choices, config_dir, defaults, jobs, read
-from geo3d.cli.source import Option, names, options
+from geo3d.cli.source import Option, named, options
 
 TOOLS = {"data": "Lists the data sets, or checks one that lies on disk."}
 ELSEWHERE = {"trainer": "geo3d.tasks.trainer.make_trainer", "data": "geo3d.tasks.datamodule.DataModule"}
@@ -81,7 +81,7 @@ def option_row(prefix: str, option: Option, preset: dict[str, Any]) -> Iterator[
         written = "..."
     else:
         written = as_value(option.default) if value is None else as_value(repr(value))
-    text = f"One of {', '.join(names(NAMED[option.name]))}." if option.name in NAMED else plain(option.text)
+    text = f"One of {', '.join(named(NAMED[option.name]))}." if option.name in NAMED else plain(option.text)
     yield from row(f"{prefix}{option.name}={written}", text)
 
 

@@ -1,4 +1,4 @@
-"""Warnings as a user of the command line should meet them: geo3d's own in one line each, those of libraries not at all."""
+"""Warnings as a user of the command line meets them: geo3d's own in one line each, those of libraries on demand."""
 
 import os
 import sys
@@ -29,9 +29,7 @@ def as_notes() -> Iterator[None]:
             elif sys.warnoptions:
                 usual(message, category, *place, **more)
 
-        if not sys.warnoptions:
-            warnings.simplefilter("default", UserWarning)
-        warnings.showwarning = show  # type: ignore[assignment]
+        warnings.showwarning = show
         yield
 
 
@@ -44,4 +42,6 @@ def geo3d_says(text: str) -> bool:
     frame = sys._getframe(1)
     while frame.f_back and frame.f_globals.get("__name__") in (__name__, "warnings", "_py_warnings"):
         frame = frame.f_back
-    return frame.f_globals.get("__name__", "").partition(".")[0] == geo3d.__name__ and "Triggered internally" not in text
+    return (
+        frame.f_globals.get("__name__", "").partition(".")[0] == geo3d.__name__ and "Triggered internally" not in text
+    )

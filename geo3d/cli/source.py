@@ -49,16 +49,16 @@ def options(target: str) -> list[Option]:
     ]
 
 
-def names(module: str) -> list[str]:
+def named(module: str) -> list[str]:
     """What the calls at the top level of a module give as ``name="..."``, in order.
 
     Example:
-        >>> names("geo3d.probes.protocols")[0]
+        >>> named("geo3d.probes.protocols")[0]
         'crosspoint'
     """
     (path,) = files(module)
     return [
-        keyword.value.value
+        str(keyword.value.value)
         for statement in ast.parse(path.read_text(encoding="utf-8")).body
         if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Call)
         for keyword in statement.value.keywords

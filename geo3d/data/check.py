@@ -58,7 +58,7 @@ def check(dataset: Any) -> Iterator[tuple[str, str]]:
     broken: dict[str, str] = {}
     for i in range(number):
         try:
-            sound.append(_figures(dataset[i].pos, dataset, i))
+            sound.append(_figures(dataset[i].pos, _source(dataset, i)))
         except CloudError as error:  # all clouds of a damaged HDF5 file say the same, and count once
             broken.setdefault(str(error), _source(dataset, i))
     described = dataset.manifest() if hasattr(dataset, "manifest") else {}
@@ -80,15 +80,12 @@ def _source(dataset: Any, index: int) -> str:
     return dataset.source(index) if hasattr(dataset, "source") else f"{type(dataset).__name__}, cloud {index}"
 
 
-def _figures(pos: Tensor, dataset: Any, index: int) -> Figures:
+def _figures(pos: Tensor, source: str) -> Figures:
     """What is kept of one cloud."""
-    low, high = pos.new_zeros(3), pos.new_zeros(3)
-    if len(pos):
-        low, high = pos.amin(0), pos.amax(0)
-    if not len(pos) or not bool(torch.isfinite(low + high).all()):
-        check_cloud(pos, _source(dataset, index))
-    if bool((low == high).all()):
-        raise CloudError(f"{_source(dataset, index)}: all points ({len(pos)}) lie in one place")
+    check_cloud(pos, source)
+    low, high = pos.amin(0), pos.amax(0)
+    if low.equal(high):
+        raise CloudError(f"{source}: its {len(pos)} points all lie in one place")
     return Figures(len(pos), low, high, pos.mean(0), len(pos) - _distinct(pos), _asymmetry(pos))
 
 
@@ -100,11 +97,11 @@ def _summary(sound: Sequence[Figures], up: str | None) -> Rows:
     asymmetry = torch.stack([cloud.asymmetry for cloud in sound]).mean(0)
     if up == "y":  # clouds come out as (x, -z, y) of their files
         asymmetry = asymmetry[[0, 2, 1]]
-    guess = _up_guess(asymmetry)
+    guess, place = _up_guess(asymmetry), "in the files " if up else ""
     figures = ", ".join(f"{name} {value:.3f}" for name, value in zip("xyz", asymmetry.tolist(), strict=True))
     return [
         *([("up", _up(up, guess))] if up else []),
-        ("up, by shape", f"{f'perhaps {guess}' if guess else 'unclear'} (asymmetry in the files {figures})"),
+        ("up, by shape", f"{f'perhaps {guess}' if guess else 'unclear'} (asymmetry {place}{figures})"),
         ("points per cloud", _spread(sizes, "{:.0f}")),
         ("bounding box", f"{_triple(low.amin(0))} to {_triple(high.amax(0))}"),
         ("centre", f"{_triple(mean)} (mean over clouds)"),
@@ -128,7 +125,8 @@ def _one_line(broken: dict[str, str]) -> str:
     if len(broken) == 1:
         return next(iter(broken))
     rest = f" and {len(broken) - NAMED} more" if len(broken) > NAMED else ""
-    return f"{len(broken)} broken clouds or files: {'; '.join(list(broken.values())[:NAMED])}{rest}; mend or remove them"
+    names = "; ".join(list(broken.values())[:NAMED])
+    return f"{len(broken)} broken clouds or files: {names}{rest}; mend or remove them"
 
 
 def _labels(labels: Tensor | None, classes: Sequence[str], number: int) -> Rows:

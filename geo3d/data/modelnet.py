@@ -103,9 +103,8 @@ class ModelNet(Dataset):
         name = f"modelnet{count}_{self.split}.txt"
         shapes = _lines(Path(self.root) / name)
         files = [Path(self.root) / shape.rsplit("_", 1)[0] / f"{shape}.txt" for shape in shapes]
-        unknown = next((file for file in files if file.parent.name not in classes), None)
-        if unknown is not None:
-            raise CloudError(f"{name}: {unknown.stem} is of no class in modelnet{count}_shape_names.txt")
+        if unknown := [file.stem for file in files if file.parent.name not in classes]:
+            raise CloudError(f"{name}: {unknown[0]} is of no class in modelnet{count}_shape_names.txt")
         _check_there(files, name)
         return classes, files
 
@@ -168,11 +167,13 @@ class ModelNet(Dataset):
 
     def source(self, index: int) -> str:
         """The file that cloud ``index`` comes from, and its number in there if it holds many."""
+        return self._sources[index]
+
+    @cached_property
+    def _sources(self) -> list[str]:
         if self.form != "hdf5":
-            return str(self.files[index])
-        ends = np.cumsum([len(_labels(file, len(self.classes))) for file in self.files])
-        at = int(np.searchsorted(ends, index, side="right"))
-        return f"{self.files[at]}, cloud {index - (int(ends[at - 1]) if at else 0)}"
+            return [str(file) for file in self.files]
+        return [f"{file}, cloud {i}" for file in self.files for i in range(len(_labels(file, len(self.classes))))]
 
     def manifest(self) -> dict[str, Any]:
         """What was read, in JSON's types: form, split, up, numbers, classes, files with a hash of names and sizes."""
@@ -243,9 +244,8 @@ def _lines(file: Path) -> list[str]:
 def _check_there(files: list[Path], source: str) -> None:
     missing = [file for file in files if not file.is_file()]
     if missing:
-        raise CloudError(
-            f"{missing[0]}: missing, with {len(missing) - 1} others that {source} lists; complete the folder"
-        )
+        others = f"with {len(missing) - 1} others that {source} lists"
+        raise CloudError(f"{missing[0]}: missing, {others}; complete the folder")
 
 
 def _check_size(size: int, num_points: int | None, file: Path) -> None:
@@ -286,13 +286,12 @@ def _read(file: Path, num_points: int | None) -> tuple[Tensor, Tensor | None]:
             raise CloudError(f"{file}: expected data of shape (n, P, 3), found {data.shape} of {data.dtype}")
         _check_size(data.shape[1], num_points, file)
         arrays = [data[:, :num_points]]
+        for i, cloud in enumerate(arrays[0] if data.dtype.itemsize > 4 else ()):
+            check_precision(cloud, f"{file}, cloud {i}")
         if "normal" in stored:
             if stored["normal"].shape != data.shape:
                 raise CloudError(f"{file}: normal has the shape {stored['normal'].shape}, but data {data.shape}")
             arrays.append(stored["normal"][:, :num_points])
-    if data.dtype.itemsize > 4:
-        for i, cloud in enumerate(arrays[0]):
-            check_precision(cloud, f"{file}, cloud {i}")
     tensors = [torch.from_numpy(np.asarray(array, dtype=np.float32)) for array in arrays]
     for tensor, what in zip(tensors, ("cloud", "the normals of cloud"), strict=False):
         broken = (~torch.isfinite(tensor)).flatten(1).any(1).nonzero()

@@ -1,9 +1,12 @@
 """Whether coordinates survive float32, in which geo3d holds them."""
 
+import math
+
 import numpy as np
 
 from geo3d.errors import CloudError
 
+LIMIT = float(np.finfo(np.float32).max)
 FINEST = 1000
 """float32 must tell at least so many places apart along the longest side of a cloud."""
 
@@ -32,13 +35,10 @@ def check_precision(pos: np.ndarray, source: str) -> None:
     with np.errstate(over="ignore"):  # the two ends of float64's range are further apart than it can say
         extent = float((high - low).max())
     reach = f"{source}: the coordinates reach {magnitude:.10g} over an extent of {extent:.4g}"
-    if magnitude > np.finfo(np.float32).max:
-        limit = float(np.finfo(np.float32).max)
-        raise CloudError(
-            f"{reach}, and float32 ends at {limit:.4g}; scale them down, or subtract an offset from the coordinates first"
-        )
-    step = float(np.spacing(np.float32(magnitude)))
+    if magnitude > LIMIT:
+        cure = "scale them down, or subtract an offset from the coordinates first"
+        raise CloudError(f"{reach}, and float32 ends at {LIMIT:.4g}; {cure}")
+    step = max(2.0 ** (math.frexp(magnitude)[1] - 24), 2.0**-149)  # 24 bits hold a number, the last place is the step
     if extent > 0 and step * FINEST > extent:
-        raise CloudError(
-            f"{reach}, and float32 has steps of {step:.4g} there; subtract an offset from the coordinates first"
-        )
+        cure = "subtract an offset from the coordinates first"
+        raise CloudError(f"{reach}, and float32 has steps of {step:.4g} there; {cure}")

@@ -22,7 +22,7 @@ from geo3d.tasks.datamodule import DataModule
 
 
 def demo(
-    out: str | Path, *, seed: int = 0, epochs: int = 30, size: int = 1536, num_points: int = 256, progress: bool = True
+    out: str | Path, *, seed: int = 0, epochs: int = 8, size: int = 1536, num_points: int = 256, progress: bool = True
 ) -> dict[str, Any]:
     """Metrics of the demonstration; pictures, tables and the encoder lie in ``out``.
 
@@ -49,7 +49,7 @@ def demo(
     picture_sheet(rows, out / "shapes.png")
     print(f"{len(CLASSES)} generated classes: {out / 'shapes.png'}")
 
-    seen = DataModule(Shapes, part="pretrain", size=size, num_points=num_points, batch_size=64, seed=seed)
+    seen = DataModule(Shapes, part="pretrain", size=size, num_points=num_points, batch_size=32, seed=seed)
     with seeded(seed, "encoder"):
         encoder = DGCNN(k=12, channels=(32, 32, 64, 128), embedding=256)
     invariance = Compose([Jitter(0.01, 0.03), Scale(0.8, 1.25), SO3()])
@@ -61,10 +61,10 @@ def demo(
         out=out / "pretrain",
         seed=seed,
         lr=2e-3,
-        monitor_every=max(1, epochs // 6),
+        monitor_every=2,
         trainer={"max_epochs": epochs, "progress": progress},
     )
-    unseen = DataModule(Shapes, part="heldout", size=800, num_points=num_points, rotation="so3", holdout=0.0, seed=seed)
+    unseen = DataModule(Shapes, part="heldout", size=600, num_points=num_points, rotation="so3", holdout=0.0, seed=seed)
     probed = probe(out / "pretrain" / "encoder", unseen, out=out / "probe", seed=seed)
     metrics = {"pretrain": trained, "probe": probed, "seconds": time.perf_counter() - start}
     write_json(out / "metrics.json", metrics)

@@ -47,4 +47,12 @@ def test_wrong_options_of_a_check(words, message, capsys):
 def test_a_broken_file_is_named(clouds, capsys):
     (clouds / "train" / "cup" / "0.xyz").write_text("1 2 nan\n")
     assert main(["data", "check", "folder", f"root={clouds}"]) == 2
-    assert "0.xyz" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "0.xyz" in said.err and said.err.count("\n") == 1
+    rows = dict(line.split(maxsplit=1) for line in said.out.splitlines())
+    assert rows["clouds"] == "4" and "0.xyz" in rows["broken"]
+
+
+def test_a_file_is_no_folder(clouds, capsys):
+    assert main(["data", "check", "folder", f"root={clouds / 'test' / 'cup' / '0.xyz'}"]) == 2
+    assert "0.xyz: expected a folder, found a file" in capsys.readouterr().err

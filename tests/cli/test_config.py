@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import yaml
 
@@ -58,7 +60,8 @@ def test_values_are_read_as_they_are_written(written, value):
         ("--seed=1", "--seed=1: expected KEY=VALUE"),
         ("+a=1", "expected KEY=VALUE"),
         ("a.=1", "expected KEY=VALUE"),
-        ("projector=[1,", "pretrain: "),
+        ("projector=[1,", r"projector=\[1,: its value cannot be understood; a list is written as in projector=\[1,2\]"),
+        ("data.size=[", r"data.size=\[: its value cannot be understood"),
         ("out=${nowhere}", "pretrain: "),
     ],
 )
@@ -101,10 +104,50 @@ def test_the_configuration_is_kept_and_another_one_is_refused(tmp_path):
     changed = config | {"encoder": {"k": 16}}
     record("pretrain", changed)  # nothing has been run there yet
     (tmp_path / "run" / "manifest.json").write_text("{}")
+    record("pretrain", changed | {"lr": 0.2})  # it has failed before it made anything
+    record("pretrain", changed)
+    (tmp_path / "run" / "metrics.json").write_text("{}")
     record("pretrain", changed | {"trainer": {"max_epochs": 9}})
     with pytest.raises(ConfigError, match=r"run: holds a run with other settings \(encoder.k=16 there, 20 here\)"):
         record("pretrain", config)
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.yaml", "manifest.json"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.yaml", "manifest.json", "metrics.json"}
+
+
+@pytest.mark.parametrize("made", ["checkpoints/last.ckpt", "encoder/encoder.json", "metrics.json"])
+def test_what_a_run_has_made_is_not_overwritten(made, tmp_path):
+    config = {"seed": 1, "out": str(tmp_path)}
+    record("pretrain", config)
+    (tmp_path / made).parent.mkdir(exist_ok=True)
+    (tmp_path / made).write_text("")
+    with pytest.raises(ConfigError, match=r"other settings \(seed=1 there, 2 here\)"):
+        record("pretrain", config | {"seed": 2})
+
+
+def test_what_was_not_said_has_the_value_of_the_signature(tmp_path):
+    config = {"encoder": {"_target_": "geo3d.encoders.DGCNN"}, "out": str(tmp_path)}
+    record("pretrain", config)
+    (tmp_path / "metrics.json").write_text("{}")
+    record("pretrain", config | {"lr": 0.001, "projector": [512, 128]})
+    record("pretrain", config)
+    for change, said in (
+        ({"lr": 0.01}, "lr=0.001 there, 0.01 here"),
+        ({"projector": [8]}, "projector=[512,128] there, [8] here"),
+        ({"encoder": config["encoder"] | {"k": 7}}, "encoder.k=20 there, 7 here"),
+        ({"thing": None}, "thing=not given there, null here"),
+    ):
+        with pytest.raises(ConfigError, match=re.escape(f"({said})")):
+            record("pretrain", config | change)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [(b"a: [1,\n", "line 2 is no YAML"), (b"\xff\xfe\x00", "no YAML"), (b"half", "no mapping")]
+)
+def test_a_damaged_record_is_named(content, reason, tmp_path):
+    (tmp_path / "config.yaml").write_bytes(content)
+    (tmp_path / "metrics.json").write_text("{}")
+    with pytest.raises(ConfigError, match=f"config.yaml is damaged .*{reason}.*; delete it, or give another out=DIR"):
+        record("pretrain", {"out": str(tmp_path)})
+    assert (tmp_path / "config.yaml").read_bytes() == content
 
 
 def test_a_file_in_the_place_of_the_run_folder(tmp_path):

@@ -1,11 +1,12 @@
 import ast
+import re
 
 import pytest
 
 from geo3d.cli.check import parameters
 from geo3d.cli.config import choices, config_dir, jobs, read
 from geo3d.cli.help import as_value, overview, summary, usage
-from geo3d.cli.source import options
+from geo3d.cli.source import named, options
 
 
 def test_every_command_has_a_summary_and_is_listed():
@@ -21,6 +22,31 @@ def test_help_lists_every_keyword_of_the_job(command):
     text = usage(command, [])
     for name in parameters(getattr(geo3d.jobs, command)):
         assert f"  {name}=" in text or f"  {name}." in text, name
+
+
+def test_help_lists_the_protocols():
+    from geo3d.probes.protocols import PROTOCOLS
+
+    assert named("geo3d.probes.protocols") == list(PROTOCOLS)
+    assert f"One of {', '.join(PROTOCOLS)}." in " ".join(usage("probe", []).split())
+
+
+def test_help_is_free_of_markup():
+    for command, group in (("pretrain", "encoder"), ("pretrain", "objective"), ("finetune", "encoder")):
+        for name in choices(group):
+            assert not re.search(r"`|:(func|class|meth):", usage(command, [f"{group}={name}"])), name
+
+
+def test_a_command_on_a_file_shows_both_ways_to_call_it():
+    first, second = usage("embed", []).splitlines()[:2]
+    assert first == "usage: geo3d embed FILE [KEY=VALUE ...]"
+    assert second == "       geo3d embed data=NAME data.root=PATH [KEY=VALUE ...]"
+
+
+def test_options_of_training_are_shown_where_they_do_something():
+    shown = {command: usage(command, ["data=folder"]) for command in ("pretrain", "finetune", "embed", "probe")}
+    assert [command for command in shown if "data.holdout" in shown[command]] == ["pretrain"]
+    assert [command for command in shown if "data.label_fraction" in shown[command]] == ["finetune"]
 
 
 def test_choices_on_the_line_select_the_options_shown():

@@ -76,6 +76,12 @@ def test_whoever_reads_the_output_may_stop_early():
         (["pretrain", "out=x", "encoder=pointnet", "trainer.max_epoch=2"], "did you mean 'max_epochs'?"),
         (["pretrain", "out=x", "encoder=pointnet", "lr=abc"], "lr: 'abc' is not a float"),
         (["pretrain", "encoder=pointnet"], "out: a value is needed; give out=DIR"),
+        (["pretrain", "encoder=pointnet", "out="], "out: a value is needed; give out=DIR"),
+        (["probe", "checkpoint=", "out=x"], "checkpoint: a value is needed; give checkpoint=DIR/encoder"),
+        (["probe", "checkpoint=x", "out=x", "data=folder", "data.root="], "data.root: a value is needed; give"),
+        (["embed", "checkpoint=x", "", "out=x"], "path: a value is needed; give path=FILE"),
+        (["probe", "checkpoint=x", "out=x", "episodes=[5,10]"], "is not a list of lists of int, for example [[5,10]]"),
+        (["probe", "checkpoint=x", "out=x", "data.size=["], "data.size=[: its value cannot be understood; a list is"),
         (["probe", "checkpoint=x", "out=x", "data=modelnet"], "data.root: a value is needed; give data.root=PATH"),
         (["probe", "x.ply", "out=x"], "x.ply: expected KEY=VALUE"),
         (["probe", "--verbose", "out=x"], "--verbose: expected KEY=VALUE"),
@@ -108,11 +114,17 @@ def test_a_geo3d_error_is_one_line(failing, capsys):
     assert line(capsys) == "geo3d: error: x.ply: empty"
 
 
-def test_a_full_disk_is_one_line_also_when_a_library_only_says_so(failing, capsys):
-    assert failing(OSError(errno.ENOSPC, "No space left on device", "a/last.ckpt")) == 2
-    assert "a/last.ckpt: could not be written, the disk is full; the previous checkpoint is intact" in line(capsys)
+def test_a_full_disk_is_one_line_also_when_a_library_only_says_so(failing, capsys, tmp_path):
+    out = tmp_path / "run"
+    full = f"geo3d: error: out={out}: could not be written, the disk is full"
+    assert failing(OSError(errno.ENOSPC, "No space left on device", str(out / ".config.0123.yaml"))) == 2
+    assert line(capsys) == f"{full}; free space, run again"
+    (out / "checkpoints").mkdir(parents=True)
+    (out / "checkpoints" / "last.ckpt").write_text("")
     assert failing(RuntimeError("IoError(StorageFull, 'No space left on device')")) == 2
-    assert "the disk is full" in line(capsys)
+    assert line(capsys) == f"{full}; the previous checkpoint is intact; free space, run again"
+    assert failing(OSError(errno.ENOSPC, "No space left on device", "elsewhere/.x.0123.json")) == 2
+    assert line(capsys) == "geo3d: error: elsewhere: could not be written, the disk is full; free space, run again"
 
 
 def test_a_place_that_may_not_be_written_is_the_users(failing, capsys):
@@ -140,5 +152,5 @@ def test_our_fault_keeps_its_traceback_in_the_run_folder(failing, capsys, tmp_pa
 
 
 def test_figures_are_the_single_values():
-    result = {"a": 1, "b": {"c": 0.123456, "d": {"e": 1}}, "f": [1], "g": True, "h": None}
-    assert list(figures(result)) == ["a  1", "b.c  0.1235", "g  True"]
+    result = {"a": 1, "b": {"c": 0.123456, "d": {"e": 1}}, "f": [1], "g": True, "h": None, "features": "x/features.npz"}
+    assert list(figures(result)) == ["a  1", "b.c  0.1235", "g  True", "features  x/features.npz"]

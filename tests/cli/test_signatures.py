@@ -21,6 +21,8 @@ def job(
     mode: Literal["strict", "loose"] = "strict",
     path: str | None = None,
     fast: bool = False,
+    pairs: Sequence[Sequence[int]] = (),
+    names: str | Path | Sequence[str | Path] = "x",
     task: Any = None,
     trainer: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -59,6 +61,9 @@ def test_what_fits_passes():
         ({"mode": "stict"}, "mode: 'stict' is not 'strict' or 'loose'"),
         ({"path": 3}, "path: 3 is not a str or null"),
         ({"out": "???"}, "out: a value is needed; give out=DIR"),
+        ({"path": ""}, "path: a value is needed; give path=FILE"),
+        ({"pairs": [5, 10]}, "pairs: [5, 10] is not a list of lists of int, for example [[5,10]]"),
+        ({"names": 3}, "names: 3 is not a str or a list of str"),
         ({"lr": {"a": 1}}, "lr: {'a': 1} is not a float"),
         ({"encoder": {"k": 3}}, "encoder: choose one before its options are set; give encoder=NAME (dgcnn, "),
         (
@@ -143,6 +148,13 @@ def test_building_is_seeded_by_name_and_leaves_plain_values():
     assert torch.equal(again["encoder"].weight, keywords["encoder"].weight)
     assert not torch.equal(other["encoder"].weight, keywords["encoder"].weight)
     assert not torch.equal(again["task"].weight, again["encoder"].weight)
+
+
+@pytest.mark.parametrize("size", [{"d_model": 8, "nhead": "x"}, {"nhead": 4}])
+def test_what_a_constructor_refuses_is_the_users(size):
+    with pytest.raises(ConfigError, match=r"^encoder: .") as raised:
+        build({"encoder": {"_target_": "torch.nn.TransformerEncoderLayer"} | size})
+    assert "\n" not in str(raised.value)
 
 
 def test_building_leaves_the_global_generator_alone():

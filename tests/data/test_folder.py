@@ -146,16 +146,21 @@ def test_broken_files_are_named_when_they_are_read(tmp_path: Path):
         data[2]
     (tmp_path / "d.h5").write_bytes(b"HDF")
     with pytest.raises(CloudError, match=r"d\.h5: expected an HDF5 file"):
-        Folder(str(tmp_path))
+        Folder(str(tmp_path))[3]
     with h5py.File(tmp_path / "d.h5", "w") as file:
         file["data"] = np.where(np.arange(24).reshape(2, 4, 3) == 20, np.nan, 1)
     with pytest.raises(CloudError, match=r"d\.h5, cloud 1: 1 of 4 points have NaN"):
         Folder(str(tmp_path))[4]
+    assert Folder(str(tmp_path))[3].pos.tolist() == [[1, 1, 1]] * 4  # the sound clouds of the file can be used
 
 
 def test_nothing_to_read(tmp_path: Path):
     with pytest.raises(CloudError, match="no such folder"):
         Folder(str(tmp_path / "none"))
+    (tmp_path / "file").touch()
+    with pytest.raises(CloudError, match="file: expected a folder, found a file"):
+        Folder(str(tmp_path / "file"))
+    (tmp_path / "file").unlink()
     for name in ("a.jpg", "b.jpg", "c.las", ".hidden.ply"):
         (tmp_path / name).touch()
     with pytest.raises(CloudError, match="looked for .ply .pcd .*; found 3 files .jpg .las"):

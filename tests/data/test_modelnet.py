@@ -193,6 +193,10 @@ BROKEN = {
         lambda r: rewrite(r / "ply_data_test0.h5", data=clouds() * np.array([1, np.nan, 1])[:, None, None]),
         "test0.h5, cloud 1: 128 of 128 points have NaN",
     ),
+    "far": (
+        lambda r: rewrite(r / "ply_data_test0.h5", data=clouds() * 5e6 + np.arange(3)[:, None, None] * np.eye(128, 3)),
+        "test0.h5, cloud 1: the coordinates reach 5000001 over an extent of 1,",
+    ),
     "no clouds": (
         lambda r: rewrite(r / "ply_data_test0.h5", data=clouds(0), normal=clouds(0), label=np.zeros(0, int)),
         "test0.h5: no clouds",
@@ -213,6 +217,20 @@ def test_broken_hdf5(sample, what: str):
         data = ModelNet(str(root), "test")
         len(data), data.pos
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_is_no_folder(tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(CloudError, match="file: expected a folder, found a file; expected either train_files"):
+        ModelNet(str(tmp_path / "file"))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_sources(sample, form: str):
+    root = sample(form)
+    data = ModelNet(str(root))
+    last = {"hdf5": "ply_data_train1.h5, cloud 1", "off": "cone/train/cone_0002.off"}.get(form, "cone/cone_0002.txt")
+    assert data.source(5) == f"{root}/{last}"
 
 
 def test_files_of_different_sizes(sample):

@@ -1,0 +1,81 @@
+import re
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from geo3d.data import Folder
+from geo3d.errors import CloudError
+from geo3d.io import read_cloud
+from geo3d.io.precision import check_precision
+
+HERE = np.random.default_rng(0).random((50, 3))
+MAP = HERE + np.array([500_000, 5_400_000, 100])
+
+
+def test_clouds_on_a_map_are_refused_in_every_format(tmp_path: Path):
+    np.save(tmp_path / "a.npy", MAP)
+    np.savez(tmp_path / "a.npz", pos=MAP)
+    np.savetxt(tmp_path / "a.xyz", MAP, fmt="%.6f")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["pos"] = MAP
+    rows = "\n".join(" ".join(f"{value:.6f}" for value in row) for row in MAP)
+    header = "ply\nformat ascii 1.0\nelement vertex 50\n" + "".join(f"property double {axis}\n" for axis in "xyz")
+    (tmp_path / "a.ply").write_text(f"{header}end_header\n{rows}\n")
+    for suffix in ("npy", "npz", "xyz", "h5", "ply"):
+        with pytest.raises(CloudError, match=r"subtract an offset from the coordinates first") as caught:
+            read_cloud(tmp_path / f"a.{suffix}")
+        said = str(caught.value)
+        assert f"a.{suffix}: the coordinates reach 540000" in said and "steps of 0.5 there" in said and "\n" not in said
+
+
+def test_clouds_of_an_hdf5_file_are_looked_at_one_by_one(tmp_path: Path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["data"] = np.stack([HERE, MAP])
+    data = Folder(str(tmp_path))
+    assert np.allclose(data[0].pos.numpy(), HERE)
+    with pytest.raises(CloudError, match=r"a\.h5, cloud 1: the coordinates reach 5400"):
+        data[1]
+
+
+def test_what_an_offset_leaves_is_read(tmp_path: Path):
+    np.save(tmp_path / "a.npy", MAP - MAP.mean(0))
+    assert np.allclose(read_cloud(tmp_path / "a.npy").pos.numpy(), HERE - HERE.mean(0))
+
+
+@pytest.mark.parametrize("number", [1e300, -1e300, 1e39, 1.7e308])
+def test_beyond_float32(tmp_path: Path, number: float):
+    (tmp_path / "a.xyz").write_text(f"0 0 {-number}\n1 2 {number}\n")
+    with pytest.raises(CloudError, match=r"a\.xyz: the coordinates reach .* float32 ends at 3.403e\+38; scale them"):
+        read_cloud(tmp_path / "a.xyz")
+
+
+def test_the_limit_is_a_thousandth_of_the_extent():
+    far = 2.0**23  # from here on float32 has steps of 1
+    for extent, refused in ((999.0, True), (1000.0, False)):
+        pos = np.array([[far, 0, 0], [far + extent, 0, 0]])
+        if refused:
+            with pytest.raises(CloudError, match="reach 8389607 over an extent of 999, and float32 has steps of 1 "):
+                check_precision(pos, "a")
+        else:
+            check_precision(pos, "a")
+
+
+@pytest.mark.parametrize("pos", [np.zeros((0, 3)), np.full((4, 3), 5e6), np.full((2, 3), np.nan), HERE * 1e-30])
+def test_what_other_checks_say_is_left_to_them(pos: np.ndarray):
+    check_precision(pos, "a")
+
+
+@pytest.mark.parametrize("magnitude", [1e-44, 1e-30, 0.3, 1.0, 4095.9, 5.4e6, 3e38])
+def test_the_step_is_that_of_float32(magnitude: float):
+    step = float(np.spacing(np.float32(magnitude)))
+    pos = np.array([[magnitude] * 3, [magnitude - 2 * step] * 3])
+    with pytest.raises(CloudError, match=re.escape(f"steps of {step:.4g} there")):
+        check_precision(pos, "a")
+
+
+def test_integers_of_any_width():
+    check_precision(np.array([[0, 0, 0], [255, 1, 2]], "u1"), "a")
+    with pytest.raises(CloudError, match="steps of 512 there"):
+        check_precision(np.array([[5_400_000_000, 0, 0], [5_400_001_000, 0, 0]]), "a")
