@@ -22,7 +22,7 @@ from geo3d.tasks.datamodule import DataModule
 
 
 def demo(
-    out: str | Path, *, seed: int = 0, epochs: int = 8, size: int = 1536, num_points: int = 256, progress: bool = True
+    out: str | Path, *, seed: int = 0, epochs: int = 6, size: int = 1536, num_points: int = 256, progress: bool = True
 ) -> dict[str, Any]:
     """Metrics of the demonstration; pictures, tables and the encoder lie in ``out``.
 
