@@ -48,7 +48,8 @@ class Views:
 
     def __call__(self, batch: Batch, *key: seeds.Key) -> list[View]:
         """``num_views`` views, decided by ``key`` alone, for example (seed, "views", epoch, step)."""
-        return [self._view(batch, seeds.generator(*key, "view", i)) for i in range(self.num_views)]
+        with torch.autocast(batch.pos.device.type, enabled=False):  # coordinates keep all their digits
+            return [self._view(batch, seeds.generator(*key, "view", i)) for i in range(self.num_views)]
 
     def _view(self, batch: Batch, generator: torch.Generator) -> View:
         if self.num_points is not None:

@@ -4,7 +4,7 @@ import torch
 from geo3d import seeds
 from geo3d.cloud import select_points
 from geo3d.errors import CloudError, ConfigError
-from geo3d.invariance import SO3, Compose, CropKNN, Drop, Jitter, Resample
+from geo3d.invariance import SO3, AnisotropicScale, Compose, CropKNN, Drop, Jitter, Resample
 from geo3d.testing import tiny_batch
 from geo3d.views import Views, correspondences, into_unit_sphere
 
@@ -106,3 +106,14 @@ def test_mistakes_are_named():
         Views(SO3(), num_points=0)
     with pytest.raises(ConfigError, match="num_views"):
         Views(SO3(), num_views=0)
+
+
+def test_views_keep_all_digits_under_autocast():
+    batch = tiny_batch()
+    views = Views(Compose([AnisotropicScale(0.5, 2.0), SO3()]), num_points=16)
+    expected = views(batch, 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        got = views(batch, 1)
+    for a, b in zip(got, expected, strict=True):
+        assert a.batch.pos.dtype == torch.float32
+        assert torch.equal(a.batch.pos, b.batch.pos) and torch.equal(a.batch.normal, b.batch.normal)

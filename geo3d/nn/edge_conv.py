@@ -8,6 +8,9 @@ from geo3d.nn.linear import linear
 from geo3d.nn.norm import BatchNorm
 from geo3d.ops.edge import edge_moments, gather_max
 
+COORDINATES = 9
+"""Inputs of at most so many channels are positions, normals and colours, not features."""
+
 
 class EdgeConv(nn.Module):
     """(M, out_channels): ``max_j LeakyReLU(BatchNorm(W [x_j - x_i ; x_i]))`` over the neighbours j of each point i.
@@ -46,8 +49,11 @@ class EdgeConv(nn.Module):
         # Rows with a negative scale change sign, so that the largest value is wanted everywhere.
         sign = torch.where(norm.weight.detach() < 0, -1.0, 1.0).to(norm.weight.dtype)
         difference, center = (self.linear.weight * sign[:, None]).chunk(2, 1)
-        a = nn.functional.linear(x, center - difference)
-        b = nn.functional.linear(x, difference)
+        # Neighbours differ in the last digits of their coordinates: those are multiplied in full precision.
+        half = torch.is_autocast_enabled(x.device.type) and x.shape[1] > COORDINATES
+        with torch.autocast(x.device.type, enabled=half):
+            a = nn.functional.linear(x, center - difference)
+            b = nn.functional.linear(x, difference)
         a, b = a.to(norm.weight.dtype), b.to(norm.weight.dtype)  # half precision ends with the products
         if norm.training or norm.running_mean is None or norm.running_var is None:
             mean, var, count = edge_moments(a, b, table, norm.joined)

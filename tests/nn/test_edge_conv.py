@@ -176,3 +176,15 @@ def test_no_tensor_of_all_edges_is_made() -> None:
         plain(x, table).sum().backward()
     assert ours.elements <= max(rows * channels, rows * k)
     assert theirs.elements >= rows * k * 2 * channels
+
+
+def test_coordinates_keep_all_digits_under_autocast():
+    """Neighbours a thousandth apart, far from the origin: in bf16 they would be one point."""
+    draw = torch.Generator().manual_seed(0)
+    x = 1 + 1e-3 * torch.randn(64, 3, generator=draw)
+    table = knn(x, torch.tensor([0, 64]), 8)
+    layer = EdgeConv(3, 16)
+    expected = layer(x, table)
+    with torch.autocast("cpu", torch.bfloat16):
+        got = layer(x, table)
+    assert torch.allclose(got, expected, atol=1e-5)
