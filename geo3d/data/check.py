@@ -32,13 +32,6 @@ class Figures(NamedTuple):
     asymmetry: Tensor
 
 
-def available() -> Rows:
-    """(name, one line about it) of every data set that geo3d can read or make."""
-    from geo3d import data  # the package imports its parts, this one too
-
-    return [(name, (getattr(data, name).__doc__ or "").strip().split("\n")[0]) for name in data.__all__]
-
-
 def check(dataset: Any) -> Iterator[tuple[str, str]]:
     """(what, finding) rows about a data set, all of whose clouds are read once; of Shapes the first 256.
 

@@ -7,22 +7,13 @@ import pytest
 import torch
 from torch_geometric.data import Data
 
-from geo3d import data as package
 from geo3d.data import Folder, ModelNet, Shapes, folder
-from geo3d.data.check import available, check
+from geo3d.data.check import check
 from geo3d.errors import CloudError
 from geo3d.io import write_cloud
 from geo3d.seeds import generator
 
 SAMPLES = Path(__file__).parents[2] / "datasets"
-
-
-def test_every_data_set_is_told_in_a_line():
-    rows = available()
-    assert [name for name, _ in rows] == package.__all__ and {"Folder", "ModelNet", "Shapes"} <= set(package.__all__)
-    for name, line in rows:
-        assert line.endswith(".") and len(line) > 20, name
-        assert getattr(package, name).__doc__.startswith(line)
 
 
 def test_a_sound_data_set():
