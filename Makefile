@@ -3,11 +3,13 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
-.PHONY: setup test demo clean
+KERNELS := geo3d/ops/native
+
+.PHONY: setup test demo bench sanitize clean
 
 setup: .venv/.stamp
 
-.venv/.stamp: pyproject.toml .ci/constraints.txt
+.venv/.stamp: pyproject.toml .ci/constraints.txt $(wildcard $(KERNELS)/src/*) $(KERNELS)/CMakeLists.txt
 	@echo "setting up .venv (a few minutes)"
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -qq "$(TORCH)"
@@ -20,6 +22,19 @@ test: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/pytest -q
+
+# Every table of geo3d/ops/BENCHMARKS.md, on this machine; about half an hour, best on a quiet one.
+bench: setup
+	$(BIN)/pip install -qq -c .ci/constraints.txt -e ".[bench]"
+	for what in kernels encoder train data scaling; do $(BIN)/geo3d bench $$what --out runs/bench-$$what.json || exit 1; done
+
+# The compiled kernels' own tests under AddressSanitizer and UBSan, then under ThreadSanitizer.
+sanitize:
+	for checks in address,undefined thread; do \
+	  cmake -S $(KERNELS) -B build/sanitize-$$checks -DGEO3D_SANITIZE=$$checks && \
+	  cmake --build build/sanitize-$$checks --parallel && \
+	  for test in build/sanitize-$$checks/sanitized_*; do echo $$test && $$test || exit 1; done || exit 1; \
+	done
 
 demo: setup
 	$(BIN)/geo3d demo out=runs/demo

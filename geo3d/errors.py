@@ -9,6 +9,10 @@ class CloudError(Geo3dError):
     """A point cloud, a file of clouds or a data set that cannot be used."""
 
 
+class NotFiniteError(CloudError):
+    """Coordinates or features that are NaN or infinite."""
+
+
 class SplitError(CloudError):
     """A data set that has no such split."""
 

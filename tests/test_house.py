@@ -111,7 +111,7 @@ def test_the_wheel_works_without_the_checkout(tmp_path):
         check=True,
     )
     wheel = tmp_path / done.stdout.split()[-1]
-    assert wheel.name == f"geo3d-{geo3d.__version__}-py3-none-any.whl"
+    assert wheel.name.startswith(f"geo3d-{geo3d.__version__}-py3-none-")  # of one kind of machine, of any Python
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         archive.extractall(tmp_path / "site")

@@ -1,0 +1,39 @@
+"""The operators ``torch.ops.geo3d.*``: one definition, an implementation for each kind of device."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+_library = torch.library.Library("geo3d", "FRAGMENT")
+
+Function = Callable[..., Any]
+
+
+def define(
+    schema: str,
+    *,
+    cpu: Function,
+    fake: Function,
+    cuda: Function | None = None,
+    backward: Function | None = None,
+    setup: Function | None = None,
+) -> Any:
+    """The new operator ``torch.ops.geo3d.NAME``.
+
+    Args:
+        schema: As torch writes it, ``"knn(Tensor x, Tensor ptr, int k) -> Tensor"``.
+        cpu: What it does on the CPU: compiled if that can be, else the torch reference.
+        fake: Makes outputs of the right shape and type without their values; ``torch.compile`` asks for it.
+        cuda: What it does on a GPU, by default the same as on the CPU.
+        backward: Gradients of the inputs, None for those without: ``backward(ctx, *gradients_of_outputs)``.
+        setup: ``setup(ctx, inputs, output)`` keeps for ``backward`` what it needs.
+    """
+    name = schema.partition("(")[0]
+    _library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
+    _library.impl(name, cpu, "CPU")
+    _library.impl(name, cuda or cpu, "CUDA")
+    torch.library.register_fake(f"geo3d::{name}", fake, lib=_library)
+    if backward is not None:
+        torch.library.register_autograd(f"geo3d::{name}", backward, setup_context=setup, lib=_library)
+    return getattr(torch.ops.geo3d, name)

@@ -1,0 +1,217 @@
+"""The compiled kernels: which build of them runs, and calls into it.
+
+The libraries have a plain C interface and are not linked to torch, so that one build serves every release of torch and
+Python. There is one for each instruction set; the best that the processor can run is used. Without any, every operator
+runs its torch reference, which is said once.
+
+``GEO3D_NATIVE`` overrides the choice: ``off``, or the name of a build (``portable``, ``avx2``, ``avx512``).
+``GEO3D_NATIVE_FOLDER`` names a folder whose libraries are taken as they are, for those who work on the kernels.
+"""
+
+import ctypes
+import os
+import sys
+import sysconfig
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from geo3d.errors import CloudError, ConfigError, NotFiniteError
+
+BUILDS = ("portable", "avx2", "avx512")
+FAULTS = {
+    2: "holds an index that is out of range",
+    3: "holds NaN or infinite values; remove them first",
+    4: "has offsets that do not rise from 0 to the number of rows; clouds must not be empty",
+}
+_switched_off = 0
+_instead: ctypes.CDLL | None = None
+
+
+def folders() -> list[Path]:
+    """Where the libraries may lie: beside this file, or where an editable installation has put them."""
+    if "GEO3D_NATIVE_FOLDER" in os.environ:
+        return [Path(os.environ["GEO3D_NATIVE_FOLDER"])]
+    installed = {sysconfig.get_path(name) for name in ("platlib", "purelib")}
+    return [Path(__file__).parent, *(Path(path) / "geo3d" / "ops" / "native" for path in sorted(installed))]
+
+
+def fingerprint() -> str | None:
+    """What a library built from these sources says of itself; None where the sources are not there to be asked."""
+    sources = sorted(sha256(path.read_bytes()).hexdigest() for path in (Path(__file__).parent / "src").glob("*.[ch]*"))
+    return sha256(";".join(sources).encode()).hexdigest()[:16] if sources else None
+
+
+def _suffix() -> str:
+    return {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
+
+
+def _open(build: str) -> ctypes.CDLL:
+    """The library of a build.
+
+    Raises:
+        OSError: If there is none that can be used; says why.
+    """
+    paths = [path for folder in folders() if (path := folder / f"libgeo3d_{build}{_suffix()}").is_file()]
+    if not paths:
+        raise OSError("no compiled kernels are installed; with a C++ compiler, pip install geo3d makes them")
+    expected = None if "GEO3D_NATIVE_FOLDER" in os.environ else fingerprint()
+    for path in paths:
+        library = ctypes.CDLL(str(path))
+        library.geo3d_fingerprint.restype = library.geo3d_name.restype = ctypes.c_char_p
+        if expected in (None, library.geo3d_fingerprint().decode()):
+            return library
+    raise OSError(f"{paths[0]} was built from other sources; install geo3d again")
+
+
+@cache
+def _load() -> tuple[ctypes.CDLL | None, str]:
+    """The library in use, if any, and the reason."""
+    wanted = os.environ.get("GEO3D_NATIVE", "")
+    if wanted == "off":
+        return None, "switched off by GEO3D_NATIVE=off"
+    if wanted and wanted not in BUILDS:
+        raise ConfigError(f"GEO3D_NATIVE must be off or one of {', '.join(BUILDS)}; found {wanted}")
+    try:
+        best = _open("portable").geo3d_level()
+        if wanted and BUILDS.index(wanted) > best:
+            raise ConfigError(f"GEO3D_NATIVE={wanted}: this processor runs {', '.join(BUILDS[: best + 1])} only")
+        build = wanted or BUILDS[best]
+        library = _prepared(build)
+    except OSError as error:
+        warnings.warn(f"geo3d runs on its slower torch path: {error}", stacklevel=2)
+        return None, str(error)
+    why = "chosen by GEO3D_NATIVE" if wanted else "the best that this processor runs"
+    return library, f"{why}; threads of {'torch' if _openmp_region() else 'its own'}"
+
+
+def _openmp_region() -> int:
+    """The address of GOMP_parallel in the process, as torch brings it; 0 without."""
+    if os.environ.get("GEO3D_THREADS") == "own":
+        return 0
+    try:
+        torch_cpu = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / f"libtorch_cpu{_suffix()}"))
+        return ctypes.cast(torch_cpu.GOMP_parallel, ctypes.c_void_p).value or 0
+    except (OSError, AttributeError):
+        return 0
+
+
+def _library() -> ctypes.CDLL | None:
+    return None if _switched_off else _instead or _load()[0]
+
+
+def name() -> str | None:
+    """The build in use, None when the torch references run."""
+    library = _library()
+    return library.geo3d_name().decode() if library is not None else None
+
+
+def usable(*tensors: Tensor) -> bool:
+    """Whether these tensors can be worked on by the library: float32 (and indices) on the CPU."""
+    if _library() is None:
+        return False
+    return all(t.device.type == "cpu" and t.dtype in (torch.float32, torch.int64, torch.uint8) for t in tensors)
+
+
+@torch.compiler.assume_constant_result
+def _present() -> bool:
+    return _library() is not None
+
+
+def runs(*tensors: Tensor) -> bool:
+    """As :func:`usable`, for code that ``torch.compile`` traces: what holds then is taken to hold later."""
+    return _present() and all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors)
+
+
+@contextmanager
+def disabled() -> Iterator[None]:
+    """Inside, the torch references run."""
+    global _switched_off
+    _switched_off += 1
+    try:
+        yield
+    finally:
+        _switched_off -= 1
+
+
+@contextmanager
+def using(build: str) -> Iterator[None]:
+    """Inside, this build runs; for tests and comparisons.
+
+    Raises:
+        ConfigError: If it is not installed or not for this processor.
+    """
+    global _instead
+    if build not in builds():
+        raise ConfigError(f"build must be one of {', '.join(builds())}; found {build}")
+    before, _instead = _instead, _prepared(build)
+    try:
+        yield
+    finally:
+        _instead = before
+
+
+def builds() -> list[str]:
+    """The builds that are installed and can run here."""
+    try:
+        return list(BUILDS[: _open("portable").geo3d_level() + 1])
+    except OSError:
+        return []
+
+
+@cache
+def _prepared(build: str) -> ctypes.CDLL:
+    library = _open(build)
+    region = _openmp_region()
+    if region:
+        library.geo3d_use_openmp(ctypes.c_void_p(region))
+    return library
+
+
+def status() -> list[str]:
+    """Lines for a person: which build runs and why."""
+    library, why = _load()
+    if library is None:
+        return [f"native kernels: none ({why}); the torch references run"]
+    return [f"native kernels: {name() or 'switched off'} ({why})", f"library: {library._name}"]
+
+
+def call(function: str, *arguments: Any, what: str = "input") -> None:
+    """Call ``geo3d_<function>`` on torch's number of threads; tensors are passed as pointers, None as null.
+
+    Tensors must be dense, on the CPU and of the types the function is declared with. The interpreter's lock is
+    released during the call.
+
+    Args:
+        function: Name without its prefix.
+        arguments: Tensors, ints, floats and None, in the order of the C declaration after ``threads``.
+        what: What an error message calls the data.
+
+    Raises:
+        CloudError: If the values do not allow the operation.
+        MemoryError: If there is not enough memory.
+    """
+    library = _library()
+    assert library is not None
+    fault = getattr(library, f"geo3d_{function}")(
+        ctypes.c_int32(torch.get_num_threads()), *(_as_c(value) for value in arguments)
+    )
+    if fault == 1:
+        raise MemoryError(f"{what}: not enough memory")
+    if fault:
+        raise (NotFiniteError if fault == 3 else CloudError)(f"{what} {FAULTS[fault]}")
+
+
+def _as_c(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return ctypes.c_void_p(value.data_ptr())
+    if value is None:
+        return ctypes.c_void_p(None)
+    return ctypes.c_float(value) if isinstance(value, float) else ctypes.c_int64(value)
