@@ -6,15 +6,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import leaky_relu
-from torch_geometric.data import Batch, Data
+from torch_geometric.data import Data
 
-from geo3d.cloud import Features, as_batch, common_size, num_clouds
+from geo3d.cloud import Features, as_batch, common_size
 from geo3d.encoders.pointnet import point_inputs
 from geo3d.errors import ConfigError
 from geo3d.nn.edge_conv import EdgeConv
 from geo3d.nn.linear import linear
 from geo3d.nn.norm import BatchNorm
+from geo3d.nn.pooling import embed_and_pool
 from geo3d.ops.neighbors import knn
 
 
@@ -77,21 +77,7 @@ class DGCNN(nn.Module):
             x = layer(x, knn(x, batch.ptr, self.k, size) if table is None else table)
             outputs.append(x)
         point = torch.cat(outputs, 1)
-        embedded = leaky_relu(self.norm(self.embed(point)), self.negative_slope)
-        return Features(point, _max_and_mean(embedded, batch))
-
-
-def _max_and_mean(x: Tensor, batch: Batch) -> Tensor:
-    """(B, 2 C) maximum and mean over the points of each cloud."""
-    clouds, size = num_clouds(batch), common_size(batch)
-    if size is not None:
-        x = x.view(clouds, size, -1)
-        return torch.cat([x.max(1).values, x.mean(1)], 1)
-    index = batch.batch[:, None].expand_as(x)
-    empty = x.new_zeros(clouds, x.shape[1])
-    largest = empty.scatter_reduce(0, index, x, "amax", include_self=False)
-    mean = empty.index_add(0, batch.batch, x) / batch.ptr.diff()[:, None].to(x.dtype)
-    return torch.cat([largest, mean], 1)
+        return Features(point, embed_and_pool(self.embed, self.norm, self.negative_slope, point, batch.ptr, size))
 
 
 def published_state(state: dict[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]] | None:

@@ -2,11 +2,11 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import leaky_relu
 
 from geo3d.nn.linear import linear
 from geo3d.nn.norm import BatchNorm
-from geo3d.ops.edge import edge_moments, gather_max
+from geo3d.ops.edge_conv import edge_conv, edge_conv_fixed, edge_conv_given, edge_conv_reference
+from geo3d.ops.native import runs
 
 COORDINATES = 9
 """Inputs of at most so many channels are positions, normals and colours, not features."""
@@ -45,21 +45,20 @@ class EdgeConv(nn.Module):
             x: (M, in_channels) features.
             table: (M, k) flat indices of the neighbours.
         """
-        norm = self.norm
-        # Rows with a negative scale change sign, so that the largest value is wanted everywhere.
-        sign = torch.where(norm.weight.detach() < 0, -1.0, 1.0).to(norm.weight.dtype)
-        difference, center = (self.linear.weight * sign[:, None]).chunk(2, 1)
+        norm, weight = self.norm, self.linear.weight
+        whole = runs(x, weight)  # the compiled kernels work in full precision, and are faster than half by torch
         # Neighbours differ in the last digits of their coordinates: those are multiplied in full precision.
-        half = torch.is_autocast_enabled(x.device.type) and x.shape[1] > COORDINATES
+        half = torch.is_autocast_enabled(x.device.type) and x.shape[1] > COORDINATES and not whole
         with torch.autocast(x.device.type, enabled=half):
-            a = nn.functional.linear(x, center - difference)
-            b = nn.functional.linear(x, difference)
-        a, b = a.to(norm.weight.dtype), b.to(norm.weight.dtype)  # half precision ends with the products
-        if norm.training or norm.running_mean is None or norm.running_var is None:
-            mean, var, count = edge_moments(a, b, table, norm.joined)
-            if norm.training:
-                norm.update(mean * sign, var, count if norm.shared else float(table.numel()))
-        else:
-            mean, var = norm.running_mean * sign, norm.running_var
-        scale = norm.weight * sign * torch.rsqrt(var + norm.eps)
-        return leaky_relu(torch.addcmul(norm.bias - mean * scale, a + gather_max(b, table), scale), self.negative_slope)
+            if norm.training or norm.running_mean is None or norm.running_var is None:
+                given = (x, weight, norm.weight, norm.bias, table, norm.eps, self.negative_slope)
+                out, mean, var, count = (
+                    edge_conv(*given, norm.shared) if whole else edge_conv_reference(*given, norm.joined)
+                )
+                if norm.training:
+                    norm.update(mean, var, count if norm.shared else float(table.numel()))
+                return out
+            scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+            shift = norm.bias - norm.running_mean * scale
+            function = edge_conv_fixed if whole and not torch.is_grad_enabled() else edge_conv_given
+            return function(x, weight, scale, shift, table, self.negative_slope)

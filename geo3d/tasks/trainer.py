@@ -14,7 +14,7 @@ from pytorch_lightning.callbacks import RichProgressBar, Timer
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from geo3d.errors import CheckpointError, ConfigError
+from geo3d.errors import CheckpointError, CollapseError, ConfigError, NotFiniteError
 from geo3d.tasks.callbacks import LAST, Checkpoint, History, Throughput
 
 
@@ -104,6 +104,7 @@ def fit(trainer: pl.Trainer, module: pl.LightningModule, datamodule: pl.Lightnin
     """Train, continuing from the last finished epoch if ``out`` holds one.
 
     Raises:
+        CollapseError: When features are not finite any more; clouds are checked when they are read, so it is not them.
         StoppedError: After SIGTERM.
         KeyboardInterrupt: After Ctrl-C.
     """
@@ -113,6 +114,11 @@ def fit(trainer: pl.Trainer, module: pl.LightningModule, datamodule: pl.Lightnin
     before = signal.getsignal(signal.SIGINT)
     try:
         trainer.fit(module, datamodule=datamodule, ckpt_path=last if last.exists() else None, weights_only=True)
+    except NotFiniteError as error:
+        raise CollapseError(
+            f"step {trainer.global_step}: the features, and so the loss, are not finite; lower lr, or use "
+            "trainer.precision=32-true"
+        ) from error
     except SIGTERMException:
         raise StoppedError(f"stopped by SIGTERM; run the same command again to continue in {out}") from None
     except SystemExit:  # how Lightning ends a run on Ctrl-C

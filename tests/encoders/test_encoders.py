@@ -75,7 +75,8 @@ def test_gradients_reach_every_parameter(name: str, sizes: list[int]) -> None:
     (loss + (cloud * torch.randn(cloud.shape, generator=draw)).sum()).backward()
     for key, parameter in encoder.named_parameters():
         assert parameter.grad is not None and bool(parameter.grad.isfinite().all()), key
-        assert bool((parameter.grad != 0).any()), key
+        cancelled = ".linears." in key and key.endswith("bias")  # by the norm behind it: zero but for rounding
+        assert cancelled or bool((parameter.grad != 0).any()), key
 
 
 @each

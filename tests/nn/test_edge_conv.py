@@ -174,7 +174,7 @@ def test_no_tensor_of_all_edges_is_made() -> None:
         layer(x, table).sum().backward()
     with Largest() as theirs:
         plain(x, table).sum().backward()
-    assert ours.elements <= max(rows * channels, rows * k)
+    assert ours.elements <= max(2 * rows * channels, rows * k)  # the two parts of each point lie side by side
     assert theirs.elements >= rows * k * 2 * channels
 
 

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from geo3d.ops import edge
-from geo3d.ops.edge import edge_moments, gather_max, gather_sum, sum_to_neighbors
+from geo3d.ops import gather
+from geo3d.ops.edge import edge_moments
+from geo3d.ops.gather import gather_max, gather_sum, sum_to_neighbors
 
 
 def case(rows: int = 30, channels: int = 5, k: int = 4, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -17,7 +18,7 @@ def case(rows: int = 30, channels: int = 5, k: int = 4, seed: int = 0) -> tuple[
 
 @pytest.mark.parametrize("block", [1, 35, 1 << 16])
 def test_maximum_and_sum(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(edge, "BLOCK", block)
+    monkeypatch.setattr(gather, "BLOCK", block)
     _, b, table = case()
     weight = torch.randn(30, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     plain = b[table]
@@ -64,7 +65,7 @@ def test_sum_to_neighbors() -> None:
 
 @pytest.mark.parametrize("block", [40, 1 << 16])
 def test_moments_are_those_of_all_edges(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(edge, "BLOCK", block)
+    monkeypatch.setattr(gather, "BLOCK", block)
     a, b, table = case()
     y = (a[:, None] + b[table]).flatten(0, 1)
     mean, var, count = edge_moments(a, b, table)

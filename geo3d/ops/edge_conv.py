@@ -1,0 +1,268 @@
+"""One-layer edge convolution with its norm, activation and maximum, as one operator in training and one in evaluation.
+
+``y_ij = W [x_j - x_i ; x_i] = a_i + b_j`` over the neighbours j of each point i; M points, k neighbours, C channels.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import leaky_relu, pad
+
+from geo3d.ops import native
+from geo3d.ops.distributed import sum_over_processes
+from geo3d.ops.edge import Join, alone, edge_moments
+from geo3d.ops.gather import gather_max
+from geo3d.ops.library import define
+from geo3d.ops.matrix import linear, multiply, outer
+
+WIDTH = 16
+"""The compiled kernels take channels in multiples of this; others are filled up with zeros."""
+
+
+def factored(weight: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Weights of a and of b, and the signs of ``gamma`` that are folded into both.
+
+    Rows with a negative scale change sign, so that the largest value is wanted everywhere.
+    """
+    sign = torch.where(gamma.detach() < 0, -1.0, 1.0).to(gamma.dtype)
+    difference, center = (weight * sign[:, None]).chunk(2, 1)
+    return center - difference, difference, sign
+
+
+def edge_conv_reference(
+    x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, table: Tensor, eps: float, slope: float, join: Join = alone
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What :func:`edge_conv` is by definition, from differentiable pieces in torch."""
+    of_center, of_neighbor, sign = factored(weight, gamma)
+    a, b = torch.nn.functional.linear(x, of_center), torch.nn.functional.linear(x, of_neighbor)
+    a, b = a.to(gamma.dtype), b.to(gamma.dtype)  # half precision ends with the products
+    mean, var, count = edge_moments(a, b, table, join)
+    scale = gamma * sign * torch.rsqrt(var + eps)
+    out = leaky_relu(torch.addcmul(beta - mean * scale, a + gather_max(b, table), scale), slope)
+    return out, (mean * sign).detach(), var.detach(), count.detach()
+
+
+def _parts(weight: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
+    """[W_a ; W_b], each filled up to full width, and the signs."""
+    of_center, of_neighbor, sign = factored(weight, gamma)
+    missing = (0, 0, 0, -len(gamma) % WIDTH)
+    return torch.cat([pad(of_center, missing), pad(of_neighbor, missing)]), sign
+
+
+def _wide(values: Tensor) -> Tensor:
+    return pad(values, (0, -values.shape[-1] % WIDTH)).contiguous()
+
+
+def _joined(value: Tensor, sync: bool) -> Tensor:
+    return sum_over_processes(value) if sync else value
+
+
+@torch.no_grad()
+def _train(
+    x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, table: Tensor, eps: float, slope: float, sync: bool
+) -> tuple[Tensor, ...]:
+    if not native.usable(x, weight, gamma) or table.shape[1] > 256:
+        join = _join if sync else alone
+        results = edge_conv_reference(x, weight, gamma, beta, table, eps, slope, join)
+        return *results, *(x.new_empty(0) for _ in range(5))
+    x, table = x.contiguous(), table.contiguous()
+    factor, sign = _parts(weight, gamma)
+    (rows, k), width = table.shape, len(factor) // 2
+    ab = linear(x, factor)
+    near = ab[:: max(1, rows // 256)].mean(0)  # what the sums are measured from, so that nothing cancels
+    top, total = ab.new_empty(rows, width), ab.new_empty(rows, width)
+    slot = torch.empty(rows, width, dtype=torch.uint8)
+    sums = torch.empty(2, width, dtype=torch.float64)
+    native.call(
+        "edge_collect", rows, k, width, ab, table, near[:width], near[width:], top, total, slot, sums, what="table"
+    )
+    middle = (near[:width] + near[width:]).double()
+    count = _joined(torch.tensor(float(rows * k), dtype=torch.float64), sync)
+    mean = _joined(sums[0] + rows * k * middle, sync) / count
+    offset = mean - middle
+    var = (_joined(sums[1] - 2 * offset * sums[0] + rows * k * offset**2, sync) / count).clamp_min(0)
+    rstd = torch.rsqrt(var + eps)
+    scale = _wide(gamma * sign).double() * rstd
+    kept = torch.stack([mean, rstd, scale, _wide(beta).double() - mean * scale]).float()
+    out = torch.empty_like(top)
+    native.call("edge_activate", rows, width, top, kept[2], kept[3], float(slope), out)
+    channels = len(gamma)
+    return (
+        out if width == channels else out[:, :channels].contiguous(),
+        mean[:channels].float() * sign, var[:channels].float(), count.float(), ab, top, total, slot,
+        torch.cat([kept[:3], near.view(2, width)]),
+    )  # fmt: skip
+
+
+def _join(*sums: Tensor) -> tuple[Tensor, ...]:
+    return tuple(sum_over_processes(s) for s in sums)
+
+
+def _shapes(
+    x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, table: Tensor, eps: float, slope: float, sync: bool
+) -> tuple[Tensor, ...]:
+    channels = len(gamma)
+    out = gamma.new_empty(x.shape[0], channels)
+    statistics = gamma.new_empty(channels), gamma.new_empty(channels), gamma.new_empty(())
+    if x.device.type != "cpu" or x.dtype != torch.float32 or native.name() is None or table.shape[1] > 256:
+        return out, *statistics, *(x.new_empty(0) for _ in range(5))
+    width = channels + -channels % WIDTH
+    wide = x.new_empty(x.shape[0], width)
+    slot = wide.new_empty(wide.shape, dtype=torch.uint8)
+    return out, *statistics, x.new_empty(x.shape[0], 2 * width), wide, wide.clone(), slot, x.new_empty(5, width)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    x, weight, gamma, beta, table, ctx.eps, ctx.slope, ctx.sync = inputs
+    out, mean, var, count, ab, top, total, slot, kept = output
+    ctx.save_for_backward(x, weight, gamma, beta, table, out, count, ab, top, total, slot, kept)
+    ctx.mark_non_differentiable(mean, var, count, ab, top, total, slot, kept)
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+    if grad is None:
+        return (None,) * 8
+    wants_x = ctx.needs_input_grad[0]
+    grads = torch.ops.geo3d.edge_conv_backward(
+        grad, *ctx.saved_tensors, float(ctx.eps), float(ctx.slope), ctx.sync, wants_x
+    )
+    return grads[0] if wants_x else None, *grads[1:], None, None, None, None
+
+
+@torch.no_grad()
+def _gradients(
+    grad: Tensor, x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, table: Tensor, out: Tensor, count: Tensor,
+    ab: Tensor, top: Tensor, total: Tensor, slot: Tensor, kept: Tensor,
+    eps: float, slope: float, sync: bool, wants_x: bool,
+) -> tuple[Tensor, ...]:  # fmt: skip
+    if ab.numel() == 0:  # the forward pass went by the reference
+        return _reference_gradients(grad, x, weight, gamma, beta, table, eps, slope, _join if sync else alone)
+    x, table = x.contiguous(), table.contiguous()
+    channels, (rows, width), k = len(gamma), top.shape, table.shape[1]
+    mean, rstd, scale, near_a, near_b = kept
+    grad, out = _wide(grad), _wide(out)
+    sums = torch.empty(2, width, dtype=torch.float64)
+    native.call("edge_reduce", rows, width, grad, out, top, mean, float(slope), sums)
+    grad_beta, sums[1] = sums[0, :channels].float(), sums[1] * rstd
+    factor, sign = _parts(weight, gamma)
+    grad_gamma = sums[1, :channels].float() * sign
+    shared = _joined(sums, sync) / count.double()  # the means of dz and of dz times the normalised y, over all edges
+    of_edges = torch.stack([scale * shared[0], scale * shared[1] * rstd]).float()
+    grad_ab = torch.empty_like(ab)
+    native.call(
+        "edge_backward", rows, k, width, ab, table, total, slot, grad, out, scale, of_edges[0], of_edges[1],
+        mean - near_a - near_b, near_a, mean - near_a, float(slope), grad_ab, what="table",
+    )  # fmt: skip
+    of_factor = outer(grad_ab, x)
+    of_center, of_neighbor = of_factor[:channels], of_factor[width : width + channels]
+    grad_weight = torch.cat([of_neighbor - of_center, of_center], 1) * sign[:, None]
+    grad_x = multiply(grad_ab, factor) if wants_x else x.new_empty(0)
+    return grad_x, grad_weight, grad_gamma, grad_beta
+
+
+def _reference_gradients(
+    grad: Tensor, x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, table: Tensor, *rest: Any
+) -> tuple[Tensor, ...]:
+    with torch.enable_grad():
+        x, weight, gamma, beta = leaves = [t.detach().requires_grad_() for t in (x, weight, gamma, beta)]
+        out = edge_conv_reference(x, weight, gamma, beta, table, *rest)[0]
+        return torch.autograd.grad(out, leaves, grad)
+
+
+define(
+    "edge_conv_backward(Tensor grad, Tensor x, Tensor weight, Tensor gamma, Tensor beta, Tensor table, Tensor out, "
+    "Tensor count, Tensor ab, Tensor top, Tensor total, Tensor slot, Tensor kept, float eps, float slope, bool sync, "
+    "bool wants_x) -> (Tensor, Tensor, Tensor, Tensor)",
+    cpu=_gradients,
+    fake=lambda grad, x, weight, gamma, beta, *rest: (
+        torch.empty_like(x) if rest[-1] or rest[3].numel() == 0 else x.new_empty(0),
+        torch.empty_like(weight), torch.empty_like(gamma), torch.empty_like(beta),
+    ),
+)  # fmt: skip
+_edge_conv = define(
+    "edge_conv(Tensor x, Tensor weight, Tensor gamma, Tensor beta, Tensor table, float eps, float slope, bool sync) -> "
+    "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    cpu=_train,
+    fake=_shapes,
+    backward=_backward,
+    setup=_keep,
+)
+
+
+def edge_conv(
+    x: Tensor,
+    weight: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    table: Tensor,
+    eps: float = 1e-5,
+    slope: float = 0.2,
+    sync: bool = False,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(M, C) ``max_j LeakyReLU(BatchNorm(y_ij))`` with statistics over all M * k edges, and these: mean, var, count.
+
+    Differentiable in the first four; mean and biased variance (C,) and count () are for running statistics.
+
+    Args:
+        x: (M, channels) features.
+        weight: (C, 2 * channels), the columns of ``x_j - x_i`` first.
+        gamma: (C,) scale of the norm.
+        beta: (C,) shift of the norm.
+        table: (M, k) flat indices of the neighbours.
+        eps: Added to the variance.
+        slope: Of the LeakyReLU, from 0 to 1.
+        sync: Take the statistics over the edges of all processes.
+
+    Raises:
+        CloudError: If the table holds an index out of range (on a CPU).
+    """
+    return _edge_conv(x, weight, gamma, beta, table, float(eps), float(slope), sync)[:4]
+
+
+def edge_conv_given(x: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, table: Tensor, slope: float) -> Tensor:
+    """As :func:`edge_conv_fixed`, from differentiable pieces in torch: its definition."""
+    of_center, of_neighbor, sign = factored(weight, scale)
+    a, b = torch.nn.functional.linear(x, of_center), torch.nn.functional.linear(x, of_neighbor)
+    a, b = a.to(scale.dtype), b.to(scale.dtype)  # half precision ends with the products
+    return leaky_relu(torch.addcmul(shift, a + gather_max(b, table), scale * sign), slope)
+
+
+@torch.no_grad()
+def _evaluate(x: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, table: Tensor, slope: float) -> Tensor:
+    if not native.usable(x, weight, scale):
+        return edge_conv_given(x, weight, scale, shift, table, slope)
+    table = table.contiguous()
+    factor, sign = _parts(weight, scale)
+    (rows, k), width = table.shape, len(factor) // 2
+    out = x.new_empty(rows, width)
+    native.call(
+        "edge_evaluate", rows, k, width, linear(x.contiguous(), factor), table, _wide(scale * sign), _wide(shift),
+        float(slope), out, width, what="table",
+    )  # fmt: skip
+    return out if width == len(scale) else out[:, : len(scale)].contiguous()
+
+
+_edge_conv_fixed = define(
+    "edge_conv_fixed(Tensor x, Tensor weight, Tensor scale, Tensor shift, Tensor table, float slope) -> Tensor",
+    cpu=_evaluate,
+    fake=lambda x, weight, scale, shift, table, slope: scale.new_empty(x.shape[0], scale.shape[0]),
+)
+
+
+def edge_conv_fixed(x: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, table: Tensor, slope: float) -> Tensor:
+    """(M, C) ``max_j LeakyReLU(scale * y_ij + shift)``: the edge convolution with known statistics; no gradients.
+
+    Args:
+        x: (M, channels) features.
+        weight: (C, 2 * channels), the columns of ``x_j - x_i`` first.
+        scale: (C,) of any sign.
+        shift: (C,).
+        table: (M, k) flat indices of the neighbours.
+        slope: Of the LeakyReLU, from 0 to 1.
+
+    Raises:
+        CloudError: If the table holds an index out of range (on a CPU).
+    """
+    return _edge_conv_fixed(x, weight, scale, shift, table, float(slope))
