@@ -1,83 +1,25 @@
 """Nearest neighbours inside each cloud, as tables (M, k) of flat indices.
 
-Sizes: M points in all, B clouds, N points a cloud, Q query points a cloud, C channels.
+Sizes: M points in all, B clouds, N points a cloud, C channels. The search itself is compiled, for the CPU or a GPU;
+what it finds is defined by :mod:`geo3d.ops.neighbors_reference`.
 """
-
-from collections.abc import Iterator
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from geo3d.errors import CloudError
+from geo3d.ops import native, triton
+from geo3d.ops.library import define
+from geo3d.ops.neighbors_reference import chunks, search, select_smallest
 
-GROUP = 8
-"""Columns to a group in the two-stage selection; 8 was fastest for rows of 256 to 1024 distances and k of 16 to 20."""
+__all__ = ["chunks", "degree", "knn", "knn_query", "select_smallest", "to_edge_index"]
 
+TREE_FROM = 1536
+"""Points in up to three channels from which a cloud is searched through a tree; measured, without it all distances are
+faster"""
 
-class Chunk(NamedTuple):
-    """Some clouds side by side: padded index tables of their points and of their queries."""
-
-    x: Tensor
-    """(b, N) flat indices of the points; padding repeats the last point"""
-    y: Tensor
-    """(b, Q) flat indices of the queries, padded alike"""
-    x_size: Tensor | None
-    """(b,) how many points are real, None when all are"""
-    y_size: Tensor | None
-    """(b,) how many queries are real, None when all are"""
-
-
-def chunks(
-    ptr_x: Tensor, ptr_y: Tensor, num_x: int | None = None, num_y: int | None = None, *, elements: int | None = None
-) -> Iterator[Chunk]:
-    """Every cloud once, in chunks that bound both the padding and the size of a (b, Q, N) tensor.
-
-    Args:
-        ptr_x: (B + 1,) offsets of the points.
-        ptr_y: (B + 1,) offsets of the queries.
-        num_x: Points in each cloud, when they all have the same number (saves a wait for the GPU).
-        num_y: Queries in each cloud, likewise.
-        elements: Bound of b * Q * N; a single cloud may exceed it. By default what suits the device.
-    """
-    device, clouds = ptr_x.device, len(ptr_x) - 1
-    if elements is None:  # a CPU is fastest when the distances stay in its cache
-        elements = 1 << 19 if device.type == "cpu" else 1 << 24
-    if num_x is not None and num_y is not None:
-        step = max(1, elements // max(1, num_x * num_y))
-        x = torch.arange(clouds * num_x, device=device).view(clouds, num_x)
-        y = torch.arange(clouds * num_y, device=device).view(clouds, num_y)
-        for i in range(0, clouds, step):
-            yield Chunk(x[i : i + step], y[i : i + step], None, None)
-        return
-    sizes = list(zip(ptr_x.diff().tolist(), ptr_y.diff().tolist(), strict=True))
-    order = sorted(range(clouds), key=sizes.__getitem__)
-    start = 0
-    while start < clouds:
-        stop, real, widest = start, 0, 0
-        while stop < clouds:
-            n, q = sizes[order[stop]]
-            real, widest = real + n * q, max(widest, q)
-            padded = (stop + 1 - start) * n * widest
-            if stop > start and (padded > elements or padded > 1.5 * real):
-                break
-            stop += 1
-        index = torch.tensor(order[start:stop], device=device)
-        part = [sizes[i] for i in order[start:stop]]
-        (x, x_size), (y, y_size) = (
-            _padded(ptr, index, [pair[side] for pair in part]) for side, ptr in enumerate((ptr_x, ptr_y))
-        )
-        yield Chunk(x, y, x_size, y_size)
-        start = stop
-
-
-def _padded(ptr: Tensor, clouds: Tensor, sizes: list[int]) -> tuple[Tensor, Tensor | None]:
-    column = torch.arange(max(sizes), device=ptr.device)
-    first = ptr[clouds, None]
-    if min(sizes) == max(sizes):
-        return first + column, None
-    size = torch.tensor(sizes, device=ptr.device)
-    return first + torch.minimum(column, size[:, None] - 1), size
+MOST_ON_GPU = 256
+"""Neighbours up to which the streaming search of a GPU is faster than sorting"""
 
 
 def knn(x: Tensor, ptr: Tensor, k: int, num_points: int | None = None) -> Tensor:
@@ -85,7 +27,8 @@ def knn(x: Tensor, ptr: Tensor, k: int, num_points: int | None = None) -> Tensor
 
     Equally near points come in the order of their indices. In a cloud of fewer than ``k`` points the neighbours are
     repeated cyclically. Up to three channels distances are sums of squared differences, so duplicates are exactly at
-    zero; beyond, they come from a matrix product of the centred clouds and are exact up to rounding.
+    zero; beyond, they come from a matrix product of the centred clouds, are exact up to rounding, and a point is always
+    its own first neighbour, even where it has duplicates.
 
     Args:
         x: (M, C) coordinates or features of all clouds, one after another.
@@ -94,13 +37,15 @@ def knn(x: Tensor, ptr: Tensor, k: int, num_points: int | None = None) -> Tensor
         num_points: The common size of the clouds, if there is one; without it the offsets are looked at.
 
     Raises:
-        CloudError: If ``k`` is smaller than 1 or ``x`` is not a matrix.
+        CloudError: If ``k`` is smaller than 1 or ``x`` is not a matrix; on a CPU also if ``x`` holds NaN, infinite
+            values or features too large to be squared, or if a cloud is empty.
 
     Example:
         >>> knn(torch.tensor([[0.0], [1.0], [3.0], [9.0]]), torch.tensor([0, 3, 4]), k=2).tolist()
         [[0, 1], [1, 0], [2, 1], [3, 3]]
     """
-    return _search(x, ptr, x, ptr, k, num_points, num_points, same=True)
+    _check(x, ptr, x, ptr, k)
+    return _knn(x.detach(), ptr, k, num_points)
 
 
 def knn_query(
@@ -114,7 +59,8 @@ def knn_query(
 ) -> Tensor:
     """(len(y), k) flat indices into ``x``: the points of the same cloud that are nearest to each row of ``y``.
 
-    Ties, repetition and distances as in :func:`knn`.
+    Ties, repetition and distances as in :func:`knn`, but no query is a point: beyond three channels none comes first
+    for its index.
 
     Args:
         x: (M, C) points that are looked for.
@@ -126,15 +72,13 @@ def knn_query(
         num_y: The common size of the clouds of ``y``, if there is one.
 
     Raises:
-        CloudError: If ``k`` is smaller than 1 or the shapes do not fit.
+        CloudError: If ``k`` is smaller than 1 or the shapes do not fit; on a CPU also for values as in :func:`knn`.
     """
-    return _search(x, ptr_x, y, ptr_y, k, num_x, num_y, same=False)
+    _check(x, ptr_x, y, ptr_y, k)
+    return _knn_query(x.detach(), ptr_x, y.detach(), ptr_y, k, num_x, num_y)
 
 
-@torch.no_grad()
-def _search(
-    x: Tensor, ptr_x: Tensor, y: Tensor, ptr_y: Tensor, k: int, num_x: int | None, num_y: int | None, *, same: bool
-) -> Tensor:
+def _check(x: Tensor, ptr_x: Tensor, y: Tensor, ptr_y: Tensor, k: int) -> None:
     if k < 1:
         raise CloudError(f"k must be at least 1 neighbour; found {k}")
     if x.dim() != 2 or y.dim() != 2 or x.shape[1] != y.shape[1] or len(ptr_x) != len(ptr_y):
@@ -142,99 +86,69 @@ def _search(
             f"neighbours need points (M, C) and queries (M', C) of equally many clouds; found {tuple(x.shape)} and "
             f"{tuple(y.shape)} in {len(ptr_x) - 1} and {len(ptr_y) - 1} clouds"
         )
-    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    x, y = x.detach().to(dtype), y.detach().to(dtype)
-    out = torch.empty(y.shape[0], k, dtype=torch.int64, device=x.device)
-    with torch.autocast(x.device.type, enabled=False):
-        for chunk in chunks(ptr_x, ptr_y, num_x, num_y):
-            column = _nearest(x[chunk.x], chunk.x_size, y[chunk.y], k, same=same)
-            flat = chunk.x[:, :1, None] + column  # the points of a cloud follow each other
-            if chunk.y_size is None:
-                out[chunk.y.flatten()] = flat.flatten(0, 1)
-            else:
-                real = torch.arange(chunk.y.shape[1], device=x.device) < chunk.y_size[:, None]
-                out[chunk.y[real]] = flat[real]
-    return out
 
 
-def _nearest(x: Tensor, size: Tensor | None, y: Tensor, k: int, *, same: bool) -> Tensor:
-    """(b, Q, k) columns of ``x (b, N, C)`` nearest to ``y (b, Q, C)``; ``size`` tells how many columns are real."""
-    b, n, channels = x.shape
-    if channels > 3:  # rounding grows with the distance from the origin
-        center = x.mean(1, keepdim=True)
-        x, y = x - center, y - center
-    padding = None if size is None else torch.arange(n, device=x.device) >= size[:, None, None]
-    step = max(1, ((1 << 19) if x.device.type == "cpu" else (1 << 24)) // (b * n))
-    found = []
-    for start in range(0, y.shape[1], step):
-        distance = _ranks(x, y[:, start : start + step])
-        if same and channels > 3:  # a point is nearest to itself whatever the rounding
-            distance.diagonal(start, 1, 2).copy_(-(x * x).sum(2)[:, start : start + step])
-        if padding is not None:
-            distance.masked_fill_(padding, torch.inf)
-        found.append(select_smallest(distance.flatten(0, 1), min(k, n)).view(b, -1, min(k, n)))
-    column = torch.cat(found, 1) if len(found) > 1 else found[0]
-    if size is None and n >= k:
-        return column
-    period = torch.full((b, 1), n, device=x.device) if size is None else size[:, None]
-    slot = torch.arange(k, device=x.device) % period
-    return column.gather(2, slot[:, None, :].expand(-1, column.shape[1], -1))
+def _searchable(x: Tensor) -> Tensor:
+    return x.to(torch.float64 if x.dtype == torch.float64 else torch.float32).contiguous()
 
 
-def _ranks(x: Tensor, y: Tensor) -> Tensor:
-    """(b, Q, N) what ranks the columns in each row: the squared distance, up to a constant of the row."""
-    if x.shape[2] <= 3:
-        row, column = y.permute(2, 0, 1)[..., None], x.permute(2, 0, 1)[:, :, None].contiguous()
-        total = (row[0] - column[0]).square_()
-        for c in range(1, x.shape[2]):
-            difference = row[c] - column[c]
-            total.addcmul_(difference, difference)
-        return total
-    return torch.baddbmm((x * x).sum(2)[:, None, :], y, x.transpose(1, 2), alpha=-2)
+def _on_cpu(
+    x: Tensor, ptr_x: Tensor, y: Tensor, ptr_y: Tensor, k: int, num_x: int | None, num_y: int | None, *, same: bool
+) -> Tensor:
+    what = "the input of knn" if same else "the input of knn_query"
+    x = _searchable(x)
+    y = x if same else _searchable(y)
+    if len(ptr_x) > 1 and native.usable(x, y, ptr_x, ptr_y):
+        out = torch.empty(len(y), k, dtype=torch.int64)
+        clouds, channels, ptr_x, ptr_y = len(ptr_x) - 1, x.shape[1], ptr_x.contiguous(), ptr_y.contiguous()
+        native.call(
+            "knn", clouds, channels, k, int(same), len(x), x, ptr_x, len(y), y, ptr_y, TREE_FROM, out, what=what
+        )
+        return out
+    if not (x.isfinite().all() and (same or y.isfinite().all())):
+        raise CloudError(f"{what} holds NaN or infinite values; remove them first")
+    return search(x, ptr_x, y, ptr_y, k, num_x, num_y, same=same)
 
 
-def select_smallest(values: Tensor, k: int) -> Tensor:
-    """(R, k) columns of the ``k`` smallest values of each row of ``values (R, N)``, ascending, ties by column.
-
-    Infinite values come last, in any order.
-    """
-    if values.device.type != "cpu":
-        return _select_exactly(values, k)
-    if k == values.shape[1]:
-        return values.sort(dim=1, stable=True).indices
-    column, chosen = _select_roughly(values, k + 1)
-    tied = ((chosen[:, 1:] == chosen[:, :-1]) & chosen[:, 1:].isfinite()).any(1).nonzero().flatten()
-    column = column[:, :k]
-    if len(tied):
-        column = column.index_copy(0, tied, _select_exactly(values[tied], k))
-    return column
+def _knn_on_cpu(x: Tensor, ptr: Tensor, k: int, num_points: int | None = None) -> Tensor:
+    return _on_cpu(x, ptr, x, ptr, k, num_points, num_points, same=True)
 
 
-def _select_roughly(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """(R, k) columns and values of the smallest, ascending; which of equal values are taken is left open."""
-    rows, n = values.shape
-    if n < 2 * GROUP * k:
-        smallest = values.topk(k, dim=1, largest=False)
-        return smallest.indices, smallest.values
-    # The k smallest values lie in the k groups with the smallest minima; topk is slow, the minima are cheap.
-    if n % GROUP:
-        values = torch.nn.functional.pad(values, (0, GROUP - n % GROUP), value=torch.inf)
-    groups = values.shape[1] // GROUP
-    best = values.view(rows, GROUP, groups).amin(1).topk(k, dim=1, largest=False, sorted=False).indices
-    member = torch.arange(0, groups * GROUP, groups, device=values.device)
-    candidate = (best[:, None, :] + member[:, None]).view(rows, GROUP * k)
-    smallest = values.gather(1, candidate).topk(k, dim=1, largest=False)
-    return candidate.gather(1, smallest.indices), smallest.values
+def _knn_on_cuda(x: Tensor, ptr: Tensor, k: int, num_points: int | None = None) -> Tensor:
+    x = _searchable(x)
+    if triton.available() and x.dtype == torch.float32 and k <= MOST_ON_GPU:
+        from geo3d.ops.triton.knn import knn as streaming
+
+        return streaming(x, ptr, k)
+    return search(x, ptr, x, ptr, k, num_points, num_points, same=True)
 
 
-def _select_exactly(values: Tensor, k: int) -> Tensor:
-    """As :func:`select_smallest`, without looking at any value from Python."""
-    if values.dtype != torch.float32:
-        return values.sort(dim=1, stable=True).indices[:, :k]
-    bits = (values + 0.0).view(torch.int32)  # + 0.0 makes -0.0 equal to 0.0
-    ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # integers in the order of the floats
-    keys = (ordered.long() << 32) | torch.arange(values.shape[1], device=values.device)
-    return keys.topk(k, dim=1, largest=False).values & 0xFFFFFFFF
+_knn = define(
+    "knn(Tensor x, Tensor ptr, int k, int? num_points=None) -> Tensor",
+    cpu=_knn_on_cpu,
+    cuda=_knn_on_cuda,
+    fake=lambda x, ptr, k, num_points=None: x.new_empty(x.shape[0], k, dtype=torch.int64),
+)
+
+
+def _query_on_cpu(
+    x: Tensor, ptr_x: Tensor, y: Tensor, ptr_y: Tensor, k: int, num_x: int | None = None, num_y: int | None = None
+) -> Tensor:
+    return _on_cpu(x, ptr_x, y, ptr_y, k, num_x, num_y, same=False)
+
+
+def _query_on_cuda(
+    x: Tensor, ptr_x: Tensor, y: Tensor, ptr_y: Tensor, k: int, num_x: int | None = None, num_y: int | None = None
+) -> Tensor:
+    return search(_searchable(x), ptr_x, _searchable(y), ptr_y, k, num_x, num_y, same=False)
+
+
+_knn_query = define(
+    "knn_query(Tensor x, Tensor ptr_x, Tensor y, Tensor ptr_y, int k, int? num_x=None, int? num_y=None) -> Tensor",
+    cpu=_query_on_cpu,
+    cuda=_query_on_cuda,
+    fake=lambda x, ptr_x, y, ptr_y, k, num_x=None, num_y=None: x.new_empty(y.shape[0], k, dtype=torch.int64),
+)
 
 
 def to_edge_index(table: Tensor) -> Tensor:
