@@ -3,7 +3,9 @@
 import torch
 from torch import Tensor
 
-from geo3d.errors import ConfigError
+from geo3d.errors import CloudError, ConfigError
+from geo3d.ops import native
+from geo3d.ops.library import define
 
 
 def padded_rows(ptr: Tensor, size: int, num_rows: int) -> Tensor:
@@ -33,30 +35,157 @@ def padded(x: Tensor, ptr: Tensor, num_points: int | None, fill: float) -> Tenso
     return rows.index_copy(0, padded_rows(ptr, size, len(x)), x).view(-1, size, x.shape[1])
 
 
-def _first_samples(points: Tensor, sizes: Tensor, start: str | Tensor, filled: Tensor) -> Tensor:
-    """(B,) the point of each cloud where sampling begins."""
+def check_shapes(what: str, pos: Tensor, ptr: Tensor, num_points: int | None) -> None:
+    """Nothing, if these can be clouds; looks at shapes alone.
+
+    Raises:
+        CloudError: If they cannot.
+    """
+    if pos.dim() != 2 or pos.shape[1] != 3 or ptr.dim() != 1 or ptr.shape[0] < 2:
+        raise CloudError(
+            f"{what} needs points (M, 3) and offsets (B + 1,); found shapes {tuple(pos.shape)} and {tuple(ptr.shape)}"
+        )
+    if num_points is not None and num_points * (ptr.shape[0] - 1) != pos.shape[0]:
+        raise CloudError(
+            f"{what}: {pos.shape[0]} points cannot be {ptr.shape[0] - 1} clouds of {num_points} points each"
+        )
+
+
+def check_values(what: str, pos: Tensor, ptr: Tensor) -> None:
+    """Nothing, if the points are finite and the offsets rise; what compiled kernels check by themselves.
+
+    Tensors that are not on the CPU are not looked at.
+
+    Raises:
+        CloudError: If the values do not allow the operation.
+    """
+    if pos.device.type != "cpu":
+        return
+    if not bool(torch.isfinite(pos).all()):
+        raise CloudError(f"{what} {native.FAULTS[3]}")
+    if int(ptr[0]) != 0 or int(ptr[-1]) != len(pos) or bool((ptr.diff() < 1).any()):
+        raise CloudError(f"{what} {native.FAULTS[4]}")
+
+
+def _planes(pos: Tensor, ptr: Tensor, num_points: int | None) -> tuple[Tensor, Tensor]:
+    """(B, 3, N) whole rows of x, of y and of z, and (B, N) which of them are points."""
+    points = padded(pos, ptr, num_points, 0.0).transpose(1, 2).contiguous()
+    return points, torch.arange(points.shape[2], device=pos.device) < ptr.diff()[:, None]
+
+
+def _farthest_from_centroid_reference(pos: Tensor, ptr: Tensor, num_points: int | None) -> Tensor:
+    points, filled = _planes(pos, ptr, num_points)
+    centroid = (points.sum(2, dtype=torch.float64) / ptr.diff()[:, None]).to(pos.dtype)
+    offset = (points - centroid[:, :, None]).square_()
+    return offset.sum(1).masked_fill_(~filled, -1.0).argmax(1)
+
+
+def _farthest_from_centroid(pos: Tensor, ptr: Tensor, num_points: int | None) -> Tensor:
+    what = "farthest_points: pos or ptr"
+    if not native.usable(pos, ptr):
+        check_values(what, pos, ptr)
+        return _farthest_from_centroid_reference(pos, ptr, num_points)
+    clouds = len(ptr) - 1
+    best = ptr.new_empty(clouds)
+    native.call("farthest_from_centroid", len(pos), clouds, pos.contiguous(), ptr.contiguous(), best, what=what)
+    return best
+
+
+def _farthest_points_reference(
+    pos: Tensor, ptr: Tensor, first: Tensor, num_samples: int, num_points: int | None
+) -> Tensor:
+    points, filled = _planes(pos, ptr, num_points)
+    distance = points.new_full(filled.shape, torch.inf).masked_fill_(~filled, -1.0)
+    picks = torch.empty(len(first), num_samples, dtype=torch.long, device=pos.device)
+    pick = first[:, None]
+    for i in range(min(num_samples, points.shape[2])):
+        picks[:, i : i + 1] = pick
+        offset = points - points.gather(2, pick[:, None].expand(-1, 3, 1))
+        dx, dy, dz = offset.square_().unbind(1)
+        torch.minimum(distance, dx + dy + dz, out=distance)
+        distance.scatter_(1, pick, -1.0)  # below every distance: picked points and padding never win
+        pick = distance.argmax(1, keepdim=True)
+    again = torch.arange(num_samples, device=pos.device) % ptr.diff()[:, None]
+    return (picks.gather(1, again) + ptr[:-1, None]).view(-1)
+
+
+def _farthest_points(pos: Tensor, ptr: Tensor, first: Tensor, num_samples: int, num_points: int | None) -> Tensor:
+    what = "farthest_points: pos, ptr or start"
+    if not native.usable(pos, ptr, first):
+        check_values(what, pos, ptr)
+        if bool((first < 0).any()) or bool((first >= ptr.diff()).any()):
+            raise CloudError(f"{what} {native.FAULTS[2]}")
+        return _farthest_points_reference(pos, ptr, first, num_samples, num_points)
+    clouds = len(ptr) - 1
+    picks = ptr.new_empty(clouds * num_samples)
+    arrays = (pos.contiguous(), ptr.contiguous(), first.contiguous(), picks)
+    native.call("farthest_points", len(pos), clouds, num_samples, *arrays, what=what)
+    return picks
+
+
+def _farthest_points_cuda(pos: Tensor, ptr: Tensor, first: Tensor, num_samples: int, num_points: int | None) -> Tensor:
+    from geo3d.ops import triton
+
+    if pos.dtype != torch.float32 or not triton.available():
+        return _farthest_points_reference(pos, ptr, first, num_samples, num_points)
+    from geo3d.ops.triton import fps
+
+    most = num_points if num_points is not None else int(ptr.diff().max())
+    return fps.farthest_points(pos, ptr, num_samples, first, most)
+
+
+_from_centroid = define(
+    "farthest_from_centroid(Tensor pos, Tensor ptr, int? num_points) -> Tensor",
+    cpu=_farthest_from_centroid,
+    cuda=_farthest_from_centroid_reference,
+    fake=lambda pos, ptr, num_points: ptr.new_empty(ptr.shape[0] - 1),
+)
+_farthest = define(
+    "farthest_points(Tensor pos, Tensor ptr, Tensor first, int num_samples, int? num_points) -> Tensor",
+    cpu=_farthest_points,
+    cuda=_farthest_points_cuda,
+    fake=lambda pos, ptr, first, num_samples, num_points: ptr.new_empty((ptr.shape[0] - 1) * num_samples),
+)
+
+
+def _first_samples(pos: Tensor, ptr: Tensor, num_points: int | None, start: str | Tensor | torch.Generator) -> Tensor:
+    """(B,) the position in each cloud where sampling begins."""
+    sizes = ptr.diff()
     if isinstance(start, Tensor):
         if start.shape != sizes.shape:
-            raise ConfigError(f"start must hold one point of each of the {len(sizes)} clouds; found {start.tolist()}")
-        return start.long()
+            raise ConfigError(
+                f"start must hold one point of each of the {len(sizes)} clouds; found shape {tuple(start.shape)}"
+            )
+        return start.to(ptr)
+    if isinstance(start, torch.Generator):
+        draw = torch.rand(len(sizes), generator=start, device=start.device, dtype=torch.float64).to(sizes.device)
+        return torch.minimum((draw * sizes).long(), sizes - 1)
     if start == "first":
         return torch.zeros_like(sizes)
-    if start != "farthest":
-        raise ConfigError(f'start must be "first", "farthest" or a tensor; found {start!r}')
-    centroid = points.masked_fill(~filled[:, None], 0.0).sum(2) / sizes[:, None]
-    from_centroid = (points - centroid[:, :, None]).square().sum(1)
-    return from_centroid.masked_fill(~filled, -1.0).argmax(1)
+    if start == "farthest":
+        return _from_centroid(pos, ptr, num_points)
+    raise ConfigError(f'start must be "first", "farthest", a tensor or a generator; found {start!r}')
+
+
+def as_float(pos: Tensor) -> Tensor:
+    """Without gradient, float64 or else float32."""
+    return pos.detach().to(torch.float64 if pos.dtype == torch.float64 else torch.float32)
 
 
 @torch.no_grad()
 def farthest_points(
-    pos: Tensor, ptr: Tensor, num_samples: int, num_points: int | None = None, start: str | Tensor = "first"
+    pos: Tensor,
+    ptr: Tensor,
+    num_samples: int,
+    num_points: int | None = None,
+    start: str | Tensor | torch.Generator = "first",
 ) -> Tensor:
     """(B * num_samples,) flat indices of points of each cloud, each the farthest from those picked before it.
 
-    The first samples are the samples of a smaller ``num_samples``. Ties go to the lower index. No point is picked
-    twice before all of its cloud are; a cloud with fewer than ``num_samples`` points then begins again with its
-    first pick (sample i is sample ``i % N``).
+    Samples are nested: the first n of a cloud's samples are its samples when n are asked for. So one call serves
+    every level of an encoder, and a cloud in this order can be cut anywhere. Ties go to the lower index. No point is
+    picked twice before all of its cloud are; a cloud with fewer than ``num_samples`` points then begins again with
+    its first pick (sample i is sample ``i % N``).
 
     Args:
         pos: (M, 3) coordinates of all clouds, one after another.
@@ -64,10 +193,12 @@ def farthest_points(
         num_samples: How many points to pick from each cloud.
         num_points: N when all clouds have N points, else None.
         start: The first pick: ``"first"``, point 0 of each cloud; ``"farthest"``, the point farthest from the
-            centroid, so that the picks do not depend on the order of the points; or (B,) positions inside the clouds.
+            centroid, so that the picks do not depend on the order of the points; (B,) positions inside the clouds; or
+            a generator, from which one position a cloud is drawn.
 
     Raises:
         ConfigError: If ``start`` is none of these or ``num_samples`` is not positive.
+        CloudError: If the points are not finite, or offsets or ``start`` do not fit them (on a GPU: if shapes do not).
 
     Example:
         >>> line = torch.tensor([[0.0, 0, 0], [1, 0, 0], [2, 0, 0], [9, 0, 0]])
@@ -76,18 +207,6 @@ def farthest_points(
     """
     if num_samples < 1:
         raise ConfigError(f"num_samples must be at least 1; found {num_samples}")
-    sizes = ptr.diff()
-    points = padded(pos, ptr, num_points, 0.0).transpose(1, 2).contiguous()  # (B, 3, N): whole rows of x, y, z
-    filled = torch.arange(points.shape[2], device=pos.device) < sizes[:, None]
-    distance = points.new_full(filled.shape, torch.inf).masked_fill_(~filled, -1.0)
-    picks = torch.empty(len(sizes), num_samples, dtype=torch.long, device=pos.device)
-    pick = _first_samples(points, sizes, start, filled)[:, None]
-    for i in range(min(num_samples, points.shape[2])):
-        picks[:, i : i + 1] = pick
-        offset = points - points.gather(2, pick[:, None].expand(-1, 3, 1))
-        dx, dy, dz = offset.square_().unbind(1)
-        torch.minimum(distance, dx + dy + dz, out=distance)
-        distance.scatter_(1, pick, -1.0)  # below every distance: picked points and padding never win
-        pick = distance.argmax(1, keepdim=True)
-    again = torch.arange(num_samples, device=pos.device) % sizes[:, None]
-    return (picks.gather(1, again) + ptr[:-1, None]).view(-1)
+    check_shapes("farthest_points", pos, ptr, num_points)
+    pos, ptr = as_float(pos), ptr.long()
+    return _farthest(pos, ptr, _first_samples(pos, ptr, num_points, start), num_samples, num_points)

@@ -4,8 +4,15 @@ import torch
 
 from geo3d import seeds
 from geo3d.cloud import common_size, make_batch
-from geo3d.errors import ConfigError
+from geo3d.errors import CloudError, ConfigError
+from geo3d.ops import native
 from geo3d.ops.sampling import farthest_points, padded
+
+BUILDS = [*native.builds(), None]
+
+
+def switched(build):
+    return native.using(build) if build else native.disabled()
 
 
 def plain(pos: np.ndarray, num_samples: int, start: int) -> list[int]:
@@ -27,19 +34,68 @@ def clouds(sizes: list[int], dtype=torch.float32, seed: int = 0):
 
 @pytest.mark.parametrize("sizes", [[40, 40, 40], [40, 7, 1, 25]])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_same_indices_as_the_plain_loop(sizes, dtype):
+@pytest.mark.parametrize("build", BUILDS)
+def test_same_indices_as_the_plain_loop(sizes, dtype, build):
     batch = clouds(sizes, dtype)
     start = torch.tensor([size // 2 for size in sizes])
     for given, firsts in (("first", [0] * len(sizes)), (start, start.tolist())):
-        found = farthest_points(batch.pos, batch.ptr, 20, common_size(batch), given).view(len(sizes), 20)
+        with switched(build):
+            found = farthest_points(batch.pos, batch.ptr, 20, common_size(batch), given).view(len(sizes), 20)
         for b, first in enumerate(firsts):
             cloud = batch.pos[batch.ptr[b] : batch.ptr[b + 1]].numpy()
             assert (found[b] - batch.ptr[b]).tolist() == plain(cloud, 20, first)
 
 
-def test_ties_go_to_the_lower_index_and_coincident_points_come_last():
+@pytest.mark.parametrize("build", native.builds())
+@pytest.mark.parametrize("grid", [None, 0.25], ids=["anywhere", "many ties"])
+@pytest.mark.parametrize("sizes, num_samples", [([1500, 1500], 700), ([5000, 1, 33, 700], 300), ([130, 64], 200)])
+def test_boxes_change_nothing(sizes, num_samples, grid, build):
+    batch = clouds(sizes, seed=1)
+    pos = batch.pos if grid is None else (batch.pos / grid).round() * grid
+    pos = pos + torch.tensor([100.0, 0, 0]) * (torch.arange(len(pos)) == 7)[:, None]  # far from the others
+    for start in ("first", "farthest"):
+        with native.using(build):
+            found = farthest_points(pos, batch.ptr, num_samples, common_size(batch), start)
+        with native.disabled():
+            assert torch.equal(found, farthest_points(pos, batch.ptr, num_samples, common_size(batch), start))
+
+
+@pytest.mark.parametrize("build", BUILDS)
+def test_ties_go_to_the_lower_index_and_coincident_points_come_last(build):
     square = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 0, 0], [0, 0, 0]])
-    assert farthest_points(square, torch.tensor([0, 5]), 7, 5).tolist() == [0, 1, 2, 3, 4, 0, 1]
+    with switched(build):
+        assert farthest_points(square, torch.tensor([0, 5]), 7, 5).tolist() == [0, 1, 2, 3, 4, 0, 1]
+
+
+@pytest.mark.parametrize("build", native.builds())
+def test_same_picks_on_any_number_of_threads(build):
+    batch, threads, found = clouds([600, 20, 1000, 3]), torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            with native.using(build):
+                found.append(farthest_points(batch.pos, batch.ptr, 200))
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+
+
+@pytest.mark.parametrize("build", BUILDS)
+def test_large_samples_begin_with_small_ones(build):
+    batch = clouds([900, 400, 20])
+    with switched(build):
+        many = farthest_points(batch.pos, batch.ptr, 500, start="farthest").view(3, 500)
+        for few in (1, 30, 200):  # in one box and in many
+            assert torch.equal(farthest_points(batch.pos, batch.ptr, few, start="farthest").view(3, few), many[:, :few])
+
+
+def test_random_start_is_drawn_from_the_generator():
+    batch = clouds([40, 3, 1])
+    draws = [farthest_points(batch.pos, batch.ptr, 2, start=seeds.generator(i)).view(3, 2)[:, 0] for i in range(60)]
+    assert torch.equal(draws[5], farthest_points(batch.pos, batch.ptr, 2, start=seeds.generator(5)).view(3, 2)[:, 0])
+    position = torch.stack(draws) - batch.ptr[:-1]
+    assert bool((position >= 0).all()) and bool((position < batch.ptr.diff()).all())
+    assert position[:, 1].unique().tolist() == [0, 1, 2] and len(position[:, 0].unique()) > 25
 
 
 def test_samples_are_nested():
@@ -68,6 +124,46 @@ def test_bad_options():
     for options in ({"start": "last"}, {"start": torch.zeros(2)}, {"num_samples": 0}):
         with pytest.raises(ConfigError, match="found"):
             farthest_points(batch.pos, batch.ptr, **{"num_samples": 2, **options})
+
+
+@pytest.mark.parametrize("build", BUILDS)
+def test_bad_values(build):
+    pos, ptr = torch.zeros(5, 3), torch.tensor([0, 2, 5])
+    spoiled = pos.clone()
+    spoiled[4, 1] = torch.nan
+    cases = [
+        (pos, ptr, torch.tensor([2, 0]), "out of range"),
+        (pos, ptr, torch.tensor([0, -1]), "out of range"),
+        (spoiled, ptr, "first", "NaN or infinite"),
+        (spoiled, ptr, "farthest", "NaN or infinite"),
+        (pos / 0, ptr, "first", "NaN or infinite"),
+        (pos, torch.tensor([0, 2, 4]), "first", "offsets"),
+        (pos, torch.tensor([0, 5, 5]), "farthest", "offsets"),
+        (pos[:, :2], ptr, "first", "found shapes"),
+    ]
+    for points, offsets, start, message in cases:
+        with switched(build), pytest.raises(CloudError, match=message):
+            farthest_points(points, offsets, 2, start=start)
+    with pytest.raises(CloudError, match="cannot be 2 clouds of 3"):
+        farthest_points(pos, ptr, 2, 3)
+
+
+@pytest.mark.parametrize("build", BUILDS)
+def test_operators_keep_the_rules_of_torch(build):
+    batch = clouds([12, 5])
+    with switched(build):
+        first = torch.ops.geo3d.farthest_from_centroid(batch.pos, batch.ptr, None)
+        torch.library.opcheck(torch.ops.geo3d.farthest_from_centroid.default, (batch.pos, batch.ptr, None))
+        torch.library.opcheck(torch.ops.geo3d.farthest_points.default, (batch.pos, batch.ptr, first, 4, None))
+
+
+@pytest.mark.parametrize("start", ["first", "farthest"])
+def test_one_graph(start):
+    batch = clouds([20, 20])
+    sampled = torch.compile(
+        lambda pos, ptr: pos[farthest_points(pos, ptr, 6, 20, start)], backend="eager", fullgraph=True
+    )
+    assert torch.equal(sampled(batch.pos, batch.ptr), batch.pos[farthest_points(batch.pos, batch.ptr, 6, 20, start)])
 
 
 def test_padded_gives_gradients_back():
