@@ -4,6 +4,7 @@ Sizes: M points in all, B clouds, N points a cloud, C channels.
 """
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Any, NamedTuple
 
 import torch
@@ -124,7 +125,10 @@ def common_size(batch: Batch) -> int | None:
 
 def with_(batch: Batch, **changes: Any) -> Batch:
     """A shallow copy of the batch with some attributes replaced; the batch itself stays as it is."""
-    return Batch(**(batch.to_dict() | changes))
+    out = copy(batch)  # of the record, not of the tensors; building a Batch takes twenty times as long
+    for key, value in changes.items():
+        out[key] = value
+    return out
 
 
 def select_points(batch: Batch, index: Tensor, *, num_points: int | None = None, ptr: Tensor | None = None) -> Batch:
@@ -137,7 +141,7 @@ def select_points(batch: Batch, index: Tensor, *, num_points: int | None = None,
         ptr: (B + 1,) the offsets of the picked clouds.
     """
     kept = {
-        key: value[index] if key in POINT_KEYS else value
+        key: value.index_select(0, index) if key in POINT_KEYS else value
         for key, value in batch.to_dict().items()
         if key not in ("batch", "ptr", "num_points")
     }

@@ -11,7 +11,7 @@ from geo3d.cloud import num_clouds, with_
 from geo3d.errors import CloudError, ConfigError
 from geo3d.invariance import Invariance, Resample
 from geo3d.invariance.checks import whole
-from geo3d.invariance.per_cloud import reduce_clouds
+from geo3d.invariance.per_cloud import by_cloud, reduce_clouds
 
 
 class View(NamedTuple):
@@ -64,10 +64,10 @@ def into_unit_sphere(batch: Batch) -> Batch:
     A cloud without extent is only centred.
     """
     mean = reduce_clouds(batch.pos, batch, "mean")
-    pos = batch.pos - mean[batch.batch]
+    pos = by_cloud(torch.sub, batch.pos, mean, batch)
     radius = reduce_clouds(pos.norm(dim=1), batch, "max")
     radius = torch.where(radius > 0, radius, 1.0)
-    changes = {"pos": pos / radius[batch.batch, None]}
+    changes = {"pos": by_cloud(torch.div, pos, radius[:, None].expand(-1, 3), batch)}
     if batch.get("joints") is not None:
         changes["joints"] = (batch.joints - mean[:, None]) / radius[:, None, None]
     return with_(batch, **changes)

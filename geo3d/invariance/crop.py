@@ -6,7 +6,7 @@ import torch
 from torch_geometric.data import Batch
 
 from geo3d.invariance.checks import interval, number, whole
-from geo3d.invariance.per_cloud import random_points, reduce_clouds, uniform
+from geo3d.invariance.per_cloud import by_cloud, random_points, reduce_clouds, uniform
 from geo3d.invariance.selection import Kept, Selection, keep_smallest, kept_counts
 
 
@@ -28,8 +28,8 @@ class CropKNN(Selection):
     def sample(self, batch: Batch, generator: torch.Generator) -> Kept:
         """The points that stay, in their order."""
         ratio = uniform(batch, generator, low=self.min_ratio, high=self.max_ratio)
-        offset = batch.pos - batch.pos[random_points(batch, generator)][batch.batch]
-        return keep_smallest(offset.square().sum(1), kept_counts(ratio, batch, self.min_points), batch)
+        x, y, z = by_cloud(torch.sub, batch.pos, batch.pos[random_points(batch, generator)], batch).unbind(1)
+        return keep_smallest(x * x + y * y + z * z, kept_counts(ratio, batch, self.min_points), batch)
 
 
 class CropCuboid(Selection):
@@ -61,6 +61,6 @@ class CropCuboid(Selection):
         stretch = math.log(self.aspect) * uniform(batch, generator, 3, low=-1.0, high=1.0)
         extent = reduce_clouds(batch.pos, batch, "max") - reduce_clouds(batch.pos, batch, "min")
         sides = extent.clamp(min=torch.finfo(extent.dtype).tiny) * stretch.exp().to(extent.dtype)
-        offset = batch.pos - batch.pos[random_points(batch, generator)][batch.batch]
-        reach = (offset.abs() / sides[batch.batch]).amax(1)
-        return keep_smallest(reach, kept_counts(ratio, batch, self.min_points), batch)
+        offset = by_cloud(torch.sub, batch.pos, batch.pos[random_points(batch, generator)], batch)
+        x, y, z = by_cloud(torch.div, offset, sides, batch).abs().unbind(1)
+        return keep_smallest(x.maximum(y).maximum(z), kept_counts(ratio, batch, self.min_points), batch)

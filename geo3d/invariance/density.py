@@ -4,7 +4,7 @@ import torch
 from torch_geometric.data import Batch
 
 from geo3d.invariance.checks import number
-from geo3d.invariance.per_cloud import directions, random_keys, reduce_clouds, uniform
+from geo3d.invariance.per_cloud import by_cloud, directions, reduce_clouds, uniform
 from geo3d.invariance.selection import Kept, Selection, keep_smallest, kept_counts
 
 
@@ -13,7 +13,7 @@ class DensityGradient(Selection):
 
     Points are drawn one after another without replacement, each with a probability in proportion to
     exp(-slope t), where t runs from 0 to 1 along the direction. Ordering by e / weight, e exponentially distributed,
-    gives just that in one go (Efraimidis and Spirakis 2006).
+    gives just that in one go (Efraimidis and Spirakis 2006); here by the logarithm of it, which cannot overflow.
 
     Args:
         max_ratio: Largest share that is dropped, 0 to 1; the share is uniform between none and this.
@@ -27,8 +27,11 @@ class DensityGradient(Selection):
     def sample(self, batch: Batch, generator: torch.Generator) -> Kept:
         """The points that stay, in their order."""
         ratio = 1 - uniform(batch, generator, high=self.max_ratio)
-        height = (batch.pos * directions(batch, generator)[batch.batch]).sum(1)
+        x, y, z = by_cloud(torch.mul, batch.pos, directions(batch, generator), batch).unbind(1)
+        height = (x + y + z)[:, None]
         low, high = reduce_clouds(height, batch, "min"), reduce_clouds(height, batch, "max")
-        t = (height - low[batch.batch]) / (high - low).clamp(min=torch.finfo(low.dtype).tiny)[batch.batch]
-        exponential = -torch.log1p(-random_keys(batch, generator))
-        return keep_smallest(exponential * (self.slope * t.double()).exp(), kept_counts(ratio, batch), batch)
+        extent = (high - low).clamp(min=torch.finfo(low.dtype).tiny)
+        t = by_cloud(torch.div, by_cloud(torch.sub, height, low, batch), extent, batch)[:, 0]
+        drawn = torch.rand(t.shape, generator=generator, device=generator.device, dtype=torch.float64).to(t.device)
+        exponential = torch.log1p(drawn.neg_()).neg_().to(t.dtype)
+        return keep_smallest(exponential.log_().add(t, alpha=self.slope), kept_counts(ratio, batch), batch)

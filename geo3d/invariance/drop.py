@@ -5,7 +5,8 @@ from torch_geometric.data import Batch
 
 from geo3d.cloud import common_size
 from geo3d.invariance.checks import number, whole
-from geo3d.invariance.per_cloud import order_within, random_keys, uniform
+from geo3d.invariance.order import order_within, random_keys
+from geo3d.invariance.per_cloud import uniform
 from geo3d.invariance.selection import Kept, Selection, keep_smallest, keep_where, kept_counts
 
 
@@ -39,11 +40,11 @@ class Resample(Selection):
 
     def sample(self, batch: Batch, generator: torch.Generator) -> Kept:
         """The chosen points."""
-        order = order_within(random_keys(batch, generator), batch)
-        size = common_size(batch)
+        keys, size = random_keys(batch, generator), common_size(batch)
         if size is not None:
             chosen = min(size, self.num_points)
-            return Kept(order.view(-1, size)[:, :chosen].reshape(-1), None, chosen)
+            return Kept(order_within(keys, batch, chosen), None, chosen)
+        order = order_within(keys, batch)
         rank = torch.arange(len(order), device=order.device) - batch.ptr[batch.batch]
         places = keep_where(rank < self.num_points, batch)
         assert places.ptr is not None

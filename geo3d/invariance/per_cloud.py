@@ -1,10 +1,17 @@
-"""What is drawn, measured and ordered cloud by cloud, without a loop over the clouds."""
+"""What is drawn, measured and moved cloud by cloud, without a loop over the clouds.
+
+Clouds of one size are looked at as (B, N, ...) tensors, which takes no index; others go by their offsets.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
-from geo3d.cloud import num_clouds
+from geo3d.cloud import common_size, num_clouds
 
 
 def uniform(batch: Batch, generator: torch.Generator, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
@@ -20,13 +27,6 @@ def directions(batch: Batch, generator: torch.Generator) -> Tensor:
     return torch.nn.functional.normalize(drawn, dim=1).to(batch.pos)
 
 
-def random_keys(batch: Batch, generator: torch.Generator) -> Tensor:
-    """(M,) float64 numbers, uniform in [0, 1), one a point; ties are next to impossible."""
-    m = batch.pos.shape[0]
-    drawn = torch.rand(m, generator=generator, device=generator.device, dtype=torch.float64)
-    return drawn.to(batch.pos.device)
-
-
 def random_points(batch: Batch, generator: torch.Generator) -> Tensor:
     """(B,) the flat index of one uniformly drawn point of each cloud."""
     sizes = batch.ptr.diff()
@@ -35,16 +35,19 @@ def random_points(batch: Batch, generator: torch.Generator) -> Tensor:
 
 def reduce_clouds(values: Tensor, batch: Batch, how: str) -> Tensor:
     """(B, ...) the ``"mean"``, ``"min"`` or ``"max"`` over each cloud's rows of ``values (M, ...)``."""
-    return torch.segment_reduce(values.contiguous(), how, offsets=batch.ptr)
+    n = common_size(batch)
+    if n is None:
+        return torch.segment_reduce(values.contiguous(), how, offsets=batch.ptr)
+    columns = values.reshape(num_clouds(batch), n, -1).mT.contiguous()  # torch is fast along the last dimension
+    reduce: dict[str, Any] = {"mean": torch.mean, "min": torch.amin, "max": torch.amax}
+    return reduce[how](columns, -1).reshape(-1, *values.shape[1:])
 
 
-def order_within(keys: Tensor, batch: Batch) -> Tensor:
-    """(M,) flat indices grouped by cloud, each cloud's points by rising key; ties go to the lower index.
-
-    Args:
-        keys: (M,) numbers >= 0.
-        batch: The clouds.
-    """
-    # The bits of numbers >= 0 rise with the numbers, and torch sorts whole numbers several times faster.
-    order = keys.double().view(torch.int64).argsort(stable=True)
-    return order[batch.batch[order].argsort(stable=True)]
+def by_cloud(function: Callable[[Tensor, Tensor], Tensor], values: Tensor, rows: Tensor, batch: Batch) -> Tensor:
+    """(M, C) ``function``, such as ``torch.add``, of each point's ``values (M, C)`` and its cloud's ``rows (B, C)``."""
+    n = common_size(batch)
+    if n is None:
+        return function(values, rows.contiguous().index_select(0, batch.batch))
+    k = math.gcd(n, 16)  # rows of a few numbers make poor inner loops; many points at a time are several times as fast
+    blocks = values.reshape(len(rows), n // k, -1)
+    return function(blocks, rows.repeat(1, k)[:, None]).view(values.shape)

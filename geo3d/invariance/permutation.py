@@ -6,7 +6,7 @@ from torch_geometric.data import Batch
 
 from geo3d.cloud import common_size, select_points
 from geo3d.invariance.base import Group
-from geo3d.invariance.per_cloud import order_within, random_keys
+from geo3d.invariance.order import order_within, random_keys
 
 
 class Permutation(Group):

@@ -10,7 +10,7 @@ from geo3d.cloud import num_clouds
 from geo3d.invariance.base import Group
 from geo3d.invariance.checks import require
 from geo3d.invariance.per_cloud import uniform
-from geo3d.ops.rotation import apply_linear, random_rotations, rotation_about_axis
+from geo3d.ops.rotation import random_rotations, rotate, rotation_about_axis
 
 
 class SO3(Group):
@@ -22,7 +22,7 @@ class SO3(Group):
 
     def act(self, element: Tensor, batch: Batch) -> Batch:
         """The clouds rotated."""
-        return apply_linear(element, batch)
+        return rotate(element, batch)
 
     def compose(self, a: Tensor, b: Tensor) -> Tensor:
         """The matrix products."""
@@ -59,7 +59,7 @@ class SO2(Group):
 
     def act(self, element: Tensor, batch: Batch) -> Batch:
         """The clouds rotated."""
-        return apply_linear(rotation_about_axis(element, self.axis), batch)
+        return rotate(rotation_about_axis(element, self.axis), batch)
 
     def compose(self, a: Tensor, b: Tensor) -> Tensor:
         """The sums of the angles."""

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
-from geo3d.cloud import num_clouds
+from geo3d.cloud import num_clouds, with_
 from geo3d.invariance.base import Group
 from geo3d.invariance.checks import interval, require
-from geo3d.invariance.per_cloud import uniform
-from geo3d.ops.rotation import apply_linear
+from geo3d.invariance.per_cloud import by_cloud, uniform
+from geo3d.ops.normalize import unit_vectors
 
 
 class Diagonal(Group):
@@ -18,7 +18,18 @@ class Diagonal(Group):
 
     def act(self, element: Tensor, batch: Batch) -> Batch:
         """The clouds with each coordinate multiplied; normals stay normal and keep pointing outwards."""
-        return apply_linear(torch.diag_embed(element), batch)
+        changes = {"pos": by_cloud(torch.mul, batch.pos, element, batch)}
+        if batch.get("normal") is not None:
+            changes["normal"] = self._normals(element, batch)
+        if batch.get("joints") is not None:
+            changes["joints"] = batch.joints * element[:, None]
+        return with_(batch, **changes)
+
+    def _normals(self, element: Tensor, batch: Batch) -> Tensor:
+        x, y, z = element.unbind(1)
+        # cofactors, with the sign of the determinant: a positive multiple of the inverse transpose
+        factors = torch.stack([y * z, z * x, x * y], 1) * (x * y * z).sign()[:, None]
+        return unit_vectors(by_cloud(torch.mul, batch.normal, factors, batch))
 
     def compose(self, a: Tensor, b: Tensor) -> Tensor:
         """The products of the factors."""
@@ -69,6 +80,9 @@ class Scale(Diagonal):
     def sample(self, batch: Batch, generator: torch.Generator) -> Tensor:
         """(B, 3) factors."""
         return _log_uniform(batch, generator, 1, self.low, self.high).expand(-1, 3)
+
+    def _normals(self, element: Tensor, batch: Batch) -> Tensor:
+        return batch.normal
 
 
 class Reflection(Diagonal):

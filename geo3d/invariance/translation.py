@@ -7,7 +7,7 @@ from torch_geometric.data import Batch
 from geo3d.cloud import num_clouds, with_
 from geo3d.invariance.base import Group
 from geo3d.invariance.checks import number
-from geo3d.invariance.per_cloud import uniform
+from geo3d.invariance.per_cloud import by_cloud, uniform
 
 
 class Translation(Group):
@@ -26,7 +26,7 @@ class Translation(Group):
 
     def act(self, element: Tensor, batch: Batch) -> Batch:
         """The clouds, and their joints, shifted."""
-        changes = {"pos": batch.pos + element[batch.batch]}
+        changes = {"pos": by_cloud(torch.add, batch.pos, element, batch)}
         if batch.get("joints") is not None:
             changes["joints"] = batch.joints + element[:, None]
         return with_(batch, **changes)

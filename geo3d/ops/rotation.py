@@ -8,6 +8,7 @@ from torch.nn.functional import normalize
 from torch_geometric.data import Batch
 
 from geo3d.cloud import common_size, with_
+from geo3d.ops.normalize import unit_vectors
 
 
 def quaternion_to_matrix(quaternion: Tensor) -> Tensor:
@@ -80,6 +81,14 @@ def rotation_angle(a: Tensor, b: Tensor | None = None) -> Tensor:
     return torch.atan2(sine, cosine)
 
 
+def rotate(matrices: Tensor, batch: Batch) -> Batch:
+    """The clouds with points, normals and joints of cloud b turned by the rotation ``matrices[b]``, (B, 3, 3)."""
+    changes = {key: _map(matrices, batch[key], batch) for key in ("pos", "normal") if batch.get(key) is not None}
+    if batch.get("joints") is not None:
+        changes["joints"] = batch.joints @ matrices.mT
+    return with_(batch, **changes)
+
+
 def apply_linear(matrices: Tensor, batch: Batch) -> Batch:
     """The clouds with cloud b mapped by ``matrices[b]``: points and joints by the matrix, normals stay normal.
 
@@ -90,7 +99,7 @@ def apply_linear(matrices: Tensor, batch: Batch) -> Batch:
     """
     changes = {"pos": _map(matrices, batch.pos, batch)}
     if batch.get("normal") is not None:
-        changes["normal"] = normalize(_map(_inverse_transpose_direction(matrices), batch.normal, batch), dim=1)
+        changes["normal"] = unit_vectors(_map(_inverse_transpose_direction(matrices), batch.normal, batch))
     if batch.get("joints") is not None:
         changes["joints"] = batch.joints @ matrices.mT
     return with_(batch, **changes)
@@ -99,9 +108,13 @@ def apply_linear(matrices: Tensor, batch: Batch) -> Batch:
 def _map(matrices: Tensor, vectors: Tensor, batch: Batch) -> Tensor:
     """(M, 3) vectors, those of cloud b mapped by ``matrices[b]``."""
     n = common_size(batch)
-    if n is not None:
-        return (vectors.reshape(-1, n, 3) @ matrices.mT).reshape(-1, 3)
-    return (matrices[batch.batch] @ vectors[:, :, None])[:, :, 0]
+    if n is None:
+        each = matrices.reshape(-1, 9).index_select(0, batch.batch).view(-1, 3, 3)
+        return (each @ vectors[:, :, None])[:, :, 0]
+    k = math.gcd(n, 4)  # products with 3 rows are slow: four points at a time, by a block-diagonal matrix, are faster
+    blocks = matrices.new_zeros(len(matrices), k, 3, k, 3)
+    blocks.diagonal(dim1=1, dim2=3).copy_(matrices.mT[..., None].expand(-1, -1, -1, k))
+    return (vectors.reshape(-1, n // k, 3 * k) @ blocks.view(-1, 3 * k, 3 * k)).view(-1, 3)
 
 
 def _inverse_transpose_direction(matrices: Tensor) -> Tensor:

@@ -1,11 +1,14 @@
+import numpy as np
 import pytest
 import torch
+from scipy.spatial import ConvexHull
 
 from geo3d import seeds
 from geo3d.cloud import make_batch
 from geo3d.invariance import Occlude
 from geo3d.invariance.occlude import visible
 from geo3d.invariance.per_cloud import directions
+from geo3d.testing import tiny_batch
 
 
 def sphere(num_clouds, n, radius=1.0, seed=0):
@@ -62,3 +65,32 @@ def test_equal_points_are_seen_together():
     double = make_batch(single.pos.repeat_interleave(2, 0), num_points=600)
     a, b = (Occlude()(batch, seeds.generator(0)) for batch in (single, double))
     assert torch.equal(b.point_id, torch.stack([2 * a.point_id, 2 * a.point_id + 1], 1).flatten())
+
+
+@pytest.mark.parametrize("repeated", [False, True])
+def test_visible_is_being_on_the_hull_of_the_flipped_points(repeated):
+    points = tiny_batch(1, 200).pos.double().numpy() * [1, 1, 0.3] + [0.1, 0.2, 3.0]
+    points = np.concatenate([points, points[:40]]) if repeated else points
+    distance = np.linalg.norm(points, axis=1, keepdims=True)
+    flipped = points + 2 * (20.0 * distance.max() - distance) * points / distance
+    vertices = ConvexHull(np.concatenate([np.unique(flipped, axis=0), np.zeros((1, 3))]))
+    corners = vertices.points[vertices.vertices]
+    expected = (np.abs(flipped[:, None] - corners[None]).max(2) < 1e-9).any(1)
+    found = visible(points, radius=20.0)
+    assert np.array_equal(found, expected) and 0.2 < found.mean() < 0.8
+
+
+def test_the_order_of_points_and_the_number_of_threads_do_not_matter():
+    batch = tiny_batch(num_points=[80, 200, 150], dtype=torch.float64)
+    points = batch.pos.numpy()[80:280] + [0.0, 0.0, 3.0]
+    order = torch.randperm(200, generator=seeds.generator(0)).numpy()
+    assert np.array_equal(visible(points[order], 30.0), visible(points, 30.0)[order])
+    threads = torch.get_num_threads()
+    kept = []
+    try:
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            kept.append(Occlude().sample(batch, seeds.generator(0)).points)
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(*kept)

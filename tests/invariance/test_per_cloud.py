@@ -3,10 +3,10 @@ import torch
 from scipy.stats import chisquare
 
 from geo3d import seeds
-from geo3d.invariance.per_cloud import order_within, random_points, reduce_clouds
+from geo3d.invariance.per_cloud import by_cloud, random_points, reduce_clouds
 from geo3d.testing import tiny_batch
 
-sizes = pytest.mark.parametrize("sizes", [32, [1, 17, 40]], ids=["uniform", "ragged"])
+sizes = pytest.mark.parametrize("sizes", [32, 7, [1, 17, 40]], ids=["uniform", "odd", "ragged"])
 
 
 def parts(batch):
@@ -14,20 +14,31 @@ def parts(batch):
 
 
 @sizes
-def test_order_within_is_a_stable_sort_of_each_cloud(sizes):
-    batch = tiny_batch(num_points=sizes)
-    keys = torch.randint(0, 9, (len(batch.pos),), generator=seeds.generator(0)).double() / 7
-    expected = [p.start + keys[p].argsort(stable=True) for p in parts(batch)]
-    assert torch.equal(order_within(keys, batch), torch.cat(expected))
-    assert torch.equal(order_within(keys.float(), batch), torch.cat(expected))
+def test_reduce_clouds_is_the_loop(sizes):
+    batch = tiny_batch(num_points=sizes, dtype=torch.float64)
+    for values in (batch.pos, batch.pos[:, 0], batch.pos[:, :1], batch.normal.T.contiguous().T):
+        for how, function in (("mean", torch.mean), ("min", torch.amin), ("max", torch.amax)):
+            expected = torch.stack([function(values[p], 0) for p in parts(batch)])
+            found = reduce_clouds(values, batch, how)
+            assert found.shape == expected.shape and torch.allclose(found, expected)
 
 
 @sizes
-def test_reduce_clouds_is_the_loop(sizes):
+@pytest.mark.parametrize("function", [torch.add, torch.sub, torch.mul, torch.div])
+def test_by_cloud_is_the_loop(sizes, function):
     batch = tiny_batch(num_points=sizes, dtype=torch.float64)
-    for how, function in (("mean", torch.mean), ("min", torch.amin), ("max", torch.amax)):
-        expected = torch.stack([function(batch.pos[p], 0) for p in parts(batch)])
-        assert torch.allclose(reduce_clouds(batch.pos, batch, how), expected)
+    rows = 1 + torch.rand(3, 3, generator=seeds.generator(0), dtype=torch.float64)
+    for values, own in ((batch.pos, rows), (batch.pos[:, :1], rows[:, 1:2]), (batch.pos.T.contiguous().T, rows)):
+        expected = torch.cat([function(values[p], row) for p, row in zip(parts(batch), own, strict=True)])
+        assert torch.equal(by_cloud(function, values, own, batch), expected)
+
+
+@sizes
+def test_by_cloud_has_right_gradients(sizes):
+    batch = tiny_batch(num_points=4 if isinstance(sizes, int) else [1, 2, 3], dtype=torch.float64)
+    rows = torch.rand(3, 3, generator=seeds.generator(0), dtype=torch.float64)
+    inputs = [t.clone().requires_grad_() for t in (batch.pos, rows)]
+    assert torch.autograd.gradcheck(lambda values, rows: by_cloud(torch.mul, values, rows, batch), inputs)
 
 
 def test_random_points_are_uniform_within_their_clouds():

@@ -12,6 +12,7 @@ from geo3d.ops.rotation import (
     axis_angle_to_matrix,
     quaternion_to_matrix,
     random_rotations,
+    rotate,
     rotation_about_axis,
     rotation_about_z,
     rotation_angle,
@@ -96,7 +97,7 @@ def test_rotation_angle_keeps_its_digits(angle):
     assert rotation_angle(base, turned).item() == pytest.approx(angle, abs=1e-14)
 
 
-@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("sizes", [*SIZES, 1, 6, 7])
 def test_apply_linear_is_the_loop_over_clouds(sizes):
     batch = tiny_batch(num_points=sizes, dtype=torch.float64)
     batch.joints = torch.randn(3, 4, 3, generator=seeds.generator("joints"), dtype=torch.float64)
@@ -109,6 +110,22 @@ def test_apply_linear_is_the_loop_over_clouds(sizes):
         assert torch.allclose(out.normal[start:end], normals / normals.norm(dim=1, keepdim=True))
         assert torch.allclose(out.joints[i], batch.joints[i] @ matrices[i].T)
     assert torch.equal(out.rgb, batch.rgb)
+
+
+@pytest.mark.parametrize("sizes", [*SIZES, 1, 6, 7])
+def test_rotate_is_the_loop_over_clouds_and_keeps_lengths(sizes):
+    batch = tiny_batch(num_points=sizes, dtype=torch.float64)
+    batch.joints = torch.randn(3, 4, 3, generator=seeds.generator("joints"), dtype=torch.float64)
+    matrices = haar(3)
+    linear = apply_linear(matrices, batch)
+    batch.normal = 2 * batch.normal
+    out = rotate(matrices, batch)
+    for i, (start, end) in enumerate(zip(batch.ptr[:-1], batch.ptr[1:], strict=True)):
+        for key in ("pos", "normal"):
+            assert torch.allclose(out[key][start:end], batch[key][start:end] @ matrices[i].T)
+        assert torch.allclose(out.joints[i], batch.joints[i] @ matrices[i].T)
+    assert torch.allclose(out.normal, 2 * linear.normal) and torch.equal(out.pos, linear.pos)
+    assert torch.equal(out.rgb, batch.rgb) and torch.equal(out.point_id, batch.point_id)
 
 
 def test_apply_linear_leaves_missing_normals_zero_and_takes_views_of_memory():
