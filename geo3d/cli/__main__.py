@@ -10,6 +10,7 @@ import tempfile
 import traceback
 from collections.abc import Iterator
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     try:
         with as_notes():
-            run(words)
+            status = run(words)
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read the output has had enough, as in `geo3d data list | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -37,11 +38,11 @@ def main(argv: list[str] | None = None) -> int:
         return say("interrupted; what has been finished is kept", 130)
     except Exception as error:
         return explain(error, words)
-    return 0
+    return status
 
 
-def run(words: list[str]) -> None:
-    """Do what the words say.
+def run(words: list[str]) -> int:
+    """Do what the words say, and give the exit status.
 
     Raises:
         ConfigError: If they say nothing that can be done.
@@ -56,13 +57,21 @@ def run(words: list[str]) -> None:
             f"{command}: no such command; {did_you_mean(command, [*jobs(), *texts.TOOLS])}; see geo3d --help"
         )
     elif command in texts.TOOLS:
-        from geo3d.cli import data
-
-        print(data.USAGE) if set(rest) & set(HELP) or not rest else data.data(rest)
+        return run_tool(command, rest)
     elif set(rest) & set(HELP):
         print(texts.usage(command, rest))
     else:
         run_job(command, rest)
+    return 0
+
+
+def run_tool(command: str, words: list[str]) -> int:
+    """Run the command of that name that takes plain words; without any it says how it is used, if it needs them."""
+    tool = import_module(f"geo3d.cli.{command}")
+    if set(words) & set(HELP) or (not words and command != "doctor"):
+        print(tool.USAGE)
+        return 0
+    return getattr(tool, command)(words) or 0
 
 
 def run_job(command: str, words: list[str]) -> None:

@@ -11,7 +11,11 @@ from typing import Any
 from geo3d.cli.config import as_written, choices, config_dir, defaults, jobs, read
 from geo3d.cli.source import Option, named, options
 
-TOOLS = {"data": "Lists the data sets, or checks one that lies on disk."}
+TOOLS = {
+    "bench": "Measures operators and encoders on this machine against their published forms.",
+    "data": "Lists the data sets, or checks one that lies on disk.",
+    "doctor": "Says what this installation runs on, and whether its operators compute what they should.",
+}
 ELSEWHERE = {"trainer": "geo3d.tasks.trainer.make_trainer", "data": "geo3d.tasks.datamodule.DataModule"}
 UNWRITABLE = {"callbacks", "dataset_class", "encoder", "num_classes", "out", "seed", "split", "views"}  # given by jobs
 TRAINING = {"label_fraction": ("finetune",), "holdout": ("pretrain",)}  # options of all data that serve few commands

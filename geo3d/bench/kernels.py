@@ -1,0 +1,145 @@
+"""Single operators: searches, gathers, voxels, and the same on ragged batches."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Batch
+
+from geo3d.bench.case import Case, Check, Make
+from geo3d.bench.contenders import PATHS, own_paths, usable
+from geo3d.bench.encoders import RAGGED, evaluated
+from geo3d.bench.inputs import more_pairs, ragged_surfaces, spread, surfaces, uneven
+from geo3d.bench.measure import largest_difference
+from geo3d.bench.searches import ball_case, fps_case, knn_case, near, three_case
+from geo3d.cloud import common_size
+from geo3d.ops.ball import ball_query
+from geo3d.ops.gather import gather_max
+from geo3d.ops.neighbors import knn
+from geo3d.ops.sampling import farthest_points
+from geo3d.seeds import generator
+
+
+def kernel_cases(
+    clouds: Sequence[int] = (8,),
+    points: int = 1024,
+    large: int = 16384,
+    k: int = 20,
+    paths: Sequence[str] = PATHS,
+    ragged: tuple[int, int] = RAGGED,
+    ragged_clouds: int = 16,
+) -> list[Make]:
+    """All of them; ``large`` is the size of the clouds that show what a tree or a grid is worth."""
+    makes: list[Make] = []
+    for count in clouds:
+        makes += [partial(knn_case, count, points, channels, k, paths) for channels in (3, 64, 128)]
+        makes += [partial(fps_case, count, points, points // 2, paths)]
+        makes += [partial(ball_case, count, points, 0.2, 32, paths)]
+        makes += [partial(three_case, count, points, points // 8, paths)]
+        for channels in (64, 256):
+            makes += [partial(gather_case, count, points, channels, k, training, paths) for training in (False, True)]
+    makes += [partial(knn_case, 1, large, 3, k, paths)]
+    makes += [partial(fps_case, 1, points, points // 2, paths), partial(fps_case, 1, large, large // 16, paths)]
+    for kind in RAGGED_CALLS:
+        makes += [partial(ragged_kernel_case, kind, ragged_clouds, *ragged, k, (path,)) for path in usable(paths)]
+    return makes
+
+
+def gather_case(num_clouds: int, num_points: int, channels: int, k: int, training: bool, paths: Sequence[str]) -> Case:
+    """The maximum over neighbours against indexing and ``max``, forward or with the backward pass."""
+    batch = surfaces(num_clouds, num_points)
+    table = knn(batch.pos, batch.ptr, k, num_points)
+    draw = generator(0, "bench", "gather")
+    b, grad = (torch.randn(len(table), channels, generator=draw) for _ in range(2))
+    b.requires_grad_(training)
+
+    def backward(out: Tensor) -> list[Tensor]:
+        return [out.detach(), *torch.autograd.grad(out, b, grad)]
+
+    def contender(function: Callable[[], Tensor], path: Any = None) -> Callable[[], list[Tensor]]:
+        if not training:
+            return evaluated(lambda: [function()], path)
+
+        def run() -> list[Tensor]:
+            if path is None:
+                return backward(function())
+            with path():
+                return backward(function())
+
+        return run
+
+    calls = {name: contender(lambda: gather_max(b, table), path) for name, path in own_paths(paths).items()}
+    calls["index + max"] = contender(lambda: b[table].max(1).values)
+
+    def check() -> dict[str, list[Check]]:
+        expected = calls["index + max"]()
+        return {
+            name: [Check("values", largest_difference(call(), expected), 1e-5 if training else 0.0)]
+            for name, call in calls.items()
+            if name != "index + max"
+        }
+
+    what = "gather-max, forward and backward" if training else "gather-max"
+    return Case(
+        f"{what}, {num_clouds} x {num_points} points, C = {channels}, k = {k}", calls, "index + max", check, num_clouds
+    )
+
+
+def _knn(batch: Batch, k: int) -> Tensor:
+    return knn(batch.pos, batch.ptr, k, common_size(batch))
+
+
+def _fps(batch: Batch, k: int) -> Tensor:
+    return farthest_points(batch.pos, batch.ptr, 128, common_size(batch))
+
+
+def _ball(batch: Batch, k: int) -> Tensor:
+    clouds = len(batch.ptr) - 1
+    centers = batch.pos[_fps(batch, k)]
+    return ball_query(batch.pos, batch.ptr, centers, torch.arange(clouds + 1) * 128, 0.2, 32, common_size(batch), 128)
+
+
+RAGGED_CALLS: dict[str, Callable[[Batch, int], Tensor]] = {"kNN": _knn, "FPS": _fps, "FPS and ball query": _ball}
+
+
+def ragged_kernel_case(kind: str, num_clouds: int, smallest: int, largest: int, k: int, paths: Sequence[str]) -> Case:
+    """An operator on clouds of many sizes against equal ones with as many points in all; checked cloud by cloud."""
+    sizes, work = uneven(num_clouds, smallest, largest), RAGGED_CALLS[kind]
+    ragged, uniform = ragged_surfaces(sizes), surfaces(num_clouds, sum(sizes) // num_clouds)
+    ((label, path),) = own_paths(paths).items()
+    calls = {
+        f"{label}, {name}": evaluated(partial(work, batch, k), path)
+        for name, batch in (("uniform", uniform), ("ragged", ragged))
+    }
+
+    def check() -> dict[str, list[Check]]:
+        together = calls[f"{label}, ragged"]()
+        parts = ragged.pos.split(sizes)
+        with torch.no_grad(), path():
+            alone = [
+                work(Batch(pos=pos, ptr=torch.tensor([0, len(pos)]), num_points=len(pos)), k) + start
+                for pos, start in zip(parts, ragged.ptr.tolist(), strict=False)
+            ]
+        expected = torch.cat(alone)
+        if kind == "kNN":
+            return {
+                f"{label}, ragged": [
+                    near(ragged.pos, ragged.pos, together, expected, "squared distances, clouds alone")
+                ]
+            }
+        return {
+            f"{label}, ragged": [
+                Check("share of other indices, clouds alone", float((together != expected).float().mean()), 0.0)
+            ]
+        }
+
+    return Case(
+        f"{kind}, {spread(sizes)}",
+        calls,
+        f"{label}, uniform",
+        check,
+        num_clouds,
+        notes=(more_pairs(sizes),),
+    )

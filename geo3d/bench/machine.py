@@ -1,0 +1,79 @@
+"""What a measurement was made on."""
+
+import os
+import platform
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import geo3d
+from geo3d.ops import native
+
+WORTH_NAMING = (
+    "sse4_2", "avx", "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16",
+    "amx_bf16", "asimd", "asimddp", "bf16", "sve", "sve2",
+)  # fmt: skip
+
+
+def processor() -> tuple[str, list[str]]:
+    """Model of the processor, and those of its instruction sets that matter here."""
+    path = Path("/proc/cpuinfo")
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    found = dict(re.findall(r"^(model name|flags|Features)\s*: (.*)$", text, re.MULTILINE))
+    flags = (found.get("flags") or found.get("Features") or "").split()
+    model = found.get("model name") or platform.processor() or platform.machine()
+    return model, [name for name in WORTH_NAMING if name in flags]
+
+
+def cores() -> int:
+    """Logical cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory_gb() -> float | None:
+    """Size of the main memory, None where the system does not say."""
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def blas() -> str:
+    """The library behind torch's matrix products.
+
+    Example:
+        >>> len(blas()) > 0
+        True
+    """
+    found = re.search(r"BLAS_INFO=(\w+)", torch.__config__.show())
+    return found[1] if found else "unknown"
+
+
+def commit() -> str | None:
+    """The commit of the checkout that geo3d runs from, with a + if files have changed; None outside of one."""
+    root = Path(geo3d.__file__).resolve().parents[1]
+    if not (root / ".git").exists():
+        return None
+    try:
+        words = ["git", "-C", str(root), "describe", "--always", "--abbrev=10", "--dirty=+", "--exclude=*"]
+        return subprocess.run(words, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def machine() -> dict[str, Any]:
+    """All of it, ready for JSON."""
+    model, sets = processor()
+    return {
+        "processor": model,
+        "cores": cores(),
+        "instruction sets": " ".join(sets) or "not known",
+        "threads": torch.get_num_threads(),
+        "memory": f"{memory_gb() or '?'} GB",
+        "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        "torch": f"{torch.__version__}, BLAS {blas()}, uses {torch.backends.cpu.get_cpu_capability()}",
+        "geo3d": f"{geo3d.__version__}, commit {commit() or 'not known'}, native kernels {native.name() or 'none'}",
+    }
