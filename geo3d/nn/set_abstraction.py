@@ -11,7 +11,9 @@ from torch.autograd.function import once_differentiable
 from geo3d.errors import CloudError, ConfigError
 from geo3d.nn.linear import linear
 from geo3d.nn.norm import BatchNorm
-from geo3d.ops.ball import ball_query
+from geo3d.ops import native
+from geo3d.ops.ball import ball_query_counts
+from geo3d.ops.grouped import Rows, grouped_max, grouped_max_train
 from geo3d.ops.sampling import padded
 
 CHUNK = 1 << 13
@@ -64,8 +66,8 @@ class _NormalizeReLU(torch.autograd.Function):
         return d_rows, d_gamma, d_beta, None
 
 
-def _check_rows(rows: Tensor) -> None:
-    if len(rows) < 2:
+def _check_rows(count: int) -> None:
+    if count < 2:
         raise CloudError("BatchNorm cannot be trained on a single row; give larger clouds or more of them at a time")
 
 
@@ -81,7 +83,7 @@ def normalized_relu(norm: nn.Module, rows: Tensor) -> Tensor:
     rows = rows.to(norm.weight.dtype)  # under autocast they come with fewer digits than statistics need
     if not norm.training or norm.shared:
         return F.relu_(norm(rows))
-    _check_rows(rows)
+    _check_rows(len(rows))
     out, mean, var = _NormalizeReLU.apply(rows, norm.weight, norm.bias, norm.eps)
     norm.update(mean, var, float(len(rows)))
     return out
@@ -150,7 +152,44 @@ class PooledMLP(nn.Module):
 
     def forward(self, x: Tensor, ptr: Tensor, size: int | None) -> Tensor:
         """(G, out_channels) from rows (R, channels[0]) in groups given by ``ptr`` (G + 1,), or all of ``size`` rows."""
+        if self.runs_compiled(x):
+            return self.grouped(Rows(x.float(), None, None, None, ptr.diff()), len(x))
         return self.after_first(F.linear(x, *self.weights(0)), ptr, size)
+
+    def _layers(self) -> list[tuple[nn.Linear, BatchNorm]]:
+        pairs = zip(self.linears, self.norms, strict=True)
+        return [(layer, norm) for layer, norm in pairs if isinstance(layer, nn.Linear) and isinstance(norm, BatchNorm)]
+
+    def runs_compiled(self, *inputs: Tensor | None) -> bool:
+        """Whether :meth:`grouped` can be used: norms of one kind, statistics of this process, the compiled kernels."""
+        norms = [norm for _, norm in self._layers()]
+        if not 1 < len(norms) == len(self.norms) or len({(norm.training, norm.eps) for norm in norms}) > 1:
+            return False
+        if any(norm.shared or norm.running_mean is None for norm in norms):
+            return False
+        floats = [norms[0].weight, *(t for t in inputs if t is not None)]
+        # Under autocast inputs may come with fewer digits.
+        return native.runs(*[t.float() if t.dtype in (torch.bfloat16, torch.float16) else t for t in floats])
+
+    def grouped(self, rows: Rows, total: int) -> Tensor:
+        """The same from rows in groups by the compiled operator, in single precision under autocast too.
+
+        Args:
+            rows: With the edges of a ball query, or rows as they are.
+            total: How many there are, repeated ones too.
+        """
+        layers = self._layers()
+        weights, eps = [layer.weight for layer, _ in layers], layers[0][1].eps
+        if not layers[0][1].training:
+            fixed = [(c.bias, n.weight, n.bias, n.running_mean, n.running_var) for c, n in layers]
+            return grouped_max(rows, weights, [t for five in fixed for t in five if t is not None], eps, self.activated)
+        _check_rows(total)
+        norms = [t for layer, norm in layers for t in (layer.bias, norm.weight, norm.bias)]
+        out, mean, var = grouped_max_train(rows, weights, norms, eps, self.activated)
+        sizes = [len(weight) for weight in weights]
+        for (_, norm), m, v in zip(layers, mean.split(sizes), var.split(sizes), strict=True):
+            norm.update(m, v, float(total))
+        return out
 
     def after_first(self, h: Tensor, ptr: Tensor, size: int | None) -> Tensor:
         """The same from what the first linear layer (with ``weights(0)``) gave; ``h`` may be overwritten."""
@@ -161,7 +200,7 @@ class PooledMLP(nn.Module):
         h = h.to(norm.weight.dtype)
         if norm.training:
             if not norm.shared:
-                _check_rows(h)
+                _check_rows(len(h))
             top, mean, var = _MaxWithMoments.apply(h, ptr, size)
             count, total = norm.joined(h.new_tensor(float(len(h))), mean * len(h))
             (squares,) = norm.joined((var + (mean - total / count) ** 2) * len(h))
@@ -181,8 +220,8 @@ class SetAbstraction(nn.Module):
 
     The input of an edge from centre i to point j is ``[p_j - c_i ; f_j]``. The first layer's part ``W_f f_j`` is
     computed for points, before the gather; ``W_p (p_j - c_i)``, of three columns only, for edges, since the small
-    difference of two projected positions would lose digits. The other layers see every row of the ball query's
-    table, filled-up rows included, so that the batch statistics are the published ones.
+    difference of two projected positions would lose digits. The batch statistics are the published ones, of every row
+    of the ball query's table; the compiled operator works on repeated rows once and counts them as often.
 
     Args:
         in_channels: Channels of f, 0 if the points have none.
@@ -225,20 +264,32 @@ class SetAbstraction(nn.Module):
         outs = []
         for radius, k, scale in zip(self.radii, self.num_neighbors, self.scales, strict=True):
             assert isinstance(scale, PooledMLP)
-            table = ball_query(pos, ptr, centers, ptr_c, radius, k, num_points, num_centers)
-            weight, bias = scale.weights(0)
-            of_points = None if features is None else F.linear(features, weight[:, 3:], bias)
-            step = len(table) if self.training or torch.is_grad_enabled() else max(1, CHUNK // k)
-            parts = []
-            for some, near in zip(table.split(step), centers.split(step), strict=True):
-                # Embedding, not indexing: its backward is parallel on a CPU, and several times faster.
-                offset = (F.embedding(some, pos) - near[:, None]).view(-1, 3)
-                if of_points is None:
-                    h = F.linear(offset, weight, bias)
-                else:
-                    h = F.embedding(some.view(-1), of_points)
-                    h = h.addmm_(offset.to(h.dtype), weight[:, :3].t().to(h.dtype))  # autocast skips what is in place
-                groups = torch.arange(0, len(h) + 1, k, device=h.device)
-                parts.append(scale.after_first(h, groups, k))
-            outs.append(torch.cat(parts))
+            table, count = ball_query_counts(pos, ptr, centers, ptr_c, radius, k, num_points, num_centers)
+            moving = pos.requires_grad or centers.requires_grad
+            if scale.runs_compiled(features, pos) and not moving:
+                rows = Rows(None if features is None else features.float(), pos, centers, table, count)
+                outs.append(scale.grouped(rows, table.numel()))
+            else:
+                outs.append(self._with_all_rows(scale, pos, features, centers, table))
         return torch.cat(outs, 1)
+
+    def _with_all_rows(
+        self, scale: PooledMLP, pos: Tensor, features: Tensor | None, centers: Tensor, table: Tensor
+    ) -> Tensor:
+        """One scale by torch's own operators, repeated rows too."""
+        weight, bias = scale.weights(0)
+        of_points = None if features is None else F.linear(features, weight[:, 3:], bias)
+        k = table.shape[1]
+        step = len(table) if self.training or torch.is_grad_enabled() else max(1, CHUNK // k)
+        parts = []
+        for some, near in zip(table.split(step), centers.split(step), strict=True):
+            # Embedding, not indexing: its backward is parallel on a CPU, and several times faster.
+            offset = (F.embedding(some, pos) - near[:, None]).view(-1, 3)
+            if of_points is None:
+                h = F.linear(offset, weight, bias)
+            else:
+                h = F.embedding(some.view(-1), of_points)
+                h = h.addmm_(offset.to(h.dtype), weight[:, :3].t().to(h.dtype))  # autocast skips what is in place
+            groups = torch.arange(0, len(h) + 1, k, device=h.device)
+            parts.append(scale.after_first(h, groups, k))
+        return torch.cat(parts)

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,6 +9,7 @@ from geo3d import seeds
 from geo3d.errors import CloudError, ConfigError
 from geo3d.nn.norm import BatchNorm
 from geo3d.nn.set_abstraction import PooledMLP, SetAbstraction, _MaxWithMoments, normalized_relu
+from geo3d.ops import native
 from geo3d.ops.ball import ball_query
 
 PTR = torch.tensor([0, 4, 5, 12])
@@ -109,6 +112,86 @@ def test_set_abstraction_is_the_network_on_every_edge(channels, ptr, sizes):
     pairs = [(p.grad, q.grad) for p, q in zip(level.parameters(), other.parameters(), strict=True)]
     for p, q in [*pairs, (x.grad, y.grad)] if channels else pairs:
         torch.testing.assert_close(p, q, rtol=0, atol=1e-10)
+
+
+@pytest.fixture(params=[*native.builds(), None], ids=str)
+def build(request):
+    with native.using(request.param) if request.param else native.disabled():
+        yield request.param
+
+
+def level_and_inputs(channels=4, ptr=(0, 20, 40)):
+    with seeds.seeded(0, "sa"):
+        level = SetAbstraction(channels, [0.8, 1.5], [6, 9], [[5, 4], [7, 5, 3]])
+        for name, p in level.named_parameters():
+            if "norms" in name:
+                p.data.normal_()
+    pos, features, ptr = rows(40).float(), rows(40, channels, seed=1).float(), torch.tensor(ptr)
+    centers = torch.cat([pos[a : a + 5] for a in ptr[:-1]])
+    return level, (pos, features, ptr, centers, torch.tensor([0, 5, 10]))
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("ptr, sizes", [((0, 20, 40), (20, 5)), ((0, 7, 40), (None, None))])
+def test_builds_and_torch_agree(build, train, ptr, sizes):
+    level, inputs = level_and_inputs(ptr=ptr)
+    double = copy.deepcopy(level).double().train(train)
+    level.train(train)
+    wide = [t.double() if t.is_floating_point() else t for t in inputs]
+    inputs[1].requires_grad_(), wide[1].requires_grad_()
+    for _ in range(2):  # the running statistics move twice
+        found, wanted = level(*inputs, *sizes), double(*wide, *sizes)
+    torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-5)
+    ask = rows(*found.shape, seed=2)
+    (found * ask).sum().backward()
+    (wanted * ask).sum().backward()
+    for (name, p), q in zip(level.named_parameters(), double.parameters(), strict=True):
+        torch.testing.assert_close(p.grad.double(), q.grad, rtol=1e-4, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
+    torch.testing.assert_close(inputs[1].grad.double(), wide[1].grad, rtol=1e-4, atol=1e-4)
+    for (name, p), q in zip(level.named_buffers(), double.named_buffers(), strict=True):
+        torch.testing.assert_close(p.double(), q[1].double(), rtol=1e-5, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_positions_have_a_gradient_too(build):
+    level, (pos, features, ptr, centers, ptr_c) = level_and_inputs()
+    grads = []
+    for kind in (torch.float32, torch.float64):
+        p = pos.clone().to(kind).detach().requires_grad_()
+        level.to(kind)(p, features.to(kind), ptr, centers.to(kind), ptr_c, 20, 5).square().sum().backward()
+        grads.append(p.grad.double())
+    assert bool(grads[0].any())
+    torch.testing.assert_close(*grads, rtol=1e-3, atol=1e-3)
+
+
+def test_a_frozen_norm_keeps_its_statistics(build):
+    level, inputs = level_and_inputs()
+    level.scales[0].norms[0].eval()
+    before = {name: value.clone() for name, value in level.named_buffers()}
+    level(*inputs, 20, 5).sum().backward()
+    moved = {name for name, value in level.named_buffers() if not torch.equal(value, before[name])}
+    assert moved and not any(name.startswith("scales.0.norms.0.") for name in moved)
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_autocast_keeps_single_precision_where_kernels_are_compiled(build, train):
+    level, inputs = level_and_inputs()
+    level.train(train)
+    exact = level(*inputs, 20, 5)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = level(*inputs, 20, 5)
+        halved = level(inputs[0], inputs[1].bfloat16(), *inputs[2:], 20, 5)
+    assert exact.dtype == mixed.dtype == torch.float32
+    assert torch.equal(mixed, exact) == (build is not None)
+    assert float((halved - exact).detach().norm() / exact.detach().norm()) < 0.05
+
+
+def test_large_groups_and_few_rows(build):
+    ours, theirs = pair([3, 6, 5])
+    x = rows(2000)
+    for ptr in ([0, 1, 2000], [0, 2000], [*range(0, 2001, 2)]):
+        ptr = torch.tensor(ptr)
+        found = ours.float()(x.float(), ptr, None)
+        torch.testing.assert_close(found.double(), plain(theirs, x, ptr), rtol=0, atol=2e-5)
 
 
 def test_bad_options():
