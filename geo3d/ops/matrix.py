@@ -21,7 +21,8 @@ def _rows(x: Tensor) -> Tensor:
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """(M, C) ``x weight^T + bias`` from x (M, K) and weight (C, K); no gradients."""
     if not _ours(x, weight):
-        return torch.nn.functional.linear(x, weight, bias)
+        with torch.autocast(x.device.type, enabled=False):  # kernels read what comes out as float32
+            return torch.nn.functional.linear(x, weight, bias)
     x, weight = _rows(x), _rows(weight)
     (rows, depth), columns = x.shape, len(weight)
     out = x.new_empty(rows, columns)
@@ -34,7 +35,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def multiply(x: Tensor, y: Tensor) -> Tensor:
     """(M, C) ``x y`` from x (M, K) and y (K, C); no gradients."""
     if not _ours(x, y):
-        return torch.mm(x, y)
+        with torch.autocast(x.device.type, enabled=False):
+            return torch.mm(x, y)
     x, y = _rows(x), _rows(y)
     (rows, depth), columns = x.shape, y.shape[1]
     out = x.new_empty(rows, columns)
@@ -45,7 +47,8 @@ def multiply(x: Tensor, y: Tensor) -> Tensor:
 def outer(x: Tensor, y: Tensor) -> Tensor:
     """(C, D) ``x^T y`` from x (M, C) and y (M, D), as in the gradient of a weight; no gradients."""
     if not _ours(x, y):
-        return torch.mm(x.t(), y)
+        with torch.autocast(x.device.type, enabled=False):
+            return torch.mm(x.t(), y)
     x, y = _rows(x), _rows(y)
     (rows, height), width = x.shape, y.shape[1]
     out = x.new_empty(height, width)

@@ -33,3 +33,12 @@ def test_strided_factors_are_read_as_they_lie():
 def test_double_precision_goes_by_torch():
     x = torch.randn(9, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     assert torch.equal(multiply(x, x.t()), x @ x.t())
+
+
+@pytest.mark.parametrize("build", [*native.builds(), None])
+def test_autocast_leaves_them_in_full_precision(build):
+    x = torch.randn(20, 8, generator=torch.Generator().manual_seed(0))
+    with native.using(build) if build else native.disabled(), torch.autocast("cpu", dtype=torch.bfloat16):
+        results = linear(x, x), multiply(x, x.t()), outer(x, x)
+    for result, exact in zip(results, (x @ x.t(), x @ x.t(), x.t() @ x), strict=True):
+        torch.testing.assert_close(result, exact, rtol=1e-5, atol=1e-5)
