@@ -54,6 +54,8 @@ class BatchNorm(nn.BatchNorm1d):
             weight = 1.0 / self.num_batches_tracked.to(mean.dtype)
         else:
             weight = torch.as_tensor(self.momentum, dtype=mean.dtype, device=mean.device)
-        unbiased = var * (count / (count - 1)) if not isinstance(count, float) or count > 1 else var
+        # Without a branch: where torch.compile traces ragged clouds the number is not known.
+        fewer = max(count - 1, 1.0) if isinstance(count, float) else count - 1
+        unbiased = var * (count / fewer)
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), weight.to(self.running_mean.dtype))
         self.running_var.lerp_(unbiased.to(self.running_var.dtype), weight.to(self.running_var.dtype))

@@ -14,6 +14,7 @@ from geo3d.nn.norm import BatchNorm
 from geo3d.ops import native
 from geo3d.ops.ball import ball_query_counts
 from geo3d.ops.grouped import Rows, grouped_max, grouped_max_train
+from geo3d.ops.library import define
 from geo3d.ops.sampling import padded
 
 CHUNK = 1 << 13
@@ -67,7 +68,9 @@ class _NormalizeReLU(torch.autograd.Function):
 
 
 def _check_rows(count: int) -> None:
-    if count < 2:
+    if torch.compiler.is_compiling():  # the number may be data
+        torch._check(count >= 2)
+    elif count < 2:
         raise CloudError("BatchNorm cannot be trained on a single row; give larger clouds or more of them at a time")
 
 
@@ -89,6 +92,18 @@ def normalized_relu(norm: nn.Module, rows: Tensor) -> Tensor:
     return out
 
 
+def _fake_largest(rows: Tensor, ptr: Tensor) -> tuple[Tensor, Tensor]:
+    top = rows.new_empty(ptr.shape[0] - 1, rows.shape[1])
+    return top, torch.empty_like(top, dtype=torch.int64)
+
+
+_largest = define(  # an operator, since torch.compile does not know the size of the largest group
+    "largest(Tensor rows, Tensor ptr) -> (Tensor, Tensor)",
+    cpu=lambda rows, ptr: tuple(padded(rows, ptr, None, -torch.inf).max(1)),
+    fake=_fake_largest,
+)
+
+
 class _MaxWithMoments(torch.autograd.Function):
     """The maximum of each group of rows, and mean and biased variance of all rows, in one backward pass.
 
@@ -97,7 +112,7 @@ class _MaxWithMoments(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, ptr: Tensor, size: int | None) -> tuple[Tensor, Tensor, Tensor]:
-        top, slot = padded(rows, ptr, size, -torch.inf).max(1)
+        top, slot = _largest(rows, ptr) if size is None else padded(rows, ptr, size, -torch.inf).max(1)
         mean, var = _moments(rows)
         ctx.save_for_backward(rows, slot.add_(ptr[:-1, None]), mean)
         return top, mean, var

@@ -65,7 +65,7 @@ def _train(
     if not native.usable(x, weight, gamma) or table.shape[1] > 256:
         join = _join if sync else alone
         results = edge_conv_reference(x, weight, gamma, beta, table, eps, slope, join)
-        return *results, *(x.new_empty(0) for _ in range(5))
+        return *results, *(x.new_empty(0) for _ in range(4))
     x, table = x.contiguous(), table.contiguous()
     factor, sign = _parts(weight, gamma)
     (rows, k), width = table.shape, len(factor) // 2
@@ -90,7 +90,7 @@ def _train(
     channels = len(gamma)
     return (
         out if width == channels else out[:, :channels].contiguous(),
-        mean[:channels].float() * sign, var[:channels].float(), count.float(), ab, top, total, slot,
+        mean[:channels].float() * sign, var[:channels].float(), count.float(), top, total, slot,
         torch.cat([kept[:3], near.view(2, width)]),
     )  # fmt: skip
 
@@ -106,18 +106,18 @@ def _shapes(
     out = gamma.new_empty(x.shape[0], channels)
     statistics = gamma.new_empty(channels), gamma.new_empty(channels), gamma.new_empty(())
     if x.device.type != "cpu" or x.dtype != torch.float32 or native.name() is None or table.shape[1] > 256:
-        return out, *statistics, *(x.new_empty(0) for _ in range(5))
+        return out, *statistics, *(x.new_empty(0) for _ in range(4))
     width = channels + -channels % WIDTH
     wide = x.new_empty(x.shape[0], width)
     slot = wide.new_empty(wide.shape, dtype=torch.uint8)
-    return out, *statistics, x.new_empty(x.shape[0], 2 * width), wide, wide.clone(), slot, x.new_empty(5, width)
+    return out, *statistics, wide, wide.clone(), slot, x.new_empty(5, width)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     x, weight, gamma, beta, table, ctx.eps, ctx.slope, ctx.sync = inputs
-    out, mean, var, count, ab, top, total, slot, kept = output
-    ctx.save_for_backward(x, weight, gamma, beta, table, out, count, ab, top, total, slot, kept)
-    ctx.mark_non_differentiable(mean, var, count, ab, top, total, slot, kept)
+    out, mean, var, count, *kept = output
+    ctx.save_for_backward(x, weight, gamma, beta, table, out, count, *kept)
+    ctx.mark_non_differentiable(mean, var, count, *kept)
     ctx.set_materialize_grads(False)
 
 
@@ -134,10 +134,10 @@ def _backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ..
 @torch.no_grad()
 def _gradients(
     grad: Tensor, x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, table: Tensor, out: Tensor, count: Tensor,
-    ab: Tensor, top: Tensor, total: Tensor, slot: Tensor, kept: Tensor,
+    top: Tensor, total: Tensor, slot: Tensor, kept: Tensor,
     eps: float, slope: float, sync: bool, wants_x: bool,
 ) -> tuple[Tensor, ...]:  # fmt: skip
-    if ab.numel() == 0:  # the forward pass went by the reference
+    if top.numel() == 0:  # the forward pass went by the reference
         return _reference_gradients(grad, x, weight, gamma, beta, table, eps, slope, _join if sync else alone)
     x, table = x.contiguous(), table.contiguous()
     channels, (rows, width), k = len(gamma), top.shape, table.shape[1]
@@ -150,6 +150,7 @@ def _gradients(
     grad_gamma = sums[1, :channels].float() * sign
     shared = _joined(sums, sync) / count.double()  # the means of dz and of dz times the normalised y, over all edges
     of_edges = torch.stack([scale * shared[0], scale * shared[1] * rstd]).float()
+    ab = linear(x, factor)  # again: keeping it would be a quarter of what a step remembers
     grad_ab = torch.empty_like(ab)
     native.call(
         "edge_backward", rows, k, width, ab, table, total, slot, grad, out, scale, of_edges[0], of_edges[1],
@@ -173,7 +174,7 @@ def _reference_gradients(
 
 define(
     "edge_conv_backward(Tensor grad, Tensor x, Tensor weight, Tensor gamma, Tensor beta, Tensor table, Tensor out, "
-    "Tensor count, Tensor ab, Tensor top, Tensor total, Tensor slot, Tensor kept, float eps, float slope, bool sync, "
+    "Tensor count, Tensor top, Tensor total, Tensor slot, Tensor kept, float eps, float slope, bool sync, "
     "bool wants_x) -> (Tensor, Tensor, Tensor, Tensor)",
     cpu=_gradients,
     fake=lambda grad, x, weight, gamma, beta, *rest: (
@@ -183,7 +184,7 @@ define(
 )  # fmt: skip
 _edge_conv = define(
     "edge_conv(Tensor x, Tensor weight, Tensor gamma, Tensor beta, Tensor table, float eps, float slope, bool sync) -> "
-    "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
     cpu=_train,
     fake=_shapes,
     backward=_backward,

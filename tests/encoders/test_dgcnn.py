@@ -215,3 +215,17 @@ def test_code_in_a_file_is_not_run(tmp_path: Path) -> None:
     torch.save(nn.Linear(2, 2), tmp_path / "whole.pth")  # a pickled module, not a state
     with pytest.raises(CheckpointError, match="tensors"):
         from_published(tmp_path / "whole.pth")
+
+
+def test_large_batches_are_evaluated_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dgcnn, "CACHED", 100)
+    encoder = DGCNN(k=4, **SMALL).eval()
+    batch = make_batch(torch.randn(7 * 40, 3, generator=torch.Generator().manual_seed(0)), num_points=40)
+    seen = []
+    encoder.layers[0].register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    whole = encoder(batch)
+    with torch.no_grad():
+        pieces = encoder(batch)
+    assert seen == [280, 80, 80, 80, 40]
+    for one, other in zip(whole, pieces, strict=True):
+        torch.testing.assert_close(one.detach(), other)
