@@ -130,8 +130,8 @@ def _farthest_points_cuda(pos: Tensor, ptr: Tensor, first: Tensor, num_samples: 
         return _farthest_points_reference(pos, ptr, first, num_samples, num_points)
     from geo3d.ops.triton import fps
 
-    most = num_points if num_points is not None else int(ptr.diff().max())
-    return fps.farthest_points(pos, ptr, num_samples, first, most)
+    # Of ragged clouds the largest size is not looked at: that would make the GPU wait.
+    return fps.farthest_points(pos, ptr, num_samples, first, num_points)
 
 
 _from_centroid = define(
