@@ -10,7 +10,8 @@ from geo3d.cloud import Features, as_batch, common_size
 from geo3d.errors import CloudError, ConfigError
 from geo3d.nn.linear import linear
 from geo3d.nn.norm import BatchNorm
-from geo3d.nn.set_abstraction import PooledMLP, normalized_relu
+from geo3d.nn.normalized import normalized_relu
+from geo3d.nn.set_abstraction import PooledMLP
 from geo3d.ops.sampling import padded, padded_rows
 
 

@@ -8,88 +8,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from geo3d.errors import CloudError, ConfigError
+from geo3d.errors import ConfigError
 from geo3d.nn.linear import linear
 from geo3d.nn.norm import BatchNorm
+from geo3d.nn.normalized import CHUNK, check_rows, moments, normalized_relu
 from geo3d.ops import native
 from geo3d.ops.ball import ball_query_counts
 from geo3d.ops.grouped import Rows, grouped_max, grouped_max_train
 from geo3d.ops.library import define
 from geo3d.ops.sampling import padded
-
-CHUNK = 1 << 13
-"""Rows worked on at a time where nothing has to be kept, so that they stay near the processor's cache."""
-
-
-def _moments(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of rows (R, C), good to the last digits even where they hardly vary."""
-    guess = rows.mean(0)
-    shift, square = torch.zeros_like(guess), torch.zeros_like(guess)
-    for part in rows.split(CHUNK):
-        offset = part - guess
-        shift += offset.sum(0)
-        square += offset.square_().sum(0)
-    shift /= len(rows)  # what rounding took from the guess
-    return guess + shift, (square / len(rows) - shift**2).clamp_min_(0)
-
-
-class _NormalizeReLU(torch.autograd.Function):
-    """Batch normalisation of rows and a ReLU in one; also mean and biased variance, for the running statistics.
-
-    On a CPU torch's own kernel adds the rows up one after another in single precision, which over the hundreds of
-    thousands of rows of a training step costs three digits and more.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-        mean, var = _moments(rows)
-        rstd = torch.rsqrt(var + eps)
-        out = torch.empty_like(rows)
-        for part, to in zip(rows.split(CHUNK), out.split(CHUNK), strict=True):
-            torch.sub(part, mean, out=to).mul_(rstd * gamma).add_(beta).relu_()
-        ctx.save_for_backward(rows, out, gamma, mean, rstd)
-        ctx.mark_non_differentiable(mean, var)
-        return out, mean, var
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, d_out: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        rows, out, gamma, mean, rstd = ctx.saved_tensors
-        d_beta, d_gamma, d_rows = torch.zeros_like(mean), torch.zeros_like(mean), torch.empty_like(rows)
-        chunks = [tensor.split(CHUNK) for tensor in (rows, out, d_out, d_rows)]
-        for x, y, d_y, d_x in zip(*chunks, strict=True):
-            torch.mul(d_y, y > 0, out=d_x)
-            d_beta += d_x.sum(0)
-            d_gamma += (x - mean).mul_(d_x).sum(0).mul_(rstd)
-        for x, _, _, d_x in zip(*chunks, strict=True):
-            shared = (x - mean).mul_(rstd * d_gamma / len(rows)).add_(d_beta / len(rows))
-            d_x.sub_(shared).mul_(gamma * rstd)
-        return d_rows, d_gamma, d_beta, None
-
-
-def _check_rows(count: int) -> None:
-    if torch.compiler.is_compiling():  # the number may be data
-        torch._check(count >= 2)
-    elif count < 2:
-        raise CloudError("BatchNorm cannot be trained on a single row; give larger clouds or more of them at a time")
-
-
-def normalized_relu(norm: nn.Module, rows: Tensor) -> Tensor:
-    """(R, C) ``relu(norm(rows))`` for a BatchNorm, with training statistics that are exact for many rows too.
-
-    ``rows`` may be overwritten.
-
-    Raises:
-        CloudError: From a training step on a single row, which has no variance.
-    """
-    assert isinstance(norm, BatchNorm)
-    rows = rows.to(norm.weight.dtype)  # under autocast they come with fewer digits than statistics need
-    if not norm.training or norm.shared:
-        return F.relu_(norm(rows))
-    _check_rows(len(rows))
-    out, mean, var = _NormalizeReLU.apply(rows, norm.weight, norm.bias, norm.eps)
-    norm.update(mean, var, float(len(rows)))
-    return out
 
 
 def _fake_largest(rows: Tensor, ptr: Tensor) -> tuple[Tensor, Tensor]:
@@ -113,7 +40,7 @@ class _MaxWithMoments(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, ptr: Tensor, size: int | None) -> tuple[Tensor, Tensor, Tensor]:
         top, slot = _largest(rows, ptr) if size is None else padded(rows, ptr, size, -torch.inf).max(1)
-        mean, var = _moments(rows)
+        mean, var = moments(rows)
         ctx.save_for_backward(rows, slot.add_(ptr[:-1, None]), mean)
         return top, mean, var
 
@@ -198,7 +125,7 @@ class PooledMLP(nn.Module):
         if not layers[0][1].training:
             fixed = [(c.bias, n.weight, n.bias, n.running_mean, n.running_var) for c, n in layers]
             return grouped_max(rows, weights, [t for five in fixed for t in five if t is not None], eps, self.activated)
-        _check_rows(total)
+        check_rows(total)
         norms = [t for layer, norm in layers for t in (layer.bias, norm.weight, norm.bias)]
         out, mean, var = grouped_max_train(rows, weights, norms, eps, self.activated)
         sizes = [len(weight) for weight in weights]
@@ -215,7 +142,7 @@ class PooledMLP(nn.Module):
         h = h.to(norm.weight.dtype)
         if norm.training:
             if not norm.shared:
-                _check_rows(len(h))
+                check_rows(len(h))
             top, mean, var = _MaxWithMoments.apply(h, ptr, size)
             count, total = norm.joined(h.new_tensor(float(len(h))), mean * len(h))
             (squares,) = norm.joined((var + (mean - total / count) ** 2) * len(h))

@@ -8,7 +8,8 @@ from torch import nn
 from geo3d import seeds
 from geo3d.errors import CloudError, ConfigError
 from geo3d.nn.norm import BatchNorm
-from geo3d.nn.set_abstraction import PooledMLP, SetAbstraction, _MaxWithMoments, normalized_relu
+from geo3d.nn.normalized import normalized_relu
+from geo3d.nn.set_abstraction import PooledMLP, SetAbstraction, _MaxWithMoments
 from geo3d.ops import native
 from geo3d.ops.ball import ball_query
 
