@@ -2,7 +2,7 @@ import pytest
 import torch
 from triton_device import DEVICE
 
-from geo3d.ops import edge
+from geo3d.ops import gather
 from geo3d.ops.triton.edge import gather_max, scatter, transposed
 
 SHAPES = [(40, 40, 5, 3), (33, 17, 1, 1), (9, 21, 20, 7), (12, 30, 6, 64), (5, 8, 3, 130)]
@@ -34,8 +34,8 @@ def test_forward_and_backward_are_those_of_the_reference(shape):
     grad_max, grad_sum = torch.randn(2, *best.shape, generator=draw)
     for use_max, use_sum in ((True, True), (True, False), (False, True)):
         leaf = b.clone().requires_grad_()
-        loss = (edge.gather_max(leaf, table) * grad_max).sum() * use_max
-        loss = loss + (edge.gather_sum(leaf, table) * grad_sum).sum() * use_sum
+        loss = (gather.gather_max(leaf, table) * grad_max).sum() * use_max
+        loss = loss + (gather.gather_sum(leaf, table) * grad_sum).sum() * use_sum
         loss.backward()
         args = (grad_max if use_max else None, slot if use_max else None, grad_sum if use_sum else None)
         torch.testing.assert_close(backward(*args, table, len(b)), leaf.grad, rtol=1e-5, atol=1e-5)
