@@ -33,6 +33,11 @@ def sum_over_processes(x: Tensor) -> Tensor:
     return x if world_size() == 1 else _SumOverProcesses.apply(x)
 
 
+def sums_over_processes(*sums: Tensor) -> tuple[Tensor, ...]:
+    """Each of the sums (any shapes, the same everywhere) over all processes, differentiable."""
+    return tuple(sum_over_processes(s) for s in sums)
+
+
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

@@ -10,14 +10,11 @@ from torch import Tensor
 from torch.nn.functional import leaky_relu, pad
 
 from geo3d.ops import native
-from geo3d.ops.distributed import sum_over_processes
+from geo3d.ops.distributed import sum_over_processes, sums_over_processes
 from geo3d.ops.edge import Join, alone, edge_moments
 from geo3d.ops.gather import gather_max
 from geo3d.ops.library import define
-from geo3d.ops.matrix import linear, multiply, outer
-
-WIDTH = 16
-"""The compiled kernels take channels in multiples of this; others are filled up with zeros."""
+from geo3d.ops.matrix import WIDTH, linear, multiply, outer, wide
 
 
 def factored(weight: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -50,10 +47,6 @@ def _parts(weight: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat([pad(of_center, missing), pad(of_neighbor, missing)]), sign
 
 
-def _wide(values: Tensor) -> Tensor:
-    return pad(values, (0, -values.shape[-1] % WIDTH)).contiguous()
-
-
 def _joined(value: Tensor, sync: bool) -> Tensor:
     return sum_over_processes(value) if sync else value
 
@@ -63,7 +56,7 @@ def _train(
     x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, table: Tensor, eps: float, slope: float, sync: bool
 ) -> tuple[Tensor, ...]:
     if not native.usable(x, weight, gamma) or table.shape[1] > 256:
-        join = _join if sync else alone
+        join = sums_over_processes if sync else alone
         results = edge_conv_reference(x, weight, gamma, beta, table, eps, slope, join)
         return *results, *(x.new_empty(0) for _ in range(4))
     x, table = x.contiguous(), table.contiguous()
@@ -83,8 +76,8 @@ def _train(
     offset = mean - middle
     var = (_joined(sums[1] - 2 * offset * sums[0] + rows * k * offset**2, sync) / count).clamp_min(0)
     rstd = torch.rsqrt(var + eps)
-    scale = _wide(gamma * sign).double() * rstd
-    kept = torch.stack([mean, rstd, scale, _wide(beta).double() - mean * scale]).float()
+    scale = wide(gamma * sign).double() * rstd
+    kept = torch.stack([mean, rstd, scale, wide(beta).double() - mean * scale]).float()
     out = torch.empty_like(top)
     native.call("edge_activate", rows, width, top, kept[2], kept[3], float(slope), out)
     channels = len(gamma)
@@ -93,10 +86,6 @@ def _train(
         mean[:channels].float() * sign, var[:channels].float(), count.float(), top, total, slot,
         torch.cat([kept[:3], near.view(2, width)]),
     )  # fmt: skip
-
-
-def _join(*sums: Tensor) -> tuple[Tensor, ...]:
-    return tuple(sum_over_processes(s) for s in sums)
 
 
 def _shapes(
@@ -108,9 +97,9 @@ def _shapes(
     if x.device.type != "cpu" or x.dtype != torch.float32 or native.name() is None or table.shape[1] > 256:
         return out, *statistics, *(x.new_empty(0) for _ in range(4))
     width = channels + -channels % WIDTH
-    wide = x.new_empty(x.shape[0], width)
-    slot = wide.new_empty(wide.shape, dtype=torch.uint8)
-    return out, *statistics, wide, wide.clone(), slot, x.new_empty(5, width)
+    top = x.new_empty(x.shape[0], width)
+    slot = torch.empty_like(top, dtype=torch.uint8)
+    return out, *statistics, top, torch.empty_like(top), slot, x.new_empty(5, width)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -138,11 +127,13 @@ def _gradients(
     eps: float, slope: float, sync: bool, wants_x: bool,
 ) -> tuple[Tensor, ...]:  # fmt: skip
     if top.numel() == 0:  # the forward pass went by the reference
-        return _reference_gradients(grad, x, weight, gamma, beta, table, eps, slope, _join if sync else alone)
+        return _reference_gradients(
+            grad, x, weight, gamma, beta, table, eps, slope, sums_over_processes if sync else alone
+        )
     x, table = x.contiguous(), table.contiguous()
     channels, (rows, width), k = len(gamma), top.shape, table.shape[1]
     mean, rstd, scale, near_a, near_b = kept
-    grad, out = _wide(grad), _wide(out)
+    grad, out = wide(grad), wide(out)
     sums = torch.empty(2, width, dtype=torch.float64)
     native.call("edge_reduce", rows, width, grad, out, top, mean, float(slope), sums)
     grad_beta, sums[1] = sums[0, :channels].float(), sums[1] * rstd
@@ -239,7 +230,7 @@ def _evaluate(x: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, table: Te
     (rows, k), width = table.shape, len(factor) // 2
     out = x.new_empty(rows, width)
     native.call(
-        "edge_evaluate", rows, k, width, linear(x.contiguous(), factor), table, _wide(scale * sign), _wide(shift),
+        "edge_evaluate", rows, k, width, linear(x.contiguous(), factor), table, wide(scale * sign), wide(shift),
         float(slope), out, width, what="table",
     )  # fmt: skip
     return out if width == len(scale) else out[:, : len(scale)].contiguous()

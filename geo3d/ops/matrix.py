@@ -9,6 +9,14 @@ from torch import Tensor
 
 from geo3d.ops import native
 
+WIDTH = 16
+"""Kernels behind a product take channels in multiples of this; others are filled up with zeros."""
+
+
+def wide(values: Tensor) -> Tensor:
+    """(..., C') the values (..., C), their last dimension filled up with zeros to a multiple of ``WIDTH``."""
+    return torch.nn.functional.pad(values, (0, -values.shape[-1] % WIDTH)).contiguous()
+
 
 def _ours(*matrices: Tensor) -> bool:
     return native.name() in ("avx2", "avx512") and native.usable(*matrices)

@@ -11,12 +11,10 @@ from torch import Tensor
 from torch.nn.functional import leaky_relu, pad
 
 from geo3d.ops import native
-from geo3d.ops.distributed import sum_over_processes
+from geo3d.ops.distributed import sums_over_processes
 from geo3d.ops.edge import Join, alone
 from geo3d.ops.library import define
-
-WIDTH = 16
-"""The compiled kernels take channels in multiples of this; others are filled up with zeros."""
+from geo3d.ops.matrix import WIDTH, wide
 
 
 def max_and_mean(x: Tensor, ptr: Tensor, num_points: int | None = None) -> Tensor:
@@ -70,39 +68,31 @@ def norm_pool_reference(
 
 
 def _narrow(pooled: Tensor, channels: int) -> Tensor:
-    wide = pooled.shape[1] // 2
-    return pooled if wide == channels else torch.cat([pooled[:, :channels], pooled[:, wide : wide + channels]], 1)
-
-
-def _wide(values: Tensor, fill: float = 0.0) -> Tensor:
-    return pad(values, (0, -values.shape[-1] % WIDTH), value=fill).contiguous()
-
-
-def _join(*sums: Tensor) -> tuple[Tensor, ...]:
-    return tuple(sum_over_processes(s) for s in sums)
+    width = pooled.shape[1] // 2
+    return pooled if width == channels else torch.cat([pooled[:, :channels], pooled[:, width : width + channels]], 1)
 
 
 @torch.no_grad()
 def _train(
     x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, ptr: Tensor, eps: float, slope: float, sync: bool
 ) -> tuple[Tensor, ...]:
-    join = _join if sync else alone
+    join = sums_over_processes if sync else alone
     if not native.usable(x, weight, gamma):
         results = norm_pool_reference(x, weight, gamma, beta, ptr, eps, slope, join)
         return *results, *(x.new_empty(0) for _ in range(3))
     channels, rows, clouds, ptr = len(gamma), len(x), len(ptr) - 1, ptr.contiguous()
-    x, wide = x.contiguous(), pad(weight, (0, 0, 0, -channels % WIDTH)).contiguous()
-    near = torch.mv(wide, x[:: max(1, rows // 256)].mean(0))  # what sums are measured from, so that nothing cancels
-    h, sums = x.new_empty(rows, len(wide)), torch.empty(2, len(wide), dtype=torch.float64)
-    native.call("linear_sums", rows, len(wide), x.shape[1], x, wide, near, h, sums)
+    x, full = x.contiguous(), pad(weight, (0, 0, 0, -channels % WIDTH)).contiguous()
+    near = torch.mv(full, x[:: max(1, rows // 256)].mean(0))  # what sums are measured from, so that nothing cancels
+    h, sums = x.new_empty(rows, len(full)), torch.empty(2, len(full), dtype=torch.float64)
+    native.call("linear_sums", rows, len(full), x.shape[1], x, full, near, h, sums)
     count, total = join(torch.tensor(float(rows), dtype=torch.float64), sums[0] + rows * near.double())
     mean = total / count
     offset = mean - near
     (squares,) = join(sums[1] - 2 * offset * sums[0] + rows * offset**2)
     var = (squares / count).clamp_min(0)
     rstd = torch.rsqrt(var + eps)
-    scale = _wide(gamma).double() * rstd
-    kept = torch.stack([mean, rstd, scale, _wide(beta).double() - mean * scale]).float()
+    scale = wide(gamma).double() * rstd
+    kept = torch.stack([mean, rstd, scale, wide(beta).double() - mean * scale]).float()
     pooled, winner = h.new_empty(clouds, 2 * h.shape[1]), ptr.new_empty(clouds, h.shape[1])
     native.call("pool", rows, h.shape[1], clouds, ptr, h, kept[2], kept[3], float(slope), pooled, winner, what="ptr")
     mean, var = mean[:channels].float(), var[:channels].float()
@@ -140,7 +130,7 @@ def _gradients(
     grad: Tensor, x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, ptr: Tensor, count: Tensor,
     h: Tensor, winner: Tensor, kept: Tensor, eps: float, slope: float, sync: bool,
 ) -> tuple[Tensor, ...]:  # fmt: skip
-    join = _join if sync else alone
+    join = sums_over_processes if sync else alone
     if h.numel() == 0:  # the forward pass went by the reference
         with torch.enable_grad():
             x, weight, gamma, beta = leaves = [t.detach().requires_grad_() for t in (x, weight, gamma, beta)]
@@ -149,7 +139,7 @@ def _gradients(
     x, ptr, channels, (rows, width) = x.contiguous(), ptr.contiguous(), len(gamma), h.shape
     clouds, depth = len(ptr) - 1, x.shape[1]
     mean, rstd, scale, shift = kept
-    grad = _wide(grad.view(clouds, 2, channels)).view(clouds, 2 * width)
+    grad = wide(grad.view(clouds, 2, channels)).view(clouds, 2 * width)
     cloud = torch.arange(clouds).repeat_interleave(ptr.diff(), output_size=rows)
     sums = torch.empty(2, width, dtype=torch.float64)
     given = (ptr, cloud, winner, h, grad, scale, shift, mean)
@@ -220,7 +210,7 @@ def _evaluate(x: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, ptr: Tens
     pooled = x.new_empty(clouds, 2 * width)
     native.call(
         "linear_pool", rows, width, depth, clouds, ptr.contiguous(), x.contiguous(),
-        pad(weight, (0, 0, 0, width - channels)).contiguous(), _wide(scale), _wide(shift), float(slope), pooled,
+        pad(weight, (0, 0, 0, width - channels)).contiguous(), wide(scale), wide(shift), float(slope), pooled,
         what="ptr",
     )  # fmt: skip
     return _narrow(pooled, channels)
