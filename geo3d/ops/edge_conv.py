@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import leaky_relu, pad
 
+from geo3d.errors import CloudError
 from geo3d.ops import native
 from geo3d.ops.distributed import sum_over_processes, sums_over_processes
 from geo3d.ops.edge import Join, alone, edge_moments
-from geo3d.ops.gather import gather_max
+from geo3d.ops.gather import check_table, gather_max
 from geo3d.ops.library import define
 from geo3d.ops.matrix import WIDTH, linear, multiply, outer, wide
 
@@ -38,6 +39,16 @@ def edge_conv_reference(
     scale = gamma * sign * torch.rsqrt(var + eps)
     out = leaky_relu(torch.addcmul(beta - mean * scale, a + gather_max(b, table), scale), slope)
     return out, (mean * sign).detach(), var.detach(), count.detach()
+
+
+def _check(x: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, table: Tensor) -> None:
+    check_table(table, x)
+    expected = (x.shape[0], (scale.shape[0], 2 * x.shape[1]), scale.shape)
+    if (table.shape[0], tuple(weight.shape), shift.shape) != expected:
+        raise CloudError(
+            "an edge convolution needs x (M, channels), weight (C, 2 channels), two vectors (C,) and a table (M, k); "
+            f"found {', '.join(str(tuple(t.shape)) for t in (x, weight, scale, shift, table))}"
+        )
 
 
 def _parts(weight: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
@@ -210,6 +221,7 @@ def edge_conv(
     Raises:
         CloudError: If the table holds an index out of range (on a CPU).
     """
+    _check(x, weight, gamma, beta, table)
     return _edge_conv(x, weight, gamma, beta, table, float(eps), float(slope), sync)[:4]
 
 
@@ -257,4 +269,5 @@ def edge_conv_fixed(x: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, tab
     Raises:
         CloudError: If the table holds an index out of range (on a CPU).
     """
+    _check(x, weight, scale, shift, table)
     return _edge_conv_fixed(x, weight, scale, shift, table, float(slope))

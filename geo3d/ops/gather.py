@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
+from geo3d.errors import CloudError
 from geo3d.ops import native, triton
 from geo3d.ops.library import define
 from geo3d.ops.neighbors import degree
@@ -126,6 +127,19 @@ _gather_max = define(
 )
 
 
+def check_table(table: Tensor, x: Tensor) -> None:
+    """Nothing, if ``table`` (M, k) and ``x`` (M', C) have the form that neighbours and features have.
+
+    Raises:
+        CloudError: If not; kernels would read beyond their ends.
+    """
+    if table.dim() != 2 or table.shape[1] < 1 or table.dtype != torch.int64 or x.dim() != 2:
+        raise CloudError(
+            "neighbours must be a table (M, k) of int64 with k >= 1, and features a matrix; found "
+            f"{tuple(table.shape)} of {table.dtype} and {tuple(x.shape)}"
+        )
+
+
 def gather_max(b: Tensor, table: Tensor) -> Tensor:
     """(M, C) the largest ``b_j`` over the neighbours of each point, per channel.
 
@@ -142,6 +156,7 @@ def gather_max(b: Tensor, table: Tensor) -> Tensor:
         >>> gather_max(torch.tensor([[1.0], [5.0], [2.0]]), torch.tensor([[0, 2], [1, 0], [2, 1]])).flatten().tolist()
         [2.0, 5.0, 5.0]
     """
+    check_table(table, b)
     return _gather_max(b, table, b.requires_grad and torch.is_grad_enabled())[0]
 
 
@@ -170,6 +185,7 @@ def gather_sum(b: Tensor, table: Tensor) -> Tensor:
         >>> gather_sum(torch.tensor([[1.0], [5.0], [2.0]]), torch.tensor([[0, 2], [1, 1], [2, 1]])).flatten().tolist()
         [3.0, 10.0, 7.0]
     """
+    check_table(table, b)
     return torch.ops.geo3d.gather_sum(b, table)
 
 

@@ -28,7 +28,7 @@ def _rows(x: Tensor) -> Tensor:
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """(M, C) ``x weight^T + bias`` from x (M, K) and weight (C, K); no gradients."""
-    if not _ours(x, weight):
+    if not _ours(x, weight) or x.shape[1] != weight.shape[1]:  # torch says what does not fit
         with torch.autocast(x.device.type, enabled=False):  # kernels read what comes out as float32
             return torch.nn.functional.linear(x, weight, bias)
     x, weight = _rows(x), _rows(weight)
@@ -42,7 +42,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def multiply(x: Tensor, y: Tensor) -> Tensor:
     """(M, C) ``x y`` from x (M, K) and y (K, C); no gradients."""
-    if not _ours(x, y):
+    if not _ours(x, y) or x.shape[1] != y.shape[0]:
         with torch.autocast(x.device.type, enabled=False):
             return torch.mm(x, y)
     x, y = _rows(x), _rows(y)
@@ -54,7 +54,7 @@ def multiply(x: Tensor, y: Tensor) -> Tensor:
 
 def outer(x: Tensor, y: Tensor) -> Tensor:
     """(C, D) ``x^T y`` from x (M, C) and y (M, D), as in the gradient of a weight; no gradients."""
-    if not _ours(x, y):
+    if not _ours(x, y) or x.shape[0] != y.shape[0]:
         with torch.autocast(x.device.type, enabled=False):
             return torch.mm(x.t(), y)
     x, y = _rows(x), _rows(y)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import leaky_relu, pad
 
+from geo3d.errors import CloudError
 from geo3d.ops import native
 from geo3d.ops.distributed import sums_over_processes
 from geo3d.ops.edge import Join, alone
@@ -65,6 +66,15 @@ def norm_pool_reference(
     z = torch.addcmul(beta - mean * scale, h, scale)
     pooled = max_and_mean(leaky_relu(z, slope), ptr, num_points)
     return pooled, mean.detach(), var.detach(), count.detach()
+
+
+def _check(x: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, ptr: Tensor) -> None:
+    fits = x.dim() == 2 and tuple(weight.shape) == (scale.shape[0], x.shape[1]) and scale.shape == shift.shape
+    if not fits or ptr.dim() != 1 or ptr.dtype != torch.int64:
+        raise CloudError(
+            "pooling needs x (M, channels), weight (C, channels), two vectors (C,) and int64 offsets (B + 1,); found "
+            f"{', '.join(str(tuple(t.shape)) for t in (x, weight, scale, shift, ptr))} and {ptr.dtype}"
+        )
 
 
 def _narrow(pooled: Tensor, channels: int) -> Tensor:
@@ -197,6 +207,7 @@ def norm_pool(
         slope: Of the LeakyReLU.
         sync: Take the statistics over the rows of all processes.
     """
+    _check(x, weight, gamma, beta, ptr)
     return _norm_pool(x, weight, gamma, beta, ptr, float(eps), float(slope), sync)[:4]
 
 
@@ -234,4 +245,5 @@ def linear_pool(x: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, ptr: Te
         ptr: (B + 1,) offsets of the clouds.
         slope: Of the LeakyReLU.
     """
+    _check(x, weight, scale, shift, ptr)
     return _linear_pool(x, weight, scale, shift, ptr, float(slope))

@@ -5,6 +5,7 @@ from torch.nn.functional import leaky_relu
 from geo3d.errors import CloudError
 from geo3d.ops import native
 from geo3d.ops.edge_conv import edge_conv, edge_conv_fixed, edge_conv_reference
+from geo3d.ops.gather import gather_max
 from geo3d.ops.neighbors import knn
 
 BUILDS = [*native.builds(), None]
@@ -126,3 +127,16 @@ def test_table_of_more_than_a_byte_of_slots():
     out = edge_conv(x, weight, gamma, beta, table)[0]
     expected = edge_by_edge(*(t.double() for t in (x, weight, gamma, beta)), table, 1e-5, 0.2)[0]
     torch.testing.assert_close(out.double(), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("wrong", ["int32", "longer", "no neighbours", "weight", "shift"])
+def test_what_does_not_fit_is_refused_before_a_kernel_sees_it(wrong):
+    x, weight, gamma, beta, table = layer([30], 4, 3, 8)
+    table = {"int32": table.int(), "longer": torch.cat([table, table]), "no neighbours": table[:, :0]}.get(wrong, table)
+    weight, beta = weight[:, :5] if wrong == "weight" else weight, beta[:7] if wrong == "shift" else beta
+    for function in (edge_conv, lambda *given: edge_conv_fixed(*given, 0.2)):
+        with pytest.raises(CloudError, match="neighbours must be a table|an edge convolution needs"):
+            function(x, weight, gamma, beta, table)
+    if wrong in ("int32", "no neighbours"):
+        with pytest.raises(CloudError, match="neighbours must be a table"):
+            gather_max(x, table)

@@ -101,3 +101,12 @@ def test_wrong_offsets_are_refused(ptr):
     for function in (lambda *given: norm_pool(*given), lambda *given: linear_pool(*given, 0.2)):
         with pytest.raises(CloudError, match="ptr has offsets"):
             function(x, weight, gamma, beta, torch.tensor(ptr))
+
+
+@pytest.mark.parametrize("wrong", ["weight", "ptr"])
+def test_what_does_not_fit_is_refused_before_a_kernel_sees_it(wrong):
+    x, weight, gamma, beta, ptr = layer([10], 3, 16)
+    weight, ptr = weight[:, :2] if wrong == "weight" else weight, ptr.int() if wrong == "ptr" else ptr
+    for function in (lambda *given: norm_pool(*given), lambda *given: linear_pool(*given, 0.2)):
+        with pytest.raises(CloudError, match="pooling needs x"):
+            function(x, weight, gamma, beta, ptr)
