@@ -5,6 +5,7 @@ from torch import nn
 
 from geo3d.errors import ConfigError
 from geo3d.heads import Classifier, Predictor, Projector
+from geo3d.nn.linear import Linear
 from geo3d.nn.norm import BatchNorm
 from geo3d.seeds import generator, seeded
 
@@ -20,7 +21,7 @@ def kinds(module):
 @pytest.mark.parametrize("num_layers", [1, 2, 3])
 def test_projector(num_layers):
     head = Projector(10, hidden=8, out_channels=4, num_layers=num_layers)
-    assert kinds(head) == [nn.Linear, BatchNorm, nn.ReLU] * (num_layers - 1) + [nn.Linear]
+    assert kinds(head) == [Linear, BatchNorm, nn.ReLU] * (num_layers - 1) + [Linear]
     assert head(torch.ones(3, 10)).shape == (3, 4) and head.out_channels == 4
     assert head.layers[-1].bias is not None
     with pytest.raises(ConfigError, match="num_layers of a projector must be 1 or more; found 0"):
@@ -29,17 +30,17 @@ def test_projector(num_layers):
 
 def test_predictor():
     head = Predictor(6, hidden=9)
-    assert kinds(head) == [nn.Linear, BatchNorm, nn.ReLU, nn.Linear]
+    assert kinds(head) == [Linear, BatchNorm, nn.ReLU, Linear]
     assert head(torch.ones(3, 6)).shape == (3, 6)
 
 
 def test_dgcnn_head():
     head = Classifier(2048, 40)
     assert count(head) == 2048 * 512 + 2 * 512 + 512 * 256 + 256 + 2 * 256 + 256 * 40 + 40
-    assert kinds(head) == [nn.Linear, BatchNorm, nn.LeakyReLU, nn.Dropout] * 2 + [nn.Linear]
+    assert kinds(head) == [Linear, BatchNorm, nn.LeakyReLU, nn.Dropout] * 2 + [Linear]
     assert [layer.p for layer in head.layers if isinstance(layer, nn.Dropout)] == [0.5, 0.5]
     small = Classifier(6, 3, hidden=(5, 4)).eval()
-    first, second, last = (layer for layer in small.layers if isinstance(layer, nn.Linear))
+    first, second, last = (layer for layer in small.layers if isinstance(layer, Linear))
     assert first.bias is None and second.bias is not None and last.bias is not None
     x = torch.randn(4, 6, generator=generator("dgcnn"))
     unit = (1 + 1e-5) ** 0.5  # what an untrained norm divides by
@@ -52,21 +53,21 @@ def test_dgcnn_head():
 def test_pointnet2_head(dropout):
     head = Classifier(1024, 40, bias=True, dropout=dropout, negative_slope=0)
     assert count(head) == 1024 * 512 + 512 + 2 * 512 + 512 * 256 + 256 + 2 * 256 + 256 * 40 + 40
-    assert kinds(head) == [nn.Linear, BatchNorm, nn.LeakyReLU, nn.Dropout] * 2 + [nn.Linear]
+    assert kinds(head) == [Linear, BatchNorm, nn.LeakyReLU, nn.Dropout] * 2 + [Linear]
     assert torch.equal(head.layers[2](torch.tensor([-2.0, 3.0])), torch.tensor([0.0, 3.0]))
     assert tuple(layer.p for layer in head.layers if isinstance(layer, nn.Dropout)) == head.dropout
 
 
 def test_pointnet_head():
     head = Classifier(1024, 40, bias=True, dropout=(0, 0.4), negative_slope=0, dropout_first=True)
-    layer = [nn.Linear, BatchNorm, nn.LeakyReLU]
-    assert kinds(head) == [*layer, nn.Linear, nn.Dropout, BatchNorm, nn.LeakyReLU, nn.Linear]
+    layer = [Linear, BatchNorm, nn.LeakyReLU]
+    assert kinds(head) == [*layer, Linear, nn.Dropout, BatchNorm, nn.LeakyReLU, Linear]
     assert count(head) == 1024 * 512 + 512 + 2 * 512 + 512 * 256 + 256 + 2 * 256 + 256 * 40 + 40
 
 
 def test_other_depths():
-    assert kinds(Classifier(4, 2, hidden=())) == [nn.Linear]
-    assert [layer.bias is None for layer in Classifier(4, 2, hidden=(3,)).layers if isinstance(layer, nn.Linear)] == [
+    assert kinds(Classifier(4, 2, hidden=())) == [Linear]
+    assert [layer.bias is None for layer in Classifier(4, 2, hidden=(3,)).layers if isinstance(layer, Linear)] == [
         True,
         False,
     ]

@@ -107,7 +107,7 @@ class PointNet2(nn.Module):
             level = SetAbstraction(features, _listed(r), _listed(k), scaled)
             self.levels.append(level)
             features = level.out_channels
-        self.last = PooledMLP([3 + features, *scaled_sizes(channels[-1], width)])
+        self.last = PooledMLP([3 + features, *scaled_sizes(channels[-1], width)], skip=3)
         self.point_channels: int = features
         self.cloud_channels: int = self.last.out_channels
 

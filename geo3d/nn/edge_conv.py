@@ -1,11 +1,17 @@
 """EdgeConv with one linear layer, computed per point instead of per edge."""
 
+from typing import Any
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.functional import leaky_relu
 
 from geo3d.nn.linear import linear
 from geo3d.nn.norm import BatchNorm
-from geo3d.ops.edge_conv import edge_conv, edge_conv_fixed, edge_conv_given, edge_conv_reference
+from geo3d.ops.edge_conv import edge_conv, edge_conv_fixed, edge_conv_given, edge_conv_reference, halves
+from geo3d.ops.edge_join import edge_join
+from geo3d.ops.gather import gather_max
 from geo3d.ops.native import runs
 
 COORDINATES = 9
@@ -20,6 +26,13 @@ class EdgeConv(nn.Module):
     in each channel, only the largest b_j is needed (of -b_j where the norm's weight is negative). This is exact, in
     training too: batch statistics and gradients are those over all M * k edges.
 
+    Compressed forms (see :class:`geo3d.nn.linear.Linear`) act on points, not on edges. Channels of the input are pooled
+    once a point, which is the same as pooling both halves of the edge alike. Rounded are the input, the two halves of
+    the weight and the table b, each with its own steps; a, which is added once a point, stays as it is: it is
+    ``Wc x - b`` with b as it was before its rounding, so that what rounding does to Wd acts on differences only. As
+    rounding is monotone it commutes with the maximum; the gradient goes to the neighbour that is the largest before
+    rounding. The statistics are those of the rounded edges.
+
     Args:
         in_channels: C of the input.
         out_channels: C of the output.
@@ -29,6 +42,7 @@ class EdgeConv(nn.Module):
     Attributes:
         linear: Weight (out_channels, 2 * in_channels) in the published column order.
         norm: The BatchNorm over edges.
+        table_quantizer: Rounds b, the part of the neighbours; None leaves it.
     """
 
     def __init__(self, in_channels: int, out_channels: int, negative_slope: float = 0.2, sync: bool = True) -> None:
@@ -37,6 +51,7 @@ class EdgeConv(nn.Module):
         self.negative_slope = negative_slope
         self.linear = linear(2 * in_channels, out_channels)
         self.norm = BatchNorm(out_channels, sync=sync)
+        self.table_quantizer: Any = None
 
     def forward(self, x: Tensor, table: Tensor) -> Tensor:
         """(M, out_channels) features.
@@ -45,7 +60,10 @@ class EdgeConv(nn.Module):
             x: (M, in_channels) features.
             table: (M, k) flat indices of the neighbours.
         """
-        norm, weight = self.norm, self.linear.weight
+        x = self.linear.inputs(x)
+        if self.linear.quantizer is not None or self.table_quantizer is not None:
+            return self._rounded(x, table)
+        norm, weight = self.norm, self.linear.masked()
         whole = runs(x, weight)  # the compiled kernels work in full precision, and are faster than half by torch
         # Neighbours differ in the last digits of their coordinates: those are multiplied in full precision.
         half = torch.is_autocast_enabled(x.device.type) and x.shape[1] > COORDINATES and not whole
@@ -62,3 +80,34 @@ class EdgeConv(nn.Module):
             shift = norm.bias - norm.running_mean * scale
             function = edge_conv_fixed if whole and not torch.is_grad_enabled() else edge_conv_given
             return function(x, weight, scale, shift, table, self.negative_slope)
+
+    def parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(M, 2 * out_channels) [a | b] with the signs folded in, from pooled and rounded inputs, and the signs."""
+        both, sign = halves(self.linear.masked(), self.norm.weight)
+        if self.linear.quantizer is not None:
+            both = self.linear.quantizer(both)
+        of_center, b = F.linear(x, both).chunk(2, 1)
+        return torch.cat([of_center - b, b], 1), sign
+
+    def _rounded(self, x: Tensor, table: Tensor) -> Tensor:
+        norm = self.norm
+        with torch.autocast(x.device.type, enabled=False):  # steps are finer than half precision
+            ab, sign = self.parts(x.to(norm.weight.dtype))
+            exact = None
+            if self.table_quantizer is not None:
+                a, exact = ab.chunk(2, 1)
+                ab = torch.cat([a, self.table_quantizer(exact)], 1)
+            gamma = norm.weight * sign
+            if norm.training or norm.running_mean is None or norm.running_var is None:
+                out, mean, var, count = edge_join(
+                    ab, exact, gamma, norm.bias, table, norm.eps, self.negative_slope, norm.shared
+                )
+                if norm.training:
+                    norm.update(mean * sign.detach(), var, count if norm.shared else float(table.numel()))
+                return out
+            scale = gamma * torch.rsqrt(norm.running_var + norm.eps)
+            a, b = ab.chunk(2, 1)
+            top = a + gather_max(b.contiguous(), table)
+            return leaky_relu(
+                torch.addcmul(norm.bias - norm.running_mean * sign * scale, top, scale), self.negative_slope
+            )

@@ -1,18 +1,19 @@
 """Linear layer, norm and LeakyReLU on points, pooled by maximum and by mean."""
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import leaky_relu
+from torch import Tensor
+from torch.nn.functional import leaky_relu, linear
 
+from geo3d.nn.linear import Linear
 from geo3d.nn.norm import BatchNorm
 from geo3d.ops.native import runs
 from geo3d.ops.pooling import linear_pool, max_and_mean, norm_pool
 
 
 def embed_and_pool(
-    layer: nn.Linear, norm: BatchNorm, slope: float, x: Tensor, ptr: Tensor, num_points: int | None = None
+    layer: Linear, norm: BatchNorm, slope: float, x: Tensor, ptr: Tensor, num_points: int | None = None
 ) -> Tensor:
-    """(B, 2 C) maximum and mean over each cloud of ``LeakyReLU(norm(layer(x)))``.
+    """(B, 2 C) maximum and mean over each cloud of ``LeakyReLU(norm(linear(x, weight)))``.
 
     Args:
         layer: To C channels, without bias.
@@ -22,14 +23,15 @@ def embed_and_pool(
         ptr: (B + 1,) offsets of the clouds.
         num_points: The common size of the clouds, if there is one.
     """
+    x, weight = layer.inputs(x), layer.matrix()
     fixed = not norm.training and norm.running_mean is not None and norm.running_var is not None
-    if not runs(x, layer.weight) or (fixed and torch.is_grad_enabled()):
-        return max_and_mean(leaky_relu(norm(layer(x)), slope), ptr, num_points)
+    if not runs(x, weight) or (fixed and torch.is_grad_enabled()):
+        return max_and_mean(leaky_relu(norm(linear(x, weight)), slope), ptr, num_points)
     if fixed:
         assert norm.running_mean is not None and norm.running_var is not None
         scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-        return linear_pool(x, layer.weight, scale, norm.bias - norm.running_mean * scale, ptr, slope)
-    pooled, mean, var, count = norm_pool(x, layer.weight, norm.weight, norm.bias, ptr, norm.eps, slope, norm.shared)
+        return linear_pool(x, weight, scale, norm.bias - norm.running_mean * scale, ptr, slope)
+    pooled, mean, var, count = norm_pool(x, weight, norm.weight, norm.bias, ptr, norm.eps, slope, norm.shared)
     if norm.training:
         norm.update(mean, var, count if norm.shared else float(len(x)))
     return pooled

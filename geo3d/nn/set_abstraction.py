@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from geo3d.errors import ConfigError
-from geo3d.nn.linear import linear
+from geo3d.nn.linear import Linear, linear
 from geo3d.nn.norm import BatchNorm
 from geo3d.nn.normalized import CHUNK, check_rows, moments, normalized_relu
 from geo3d.ops import native
@@ -53,6 +53,11 @@ class _MaxWithMoments(torch.autograd.Function):
         return d_rows.scatter_add_(0, winner, d_top), None, None
 
 
+def _dense(layer: Linear, pooled: bool) -> Tensor:
+    """The matrix of a layer; where the kernel leads from layer to layer, that of its pooling and its own in one."""
+    return layer.pool.expanded(layer.matrix()) if pooled and layer.pool is not None else layer.matrix()
+
+
 class PooledMLP(nn.Module):
     """Linear + BatchNorm + ReLU for each step of ``channels`` on every row, then the maximum over groups of rows.
 
@@ -62,12 +67,13 @@ class PooledMLP(nn.Module):
     Args:
         channels: Sizes from input to output, at least one step.
         activated: Whether a ReLU follows the last normalisation.
+        skip: So many leading columns of the input are coordinates, which compression leaves as they are.
 
     Raises:
         ConfigError: If ``channels`` holds no step.
     """
 
-    def __init__(self, channels: Sequence[int], activated: bool = True) -> None:
+    def __init__(self, channels: Sequence[int], activated: bool = True, skip: int = 0) -> None:
         super().__init__()
         if len(channels) < 2:
             raise ConfigError(f"channels must hold at least one layer; found {list(channels[1:])}")
@@ -76,15 +82,23 @@ class PooledMLP(nn.Module):
         self.norms = nn.ModuleList(BatchNorm(outer) for _, outer in steps)
         self.activated = activated
         self.out_channels = channels[-1]
+        self.first.skip = skip
+
+    @property
+    def first(self) -> Linear:
+        """The first linear layer."""
+        layer = self.linears[0]
+        assert isinstance(layer, Linear)
+        return layer
 
     def weights(self, i: int) -> tuple[Tensor, Tensor]:
         """Weight and bias of layer i; in the last one the signs of the norm's scales are folded in."""
         layer = self.linears[i]
-        assert isinstance(layer, nn.Linear)
+        assert isinstance(layer, Linear)
         if i < len(self.linears) - 1:
-            return layer.weight, layer.bias
+            return layer.matrix(), layer.bias
         sign = self.sign()
-        return layer.weight * sign[:, None], layer.bias * sign
+        return layer.matrix() * sign[:, None], layer.bias * sign
 
     def sign(self) -> Tensor:
         """(out_channels,) 1 or -1: which way the last norm turns its input."""
@@ -94,13 +108,14 @@ class PooledMLP(nn.Module):
 
     def forward(self, x: Tensor, ptr: Tensor, size: int | None) -> Tensor:
         """(G, out_channels) from rows (R, channels[0]) in groups given by ``ptr`` (G + 1,), or all of ``size`` rows."""
+        x = self.first.inputs(x)
         if self.runs_compiled(x):
             return self.grouped(Rows(x.float(), None, None, None, ptr.diff()), len(x))
         return self.after_first(F.linear(x, *self.weights(0)), ptr, size)
 
-    def _layers(self) -> list[tuple[nn.Linear, BatchNorm]]:
+    def _layers(self) -> list[tuple[Linear, BatchNorm]]:
         pairs = zip(self.linears, self.norms, strict=True)
-        return [(layer, norm) for layer, norm in pairs if isinstance(layer, nn.Linear) and isinstance(norm, BatchNorm)]
+        return [(layer, norm) for layer, norm in pairs if isinstance(layer, Linear) and isinstance(norm, BatchNorm)]
 
     def runs_compiled(self, *inputs: Tensor | None) -> bool:
         """Whether :meth:`grouped` can be used: norms of one kind, statistics of this process, the compiled kernels."""
@@ -109,6 +124,11 @@ class PooledMLP(nn.Module):
             return False
         if any(norm.shared or norm.running_mean is None for norm in norms):
             return False
+        later = [layer for layer, _ in self._layers()[1:]]
+        if any(layer.input_quantizer is not None for layer in later):
+            return False  # rounding between the layers is not in the kernel
+        if any(layer.pool is not None and not hasattr(layer.pool, "expanded") for layer in later):
+            return False  # nor is what only looks at the values between them
         floats = [norms[0].weight, *(t for t in inputs if t is not None)]
         # Under autocast inputs may come with fewer digits.
         return native.runs(*[t.float() if t.dtype in (torch.bfloat16, torch.float16) else t for t in floats])
@@ -121,7 +141,7 @@ class PooledMLP(nn.Module):
             total: How many there are, repeated ones too.
         """
         layers = self._layers()
-        weights, eps = [layer.weight for layer, _ in layers], layers[0][1].eps
+        weights, eps = [_dense(layer, i > 0) for i, (layer, _) in enumerate(layers)], layers[0][1].eps
         if not layers[0][1].training:
             fixed = [(c.bias, n.weight, n.bias, n.running_mean, n.running_var) for c, n in layers]
             return grouped_max(rows, weights, [t for five in fixed for t in five if t is not None], eps, self.activated)
@@ -136,7 +156,9 @@ class PooledMLP(nn.Module):
     def after_first(self, h: Tensor, ptr: Tensor, size: int | None) -> Tensor:
         """The same from what the first linear layer (with ``weights(0)``) gave; ``h`` may be overwritten."""
         for i, inner in enumerate(self.norms[:-1]):
-            h = F.linear(normalized_relu(inner, h), *self.weights(i + 1))
+            layer = self.linears[i + 1]
+            assert isinstance(layer, Linear)
+            h = F.linear(layer.inputs(normalized_relu(inner, h)), *self.weights(i + 1))
         norm = self.norms[-1]
         assert isinstance(norm, BatchNorm)
         h = h.to(norm.weight.dtype)
@@ -189,7 +211,7 @@ class SetAbstraction(nn.Module):
                 f"{len(radii)}, {len(num_neighbors)} and {len(channels)}"
             )
         self.radii, self.num_neighbors = list(radii), list(num_neighbors)
-        self.scales = nn.ModuleList(PooledMLP([3 + in_channels, *sizes]) for sizes in channels)
+        self.scales = nn.ModuleList(PooledMLP([3 + in_channels, *sizes], skip=3) for sizes in channels)
         self.out_channels = sum(sizes[-1] for sizes in channels)
 
     def forward(
@@ -206,13 +228,14 @@ class SetAbstraction(nn.Module):
         outs = []
         for radius, k, scale in zip(self.radii, self.num_neighbors, self.scales, strict=True):
             assert isinstance(scale, PooledMLP)
+            f = None if features is None else scale.first.inputs(features, skip=0)
             table, count = ball_query_counts(pos, ptr, centers, ptr_c, radius, k, num_points, num_centers)
             moving = pos.requires_grad or centers.requires_grad
-            if scale.runs_compiled(features, pos) and not moving:
-                rows = Rows(None if features is None else features.float(), pos, centers, table, count)
+            if scale.runs_compiled(f, pos) and not moving:
+                rows = Rows(None if f is None else f.float(), pos, centers, table, count)
                 outs.append(scale.grouped(rows, table.numel()))
             else:
-                outs.append(self._with_all_rows(scale, pos, features, centers, table))
+                outs.append(self._with_all_rows(scale, pos, f, centers, table))
         return torch.cat(outs, 1)
 
     def _with_all_rows(

@@ -11,8 +11,9 @@ from torch.nn.functional import leaky_relu, pad
 
 from geo3d.errors import CloudError
 from geo3d.ops import native
-from geo3d.ops.distributed import sum_over_processes, sums_over_processes
+from geo3d.ops.distributed import sums_over_processes
 from geo3d.ops.edge import Join, alone, edge_moments
+from geo3d.ops.edge_join import Joined, collect, compiled, spread
 from geo3d.ops.gather import check_table, gather_max
 from geo3d.ops.library import define
 from geo3d.ops.matrix import WIDTH, linear, multiply, outer, wide
@@ -26,6 +27,18 @@ def factored(weight: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     sign = torch.where(gamma.detach() < 0, -1.0, 1.0).to(gamma.dtype)
     difference, center = (weight * sign[:, None]).chunk(2, 1)
     return center - difference, difference, sign
+
+
+def halves(weight: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
+    """[Wc ; Wd] with the signs of ``gamma`` folded in, and the signs: what is rounded where weights are rounded.
+
+    With c = Wc x and b = Wd x the parts of an edge are ``a_i = c_i - b_i`` and ``b_j``, at no further product. A
+    rounded Wd then acts on ``x_j - x_i``, which is small where neighbours are near; rounding ``Wc - Wd`` and Wd each by
+    itself would leave an error in proportion to x.
+    """
+    sign = torch.where(gamma.detach() < 0, -1.0, 1.0).to(gamma.dtype)
+    difference, center = (weight * sign[:, None]).chunk(2, 1)
+    return torch.cat([center, difference]), sign
 
 
 def edge_conv_reference(
@@ -58,45 +71,20 @@ def _parts(weight: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat([pad(of_center, missing), pad(of_neighbor, missing)]), sign
 
 
-def _joined(value: Tensor, sync: bool) -> Tensor:
-    return sum_over_processes(value) if sync else value
-
-
 @torch.no_grad()
 def _train(
     x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, table: Tensor, eps: float, slope: float, sync: bool
 ) -> tuple[Tensor, ...]:
-    if not native.usable(x, weight, gamma) or table.shape[1] > 256:
+    if not compiled(table, x, weight, gamma):
         join = sums_over_processes if sync else alone
         results = edge_conv_reference(x, weight, gamma, beta, table, eps, slope, join)
         return *results, *(x.new_empty(0) for _ in range(4))
     x, table = x.contiguous(), table.contiguous()
     factor, sign = _parts(weight, gamma)
-    (rows, k), width = table.shape, len(factor) // 2
-    ab = linear(x, factor)
-    near = ab[:: max(1, rows // 256)].mean(0)  # what the sums are measured from, so that nothing cancels
-    top, total = ab.new_empty(rows, width), ab.new_empty(rows, width)
-    slot = torch.empty(rows, width, dtype=torch.uint8)
-    sums = torch.empty(2, width, dtype=torch.float64)
-    native.call(
-        "edge_collect", rows, k, width, ab, table, near[:width], near[width:], top, total, slot, sums, what="table"
-    )
-    middle = (near[:width] + near[width:]).double()
-    count = _joined(torch.tensor(float(rows * k), dtype=torch.float64), sync)
-    mean = _joined(sums[0] + rows * k * middle, sync) / count
-    offset = mean - middle
-    var = (_joined(sums[1] - 2 * offset * sums[0] + rows * k * offset**2, sync) / count).clamp_min(0)
-    rstd = torch.rsqrt(var + eps)
-    scale = wide(gamma * sign).double() * rstd
-    kept = torch.stack([mean, rstd, scale, wide(beta).double() - mean * scale]).float()
-    out = torch.empty_like(top)
-    native.call("edge_activate", rows, width, top, kept[2], kept[3], float(slope), out)
+    of = collect(linear(x, factor), wide(gamma * sign), wide(beta), table, eps, slope, sync)
     channels = len(gamma)
-    return (
-        out if width == channels else out[:, :channels].contiguous(),
-        mean[:channels].float() * sign, var[:channels].float(), count.float(), top, total, slot,
-        torch.cat([kept[:3], near.view(2, width)]),
-    )  # fmt: skip
+    out = of.out if of.out.shape[1] == channels else of.out[:, :channels].contiguous()
+    return out, of.mean[:channels] * sign, of.var[:channels].clone(), *of[3:]
 
 
 def _shapes(
@@ -142,27 +130,16 @@ def _gradients(
             grad, x, weight, gamma, beta, table, eps, slope, sums_over_processes if sync else alone
         )
     x, table = x.contiguous(), table.contiguous()
-    channels, (rows, width), k = len(gamma), top.shape, table.shape[1]
-    mean, rstd, scale, near_a, near_b = kept
-    grad, out = wide(grad), wide(out)
-    sums = torch.empty(2, width, dtype=torch.float64)
-    native.call("edge_reduce", rows, width, grad, out, top, mean, float(slope), sums)
-    grad_beta, sums[1] = sums[0, :channels].float(), sums[1] * rstd
+    channels, width = len(gamma), top.shape[1]
     factor, sign = _parts(weight, gamma)
-    grad_gamma = sums[1, :channels].float() * sign
-    shared = _joined(sums, sync) / count.double()  # the means of dz and of dz times the normalised y, over all edges
-    of_edges = torch.stack([scale * shared[0], scale * shared[1] * rstd]).float()
+    of = Joined(wide(out), kept[0], kept[0], count, top, total, slot, kept)
     ab = linear(x, factor)  # again: keeping it would be a quarter of what a step remembers
-    grad_ab = torch.empty_like(ab)
-    native.call(
-        "edge_backward", rows, k, width, ab, table, total, slot, grad, out, scale, of_edges[0], of_edges[1],
-        mean - near_a - near_b, near_a, mean - near_a, float(slope), grad_ab, what="table",
-    )  # fmt: skip
+    grad_ab, grad_gamma, grad_beta = spread(wide(grad), ab, table, of, slope, sync)
     of_factor = outer(grad_ab, x)
     of_center, of_neighbor = of_factor[:channels], of_factor[width : width + channels]
     grad_weight = torch.cat([of_neighbor - of_center, of_center], 1) * sign[:, None]
     grad_x = multiply(grad_ab, factor) if wants_x else x.new_empty(0)
-    return grad_x, grad_weight, grad_gamma, grad_beta
+    return grad_x, grad_weight, grad_gamma[:channels] * sign, grad_beta[:channels].clone()
 
 
 def _reference_gradients(

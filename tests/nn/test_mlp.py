@@ -1,16 +1,16 @@
 import torch
 from torch import nn
 
-from geo3d.nn.linear import linear
+from geo3d.nn.linear import Linear, linear
 from geo3d.nn.mlp import mlp
 from geo3d.nn.norm import BatchNorm
 from geo3d.seeds import generator
 
 
 def test_layers():
-    assert [type(layer) for layer in mlp([3, 4, 5])] == [nn.Linear, BatchNorm, nn.ReLU] * 2
+    assert [type(layer) for layer in mlp([3, 4, 5])] == [Linear, BatchNorm, nn.ReLU] * 2
     net = mlp([3, 4, 5], last=False, activation=nn.Tanh)
-    assert [type(layer) for layer in net] == [nn.Linear, BatchNorm, nn.Tanh, nn.Linear]
+    assert [type(layer) for layer in net] == [Linear, BatchNorm, nn.Tanh, Linear]
     assert net[0].bias is None and net[-1].bias is not None
     assert all(layer.bias is None for layer in mlp([3, 4, 5]) if isinstance(layer, nn.Linear))
 

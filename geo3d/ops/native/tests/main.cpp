@@ -17,6 +17,9 @@ void test_ball();
 void test_nearest();
 void test_voxel();
 void test_set_abstraction();
+void test_int8();
+void test_quantize();
+void test_sliding();
 
 int main() {
 #if defined(__AVX512F__)
@@ -38,5 +41,8 @@ int main() {
   test_nearest();
   test_voxel();
   test_set_abstraction();
+  test_int8();
+  test_quantize();
+  test_sliding();
   std::puts("all kernels passed");
 }

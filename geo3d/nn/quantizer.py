@@ -1,0 +1,283 @@
+"""A learned quantiser: values rounded to a few levels whose spacing and origin are trained (LSQ+, arXiv 2004.09576).
+
+The step is stored as its logarithm, because Adam moves a parameter by about the learning rate whatever its size: at one
+rate for all, a step of 0.001 would be flung about and one of 10 would stand still, while a logarithm moves by the same
+share of any step, and no step can become negative. The published gradient is that of the step itself; by the chain rule
+the logarithm receives ``d/dlog = step * d/dstep``.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from geo3d.errors import ConfigError, NotFiniteError
+from geo3d.ops.distributed import sum_over_processes, world_size
+from geo3d.ops.quantize import fake_quantize, least_squares, quantize
+
+SAMPLE = 1 << 16
+"""About so many values are looked at to find the first step and offset; at least 256 rows."""
+
+WEIGHT_LIMIT = 63
+"""Largest code of a weight: two products with codes up to 255 then fit into 16 bits, on every processor."""
+
+
+class _ScaledGradient(torch.autograd.Function):
+    """x as it is, bit for bit; its gradient times a factor."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, factor: float) -> Tensor:
+        ctx.factor = factor
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad * ctx.factor, None
+
+
+class Quantizer(nn.Module):
+    """Rounds the values of a matrix (M, C) to at most ``2 ** bits`` levels, whose step and offset are learned.
+
+    The first training step finds both from the values it sees (:meth:`initialize`); ``ready`` says that this is done.
+    A copy that follows by averaging weights is best made after that: it averages steps, too.
+
+    Args:
+        bits: 2 to 8.
+        signed: Codes from ``-2 ** (bits - 1)`` to ``2 ** (bits - 1) - 1``, otherwise from 0 to ``2 ** bits - 1``.
+        offset: Learn a real-valued offset too.
+        groups: How many steps (and offsets) there are.
+        axis: What the groups divide. 0, for weights: the rows, into ``groups`` runs of equal length. 1, for features:
+            the columns, each of which is a group.
+        scale_gradient: Multiply the gradients of step and offset by ``1 / sqrt(N * high)``. N counts the values that
+            share them: of a weight (``axis=0``) all in a group, of features (``axis=1``) those of one point.
+        limit: Keep codes within ``[-limit, limit]``.
+        init: ``"mse"``: least squared error; ``"deviation"``: from mean and deviation, LSQ+'s way with weights;
+            ``"lsq"``: from the mean magnitude, as in LSQ (arXiv 1902.08153). By default ``"deviation"`` for weights
+            (``axis=0``, signed, no offset) and ``"mse"`` for others. Only ``"mse"`` finds an offset.
+
+    Attributes:
+        low: Smallest code.
+        high: Largest code.
+        log_step: (groups,) parameter.
+        shift: (groups,) parameter, the offset; None without.
+        ready: () bool buffer.
+
+    Raises:
+        ConfigError: If an argument does not fit.
+
+    Example:
+        >>> quantizer = Quantizer.of_input(2)
+        >>> x = torch.tensor([[0.0, 1.1, 1.9, 3.0]])
+        >>> quantizer(x).shape, quantizer.codes(x).tolist()
+        (torch.Size([1, 4]), [[0, 1, 2, 3]])
+    """
+
+    ready: Tensor
+
+    def __init__(
+        self,
+        bits: int,
+        *,
+        signed: bool,
+        offset: bool,
+        groups: int = 1,
+        axis: int = 0,
+        scale_gradient: bool = True,
+        limit: int | None = None,
+        init: str | None = None,
+    ) -> None:
+        super().__init__()
+        _check(bits, groups, axis)
+        half = 2 ** (bits - 1)
+        low, high = (-half, half - 1) if signed else (0, 2 * half - 1)
+        self.low, self.high = (low, high) if limit is None else (max(low, -limit), min(high, limit))
+        self.bits, self.signed, self.groups, self.axis = bits, signed, groups, axis
+        self.scale_gradient = scale_gradient
+        plain = signed and not offset
+        self.init = init or ("deviation" if axis == 0 and plain else "mse")
+        if self.init not in ("mse", "deviation", "lsq") or (self.init != "mse" and offset):
+            raise ConfigError(f"init must be mse, or without an offset deviation or lsq; found {init}")
+        self.log_step = nn.Parameter(torch.zeros(groups))
+        self.shift = nn.Parameter(torch.zeros(groups)) if offset else None
+        self.register_buffer("ready", torch.tensor(False))
+        self._seen_ready = False  # so that no later call has to look at a value that lies on a GPU
+        self._mark()
+
+    @classmethod
+    def of_weight(cls, bits: int, groups: int = 1, **options: Any) -> "Quantizer":
+        """For weights: signed, no offset, codes within [-63, 63]; ``groups`` runs of rows have a step each."""
+        return cls(bits, signed=True, offset=False, groups=groups, axis=0, limit=WEIGHT_LIMIT, **options)
+
+    @classmethod
+    def of_input(cls, bits: int, groups: int = 1, axis: int = 1, **options: Any) -> "Quantizer":
+        """For features: configuration 4, unsigned with an offset, which the next layer's bias takes in exactly."""
+        return cls.configuration(4, bits, groups=groups, axis=axis, **options)
+
+    @classmethod
+    def configuration(cls, number: int, bits: int, groups: int = 1, axis: int = 1, **options: Any) -> "Quantizer":
+        """One of the four of LSQ+ (Table 1).
+
+        ======  ========  ============
+        number  codes     offset
+        ======  ========  ============
+        1       unsigned  none (= LSQ)
+        2       signed    none
+        3       signed    learned
+        4       unsigned  learned
+        ======  ========  ============
+        """
+        if number not in (1, 2, 3, 4):
+            raise ConfigError(f"LSQ+ has the configurations 1, 2, 3 and 4; found {number}")
+        return cls(bits, signed=number in (2, 3), offset=number in (3, 4), groups=groups, axis=axis, **options)
+
+    @property
+    def step(self) -> Tensor:
+        """(groups,) the distance between neighbouring levels."""
+        return self.log_step.exp()
+
+    @property
+    def offset(self) -> Tensor | None:
+        """(groups,) the value of code 0, None if that is 0."""
+        return self.shift
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(M, C) rounded values, differentiable in x, step and offset.
+
+        Raises:
+            ConfigError: In evaluation before there is a step.
+            NotFiniteError: In the first training step, if x holds NaN or infinite values.
+        """
+        if self.training and not self._is_ready():
+            self.initialize(x)
+            self._join_processes()
+        self._require_ready()
+        step, offset = self.step, self.offset
+        if self.scale_gradient and torch.is_grad_enabled():
+            factor = self._gradient_scale(x)
+            step = _ScaledGradient.apply(step, factor)
+            offset = None if offset is None else _ScaledGradient.apply(offset, factor)
+        return fake_quantize(x, step, offset, self.low, self.high, self.axis)
+
+    def codes(self, x: Tensor) -> Tensor:
+        """(M, C) the codes of the rounded values: int8 if signed, else uint8.
+
+        Raises:
+            ConfigError: Before there is a step.
+            NotFiniteError: If x holds NaN (on a CPU).
+        """
+        self._require_ready()
+        return quantize(x, self.step, self.offset, self.low, self.high, self.axis)
+
+    @torch.no_grad()
+    def from_codes(self, codes: Tensor) -> Tensor:
+        """(M, C) the values of codes: those that :meth:`forward` gives, bit for bit."""
+        self._require_ready()
+        values = codes.to(self.log_step.dtype) * self._against(self.step, codes)
+        return values if self.shift is None else values + self._against(self.shift, codes)
+
+    @torch.no_grad()
+    def initialize(self, x: Tensor) -> None:
+        """Set step and offset from the values (M, C), by the way named ``init``.
+
+        Raises:
+            NotFiniteError: If x holds NaN or infinite values.
+            ConfigError: If x has no values, or not as many rows or columns as there are groups.
+        """
+        self._check_groups(x)
+        x = x.detach().to(self.log_step.dtype)
+        if not bool(x.isfinite().all()):
+            raise NotFiniteError("the values to be quantised hold NaN or infinite values; look for what made them")
+        values = self._by_group(self._sample(x) if self.init == "mse" else x)
+        if self.init == "deviation":
+            step, offset = self._from_deviation(values), None
+        elif self.init == "lsq":
+            step, offset = 2 * values.abs().mean(1) / math.sqrt(self.high), None
+        else:
+            step, offset = least_squares(values, self.low, self.high, self.shift is not None)
+        largest = step.max()
+        step = torch.where(step > 0, step, torch.where(largest > 0, largest, torch.ones_like(largest)))
+        self.log_step.copy_(step.log())
+        if self.shift is not None and offset is not None:
+            self.shift.copy_(offset)
+        self.ready.fill_(True)
+        self._seen_ready = True
+
+    def _from_deviation(self, values: Tensor) -> Tensor:
+        """Three deviations from the mean meet the last code: LSQ+ for weights."""
+        mean, deviation = values.mean(1), values.std(1, unbiased=False)
+        # The paper's divisor. Not where the range is cut to [-63, 63]: at 8 bits half of the codes are gone, and 128
+        # would clip everything beyond one and a half deviations.
+        half = 2 ** (self.bits - 1)
+        levels = half if self.low == -half else self.high
+        return torch.maximum((mean - 3 * deviation).abs(), (mean + 3 * deviation).abs()) / levels
+
+    def _check_groups(self, x: Tensor) -> None:
+        fits = x.dim() == 2 and x.numel() > 0
+        if fits and self.groups > 1:
+            fits = x.shape[1] == self.groups if self.axis else x.shape[0] % self.groups == 0
+        if not fits:
+            raise ConfigError(
+                f"a quantiser with groups={self.groups}, axis={self.axis} needs values (M, C) whose "
+                f"{'columns are the groups' if self.axis else 'rows the groups divide evenly'}; found {tuple(x.shape)}"
+            )
+
+    def _sample(self, x: Tensor) -> Tensor:
+        """Whole rows, evenly from every run, so that each column is seen as often as the others."""
+        runs = x.reshape(1 if self.axis else self.groups, -1, x.shape[1])
+        stride = min(-(-x.numel() // SAMPLE), -(-runs.shape[1] // 256))
+        return runs[:, ::stride].reshape(-1, x.shape[1])
+
+    def _by_group(self, x: Tensor) -> Tensor:
+        """(groups, values)."""
+        return x.t().contiguous() if self.axis and self.groups > 1 else x.reshape(self.groups, -1)
+
+    def _against(self, values: Tensor, x: Tensor) -> Tensor:
+        if self.axis == 1 or self.groups == 1:
+            return values
+        return values.repeat_interleave(len(x) // self.groups)[:, None]
+
+    def _gradient_scale(self, x: Tensor) -> float:
+        shared = x.shape[1] if self.axis else x.shape[0] * x.shape[1]
+        return 1 / math.sqrt(max(1, shared // self.groups) * self.high)
+
+    def _join_processes(self) -> None:
+        """All processes go on with the mean of what each found in its own batch."""
+        if world_size() > 1:
+            for parameter in self.parameters():
+                parameter.data.copy_(sum_over_processes(parameter.data) / world_size())
+
+    def _is_ready(self) -> bool:
+        if not self._seen_ready:
+            self._seen_ready = bool(self.ready)
+        return self._seen_ready
+
+    def _require_ready(self) -> None:
+        if not self._is_ready():
+            raise ConfigError("a quantiser has no step yet: run it once in training mode, or compress.calibrate")
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._seen_ready = not self.ready.is_meta and bool(self.ready)
+        self._mark()
+
+    def _mark(self) -> None:
+        for parameter in self.parameters():
+            parameter.lr_factor = 1.0  # type: ignore[attr-defined]  # an own optimiser group, without weight decay
+
+    def __setstate__(self, state: dict[str, Any]) -> None:  # copies and unpickled parameters lose their attributes
+        super().__setstate__(state)
+        self._mark()
+
+    def extra_repr(self) -> str:
+        """What printing the module says of it."""
+        parts = [f"bits={self.bits}", f"codes=[{self.low}, {self.high}]", f"groups={self.groups}", f"axis={self.axis}"]
+        parts += ["offset"] if self.shift is not None else []
+        return ", ".join(parts)
+
+
+def _check(bits: int, groups: int, axis: int) -> None:
+    if not isinstance(bits, int) or not 2 <= bits <= 8:
+        raise ConfigError(f"bits must be a whole number from 2 to 8; found {bits}")
+    if groups < 1 or axis not in (0, 1):
+        raise ConfigError(f"a quantiser needs groups >= 1 and axis 0 or 1; found {groups} and {axis}")
