@@ -1,4 +1,8 @@
-"""An encoder on disk: ``encoder.safetensors`` (weights) beside ``encoder.json`` (how to build it, its origin)."""
+"""An encoder on disk: ``encoder.safetensors`` (weights) beside ``encoder.json`` (how to build it, its origin).
+
+Compressed encoders are stored alike: the card tells what has been done to them, and rounded weights are kept as codes
+of so many bits. A head may lie beside it, in ``head.safetensors``.
+"""
 
 import difflib
 import hashlib
@@ -14,15 +18,22 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 import geo3d
-from geo3d import encoders
-from geo3d.errors import CheckpointError
+from geo3d import compress, encoders
+from geo3d.codes import as_codes, from_codes
+from geo3d.errors import CheckpointError, Geo3dError
+from geo3d.heads import Classifier
 from geo3d.io.files import replacing
 
-WEIGHTS, CARD = "encoder.safetensors", "encoder.json"
+MESSAGE = 300  # characters of torch's lists of keys
+WEIGHTS, CARD, HEAD = "encoder.safetensors", "encoder.json", "head.safetensors"
 
 
 def keywords_of(encoder: nn.Module) -> dict[str, Any]:
-    """The constructor keywords of an encoder, read from its attributes of the same names (JSON-able)."""
+    """The constructor keywords of an encoder, read from its attributes of the same names (JSON-able).
+
+    Of one that wraps another (``encoder.inner``) those of the inner one.
+    """
+    encoder = getattr(encoder, "inner", encoder)
     names = [name for name in inspect.signature(type(encoder).__init__).parameters if name != "self"]
     values = {name: getattr(encoder, name) for name in names}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
@@ -40,15 +51,15 @@ def save_encoder(encoder: nn.Module, folder: str | Path, **card: Any) -> Path:
         CheckpointError: If the encoder is of a class that geo3d does not know.
         OSError: If the files cannot be written (disk full, no permission).
     """
-    name = type(encoder).__name__
+    name = type(getattr(encoder, "inner", encoder)).__name__
     if name not in encoders.__all__:
         raise CheckpointError(f"cannot save a {name}: not one of geo3d.encoders ({', '.join(encoders.__all__)})")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    state = {key: value.detach().cpu().contiguous() for key, value in encoder.state_dict().items()}
-    if not all(bool(torch.isfinite(value).all()) for value in state.values()):
-        raise CheckpointError("the encoder has NaN or infinite weights and is not saved; train it with a lower lr")
+    state = finite_state(encoder, "encoder")
     known = {"class": name, "keywords": keywords_of(encoder), "geo3d": geo3d.__version__, **card}
+    if compress.records(encoder):
+        known["compression"] = compress.records(encoder)
     known["sha256"] = fingerprint(state)
     # The weights carry the card, too: whoever is killed between the two renames below leaves a readable checkpoint.
     blob = safetensors.torch.save(state, {"card": json.dumps(known)})
@@ -56,6 +67,18 @@ def save_encoder(encoder: nn.Module, folder: str | Path, **card: Any) -> Path:
         weights.write_bytes(blob)
         described.write_text(json.dumps(known, indent=2))
     return folder
+
+
+def finite_state(module: nn.Module, what: str) -> dict[str, Tensor]:
+    """The state to be stored, rounded weights as codes.
+
+    Raises:
+        CheckpointError: If it holds NaN or infinite values.
+    """
+    state = {key: value.detach().cpu().contiguous() for key, value in as_codes(module).items()}
+    if not all(bool(torch.isfinite(value).all()) for value in state.values()):
+        raise CheckpointError(f"the {what} has NaN or infinite weights and is not saved; train it with a lower lr")
+    return state
 
 
 def fingerprint(state: dict[str, Tensor]) -> str:
@@ -109,7 +132,7 @@ def read_card(path: str | Path) -> dict[str, Any]:
 
 
 def build_encoder(card: dict[str, Any]) -> nn.Module:
-    """A freshly initialised encoder of the class and with the keywords that the card names."""
+    """A freshly initialised encoder of the class and with the keywords that the card names, not compressed."""
     name = card["class"]
     if name not in encoders.__all__:
         near = difflib.get_close_matches(str(name), encoders.__all__, 1)
@@ -137,13 +160,66 @@ def load_encoder(path: str | Path, expected: type[nn.Module] | None = None) -> n
         raise CheckpointError(
             f"{folder}: expected a {expected.__name__}, found a {card['class']}; give the right checkpoint"
         )
-    encoder = build_encoder(card)
-    state = safetensors.torch.load_file(folder / WEIGHTS)
+    try:
+        encoder = compress.rebuild(build_encoder(card), card.get("compression", []))
+    except Geo3dError as error:
+        raise CheckpointError(f"{folder / CARD}: {error}") from None
+    state = _read(folder / WEIGHTS)
     if fingerprint(state) != card["sha256"]:
         raise CheckpointError(f"{folder / WEIGHTS}: damaged: not the weights that were saved; save the encoder again")
-    try:
-        encoder.load_state_dict(state)
-    except RuntimeError as error:
-        first = str(error).strip().splitlines()[0]
-        raise CheckpointError(f"{folder / WEIGHTS}: the weights do not fit {card['class']}: {first}") from None
+    _fill(encoder, state, f"{folder / WEIGHTS}: the weights do not fit {card['class']}")
     return encoder.eval()
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({error}); save it again") from None
+
+
+def _fill(module: nn.Module, state: dict[str, Tensor], complaint: str) -> None:
+    try:
+        module.load_state_dict(from_codes(module, state))
+    except (RuntimeError, KeyError, CheckpointError) as error:
+        said = " ".join(str(error).split())
+        raise CheckpointError(f"{complaint}: {said if len(said) < MESSAGE else said[:MESSAGE] + ' ...'}") from None
+
+
+def save_head(head: Classifier, folder: str | Path) -> Path:
+    """The folder, after a classifier has been written beside the encoder there.
+
+    Raises:
+        CheckpointError: If it has NaN or infinite weights.
+    """
+    names = [name for name in inspect.signature(Classifier.__init__).parameters if name != "self"]
+    state = finite_state(head, "head")
+    card = {"keywords": {name: getattr(head, name) for name in names}, "compression": compress.records(head)}
+    blob = safetensors.torch.save(state, {"card": json.dumps(card), "sha256": fingerprint(state)})
+    with replacing(Path(folder) / HEAD) as path:
+        path.write_bytes(blob)
+    return Path(folder)
+
+
+def load_head(path: str | Path) -> Classifier | None:
+    """The classifier that lies beside the encoder saved at ``path``, in evaluation mode; None if there is none.
+
+    Raises:
+        CheckpointError: If it is damaged.
+    """
+    file = encoder_folder(path) / HEAD
+    if not file.exists():
+        return None
+    try:
+        with safe_open(file, "pt") as weights:
+            metadata = weights.metadata()
+        card, promised = json.loads(metadata["card"]), metadata["sha256"]
+        head = compress.rebuild(Classifier(**card["keywords"]), card["compression"])
+    except (SafetensorError, KeyError, TypeError, ValueError, Geo3dError) as error:
+        raise CheckpointError(f"{file}: damaged, or not written by geo3d ({error}); save it again") from None
+    state = _read(file)
+    if fingerprint(state) != promised:
+        raise CheckpointError(f"{file}: damaged: not the weights that were saved; save the head again")
+    _fill(head, state, f"{file}: the weights do not fit")
+    assert isinstance(head, Classifier)
+    return head.eval()

@@ -7,13 +7,14 @@ from typing import Any, NoReturn
 from geo3d.cli.config import did_you_mean
 from geo3d.errors import ConfigError
 
-USAGE = """usage: geo3d bench kernels|encoder|train|data|scaling [OPTIONS]
+USAGE = """usage: geo3d bench kernels|encoder|train|data|scaling|model [OPTIONS]
 
 kernels   single operators against public packages and the forms of public code
 encoder   DGCNN and PointNet++ in evaluation against their published forms and PyTorch Geometric
 train     a step of training of both
 data      two augmented views against the same transforms in NumPy
 scaling   time and memory as clouds and batches grow, with fitted exponents
+model     trained encoders side by side: accuracy, size, arithmetic, times; its own options are below
 
 The outputs are compared in the same run; what is not equal has no ratio. Contenders are timed in turn.
 
@@ -27,7 +28,24 @@ options
   --only TEXT          only what has TEXT in its title
   --memory, --no-memory   peak memory, each contender in a process of its own (not of kernels and data)
   --quick              tiny sizes: whether everything runs, not how fast
-  --out FILE           all figures as JSON (runs/bench-NAME.json)"""
+  --out FILE           all figures as JSON (runs/bench-NAME.json)
+
+options of model
+  --checkpoint DIR...  encoders, in any compressed form (DIR/encoder, or the run folder with it)
+  --reference NAME     the one that others are compared with (the first)
+  --data NAME          labelled clouds to score on: folder, modelnet or shapes, with --root PATH, --up z|y, or any
+                       data.KEY=VALUE; by the head saved beside an encoder, else by a linear probe (no accuracy)
+  --num-points N       points of a cloud (as the reference was trained)
+  --rotation POSES     aligned, z or so3 (aligned)
+  --draws N            draws of poses over which accuracy is averaged (5; 1 for aligned)
+  --clouds N           clouds in a timed call (1)
+  --threads N,N,...    numbers of threads to time on (1 and torch's choice)
+  --repeats N          timed rounds; every model and engine has its turn in each (50)
+  --engines A,B,...    of geo3d, torch, onnxruntime and openvino (all)
+  --settings N         settings of an adaptive encoder to show, at most (8)
+  --published          also time the published DGCNN in eager torch
+  --no-memory          do not look at peak memory, which takes a process for each model and engine
+  --out DIR            model.json, model.md and pareto.png (runs/bench-model)"""
 
 NAMES = ("kernels", "encoder", "train", "data", "scaling")
 OPTIONS = ("threads", "clouds", "points", "k", "repeats", "path", "only", "memory", "no-memory", "quick", "out")
@@ -73,7 +91,7 @@ def parsed(words: list[str]) -> argparse.Namespace:
     """
     name, *rest = words
     if name not in NAMES:
-        raise ConfigError(f"bench {name}: no such measurement; {did_you_mean(name, list(NAMES))}")
+        raise ConfigError(f"bench {name}: no such measurement; {did_you_mean(name, [*NAMES, 'model'])}")
     parser = Parser(add_help=False, allow_abbrev=False)
     for option in ("threads", "k", "repeats"):
         parser.add_argument(f"--{option}", type=whole)
@@ -99,6 +117,10 @@ def bench(words: list[str]) -> None:
     Raises:
         ConfigError: If the words cannot be understood, or what they ask for is not there.
     """
+    if words[0] == "model":
+        from geo3d.cli.bench_model import bench_model
+
+        return bench_model(words[1:])
     options = parsed(words)
     out = options.out or f"runs/bench-{options.name}.json"
     import torch

@@ -175,6 +175,8 @@ def check_value(value: Any, annotation: Any, path: str) -> Iterator[str]:
         yield from call(value, takes, target, f"{path}.", bool(value.get("_partial_")))
     elif path == "trainer" and isinstance(value, dict):
         yield from call(value, trainer_parameters(), "the trainer", "trainer.")
+    elif path == "recipe" and isinstance(value, dict):
+        yield from recipe_mistakes(value)
     elif isinstance(value, dict) and choices(path):
         yield f"{path}: choose one before its options are set; give {path}=NAME ({', '.join(choices(path))})"
     elif isinstance(value, list) and any(isinstance(each, dict) for each in value):
@@ -182,6 +184,21 @@ def check_value(value: Any, annotation: Any, path: str) -> Iterator[str]:
             yield from check_value(each, Any, f"{path}[{index}]")
     elif not fits(value, annotation):
         yield f"{path}: {value!r} is not {described(annotation)}"
+
+
+def recipe_mistakes(recipe: dict[str, Any]) -> Iterator[str]:
+    """What is wrong with the steps that a recipe names."""
+    from geo3d.compress.pipeline import opening, step
+
+    try:
+        steps = opening(recipe)
+    except ConfigError as error:
+        yield str(error)
+        return
+    for name in [name for name in steps if name != "encoder"]:
+        takes = parameters(step(name))
+        for key, value in steps[name].items():
+            yield from check_value(value, takes[key].annotation, f"recipe.{name}.{key}")
 
 
 def data_parameters(dataset_class: type) -> Parameters:

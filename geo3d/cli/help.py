@@ -14,6 +14,7 @@ from geo3d.cli.source import Option, named, options
 TOOLS = {
     "bench": "Measures operators and encoders on this machine against their published forms.",
     "data": "Lists the data sets, or checks one that lies on disk.",
+    "export": "Writes an encoder as a file for other runtimes, and checks what comes out there.",
     "doctor": "Says what this installation runs on, and whether its operators compute what they should.",
 }
 ELSEWHERE = {"trainer": "geo3d.tasks.trainer.make_trainer", "data": "geo3d.tasks.datamodule.DataModule"}

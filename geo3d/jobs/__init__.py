@@ -4,10 +4,12 @@ The command line, notebooks and other people's scripts call these; each writes i
 wrote to ``metrics.json``.
 """
 
+from geo3d.jobs.compression import compress
 from geo3d.jobs.demonstration import demo
 from geo3d.jobs.embedding import embed
 from geo3d.jobs.finetuning import finetune
 from geo3d.jobs.pretraining import pretrain
 from geo3d.jobs.probing import probe
+from geo3d.jobs.series import series
 
-__all__ = ["demo", "embed", "finetune", "pretrain", "probe"]
+__all__ = ["compress", "demo", "embed", "finetune", "pretrain", "probe", "series"]

@@ -1,13 +1,22 @@
 """What several jobs need: fresh encoders, and the numbers of a finished training run."""
 
+import copy
+from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as pl
 from torch import nn
 
+from geo3d import compress
 from geo3d.checkpoint import build_encoder, keywords_of
+from geo3d.heads import Classifier
+from geo3d.invariance import SO2, SO3, AnisotropicScale, Compose, Invariance, Translation
 from geo3d.seeds import seeded
 from geo3d.tasks.callbacks import History
+from geo3d.tasks.datamodule import DataModule
+from geo3d.tasks.extract import recalibrate
+
+FITTED_CLOUDS = 1024  # that norms are fitted to after rounding: enough for their moments
 
 
 def fresh_encoder(card: dict[str, Any], seed: int) -> nn.Module:
@@ -18,7 +27,50 @@ def fresh_encoder(card: dict[str, Any], seed: int) -> nn.Module:
 
 def card_of(encoder: nn.Module) -> dict[str, Any]:
     """The part of a card that is needed to build such an encoder."""
-    return {"class": type(encoder).__name__, "keywords": keywords_of(encoder)}
+    card: dict[str, Any] = {
+        "class": type(getattr(encoder, "inner", encoder)).__name__,
+        "keywords": keywords_of(encoder),
+    }
+    return card | ({"compression": compress.records(encoder)} if compress.records(encoder) else {})
+
+
+def rewritten(encoder: nn.Module, recipe: Mapping[str, Any] | None, fresh: bool = False) -> nn.Module:
+    """The encoder after the steps of a recipe, if there is one.
+
+    Args:
+        encoder: To be trained.
+        recipe: See ``geo3d.compress.opening``.
+        fresh: Its weights are random, and what is fitted to them shall keep their scale.
+    """
+    if not recipe:
+        return encoder
+    structure = compress.opening(recipe).get("structure")
+    if fresh and structure is not None and not structure.get("regularize"):
+        recipe = {**recipe, "structure": {**structure, "fresh": True}}
+    return compress.apply(compress.trained_as(encoder, recipe), recipe)
+
+
+def finished(encoder: nn.Module, data: DataModule) -> nn.Module:
+    """The encoder in its final form after training; a compressed one with statistics fitted to training clouds."""
+    if not compress.records(encoder):
+        return encoder
+    training = encoder.training
+    encoder = compress.finish(encoder)
+    share = min(1.0, FITTED_CLOUDS / len(data.dataset("train")))
+    return recalibrate(encoder, data.loader("train", data.stratified(share, "calibration"))).train(training)
+
+
+def head_for(encoder: nn.Module, head: Classifier | None) -> Classifier | None:
+    """A copy of the head, to be trained, that reads what a pruned encoder still says, if it says less."""
+    left = compress.outputs_left(encoder)
+    if head is None or left is None:
+        return None if head is None else copy.deepcopy(head).requires_grad_(True)
+    names = ("num_classes", "hidden", "bias", "dropout", "negative_slope", "dropout_first")
+    with seeded("head_for"):  # what is drawn here is replaced below
+        other = Classifier(len(left), **{name: getattr(head, name) for name in names})
+    first = next(key for key in head.state_dict() if key.endswith("weight"))
+    other.load_state_dict({**head.state_dict(), first: head.state_dict()[first][:, left]})
+    return other.train(head.training)
 
 
 def scalars(module: Any) -> dict[str, Any]:
@@ -37,3 +89,9 @@ def training_metrics(runner: pl.Trainer) -> dict[str, Any]:
     rows = history(runner)
     last = {name: value for name, value in rows[-1].items() if name != "epoch_seconds"} if rows else {}
     return {"epochs": len(rows), "seconds": sum(row["epoch_seconds"] for row in rows), **last}
+
+
+def augmentation(rotation: str) -> Invariance:
+    """What supervised training does to a cloud: the pose of the data, drawn anew, and the usual scale and shift."""
+    poses: dict[str, list[Invariance]] = {"aligned": [], "z": [SO2()], "so3": [SO3()]}
+    return Compose([*poses[rotation], AnisotropicScale(2 / 3, 3 / 2), Translation(0.2)])

@@ -1,6 +1,6 @@
 """The job that trains with labels: fine-tuning, or from scratch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +8,11 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from geo3d.checkpoint import load_encoder, read_card, save_encoder
+from geo3d.checkpoint import load_encoder, read_card, save_encoder, save_head
 from geo3d.errors import CloudError, ConfigError
-from geo3d.invariance import SO2, SO3, AnisotropicScale, Compose, Invariance, Translation
+from geo3d.heads import Classifier
 from geo3d.io.files import write_json
-from geo3d.jobs.common import card_of, fresh_encoder, training_metrics
+from geo3d.jobs.common import augmentation, card_of, finished, fresh_encoder, head_for, rewritten, training_metrics
 from geo3d.ops.metrics import accuracy, class_accuracy
 from geo3d.seeds import seeded
 from geo3d.tasks.classify import Classify
@@ -38,6 +38,7 @@ def finetune(
     encoder_lr: float | None = None,
     weight_decay: float = 1e-4,
     warmup: float = 0.05,
+    recipe: Mapping[str, Any] | None = None,
     trainer: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Metrics of supervised training, with the test split evaluated once, at the end.
@@ -55,6 +56,7 @@ def finetune(
         encoder_lr: Peak learning rate of the encoder; ``lr`` when None.
         weight_decay: On weight matrices.
         warmup: Share of the run with a rising learning rate.
+        recipe: Steps of compression, done before the training (``geo3d.compress``).
         trainer: Keywords of ``tasks.trainer.make_trainer``; without an end the run takes ``DEFAULT_STEPS`` steps.
     """
     if checkpoint is not None:
@@ -62,11 +64,12 @@ def finetune(
         encoder = fresh_encoder(read_card(checkpoint), seed) if from_scratch else trained
     if encoder is None:
         raise ConfigError("finetune needs checkpoint=DIR/encoder, or encoder=NAME to train from scratch")
+    encoder = rewritten(encoder, recipe, fresh=from_scratch or checkpoint is None)
     trainer, data = dict(trainer or {}), data.reseeded(data.seed)
     data.supervised = True
     if int(data.labels("test").max()) >= len(data.classes):
         raise CloudError(f"test label {int(data.labels('test').max())}: there are only {len(data.classes)} classes")
-    views = Views(_augmentation(data.rotation), num_points=data.num_points, num_views=1)
+    views = Views(augmentation(data.rotation), num_points=data.num_points, num_views=1)
     with seeded(seed, "heads"):
         module = task(
             encoder.train(),
@@ -87,6 +90,7 @@ def finetune(
         "lr": lr,
     }
     settings |= {"encoder_lr": encoder_lr, "weight_decay": weight_decay, "warmup": warmup, "batch": data.batch_size}
+    settings |= {"recipe": dict(recipe)} if recipe else {}
     out = start_run(out, data.manifest(), settings)
     if not any(trainer.get(end) for end in ("max_epochs", "max_steps", "max_time")):
         trainer = trainer | {"max_steps": DEFAULT_STEPS}
@@ -97,18 +101,16 @@ def finetune(
         "labelled": len(data.training),
         "train": training_metrics(runner),
     }
+    module.encoder = encoder = finished(encoder, data)
     if runner.is_global_zero:
         card = {"input": {"up": "z", "num_points": data.num_points, "normalize": data.normalize}, "seed": seed}
         save_encoder(encoder, out / "encoder", task="classify", data=data.manifest_hash(), **card)
+        if isinstance(getattr(module, "head", None), Classifier):
+            module.head = head_for(encoder, module.head)  # type: ignore[arg-type, assignment]
+            save_head(module.head, out / "encoder")  # type: ignore[arg-type]
         metrics["test"] = _test(module.to(runner.strategy.root_device), data)  # Lightning takes it off the GPU
         write_json(out / "metrics.json", metrics)
     return metrics
-
-
-def _augmentation(rotation: str) -> Invariance:
-    """What supervised training does to a cloud: the pose of the data, drawn anew, and the usual scale and shift."""
-    poses: dict[str, list[Invariance]] = {"aligned": [], "z": [SO2()], "so3": [SO3()]}
-    return Compose([*poses[rotation], AnisotropicScale(2 / 3, 3 / 2), Translation(0.2)])
 
 
 @torch.no_grad()

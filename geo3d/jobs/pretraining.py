@@ -1,6 +1,6 @@
 """The job that pretrains an encoder without labels."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import nn
 from geo3d.checkpoint import save_encoder
 from geo3d.invariance import Invariance
 from geo3d.io.files import write_json
-from geo3d.jobs.common import card_of, history, scalars, training_metrics
+from geo3d.jobs.common import card_of, finished, history, rewritten, scalars, training_metrics
 from geo3d.seeds import generator, seeded
 from geo3d.show.curves import plot_training
 from geo3d.tasks.callbacks import CollapseWatch, OnlineKNN
@@ -39,6 +39,7 @@ def pretrain(
     average: float = 0.0,
     projector: Sequence[int] = (512, 128),
     monitor_every: int = 1,
+    recipe: Mapping[str, Any] | None = None,
     trainer: dict[str, Any],
 ) -> dict[str, Any]:
     """Metrics of a pretraining run; the encoder is saved in ``out/encoder``.
@@ -59,8 +60,10 @@ def pretrain(
         average: Momentum of averaged weights to publish; 0 publishes the last ones.
         projector: Layer sizes behind the encoder.
         monitor_every: Epochs between online kNN evaluations; 0 for none.
+        recipe: Steps of compression, done before the training, so that the encoder learns in that form.
         trainer: Keywords of ``tasks.trainer.make_trainer``.
     """
+    encoder = rewritten(encoder, recipe, fresh=True)
     with seeded(seed, "heads"):
         task = Pretrain(
             encoder,
@@ -81,6 +84,7 @@ def pretrain(
     }
     settings |= {"seed": seed, "lr": lr, "weight_decay": weight_decay, "warmup": warmup, "ema": ema}
     settings |= {"average": average, "projector": list(projector), "batch": data.batch_size}
+    settings |= {"recipe": dict(recipe)} if recipe else {}
     out = start_run(out, data.manifest(), settings)
     callbacks: list[pl.Callback] = [CollapseWatch()]
     if monitor_every and len(data.heldout):
@@ -102,7 +106,7 @@ def pretrain(
             "data": data.manifest_hash(),
             "metrics": metrics,
         }
-        save_encoder(task.published(), out / "encoder", **card)
+        save_encoder(finished(task.published(), data), out / "encoder", **card)
         rows = [{k: v for k, v in row.items() if k != "epoch_seconds"} for row in history(runner)]
         plot_training(rows, out / "training.png")
         write_json(out / "metrics.json", metrics)

@@ -9,10 +9,11 @@ from torch import Tensor
 from torch.nn import functional
 from torch_geometric.data import Batch
 
+from geo3d.compress import added_loss
 from geo3d.errors import ConfigError
 from geo3d.heads import Classifier
 from geo3d.invariance.checks import number, require
-from geo3d.seeds import seeded
+from geo3d.seeds import generator, seeded
 from geo3d.tasks.schedule import decayed, elapsed_share, set_learning_rates, warmup_cosine
 from geo3d.views import Views
 
@@ -90,6 +91,8 @@ class Classify(pl.LightningModule):
         with seeded(self.seed, "dropout", self.global_step, self.global_rank):
             logits = self.head(cloud)
         loss = functional.cross_entropy(logits.float(), batch.y, label_smoothing=self.label_smoothing)
+        added = added_loss(self.encoder, view.batch, generator(self.seed, "settings", self.global_step), self.head)
+        loss = loss if added is None else loss + added
         accuracy = (logits.detach().argmax(1) == batch.y).float().mean()
         for name, value in {"loss": loss.detach(), "train_accuracy": accuracy}.items():
             self.log(name, value, prog_bar=True, on_step=False, on_epoch=True, batch_size=1)

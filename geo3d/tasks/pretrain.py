@@ -9,11 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
+from geo3d.compress import added_loss
 from geo3d.errors import CollapseError, ConfigError
 from geo3d.heads import Predictor, Projector
 from geo3d.invariance.checks import number, require
 from geo3d.ops.distributed import gather
 from geo3d.ops.metrics import effective_rank, embedding_std
+from geo3d.seeds import generator
 from geo3d.tasks.average import average_of, copy_buffers, update_average
 from geo3d.tasks.schedule import decayed, elapsed_share, set_learning_rates, warmup_cosine
 from geo3d.views import Views
@@ -89,6 +91,9 @@ class Pretrain(pl.LightningModule):
             with torch.no_grad():
                 targets = [projector(encoder(view.batch).cloud) for view in views]
         loss, terms = self.objective(outputs, targets)
+        added = added_loss(self.encoder, views[0].batch, generator(self.seed, "settings", self.global_step))
+        if added is not None:
+            loss, terms = loss + added, terms | {"compression": added.detach()}
         self.record(loss, terms, embeddings[0].detach())
         return loss
 

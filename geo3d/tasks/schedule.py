@@ -39,10 +39,20 @@ def set_learning_rates(optimizer: Any, factor: float) -> None:
 
 
 def decayed(module: Any, weight_decay: float, lr: float) -> list[dict[str, Any]]:
-    """Parameter groups of a module: weight decay on matrices only, none on norms and biases."""
-    matrices = [p for p in module.parameters() if p.requires_grad and p.ndim > 1]
-    others = [p for p in module.parameters() if p.requires_grad and p.ndim <= 1]
-    return [
-        {"params": matrices, "weight_decay": weight_decay, "lr": lr, "initial_lr": lr},
-        {"params": others, "weight_decay": 0.0, "lr": lr, "initial_lr": lr},
-    ]
+    """Parameter groups of a module: weight decay on matrices only, none on norms and biases.
+
+    Parameters with an attribute ``lr_factor`` (learned thresholds, say) form groups of their own, at that many times
+    the learning rate and without decay.
+    """
+    matrices: list[Any] = []
+    others: list[Any] = []
+    own: dict[float, list[Any]] = {}
+    for p in module.parameters():
+        if p.requires_grad:
+            factor = getattr(p, "lr_factor", None)
+            (own.setdefault(factor, []) if factor is not None else matrices if p.ndim > 1 else others).append(p)
+    groups: list[dict[str, Any]] = [{"params": matrices, "weight_decay": weight_decay}, {"params": others}]
+    groups = [{"weight_decay": 0.0, "lr": lr, "initial_lr": lr} | group for group in groups]
+    for factor, parameters in own.items():
+        groups.append({"params": parameters, "weight_decay": 0.0, "lr": lr * factor, "initial_lr": lr * factor})
+    return groups

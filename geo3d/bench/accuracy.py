@@ -1,0 +1,85 @@
+"""How often trained encoders recognise test clouds: by their own head, or by a linear probe."""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from math import sqrt
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Batch
+
+from geo3d import checkpoint
+from geo3d.errors import ConfigError
+from geo3d.heads import Classifier
+from geo3d.probes.features import labelled, standardise
+from geo3d.probes.linear import LinearSVM
+
+if TYPE_CHECKING:
+    from geo3d.bench.model import Contender
+
+PROBE_C = 1e-3
+"""Of the linear SVM on standardised features that scores an encoder without a head."""
+
+
+class Split(NamedTuple):
+    """Clouds to score on, or to fit a probe to."""
+
+    batches: Iterable[Batch]
+    y: Tensor
+    """(n,) labels, in the order of the batches."""
+
+
+class Clouds(NamedTuple):
+    """The clouds that accuracy is measured on."""
+
+    tests: Sequence[Split]
+    """The test split, once for each draw of poses."""
+    train: Split
+    classes: int
+
+
+def correct(contender: "Contender", clouds: Clouds) -> tuple[Tensor, str]:
+    """(n,) in which share of the draws each test cloud is recognised, and by what.
+
+    By the head saved beside the encoder, or where there is none by a linear probe fitted to the training split.
+
+    Raises:
+        ConfigError: If the head is for other classes.
+    """
+    head = checkpoint.load_head(contender.path)
+    if head is not None:
+        if head.num_classes != clouds.classes:
+            raise ConfigError(
+                f"{contender.path}: its head knows {head.num_classes} classes, the data has {clouds.classes}; "
+                "give the data it was trained on"
+            )
+        predict: Callable[[Tensor], Tensor] = partial(_by_head, head)
+        by = "head"
+    else:
+        predict, by = _probe(contender, clouds.train), "linear probe"
+    with torch.no_grad():
+        right = [(predict(contender.features(test.batches)) == test.y).float() for test in clouds.tests]
+    return torch.stack(right).mean(0), by
+
+
+def _by_head(head: Classifier, found: Tensor) -> Tensor:
+    return head(found).argmax(1)
+
+
+def _probe(contender: "Contender", train: Split) -> Callable[[Tensor], Tensor]:
+    x, y = labelled(contender.features(train.batches), train.y, f"{contender.name}, training split")
+    model = LinearSVM(PROBE_C).fit(standardise(x)[0], y)
+    return lambda found: torch.from_numpy(model.predict(standardise(x, found.double().numpy())[1]))
+
+
+def accuracies(contenders: "Sequence[Contender]", clouds: Clouds, reference: int) -> list[dict[str, Any]]:
+    """Accuracy of each, its gain over the reference and the gain's standard error over clouds, draws averaged first."""
+    found = [correct(contender, clouds) for contender in contenders]
+    rows = []
+    for right, by in found:
+        gain = right.double() - found[reference][0].double()
+        error = None if len(gain) < 2 else float(gain.std()) / sqrt(len(gain))
+        rows.append({"mean": float(right.mean()), "gain": float(gain.mean()), "standard_error": error, "by": by,
+                     "clouds": len(right), "draws": len(clouds.tests)})  # fmt: skip
+    return rows

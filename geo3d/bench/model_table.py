@@ -1,0 +1,134 @@
+"""The tables of ``geo3d bench model``, in Markdown that can be read as it is."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from geo3d.bench.accuracy import PROBE_C
+
+WORTH = ["model", "kind", "accuracy %", "gain", "parameters", "MMACs", "kNN MMACs", "KB on disk", "KB by bits", "score"]
+FAR = 1e-3
+"""Relative difference of an engine's features from the encoder's own beyond which it is said."""
+
+
+def tables(record: Mapping[str, Any]) -> str:
+    """All figures in Markdown: what the models are worth and take, times, stages and memory, notes."""
+    rows, reference = record["rows"], record["reference"]
+    lines = [f"# {len(rows)} models, clouds of {record['num_points']} points", ""]
+    lines += [f"{name}: {value}  " for name, value in record["machine"].items()]
+    lines += ["", *markdown([WORTH, *map(worth, rows)]), "", scoring(rows, reference), ""]
+    keys = list(dict.fromkeys((t["engine"], t["threads"]) for row in rows for t in row["timings"]))
+    heads = [f"{engine}, {counted(count)}" for engine, count in keys]
+    lines += markdown(
+        [["ms a call: p50 / p95", *heads], *([row["name"], *times(row["timings"], keys)] for row in rows)]
+    )
+    lines += ["", f"In brackets: how many times faster than {reference} in the same engine, on as many threads."]
+    for row in record["published"]:
+        lines.append(
+            f"The published DGCNN in eager torch on {counted(row['threads'])}, random weights: "
+            f"{row['p50_ms']:.1f} / {row['p95_ms']:.1f} ms; {faster(rows, row['threads'])}."
+        )
+    engines = list(dict.fromkeys(name for row in rows for name in row["peak_mb"]))
+    stages = next((list(row["stages_ms"]) for row in rows if row["stages_ms"]), [])
+    if stages or engines:
+        heads = ["ms by stage (geo3d)", *stages, *(["sum"] if stages else []), *(f"MB, {name}" for name in engines)]
+        lines += ["", *markdown([heads, *(spent(row, stages, engines) for row in rows)])]
+    notes = [*record["notes"], *apart(rows)]
+    return "\n".join([*lines, *([""] if notes else []), *(f"- {note}" for note in notes)])
+
+
+def counted(threads: int) -> str:
+    """A number of threads in words."""
+    return f"{threads} thread{'s' * (threads > 1)}"
+
+
+def worth(row: Mapping[str, Any]) -> list[str]:
+    """Cells of the first table."""
+    own = row["accuracy"]
+    found = ["-", "-"]
+    if own is not None:
+        error = "" if own["standard_error"] is None else f" +- {100 * own['standard_error']:.2f}"
+        found = [f"{100 * own['mean']:.2f} ({own['by']})", f"{100 * own['gain']:+.2f}{error}"]
+    counts = [f"{row['parameters']:,}", f"{row['macs'] / 1e6:.1f}", f"{row['distance_macs'] / 1e6:.1f}"]
+    sizes = [f"{row['bytes_on_disk'] / 1e3:.1f}", f"{row['bytes_by_bits'] / 1e3:.1f}", f"{row['score']:.3f}"]
+    return [row["name"], row["kind"], *found, *counts, *sizes]
+
+
+def scoring(rows: Sequence[Mapping[str, Any]], reference: str) -> str:
+    """What the columns of the first table are."""
+    known = [row["accuracy"] for row in rows if row["accuracy"] is not None]
+    text = "No data was given, so that there is no accuracy. "
+    if known:
+        text = (
+            f"Accuracy on {known[0]['clouds']} test clouds, mean over {known[0]['draws']} draws of poses, by the head "
+            f"saved with the encoder or a linear probe (C = {PROBE_C:g}), as said; gain over {reference} with its "
+            "paired standard error. "
+        )
+    return text + (
+        f"All else is of the encoder without a head. Score: bits and operations as shares of those of {reference} "
+        "(MicroNet challenge: 2 for itself, lower is better)."
+    )
+
+
+def times(timings: Sequence[Mapping[str, Any]], keys: Sequence[tuple[str, int]]) -> list[str]:
+    """One cell for each engine and number of threads."""
+    found = {(t["engine"], t["threads"]): t for t in timings}
+    cells = []
+    for key in keys:
+        t = found.get(key)
+        ratio = "" if t is None or t["ratio"] is None else f" ({t['ratio']:.2f}x)"
+        cells.append("-" if t is None else f"{t['p50_ms']:.2f} / {t['p95_ms']:.2f}{ratio}")
+    return cells
+
+
+def faster(rows: Sequence[Mapping[str, Any]], threads: int) -> str:
+    """How many times faster than the published form geo3d's runtime is."""
+    found = [
+        f"{row['name']} is {t['over_published']:.1f}x faster"
+        for row in rows
+        for t in row["timings"]
+        if t["engine"] == "geo3d" and t["threads"] == threads
+    ]
+    return ", ".join(found) or "no model ran in geo3d's runtime"
+
+
+def spent(row: Mapping[str, Any], stages: Sequence[str], engines: Sequence[str]) -> list[str]:
+    """Cells of the table of stages and memory."""
+    own = row["stages_ms"]
+    cells = ["-"] * (len(stages) + bool(stages))
+    if own:
+        cells = [f"{own[stage]:.2f}" for stage in stages] + [f"{sum(own.values()):.2f}"]
+    return [
+        row["name"],
+        *cells,
+        *(f"{row['peak_mb'][name]:.1f}" if name in row["peak_mb"] else "-" for name in engines),
+    ]
+
+
+def apart(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Where an engine gives other features than the encoder itself."""
+    return [
+        f"{row['name']}: {t['engine']} on {counted(t['threads'])} gives features that differ by {t['difference']:.1e}"
+        for row in rows
+        for t in row["timings"]
+        if not t["difference"] <= FAR
+    ]
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> list[str]:
+    r"""Lines of a table with a heading, aligned; the first column to the left, the others to the right.
+
+    Example:
+        >>> print("\n".join(markdown([["model", "ms"], ["float", "1.5"]])))
+        | model |  ms |
+        | :---- | --: |
+        | float | 1.5 |
+    """
+    widths = [max(3, *map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "| "
+        + " | ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
+        + " |"
+        for row in rows
+    ]
+    rule = "| " + " | ".join([":" + "-" * (widths[0] - 1), *("-" * (w - 1) + ":" for w in widths[1:])]) + " |"
+    return [lines[0], rule, *lines[1:]]

@@ -1,0 +1,214 @@
+"""``geo3d bench model``: checkpoints side by side, as a table, a JSON file and a picture."""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from geo3d.cli.bench import Parser, numbers, whole
+from geo3d.cli.config import choices, config_dir, did_you_mean, read
+from geo3d.errors import CloudError, ConfigError
+
+OPTIONS = (
+    "checkpoint", "reference", "data", "root", "up", "num-points", "rotation", "draws", "clouds", "threads", "repeats",
+    "engines", "settings", "published", "memory", "no-memory", "out",
+)  # fmt: skip
+POINTS = 1024
+
+
+def parsed(words: list[str]) -> argparse.Namespace:
+    """The options of ``geo3d bench model``.
+
+    Raises:
+        ConfigError: If the words cannot be understood.
+    """
+    parser = Parser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--checkpoint", nargs="+", required=True)
+    for option in ("reference", "root", "up"):
+        parser.add_argument(f"--{option}")
+    parser.add_argument("--data", choices=choices("data"))
+    parser.add_argument("--rotation", choices=("aligned", "z", "so3"), default="aligned")
+    parser.add_argument("--num-points", type=whole)
+    for option, value in {"draws": 5, "clouds": 1, "repeats": 50, "settings": 8}.items():
+        parser.add_argument(f"--{option}", type=whole, default=value)
+    parser.add_argument("--threads", type=numbers)
+    parser.add_argument("--engines", default="geo3d,torch,onnxruntime,openvino")
+    parser.add_argument("--published", action="store_true")
+    parser.add_argument("--memory", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--out", default="runs/bench-model")
+    options, unknown = parser.parse_known_args(words)
+    data = [word.removeprefix("data.") for word in unknown if word.startswith("data.") and "=" in word]
+    other = [word for word in unknown if not (word.startswith("data.") and "=" in word)]
+    if other:
+        hint = did_you_mean(other[0].lstrip("-"), list(OPTIONS)).replace("'", "'--", 1)
+        raise ConfigError(f"bench model {other[0]}: no such option; {hint}")
+    given = [f"--{name}" for name in ("root", "up") if getattr(options, name)] + [f"data.{word}" for word in data]
+    if given and not options.data:
+        raise ConfigError(
+            f"bench model {given[0]}: belongs to data; give --data NAME, too ({', '.join(choices('data'))})"
+        )
+    options.words = data
+    return options
+
+
+def bench_model(words: list[str]) -> None:
+    """Run ``geo3d bench model`` with the words behind it.
+
+    Raises:
+        ConfigError: If the words cannot be understood, or what they ask for is not there.
+        CheckpointError: If a checkpoint is not there or cannot be read.
+        CloudError: If the data cannot be used, or has no labels.
+    """
+    options = parsed(words)
+    from geo3d.bench.engines import check_engines
+    from geo3d.bench.model_table import tables
+    from geo3d.io.files import replacing
+
+    out, engines = Path(options.out), check_engines(options.engines.split(","))
+    with replacing(out / "model.json") as draft:  # from the beginning: a place that cannot be written to costs no time
+        record = measured(options, engines)
+        draft.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    text = tables(record)
+    with replacing(out / "model.md") as draft:
+        draft.write_text(text + "\n", encoding="utf-8")
+    print(text)
+    drawn = picture(record, out / "pareto.png")
+    print(f"\nall figures are in {out / 'model.json'}, the tables in model.md{', a picture in pareto.png' * drawn}")
+
+
+def measured(options: argparse.Namespace, engines: list[str]) -> dict[str, Any]:
+    """All figures, ready for JSON."""
+    import torch
+
+    from geo3d.bench.accuracy import accuracies
+    from geo3d.bench.machine import machine
+    from geo3d.bench.model import PUBLISHED, load, peak_mb, sizes, timings
+    from geo3d.cloud import common_size
+
+    contenders = load(options.checkpoint, options.settings)
+    reference = position(options.reference, contenders)
+    clouds, batch, points = inputs(options, contenders[reference].path)
+    threads = options.threads or tuple(dict.fromkeys((1, torch.get_num_threads())))
+    scored: list[Any] = [None] * len(contenders)
+    if clouds is not None:
+        print(f"scoring {len(contenders)} encoders", flush=True)
+        scored = accuracies(contenders, clouds, reference)
+    rows = sizes(contenders, common_size(batch) or points, reference)
+    found, spent, notes = timings(
+        contenders, batch, reference=reference, engines=engines, threads=threads, repeats=options.repeats,
+        published=options.published, say=lambda line: print(line, flush=True),
+    )  # fmt: skip
+    for contender, row, accuracy in zip(contenders, rows, scored, strict=True):
+        own = found[contender.name]
+        ran = dict.fromkeys(each["engine"] for each in own) if options.memory else {}
+        peaks = {engine: peak_mb(contender, engine, batch, threads[0]) for engine in ran}
+        row |= {"name": contender.name, "kind": contender.kind, "path": str(contender.path), "accuracy": accuracy}
+        row |= {"timings": own, "stages_ms": spent.get(contender.name), "peak_mb": peaks}
+        row |= {"compression": getattr(contender.whole, "compression", [])}
+    return {
+        "bench": "model", "options": vars(options), "machine": machine(), "reference": contenders[reference].name,
+        "num_points": common_size(batch), "threads": threads, "rows": rows, "published": found.get(PUBLISHED, []),
+        "notes": [*notes, *conventions(contenders, points)],
+    }  # fmt: skip
+
+
+def position(name: str | None, contenders: Sequence[Any]) -> int:
+    """Which contender is the reference: named as in the table or by its path, else the first.
+
+    Raises:
+        ConfigError: If there is none of that name.
+    """
+    if name is None:
+        return 0
+    for i, contender in enumerate(contenders):
+        if name == contender.name or Path(name).resolve() in (
+            contender.path.resolve(),
+            contender.path.resolve().parent,
+        ):
+            return i
+    raise ConfigError(f"bench model --reference {name}: {did_you_mean(name, [each.name for each in contenders])}")
+
+
+def inputs(options: argparse.Namespace, path: Path) -> tuple[Any, Any, int]:
+    """The clouds to score on (None without data), a batch to time with, and the number of points asked for."""
+    from geo3d.checkpoint import read_card
+
+    points = options.num_points or read_card(path).get("input", {}).get("num_points") or POINTS
+    if not options.data:
+        from geo3d.bench.inputs import surfaces
+
+        return None, surfaces(options.clouds, points), points
+    import torch
+
+    from geo3d.bench.accuracy import Clouds, Split
+
+    data = datamodule(options, points)
+    if not data.has("test"):
+        raise CloudError(f"bench model --data {options.data}: there is no test split to score on; leave --data out")
+    draws = 1 if options.rotation == "aligned" else options.draws
+    poses = [data.reseeded(data.seed + draw) for draw in range(draws)]
+    tests = [Split(each.loader("test"), data.labels("test")) for each in poses]
+    clouds = Clouds(tests, Split(data.loader("train"), data.labels("train")), len(data.classes))
+    if options.clouds > len(data.labels("test")):
+        raise ConfigError(
+            f"bench model --clouds {options.clouds}: the test split has {len(data.labels('test'))} clouds"
+        )
+    first = next(iter(data.loader("test", torch.arange(options.clouds), options.clouds)))
+    if first.num_points is None:
+        raise CloudError(f"bench model --clouds {options.clouds}: clouds of several sizes; give a smaller --num-points")
+    return clouds, first, points
+
+
+def datamodule(options: argparse.Namespace, points: int) -> Any:
+    """The data, from its configuration and the options."""
+    import yaml
+
+    from geo3d.cli.build import build_data
+    from geo3d.cli.check import check_value
+
+    config = read(config_dir() / "data" / f"{options.data}.yaml")
+    config |= {key: yaml.safe_load(value) for key, _, value in (word.partition("=") for word in options.words)}
+    config |= {"num_points": points, "rotation": options.rotation}
+    config |= {key: value for key in ("root", "up") if (value := getattr(options, key)) is not None}
+    if mistakes := list(check_value(config, Any, "data")):
+        raise ConfigError("\n".join(mistakes))
+    return build_data(config, 0)
+
+
+def conventions(contenders: Sequence[Any], points: int) -> list[str]:
+    """Where a checkpoint was trained on another number of points."""
+    from geo3d.checkpoint import read_card
+
+    trained = {each.path: read_card(each.path).get("input", {}).get("num_points") for each in contenders}
+    return [f"{path}: trained on {n} points, here {points}" for path, n in trained.items() if n not in (None, points)]
+
+
+def picture(record: Mapping[str, Any], path: Path) -> bool:
+    """Whether there was an accuracy and a time to draw."""
+    from geo3d.bench.model import PUBLISHED
+    from geo3d.bench.model_table import counted
+    from geo3d.show.pareto import plot_pareto
+
+    timed = [t for row in record["rows"] for t in row["timings"] if row["accuracy"] is not None]
+    if not timed:
+        return False
+    engine, threads = timed[0]["engine"], timed[0]["threads"]
+    drawn = []
+    for row in record["rows"]:
+        for t in row["timings"]:
+            if (t["engine"], t["threads"]) == (engine, threads):
+                own = {
+                    "ms": t["p50_ms"],
+                    "accuracy": row["accuracy"]["mean"],
+                    "error": row["accuracy"]["standard_error"],
+                }
+                drawn.append({"name": row["name"], "kind": row["kind"], **own})
+    eager = [t["p50_ms"] for t in record["published"] if t["threads"] == threads]
+    plot_pareto(
+        drawn, path, also=dict(zip([PUBLISHED], eager, strict=False)),
+        axis=f"milliseconds, median; {engine}, {counted(threads)}",
+        title=f"accuracy (%), {record['options']['data']}, {record['options']['rotation']} poses; "
+        f"bars: a paired standard error against {record['reference']}",
+    )  # fmt: skip
+    return True

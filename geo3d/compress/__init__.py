@@ -1,0 +1,34 @@
+"""Smaller and faster encoders of the same interface: structure, prune, quantize, adapt, in this order.
+
+Each takes an encoder and gives back a rewritten copy, which can then be trained: without labels from the start, by
+imitating the encoder it was made from, or with labels.
+"""
+
+from geo3d.compress.adapt import Adaptive, Setting, adapt
+from geo3d.compress.pipeline import SHAPING, added_loss, apply, finish, opening, outputs_left, penalty, trained_as
+from geo3d.compress.prune import prune
+from geo3d.compress.quantize import calibrate, quantize
+from geo3d.compress.record import ORDER, rebuild, records
+from geo3d.compress.structure import input_moments, structure
+
+__all__ = [
+    "ORDER",
+    "SHAPING",
+    "Adaptive",
+    "Setting",
+    "adapt",
+    "added_loss",
+    "apply",
+    "calibrate",
+    "finish",
+    "input_moments",
+    "opening",
+    "outputs_left",
+    "penalty",
+    "prune",
+    "quantize",
+    "rebuild",
+    "records",
+    "structure",
+    "trained_as",
+]

@@ -1,0 +1,132 @@
+"""Several steps after one another, as a recipe names them, and what training has to know of them."""
+
+import inspect
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Batch
+
+from geo3d.compress.record import ORDER, rebuild, records
+from geo3d.errors import ConfigError
+from geo3d.seeds import seeded
+
+SHAPING = ("structure", "prune")
+"""Steps that may change the shapes of layers at their end, by :func:`finish`; the others come after that."""
+
+
+def opening(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The steps of a recipe with their keywords, in order.
+
+    Args:
+        recipe: For each step a mapping of its keywords, or null; ``encoder`` changes keywords of the encoder that
+            weights do not depend on, such as ``k`` or ``dynamic``.
+
+    Raises:
+        ConfigError: For an unknown step or keyword.
+    """
+    unknown = [name for name in recipe if name not in (*ORDER, "encoder")]
+    if unknown:
+        raise ConfigError(f"recipe.{unknown[0]}: no such step; a recipe has encoder, {', '.join(ORDER)}")
+    for name in ORDER:
+        takes = [key for key in list(inspect.signature(step(name)).parameters)[1:] if key != "moments"]
+        given = recipe.get(name) or {}
+        if not isinstance(given, Mapping):
+            raise ConfigError(f"recipe.{name}: expected keywords of {name} ({', '.join(takes)}); found {given!r}")
+        wrong = [key for key in given if key not in takes]
+        if wrong:
+            raise ConfigError(f"recipe.{name}.{wrong[0]}: {name} takes no '{wrong[0]}'; it takes {', '.join(takes)}")
+    if not isinstance(recipe.get("encoder") or {}, Mapping):
+        raise ConfigError(f"recipe.encoder: expected keywords of the encoder, such as k; found {recipe['encoder']!r}")
+    return {name: dict(recipe[name] or {}) for name in ("encoder", *ORDER) if name in recipe}
+
+
+def step(name: str) -> Any:
+    """The function of that name."""
+    return getattr(import_module(f"geo3d.compress.{name}"), name)
+
+
+def apply(encoder: nn.Module, recipe: Mapping[str, Any], only: tuple[str, ...] = ORDER, **extra: Any) -> nn.Module:
+    """A rewritten copy of the encoder, after those steps of the recipe that ``only`` names.
+
+    Args:
+        encoder: Any encoder.
+        recipe: See :func:`opening`.
+        only: Leave out the other steps.
+        extra: Keywords of ``structure`` that are no plain values, such as ``moments``.
+    """
+    for name, keywords in opening(recipe).items():
+        if name in only:
+            more = {key: value for key, value in extra.items() if name == "structure"}
+            encoder = step(name)(encoder, **keywords, **more)
+    return encoder
+
+
+def trained_as(encoder: nn.Module, recipe: Mapping[str, Any]) -> nn.Module:
+    """The encoder with the keywords that a recipe's ``encoder`` changes; its weights do not depend on them.
+
+    Raises:
+        ConfigError: If one of them is not known, or changes the shape of weights.
+    """
+    changes = opening(recipe).get("encoder", {})
+    if not changes:
+        return encoder
+    names = [name for name in inspect.signature(type(encoder).__init__).parameters if name != "self"]
+    unknown = [name for name in changes if name not in names]
+    if unknown:
+        raise ConfigError(f"recipe.encoder.{unknown[0]}: {type(encoder).__name__} takes {', '.join(names)}")
+    try:
+        with seeded("trained_as"):  # what is drawn here is replaced below
+            other = type(encoder)(**({name: getattr(encoder, name) for name in names} | changes))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"recipe.encoder: {error}") from None
+    other = rebuild(other, records(encoder))
+    try:
+        other.load_state_dict(encoder.state_dict())
+    except RuntimeError:
+        raise ConfigError(
+            f"recipe.encoder: {', '.join(changes)} would change the weights' shapes; give only what does not"
+        ) from None
+    return other.train(encoder.training)
+
+
+def outputs_left(encoder: Any) -> Tensor | None:
+    """Which of the original cloud features a pruned encoder still has; None if it has them all."""
+    left = [(record["outputs"], record["outputs_of"]) for record in records(encoder) if "outputs" in record]
+    if not left:
+        return None
+    index, total = torch.tensor(left[0][0]), left[0][1]
+    double = encoder.cloud_channels == 2 * len(index)  # maximum and mean of the same channels lie side by side
+    return torch.cat([index, total + index]) if double else index
+
+
+def penalty(encoder: nn.Module) -> Tensor | None:
+    """What a compressed encoder adds to the loss: regularisers and soft counts; None if it adds nothing."""
+    owners: list[Any] = [module for module in encoder.modules() if hasattr(module, "penalty")]
+    terms = [owner.penalty() for owner in owners]
+    return torch.stack([term.reshape(()) for term in terms]).sum() if terms else None
+
+
+def added_loss(encoder: Any, batch: Batch, generator: torch.Generator, head: Any = None) -> Tensor | None:
+    """What a compressed encoder adds to the loss of a training step; None if it adds nothing.
+
+    Args:
+        encoder: That is trained, plain ones too.
+        batch: What it has just seen.
+        generator: For an adaptive encoder's choice of settings.
+        head: The classifier behind it, if there is one.
+    """
+    terms = [penalty(encoder)]
+    if hasattr(encoder, "extra_loss"):
+        terms.append(encoder.extra_loss(batch, generator, head))
+    found = [term for term in terms if term is not None]
+    return torch.stack(found).sum() if found else None
+
+
+def finish(encoder: nn.Module) -> nn.Module:
+    """The encoder after training, in its final form: decomposed, its thresholds hard, its layers shrunk."""
+    for record in records(encoder):
+        encoder = import_module(f"geo3d.compress.{record['step']}").finish(encoder)
+    return encoder

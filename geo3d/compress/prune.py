@@ -1,0 +1,301 @@
+"""Pruning with learned thresholds: single weights, output channels, or blocks of them; soft first, hard at the end."""
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from geo3d.compress.record import copied, records
+from geo3d.compress.shrink import Layer, Source, multiplications, removable, shrink, wiring
+from geo3d.errors import ConfigError
+from geo3d.nn.linear import Linear
+from geo3d.nn.norm import BatchNorm
+from geo3d.nn.threshold import Threshold
+
+LANES = 8
+"""Layers of 16 channels and more keep a multiple of so many: the kernels work on 8 or 16 channels at a time."""
+
+Thresholds = dict[str, tuple[Threshold, Tensor]]
+"""By the layers' names the thresholds, and the weights that they act on."""
+
+RANGE = 60.0
+"""The logarithm of the factor that thresholds are moved by lies between minus and plus this."""
+
+
+class Sparsity(nn.Module):
+    """Owns what pruning adds to the loss: how far the share of multiplications kept, softly, is from the target.
+
+    With a target it is ``strength * (share / target - 1)^2``, for the encoder as a whole: layers find their own shares.
+    Without, ``strength * share``: the paper's lambda times the sum of all soft counts, each weight counted as often as
+    it is multiplied, in units of the encoder's own multiplications.
+
+    Args:
+        encoder: With thresholds in some of its layers.
+        layers: Its wiring.
+        target: Share of the multiplications to be kept, or None.
+        strength: Weight of the penalty.
+    """
+
+    def __init__(self, encoder: nn.Module, layers: Sequence[Layer], target: float | None, strength: float) -> None:
+        super().__init__()
+        self.target, self.strength, self.layers = target, strength, tuple(layers)
+        # In a dictionary of their own they are not registered a second time.
+        self.linears: dict[str, Linear] = {layer.name: _linear(encoder, layer.name) for layer in layers}
+        self.whole = float(self.multiplications({}, {}))
+
+    def multiplications(self, outputs: Mapping[str, Any], density: Mapping[str, Any]) -> Any:
+        """See :func:`geo3d.compress.shrink.multiplications`."""
+        return multiplications(self.layers, self.linears, outputs, density)
+
+    def thresholds(self) -> Thresholds:
+        """Those of its layers."""
+        masked = {name: (linear.mask, linear.weight) for name, linear in self.linears.items()}
+        return {name: (mask, weight) for name, (mask, weight) in masked.items() if isinstance(mask, Threshold)}
+
+    def share(self) -> Tensor:
+        """() the soft share of multiplications kept, with gradients to the thresholds."""
+        outputs, density = {}, {}
+        for name, (mask, weight) in self.thresholds().items():
+            left = mask.l0(weight)
+            if mask.rows is None:
+                density[name] = left / weight.numel()
+            else:
+                outputs[name] = left / weight.shape[1]
+        return torch.as_tensor(self.multiplications(outputs, density) / self.whole)
+
+    def penalty(self) -> Tensor:
+        """() what is added to the loss."""
+        share = self.share()
+        return self.strength * (share if self.target is None else (share / self.target - 1) ** 2)
+
+
+def prune(
+    encoder: nn.Module,
+    kept: float | None = 0.5,
+    *,
+    group: str = "channel",
+    block: int = 8,
+    criterion: str | None = None,
+    strength: float = 1.0,
+    temperature: float | None = None,
+    layers: Sequence[str] | None = None,
+    shrink_output: bool = False,
+    one_shot: bool = False,
+) -> nn.Module:
+    """A copy of the encoder with learned thresholds (LTP, arXiv 2003.00075) in its layers, to be trained and finished.
+
+    While it trains, ``compress.penalty`` pulls the multiplications to ``kept``; :func:`finish` makes the thresholds
+    hard, moved by one common factor so that no more than ``kept`` is left, and takes channels out physically. Layers of
+    16 channels and more then keep a multiple of 8.
+
+    Args:
+        encoder: Any for single weights, else a DGCNN or a PointNet2.
+        kept: Share of the multiplications that is left, over all layers; None: the penalty is the paper's, and what
+            the thresholds have learned decides.
+        group: What goes at once: ``"channel"``, ``"block"`` of successive output channels, or ``"weight"``, which saves
+            bytes but no time.
+        block: Channels in a block, 8 or 16.
+        criterion: What is compared with the threshold: ``"weight"``, the mean square of a row as in the paper, or
+            ``"scaled"``, that of the row times the norm's ``|gamma| / sigma``. Behind a BatchNorm the size of a row
+            says nothing by itself, as the norm divides by it; scaled rows are those that act in evaluation. The scale
+            is that of the moment when the encoder is pruned; without statistics sigma is 1. By default ``"scaled"``
+            for groups, ``"weight"`` for weights.
+        strength: Of the penalty.
+        temperature: T0; see :class:`geo3d.nn.threshold.Threshold`.
+        layers: Names of the layers to prune; by default all that can be. Those that structured layers read cannot lose
+            channels, see :func:`geo3d.compress.shrink.removable`.
+        shrink_output: Whether the layer that makes the cloud's features may lose channels, too: heads made for the
+            whole encoder do not fit then. Without, that layer, the largest, only loses inputs: the layers before it
+            get very narrow when a tenth is to be left.
+        one_shot: Prune now, by the size of the weights in proportion to their layer's mean, without training.
+
+    Raises:
+        ConfigError: If an option does not fit, nothing can be pruned, an earlier step is not finished, or ``kept``
+            cannot be reached.
+    """
+    if group not in ("channel", "block", "weight"):
+        raise ConfigError(f"prune.group must be 'channel', 'block' or 'weight'; found {group!r}")
+    criterion = criterion or ("weight" if group == "weight" else "scaled")
+    if criterion not in ("weight", "scaled") or block not in (8, 16):
+        raise ConfigError(f"prune needs criterion 'weight' or 'scaled' and block 8 or 16; found {criterion!r}, {block}")
+    if kept is not None and not 0 < kept <= 1:
+        raise ConfigError(f"prune.kept must be a share above 0 and up to 1, or null; found {kept}")
+    if one_shot and kept is None:
+        raise ConfigError("prune.one_shot needs kept, the share to be left")
+    other = copied(encoder, "prune")
+    if any(done["step"] == "structure" and done["regularize"] for done in records(encoder)):
+        raise ConfigError("prune: structure only regularises so far; call compress.finish before prune")
+    names = _chosen(other, group, _rows(group, block), layers, shrink_output)
+    record: dict[str, Any] = {
+        "step": "prune", "group": group, "block": block, "kept": kept, "criterion": criterion, "strength": strength,
+        "temperature": temperature, "layers": names, "finished": False,
+    }  # fmt: skip
+    other = restore(other, record)
+    _check_reachable(other.sparsity)  # type: ignore[arg-type]
+    norms = {layer.name: layer.norm for layer in _layers(other)}
+    for name in names:
+        linear = _linear(other, name)
+        norm = other.get_submodule(norms[name]) if norms[name] and criterion == "scaled" else None
+        if isinstance(norm, BatchNorm) and norm.running_var is not None and norm.num_batches_tracked:
+            linear.mask.scale.copy_(norm.weight.detach().abs() * torch.rsqrt(norm.running_var + norm.eps))
+        linear.mask.start(linear.weight.detach())
+        if one_shot:
+            linear.mask.log_tau.data.copy_(linear.mask.squares(linear.weight.detach()).mean().log())
+    other.compression = [*records(encoder), record]  # type: ignore[assignment]
+    return finish(other) if one_shot else other
+
+
+def _linear(encoder: nn.Module, name: str) -> Linear:
+    linear = encoder.get_submodule(name)
+    assert isinstance(linear, Linear)
+    return linear
+
+
+def _layers(encoder: nn.Module) -> list[Layer]:
+    """The wiring where there is one, else each layer for itself, with one multiplication a weight."""
+    try:
+        return wiring(encoder)
+    except ConfigError:
+        linears = [(name, module) for name, module in encoder.named_modules() if isinstance(module, Linear)]
+        return [Layer(name, "", (Source(module.weight.shape[1], 1.0),), 0.0) for name, module in linears]
+
+
+def _chosen(encoder: nn.Module, group: str, rows: int | None, wanted: Sequence[str] | None, output: bool) -> list[str]:
+    """The names of the layers to prune."""
+    if rows is None:
+        possible = [layer.name for layer in _layers(encoder)]
+    else:
+        free = removable(encoder, wiring(encoder), output)
+        possible = [name for name in free if len(_linear(encoder, name).weight) > rows]
+    if not possible:
+        raise ConfigError(
+            f"prune: no layer of this encoder can lose a {group}: they are too narrow, or structured layers read them; "
+            "structure fewer layers, or use group='weight'"
+        )
+    for name in wanted or ():
+        if name not in possible:
+            raise ConfigError(f"prune.layers: {name!r} cannot lose a {group}; layers that can: {', '.join(possible)}")
+    return [name for name in possible if wanted is None or name in wanted]
+
+
+def _rows(group: str, block: int) -> int | None:
+    return {"weight": None, "channel": 1, "block": block}[group]
+
+
+def restore(encoder: nn.Module, record: Mapping[str, Any]) -> nn.Module:
+    """The encoder, changed in place, with the modules that the record speaks of, their values still to be loaded.
+
+    A finished encoder of fewer channels has none; a finished one with single weights at zero keeps its frozen masks.
+    """
+    if record["finished"] and record["group"] != "weight":
+        return encoder
+    for name in record["layers"]:
+        linear = _linear(encoder, name)
+        shape = (linear.weight.shape[0], linear.weight.shape[1])
+        linear.mask = Threshold(shape, _rows(record["group"], record["block"]), record["temperature"])
+        linear.mask.to(linear.weight.device)
+        linear.mask.log_tau.requires_grad_(not record["finished"])
+    if not record["finished"]:
+        encoder.sparsity = Sparsity(encoder, _layers(encoder), record["kept"], record["strength"])
+    return encoder
+
+
+@torch.no_grad()
+def finish(encoder: nn.Module) -> nn.Module:
+    """A copy with hard thresholds: channels are gone, or weights are zero and stay so; the encoder if it is not pruned.
+
+    The thresholds are first multiplied by one common factor, the smallest with which no more than the promised share of
+    multiplications is left. The mean that the norm of a removed channel has gathered is forgotten, so that behind it
+    stands beta, the middle of what the channel was. Statistics of the norms behind should be estimated anew, and a
+    short training with what is left mends most of what was lost.
+    """
+    found = records(encoder)
+    record = next((r for r in found if r["step"] == "prune" and not r["finished"]), None)
+    if record is None:
+        return encoder
+    other: Any = copy.deepcopy(encoder)
+    thresholds = other.sparsity.thresholds()
+    kept, share = hardened(other.sparsity)
+    del other.sparsity
+    rows = {}
+    for layer in _layers(other):
+        if layer.name not in kept:
+            continue
+        (mask, weight), linear = thresholds[layer.name], _linear(other, layer.name)
+        mask.freeze(kept[layer.name])
+        weight.copy_(mask(weight))
+        if mask.rows is not None:
+            rows[layer.name] = mask.per_row(mask.kept, len(weight))
+            gone, norm = ~rows[layer.name], other.get_submodule(layer.norm)
+            if norm.running_mean is not None:
+                norm.running_mean[gone] = 0.0 if linear.bias is None else linear.bias[gone]
+    other = shrink(other, rows) if rows else other
+    said: dict[str, Any] = {"finished": True, "share": round(share, 6)}
+    for layer in _layers(encoder):
+        if layer.output and layer.name in rows:
+            said |= {"outputs": rows[layer.name].nonzero()[:, 0].tolist(), "outputs_of": len(rows[layer.name])}
+    other.compression = [{**r, **said} if r is record else r for r in found]
+    return other
+
+
+def hardened(budget: Sparsity) -> tuple[dict[str, Tensor], float]:
+    """The gates that stay open in each layer, and the share of multiplications that is left."""
+    thresholds = budget.thresholds()
+    sizes = {name: mask.squares(weight).flatten() for name, (mask, weight) in thresholds.items()}
+    ordered = {name: z.sort().values for name, z in sizes.items()}
+    found = _counts(thresholds, ordered, 0.0)
+    if budget.target is not None:
+        least, most = -RANGE, RANGE
+        for _ in range(60):
+            middle = (least + most) / 2
+            enough = _share(budget, _counts(thresholds, ordered, middle)) <= budget.target
+            least, most = (least, middle) if enough else (middle, most)
+        found = _counts(thresholds, ordered, most)
+    kept = {}
+    for name, z in sizes.items():
+        largest = z.topk(found[name]).indices
+        kept[name] = (
+            torch.zeros_like(z, dtype=torch.bool).index_fill(0, largest, True).view_as(thresholds[name][0].kept)
+        )
+    return kept, _share(budget, found)
+
+
+def _counts(thresholds: Thresholds, ordered: Mapping[str, Tensor], log_factor: float) -> dict[str, int]:
+    """How many gates of each layer stay open when the thresholds are multiplied by ``exp(log_factor)``."""
+    found = {}
+    for name, (mask, weight) in thresholds.items():
+        z = ordered[name]
+        tau = torch.tensor(float(mask.tau) * math.exp(log_factor)).to(z)
+        count = max(1, len(z) - int(torch.searchsorted(z, tau, right=True)))
+        found[name] = _whole(mask, len(weight), count)
+    return found
+
+
+def _whole(mask: Threshold, out_channels: int, count: int) -> int:
+    """So many channels, rounded up to what the kernels work on at a time."""
+    whole = mask.rows == 1 and out_channels >= 2 * LANES
+    return min(out_channels, -(-count // LANES) * LANES) if whole else count
+
+
+def _share(budget: Sparsity, found: Mapping[str, int]) -> float:
+    """The share of multiplications that is left with so many gates open in each layer."""
+    outputs, density = {}, {}
+    for name, (mask, weight) in budget.thresholds().items():
+        if mask.rows is None:
+            density[name] = found[name] / weight.numel()
+        else:
+            outputs[name] = min(len(weight), found[name] * mask.rows)
+    return float(budget.multiplications(outputs, density)) / budget.whole
+
+
+def _check_reachable(budget: Sparsity) -> None:
+    thresholds = budget.thresholds()
+    least = _share(budget, {name: _whole(mask, len(weight), 1) for name, (mask, weight) in thresholds.items()})
+    if budget.target is not None and least > budget.target:
+        raise ConfigError(
+            f"prune.kept={budget.target} cannot be reached: with the fewest channels in {', '.join(thresholds)} there "
+            f"remains {least:.4f} of the multiplications; raise kept, or prune more layers or smaller groups"
+        )

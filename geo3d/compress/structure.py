@@ -1,0 +1,290 @@
+"""Structured encoders: layers that sum windows of channels and then multiply by a smaller matrix (arXiv 2008.02454)."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from copy import deepcopy
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from geo3d.compress.channel_order import channel_order
+from geo3d.compress.record import copied, records
+from geo3d.errors import ConfigError
+from geo3d.nn.edge_conv import EdgeConv
+from geo3d.nn.linear import Linear
+from geo3d.nn.structured import LowRank, SlidingSum, Structural
+
+MULTIPLE = 8
+"""Ranks are rounded up to a multiple of it: what vectors hold."""
+
+RIDGE = 1e-6
+"""Of the second moments' mean diagonal, added to it: some channels may always be zero."""
+
+
+class Place(NamedTuple):
+    """A linear layer of an encoder."""
+
+    path: str
+    layer: Linear
+    parts: int
+    """So many equal parts of its weight stand over the same channels: 2 for an edge convolution."""
+
+    @property
+    def channels(self) -> int:
+        """P, of a dense layer, without columns of coordinates."""
+        return (self.layer.weight.shape[1] - self.layer.skip) // self.parts
+
+    @property
+    def columns(self) -> Tensor:
+        """(parts * out, P) float64 the weight of a dense layer on the CPU, its parts as rows of their own."""
+        weight = self.layer.masked()[:, self.layer.skip :]
+        return weight.detach().cpu().double().unflatten(1, (self.parts, -1)).flatten(0, 1)
+
+    def put(self, pool: nn.Module, alpha: Tensor) -> None:
+        """Sets the pooling, and behind it the weight ``alpha`` (parts * out, R)."""
+        dense = self.layer.weight
+        alpha = alpha.reshape(len(dense), -1).to(dense)
+        self.layer.pool = pool.to(dense.device)
+        weight = torch.cat([dense.detach()[:, : self.layer.skip], alpha], 1)
+        self.layer.weight = nn.Parameter(weight, requires_grad=dense.requires_grad)
+
+
+def places(encoder: nn.Module) -> Iterator[Place]:
+    """All linear layers of an encoder."""
+    doubled = {id(module.linear) for module in encoder.modules() if isinstance(module, EdgeConv)}
+    for path, module in encoder.named_modules():
+        if isinstance(module, Linear):
+            yield Place(path, module, 2 if id(module) in doubled else 1)
+
+
+def structure(
+    encoder: nn.Module,
+    reduction: float = 2.0,
+    *,
+    ranks: Mapping[str, int] | None = None,
+    min_channels: int = 64,
+    permute: bool = True,
+    regularize: float = 0.0,
+    low_rank: bool = False,
+    fresh: bool = False,
+    moments: Mapping[str, Tensor] | None = None,
+) -> nn.Module:
+    """A copy of the encoder whose wide layers take about ``reduction`` times fewer multiplications.
+
+    Each weight ``W (out, P)`` becomes ``alpha (out, R)`` behind sums over windows of channels, fitted by least squares:
+    the error of the weight, or with ``moments`` that of the layer's output. Both halves of an edge convolution share
+    the sums; columns of coordinates stay as they are.
+
+    Args:
+        encoder: It is not changed.
+        reduction: R is P / reduction, rounded up to a multiple of 8; a layer where that is not below P stays dense.
+        ranks: R of layers by their paths, which take precedence; P leaves a layer dense.
+        min_channels: Layers with fewer input channels stay dense unless ``ranks`` names them.
+        permute: Choose the order of the channels, see :mod:`geo3d.compress.channel_order`.
+        regularize: If not zero, the layers stay dense for now, and their distance from structured ones, times this, is
+            what :func:`geo3d.compress.penalty` adds to the loss; :func:`finish` then decomposes them.
+        low_rank: For comparison: a learned narrow matrix (from the singular values) in place of the sums, of the rank
+            that takes as many multiplications, rounded down.
+        fresh: The weights are random, to be trained in this form from the start: the fit is scaled so that outputs
+            vary as much as those of the dense layer for inputs alike and independent, which a fit alone does not do
+            as it leaves out a part of the weight. Their order is kept, as it means nothing.
+        moments: From :func:`input_moments`; for every layer that is to be rewritten.
+
+    Raises:
+        ConfigError: If the encoder has been compressed before, or an option does not fit it.
+    """
+    other = copied(encoder, "structure")
+    if reduction < 1 or regularize < 0 or (regularize and low_rank) or (fresh and moments is not None):
+        raise ConfigError(
+            "structure takes reduction >= 1 and regularize >= 0, and neither regularize with low_rank nor moments with "
+            f"fresh; found {reduction}, {regularize}, low_rank={low_rank}, fresh={fresh}"
+        )
+    permute = permute and not fresh and not low_rank
+    chosen = _chosen(other, reduction, ranks or {}, min_channels)
+    found: dict[str, int] = {}
+    for place, rank in chosen:
+        c = None if moments is None else _moments(place, moments)
+        pool: nn.Module
+        if low_rank:
+            rank = equal_rank(place, rank)
+            pool, alpha = _narrowed(place, rank, c)
+        else:
+            order = _order(place, rank, c) if permute else None
+            if regularize:
+                _regularize(place, rank, regularize, order)
+            pool, alpha = _summed(place, rank, order, c)
+        found[place.path] = rank
+        if not regularize:
+            place.put(pool, _as_large(place, pool, alpha) if fresh else alpha)
+    record = {"step": "structure", "ranks": found, "low_rank": low_rank, "permute": permute, "regularize": regularize}
+    other.compression = [*records(other), record]  # type: ignore[assignment]
+    return other
+
+
+def restore(encoder: nn.Module, record: Mapping[str, Any]) -> nn.Module:
+    """The encoder with the modules that :func:`structure` with this record put into it, without their values."""
+    known = {place.path: place for place in places(encoder)}
+    for path, rank in record["ranks"].items():
+        place = known[path]
+        if record["regularize"]:
+            _regularize(place, rank, record["regularize"], torch.arange(place.channels) if record["permute"] else None)
+            continue
+        pool = (
+            LowRank(place.channels, rank)
+            if record["low_rank"]
+            else SlidingSum(place.channels, rank, permuted=record["permute"])
+        )
+        place.put(pool, torch.zeros(place.parts * len(place.layer.weight), rank))
+    return encoder
+
+
+def finish(encoder: nn.Module) -> nn.Module:
+    """A copy of the encoder with its regularised layers decomposed; the encoder itself if it has none.
+
+    Raises:
+        ConfigError: If one of them has been quantised, with steps that suit the dense weight only.
+    """
+    if not any(isinstance(module, Structural) for module in encoder.modules()):
+        return encoder
+    other = deepcopy(encoder)
+    for place in places(other):
+        regularizer = getattr(place.layer, "structural", None)
+        if regularizer is None:
+            continue
+        if place.layer.quantizer is not None or place.layer.input_quantizer is not None:
+            raise ConfigError(f"{place.path} is quantised but not yet decomposed; finish structure before quantize")
+        place.put(*_summed(place, regularizer.rank, regularizer.order, None))
+        del place.layer.structural
+    done = [{**r, "regularize": 0.0} if r["step"] == "structure" else r for r in records(other)]
+    other.compression = done  # type: ignore[assignment]
+    return other
+
+
+class _Recorder(nn.Module):
+    """Lets pass what enters a product, and adds up its second moments."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total: Tensor | float = 0.0
+        self.count = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The input."""
+        self.total = self.total + (x.double().t() @ x.double()).cpu()
+        self.count += len(x)
+        return x
+
+
+@torch.no_grad()
+def input_moments(encoder: nn.Module, batches: Iterable[Data]) -> dict[str, Tensor]:
+    """(P, P) float64 mean of ``x x^T`` over all inputs of each linear layer, coordinates left out.
+
+    Args:
+        encoder: A dense one; evaluated, not changed.
+        batches: Clouds; as many points as the widest layer has channels are few.
+
+    Raises:
+        ConfigError: If there is no batch.
+    """
+    other = deepcopy(encoder).eval()
+    recorders: dict[str, Any] = {}
+    for place in places(other):
+        if place.channels:
+            place.layer.pool = recorders[place.path] = _Recorder()
+    for batch in batches:
+        other(batch)
+    if any(not recorder.count for recorder in recorders.values()):
+        raise ConfigError("input_moments needs at least one batch of clouds; found none")
+    return {path: recorder.total / recorder.count for path, recorder in recorders.items()}
+
+
+def equal_rank(place: Place, rank: int) -> int:
+    """The largest rank, at least 1, whose two products cost no more than the one of a structured layer."""
+    rows = place.parts * len(place.layer.weight)
+    return max(1, rows * rank // (rows + place.channels))
+
+
+def _chosen(
+    encoder: nn.Module, reduction: float, ranks: Mapping[str, int], min_channels: int
+) -> list[tuple[Place, int]]:
+    known = {place.path: place for place in places(encoder)}
+    for path, rank in ranks.items():
+        if path not in known:
+            raise ConfigError(f"ranks: the encoder has no linear layer {path!r}; it has {', '.join(known)}")
+        if not 1 <= rank <= known[path].channels:
+            raise ConfigError(f"ranks: {path} takes a rank from 1 to {known[path].channels}; found {rank}")
+    chosen = []
+    for place in known.values():
+        rank = -(-round(place.channels / reduction) // MULTIPLE) * MULTIPLE
+        rank = ranks.get(place.path, rank if place.channels >= min_channels else place.channels)
+        if rank < place.channels:
+            chosen.append((place, rank))
+    if not chosen:
+        raise ConfigError(
+            f"structure finds no layer to rewrite: reduction={reduction} with min_channels={min_channels} leaves all "
+            "dense; lower min_channels or raise reduction"
+        )
+    return chosen
+
+
+def _moments(place: Place, moments: Mapping[str, Tensor]) -> Tensor:
+    """(P, P) float64, made positive definite."""
+    found, size = moments.get(place.path), place.channels
+    if found is None or found.shape != (size, size):
+        shape = None if found is None else tuple(found.shape)
+        raise ConfigError(f"moments: {place.path} needs {size} x {size} of them; found {shape}")
+    c = found.cpu().double()
+    return c + torch.eye(size, dtype=c.dtype) * c.diagonal().mean().clamp_min(1e-300) * RIDGE
+
+
+def _order(place: Place, rank: int, c: Tensor | None) -> Tensor:
+    found = channel_order(place.columns, rank, None if c is None else torch.linalg.inv(c))
+    natural = torch.arange(place.channels)
+    return (
+        found if c is None else min(found, natural, key=lambda order: _error(place, *_summed(place, rank, order, c), c))
+    )
+
+
+def _error(place: Place, pool: Any, alpha: Tensor, c: Tensor) -> float:
+    missing = place.columns - alpha @ pool.basis().t()
+    return float((missing @ c * missing).sum())
+
+
+def _regularize(place: Place, rank: int, strength: float, order: Tensor | None) -> None:
+    module = Structural(place.layer, rank, place.parts, strength, permuted=order is not None)
+    if order is not None and module.order is not None:
+        module.order.copy_(order)
+    place.layer.structural = module.to(place.layer.weight.device)
+
+
+def _summed(place: Place, rank: int, order: Tensor | None, c: Tensor | None) -> tuple[SlidingSum, Tensor]:
+    """Sums over windows, and alpha (parts * out, R): ``W B^+^T``, or with moments ``W C B (B^T C B)^-1``."""
+    pool = SlidingSum(place.channels, rank, permuted=order is not None)
+    if order is not None and pool.order is not None:
+        pool.order.copy_(order)
+    basis = pool.basis()
+    if c is None:
+        return pool, place.columns @ torch.linalg.pinv(basis).t()
+    kept = basis.t() @ c
+    return pool, torch.linalg.solve(kept @ basis, kept @ place.columns.t()).t()
+
+
+def _narrowed(place: Place, rank: int, c: Tensor | None) -> tuple[LowRank, Tensor]:
+    """The best product of two matrices of this rank, by the singular values of W, or of ``W C^(1/2)``."""
+    factor = None if c is None else torch.linalg.cholesky(c)
+    u, s, vh = torch.linalg.svd(place.columns if factor is None else place.columns @ factor, full_matrices=False)
+    root, v = s[:rank].sqrt(), vh[:rank]
+    if factor is not None:
+        v = torch.linalg.solve_triangular(factor.t(), v.t(), upper=True).t()
+    pool = LowRank(place.channels, rank)
+    with torch.no_grad():
+        pool.weight.copy_(root[:, None] * v)
+    return pool, u[:, :rank] * root
+
+
+def _as_large(place: Place, pool: Any, alpha: Tensor) -> Tensor:
+    """Alpha, each part scaled so that its dense equivalent has the norm of the weight it stands for."""
+    dense, alpha = place.columns.unflatten(0, (-1, place.parts)), alpha.unflatten(0, (-1, place.parts))
+    size = torch.linalg.vector_norm(alpha @ pool.basis().cpu().t(), dim=(0, 2), keepdim=True)
+    return (alpha * (torch.linalg.vector_norm(dense, dim=(0, 2), keepdim=True) / size)).flatten(0, 1)

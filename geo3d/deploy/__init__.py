@@ -1,0 +1,1 @@
+"""Encoders in use: faster programs, budgets of time, files for other runtimes."""

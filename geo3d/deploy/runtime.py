@@ -1,0 +1,262 @@
+"""An encoder that keeps a time budget: it measures its settings on this machine and runs the best one that fits."""
+
+import json
+from collections import deque
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import nn
+from torch_geometric.data import Batch, Data
+
+from geo3d import seeds
+from geo3d.checkpoint import load_encoder, read_card
+from geo3d.cloud import Features, as_batch, make_batch, num_clouds
+from geo3d.compress.adapt import Adaptive
+from geo3d.compress.narrow import Setting, thinned
+from geo3d.compress.record import records
+from geo3d.deploy.timing import Clock, Latency, latency_table, machine, percentiles
+from geo3d.errors import ConfigError
+from geo3d.io.files import write_json
+
+PLAIN = "full"
+"""The name of the one setting of an encoder that is not adaptive."""
+
+Compile = Callable[[nn.Module], Callable[[Batch], Features]]
+
+
+class Runtime:
+    """Calls an encoder on batches of one kind, in the setting that a time budget allows.
+
+    At the start every setting is measured as a whole call, the choice of farthest points included. ``set_budget`` takes
+    the most accurate setting whose 95th percentile is below the budget by a margin: what a later hour of the same
+    machine may add. Until then the most accurate setting runs.
+
+    With ``feedback`` the runtime watches its own calls. If the 95th percentile of the last ``window`` of them exceeds
+    the budget, it takes all times of the table to have grown by as much as that of the setting in use, and chooses
+    again; it chooses a more accurate setting only if that one then stays below the budget by twice the margin, so that
+    it does not go to and fro. After each choice ``window`` calls pass before the next.
+
+    Args:
+        encoder: Any encoder; an :class:`geo3d.compress.Adaptive` has several settings. Put into evaluation mode.
+        num_points: Points of the clouds that will come, one at a time; or
+        batch: a batch like those that will come.
+        threads: Of torch, for the whole process; left as they are by default.
+        accuracy: Of the settings by name (``str(setting)``); only these are chosen from. Without, a setting counts as
+            the better the longer it takes.
+        compile: Makes of an encoder what is called; by default ``geo3d.deploy.program.Program`` where there is one.
+        table: A file of :meth:`save_table`, instead of measuring.
+        margin: Share of the budget that is kept free.
+        feedback: See above.
+        window: Calls that are looked at.
+        repeats: Rounds of measuring.
+        clock: Gives seconds.
+
+    Attributes:
+        table: Latency of each setting by name.
+
+    Raises:
+        ConfigError: If neither or both of ``num_points`` and ``batch`` are given, accuracies name no setting, or the
+            table is another machine's or encoder's.
+
+    Example:
+        >>> from geo3d.encoders import DGCNN
+        >>> runtime = Runtime(DGCNN(k=4, channels=(8, 8), embedding=16), num_points=32, repeats=2)
+        >>> runtime.set_budget(ms=60_000), list(runtime.table)
+        (None, ['full'])
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        *,
+        num_points: int | None = None,
+        batch: Data | None = None,
+        threads: int | None = None,
+        accuracy: Mapping[str, float] | None = None,
+        compile: Compile | None = None,
+        table: str | Path | None = None,
+        margin: float = 0.1,
+        feedback: bool = False,
+        window: int = 20,
+        repeats: int = 40,
+        clock: Clock = perf_counter,
+    ) -> None:
+        if (num_points is None) == (batch is None):
+            raise ConfigError("Runtime needs either num_points or batch, to measure on; give exactly one of them")
+        if not 0 <= margin < 0.5 or window < 1:
+            raise ConfigError(f"margin must be from 0 to below 0.5, and window 1 or more; found {margin} and {window}")
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self.margin, self.feedback, self.window, self.clock = margin, feedback, window, clock
+        self._settings, self._calls = _calls(encoder.eval(), compile or _program())
+        self._encoder = _fingerprint(encoder, compile)
+        device = next(encoder.parameters()).device
+        self._sample = (_clouds(num_points) if batch is None else as_batch(batch)).to(device)
+        self._seconds: deque[float] = deque(maxlen=window)
+        self._budget: float | None = None
+        if table is None:
+            runs = {name: _run(call, self._sample) for name, call in self._calls.items()}
+            self.table = latency_table(runs, repeats, clock=clock)
+        else:
+            self.load_table(table)
+        unknown = sorted(set(accuracy or {}) - set(self._calls))
+        if unknown:
+            raise ConfigError(f"accuracy: there is no setting {unknown[0]!r}; known are {', '.join(self._calls)}")
+        self.accuracy = dict(accuracy) if accuracy else {name: entry.p50 for name, entry in self.table.items()}
+        self._name = self._best(float("inf")) or PLAIN
+
+    @classmethod
+    def load(cls, path: str | Path, **options: Any) -> "Runtime":
+        """Of a checkpoint, with the accuracies that its card names under ``settings``, if it does.
+
+        Args:
+            path: As for :func:`geo3d.checkpoint.load_encoder`.
+            options: Of the class.
+        """
+        options.setdefault("accuracy", read_card(path).get("settings"))
+        return cls(load_encoder(path), **options)
+
+    @property
+    def setting(self) -> Setting | None:
+        """The one in use; None for an encoder that is not adaptive."""
+        return self._settings[self._name]
+
+    def set_budget(self, ms: float) -> Setting | None:
+        """The most accurate setting whose 95th percentile is below the budget by the margin; from now on it runs.
+
+        Args:
+            ms: Milliseconds for a call.
+
+        Raises:
+            ConfigError: If there is none; names the fastest.
+        """
+        name = self._best(ms * (1 - self.margin))
+        if name is None:
+            fastest = self._fastest()
+            least = self.table[fastest].p95 / (1 - self.margin)
+            raise ConfigError(
+                f"no setting keeps a 95th percentile of {ms:g} ms with {self.margin:.0%} to spare; the fastest, "
+                f"{fastest}, takes {self.table[fastest].p95:.3g} ms: give at least {least:.3g}, or a smaller encoder"
+            )
+        self._budget = ms
+        self._choose(name)
+        return self.setting
+
+    @torch.no_grad()
+    def __call__(self, data: Data) -> Features:
+        """Features of the clouds, with the encoder's full number of channels."""
+        start = self.clock()
+        features = _run(self._calls[self._name], as_batch(data))()
+        self._seconds.append(self.clock() - start)
+        if self.feedback and self._budget is not None and len(self._seconds) == self.window:
+            self._adjust(self._budget)
+        return features
+
+    def observed(self) -> Latency | None:
+        """Of the last calls in this setting, at most ``window``; None before the first."""
+        return percentiles(self._seconds) if self._seconds else None
+
+    def save_table(self, path: str | Path) -> None:
+        """Write the latencies, and what they were measured on, as JSON."""
+        write_json(path, self._key() | {"table": {name: list(entry) for name, entry in self.table.items()}})
+
+    def load_table(self, path: str | Path) -> None:
+        """Take the latencies from a file of :meth:`save_table`.
+
+        Raises:
+            ConfigError: If it cannot be read, or is of another machine, other libraries, encoder or clouds.
+        """
+        try:
+            found = json.loads(Path(path).read_text(encoding="utf-8"))
+            table = {name: Latency(*map(float, entry)) for name, entry in found["table"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(f"{path}: not a table of latencies ({error}); measure again and save it") from None
+        for what, expected in self._key().items():
+            if found.get(what) != expected:
+                raise ConfigError(
+                    f"{path}: measured with {what} {found.get(what)}, but here it is {expected}; measure again"
+                )
+        if table.keys() != self._calls.keys():
+            raise ConfigError(f"{path}: does not have the encoder's {len(self._calls)} settings; measure again")
+        self.table = table
+
+    def _key(self) -> dict[str, Any]:
+        """What latencies depend on."""
+        clouds, size = num_clouds(self._sample), len(self._sample.pos)
+        return {"machine": machine(), "encoder": self._encoder, "batch": {"clouds": clouds, "points": size}}
+
+    def _best(self, limit: float, factor: float = 1.0) -> str | None:
+        fitting = [name for name in self.accuracy if self.table[name].p95 * factor <= limit]
+        return max(fitting, key=lambda name: (self.accuracy[name], -self.table[name].p95), default=None)
+
+    def _fastest(self) -> str:
+        return min(self.accuracy, key=lambda name: self.table[name].p95)
+
+    def _choose(self, name: str) -> None:
+        self._name = name
+        self._seconds.clear()
+
+    def _adjust(self, budget: float) -> None:
+        """Another setting, if the last calls ask for it."""
+        p95 = percentiles(self._seconds).p95
+        factor = p95 / self.table[self._name].p95
+        if p95 > budget:
+            name = self._best(budget * (1 - self.margin), factor) or self._fastest()
+        else:
+            name = self._best(budget * (1 - 2 * self.margin), factor) or self._name
+            name = name if self.accuracy[name] > self.accuracy[self._name] else self._name
+        if name != self._name:
+            self._choose(name)
+
+
+def _program() -> Compile:
+    """``geo3d.deploy.program.Program``, or what leaves an encoder as it is."""
+    if find_spec("geo3d.deploy.program") is None:
+        return lambda encoder: encoder
+    return import_module("geo3d.deploy.program").Program
+
+
+def _calls(encoder: nn.Module, compile: Compile) -> tuple[dict[str, Setting | None], dict[str, Any]]:
+    """The settings by name, and what runs each on a batch."""
+    if not isinstance(encoder, Adaptive):
+        return {PLAIN: None}, {PLAIN: compile(encoder)}
+    settings = {str(setting): setting for setting in encoder.settings}
+    return dict(settings), {name: _whole(encoder, each, compile(encoder.at(each))) for name, each in settings.items()}
+
+
+def _whole(encoder: Adaptive, setting: Setting, fast: Callable[[Batch], Features]) -> Callable[[Batch], Features]:
+    n = setting.num_points
+    return lambda batch: encoder.fill(setting, fast(thinned(batch, [n])[n]))
+
+
+def _run(call: Callable[[Batch], Features], batch: Batch) -> Callable[[], Features]:
+    """A call that has ended when it returns, on a GPU too."""
+
+    @torch.no_grad()
+    def run() -> Features:
+        features = call(batch)
+        if features.cloud.is_cuda:
+            torch.cuda.synchronize(features.cloud.device)
+        return features
+
+    return run
+
+
+def _clouds(num_points: int | None) -> Batch:
+    """One random cloud."""
+    assert num_points is not None
+    return make_batch(torch.randn(num_points, 3, generator=seeds.generator(0, "runtime")), num_points=num_points)
+
+
+def _fingerprint(encoder: nn.Module, compile: Compile | None) -> str:
+    """Tells apart encoders that may take different times: not the weights."""
+    shapes = {name: list(value.shape) for name, value in encoder.state_dict().items()}
+    k = getattr(encoder, "k", None)
+    said = json.dumps([type(encoder).__name__, k, shapes, records(encoder), getattr(compile, "__qualname__", None)])
+    return sha256(said.encode()).hexdigest()[:16]

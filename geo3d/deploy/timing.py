@@ -1,0 +1,87 @@
+"""How long calls take on this machine, and which machine that is."""
+
+import platform
+import re
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+
+import geo3d
+from geo3d.ops import native
+
+K = TypeVar("K", bound=Hashable)
+Clock = Callable[[], float]
+
+
+class Latency(NamedTuple):
+    """Milliseconds of a call."""
+
+    p50: float
+    """Half of the calls take no longer."""
+    p95: float
+    """19 of 20 calls take no longer."""
+
+
+def percentiles(seconds: Sequence[float]) -> Latency:
+    """Median and 95th percentile in milliseconds: the smallest measured time that such a share does not exceed.
+
+    Example:
+        >>> percentiles([0.001 * i for i in range(1, 101)])
+        Latency(p50=50.0, p95=95.0)
+    """
+    times = sorted(seconds)
+    return Latency(*(1000 * times[-(-len(times) * share // 100) - 1] for share in (50, 95)))
+
+
+def latency(call: Callable[[], Any], repeats: int = 40, warmup: int = 3, clock: Clock = perf_counter) -> Latency:
+    """Median and 95th percentile of ``repeats`` calls after ``warmup`` that do not count."""
+    return latency_table({"": call}, repeats, warmup, clock)[""]
+
+
+def latency_table(
+    calls: Mapping[K, Callable[[], Any]], repeats: int = 40, warmup: int = 3, clock: Clock = perf_counter
+) -> dict[K, Latency]:
+    """The same for several calls, taken in turn, so that whatever disturbs the machine disturbs them all.
+
+    Each round begins with another one; garbage is collected as in use.
+
+    Args:
+        calls: What to measure.
+        repeats: Rounds.
+        warmup: Rounds before, which do not count.
+        clock: Gives seconds.
+    """
+    names = list(calls)
+    times: dict[K, list[float]] = {name: [] for name in names}
+    for turn in range(-warmup, repeats):
+        first = turn % len(names)
+        for name in names[first:] + names[:first]:
+            start = clock()
+            calls[name]()
+            seconds = clock() - start
+            if turn >= 0:
+                times[name].append(seconds)
+    return {name: percentiles(seconds) for name, seconds in times.items()}
+
+
+def machine() -> dict[str, Any]:
+    """What a latency depends on apart from the call: processor, threads, libraries (JSON-able).
+
+    Example:
+        >>> sorted(machine())
+        ['geo3d', 'kernels', 'processor', 'threads', 'torch']
+    """
+    path = Path("/proc/cpuinfo")
+    found = (
+        re.search(r"^model name\s*: (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE) if path.is_file() else None
+    )
+    return {
+        "processor": found[1] if found else platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "torch": str(torch.__version__),
+        "geo3d": geo3d.__version__,
+        "kernels": f"{native.name() or 'none'} {native.fingerprint() or ''}".strip(),
+    }

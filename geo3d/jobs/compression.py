@@ -1,0 +1,200 @@
+"""The job that makes a trained encoder smaller and faster by a recipe, and trains it to say what it said before."""
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from geo3d import compress as forms
+from geo3d.checkpoint import encoder_folder, load_encoder, load_head, read_card, save_encoder, save_head
+from geo3d.errors import ConfigError
+from geo3d.heads import Classifier
+from geo3d.io.files import replacing, write_json
+from geo3d.jobs.common import augmentation, card_of, finished, head_for, training_metrics
+from geo3d.tasks.datamodule import DataModule
+from geo3d.tasks.distill import Distill
+from geo3d.tasks.extract import extract
+from geo3d.tasks.run import start_run
+from geo3d.tasks.trainer import fit, make_trainer
+from geo3d.views import Views
+
+DEFAULT_STEPS = 300
+ENDS = ("max_epochs", "max_steps", "max_time")
+LOOKED_AT = 64  # clouds from which second moments, steps and offsets are taken
+
+
+def compress(
+    checkpoint: str | Path,
+    data: DataModule,
+    recipe: Mapping[str, Any],
+    *,
+    out: str | Path,
+    labels: float = 0.0,
+    shaping_steps: int = 200,
+    draws: int = 5,
+    seed: int = 0,
+    lr: float = 1e-3,
+    weight_decay: float = 1e-4,
+    warmup: float = 0.05,
+    trainer: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Metrics of a compressed encoder; it is saved in ``out/encoder``, with its head if the checkpoint has one.
+
+    The encoder learns to give the cloud features (and with a head, the class probabilities) of the one it was made
+    from, on clouds in the poses of ``data.rotation``; no labels are needed. Regularised structure and soft thresholds
+    are trained first, in ``out/shape``; what follows works on the layers that come out of that.
+
+    Args:
+        checkpoint: A saved encoder.
+        data: The clouds.
+        recipe: The steps with their keywords: see ``geo3d.compress.opening``.
+        out: Run folder.
+        labels: Weight of the cross-entropy with the labels of the training split, if there is a head; 0 uses none.
+        shaping_steps: Steps of the first training, where the recipe needs one.
+        draws: Draws of points and poses of the test clouds over which accuracy is averaged.
+        seed: Key of every draw, but for those of the data, which are keyed by ``data.seed``.
+        lr: Peak learning rate.
+        weight_decay: On weight matrices.
+        warmup: Share of the run with a rising learning rate.
+        trainer: Keywords of ``tasks.trainer.make_trainer``; without an end the run takes ``DEFAULT_STEPS`` steps.
+    """
+    teacher, head, card = load_encoder(checkpoint), load_head(checkpoint), read_card(checkpoint)
+    if forms.records(teacher):
+        raise ConfigError(f"{checkpoint}: is compressed already ({_done(teacher)}); start from the plain encoder")
+    if labels and head is None:
+        raise ConfigError("labels: the checkpoint has no head to train with labels; give labels=0, or fine-tune first")
+    if draws < 1 or shaping_steps < 1:
+        raise ConfigError(f"draws and shaping_steps must be at least 1; found {draws} and {shaping_steps}")
+    steps = forms.opening(recipe)
+    trainer = dict(trainer or {})
+    if not any(trainer.get(end) for end in ENDS):
+        trainer["max_steps"] = DEFAULT_STEPS
+    keep = {"seed": seed, "lr": lr, "weight_decay": weight_decay, "warmup": warmup}
+    settings = {"checkpoint": card["sha256"], "recipe": steps, "labels": labels, "shaping_steps": shaping_steps}
+    data = copy.copy(data)  # with the clouds that it holds already
+    data.supervised = labels > 0
+    out = start_run(out, data.manifest(), settings | keep | {"batch": data.batch_size, "draws": draws})
+    if (out / "metrics.json").exists() and (out / "encoder").exists():
+        student, student_head = load_encoder(out), load_head(out)
+    else:
+        training = {"data": data, "teacher": teacher, "head": head, "labels": labels, **keep}
+        shaping = {key: value for key, value in trainer.items() if key not in ENDS} | {"max_steps": shaping_steps}
+        student = _shaped(teacher, recipe, out, shaping, training)
+        student, student_head = _trained(student, recipe, out, trainer, training)
+        given = {"input": card.get("input", {}), "seed": seed, "recipe": steps, "data": data.manifest_hash()}
+        save_encoder(student, out / "encoder", **given)
+        if student_head is not None:
+            save_head(student_head, out / "encoder")
+    metrics = _measured(teacher, head, student, student_head, data, draws, out)
+    metrics["bytes"] = {"before": _bytes(encoder_folder(checkpoint)), "after": _bytes(out / "encoder")}
+    write_json(out / "metrics.json", metrics)
+    return metrics
+
+
+def _done(encoder: nn.Module) -> str:
+    return ", ".join(record["step"] for record in forms.records(encoder))
+
+
+def _few(data: DataModule) -> Any:
+    return next(iter(data.loader("train", data.training[:LOOKED_AT], LOOKED_AT)))
+
+
+def _shaped(
+    teacher: nn.Module, recipe: Mapping[str, Any], out: Path, trainer: dict[str, Any], training: dict[str, Any]
+) -> nn.Module:
+    """The student after structure and pruning, in the shapes that it will keep."""
+    if (out / "shape" / "encoder").exists():
+        return load_encoder(out / "shape")
+    student = forms.trained_as(copy.deepcopy(teacher), recipe)
+    structure = recipe.get("structure") or {}
+    moments = None
+    if "structure" in recipe and not structure.get("regularize"):
+        moments = forms.input_moments(student, [_few(training["data"])])
+    student = forms.apply(student, recipe, forms.SHAPING, moments=moments)
+    if forms.penalty(student) is None:
+        return student
+    _fit(student, head_for(student, training["head"]), out / "shape", trainer, training)
+    student = finished(student, training["data"])
+    save_encoder(student, out / "shape" / "encoder")
+    return student
+
+
+def _trained(
+    student: nn.Module, recipe: Mapping[str, Any], out: Path, trainer: dict[str, Any], training: dict[str, Any]
+) -> tuple[nn.Module, Classifier | None]:
+    """The student and its head after the remaining steps and the training."""
+    student = forms.apply(student, recipe, tuple(set(forms.ORDER) - set(forms.SHAPING)))
+    head = head_for(student, training["head"])
+    few = _few(training["data"])
+    if "quantize" in recipe:
+        forms.calibrate(student, [few])
+        if head is not None:
+            same = {name: value for name, value in (recipe["quantize"] or {}).items() if name != "layers"}
+            head = cast(Classifier, forms.quantize(head, **same))
+            with torch.no_grad():
+                forms.calibrate(head, [student.eval()(few).cloud])
+    _fit(student, head, out, trainer, training)
+    return finished(student, training["data"]).eval(), None if head is None else head.eval()
+
+
+def _fit(
+    student: nn.Module, head: nn.Module | None, out: Path, trainer: dict[str, Any], training: dict[str, Any]
+) -> None:
+    data: DataModule = training["data"]
+    task = Distill(
+        student.train(),
+        training["teacher"],
+        Views(augmentation(data.rotation), num_points=data.num_points, num_views=1),
+        head=head,
+        teacher_head=training["head"],
+        **{key: training[key] for key in ("labels", "seed", "lr", "weight_decay", "warmup")},
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    runner = make_trainer(out, **trainer)
+    fit(runner, task, data, out)
+    write_json(out / "training.json", training_metrics(runner))
+
+
+def _bytes(folder: Path) -> int:
+    return (folder / "encoder.safetensors").stat().st_size
+
+
+@torch.no_grad()
+def _measured(
+    teacher: nn.Module,
+    head: nn.Module | None,
+    student: nn.Module,
+    student_head: nn.Module | None,
+    data: DataModule,
+    draws: int,
+    out: Path,
+) -> dict[str, Any]:
+    """How alike the features are on test clouds (without a test split: training clouds), and accuracy with heads."""
+    split = "test" if data.has("test") else "train"
+    alike: list[float] = []
+    hits: dict[str, list[Tensor]] = {"before": [], "after": []}
+    for draw in range(draws):
+        here = data.reseeded(data.seed + draw)
+        pairs = {"before": (teacher, head), "after": (student, student_head)}
+        features = {name: extract(encoder, here.loader(split)) for name, (encoder, _) in pairs.items()}
+        left = forms.outputs_left(student)
+        wanted = features["before"] if left is None else features["before"][:, left]
+        middle = wanted.mean(0)
+        alike.append(float(torch.cosine_similarity(wanted - middle, features["after"] - middle).mean()))
+        for name, (_, classifier) in pairs.items():
+            if classifier is not None and split == "test" and data.dataset("test").labels is not None:
+                hits[name].append(classifier.eval()(features[name]).argmax(1) == data.labels("test"))
+    metrics: dict[str, Any] = {"similarity": sum(alike) / draws, "keywords": card_of(student)["keywords"]}
+    if hits["after"]:
+        table = {name: torch.stack(each).float().mean(0) for name, each in hits.items()}
+        difference = table["after"] - table["before"]
+        error = float(difference.std() / len(difference) ** 0.5)
+        metrics["test"] = {name: float(values.mean()) for name, values in table.items()}
+        metrics["test"] |= {"difference": float(difference.mean()), "standard_error": error, "draws": draws}
+        with replacing(out / "test.npz") as path, path.open("wb") as file:
+            np.savez_compressed(file, before=table["before"].numpy(), after=table["after"].numpy())
+    return metrics

@@ -1,0 +1,152 @@
+"""The job that compresses encoders by many recipes, one after another, and tabulates what came out."""
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from geo3d.compress import opening
+from geo3d.errors import ConfigError
+from geo3d.io.files import write_json
+from geo3d.jobs.compression import compress
+from geo3d.tasks.datamodule import DataModule
+from geo3d.tasks.run import start_run, stored
+
+RESULT = "metrics.json"
+
+
+def series(
+    data: DataModule,
+    checkpoints: Mapping[str, str],
+    runs: Mapping[str, Any],
+    *,
+    out: str | Path,
+    seeds: Sequence[int] = (0,),
+    only: str = "",
+    minutes: float | None = None,
+    labels: float = 0.0,
+    shaping_steps: int = 200,
+    draws: int = 5,
+    lr: float = 1e-3,
+    trainer: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The table of all runs that are finished, in ``out/table.md`` and ``out/metrics.json``.
+
+    Each run is a ``geo3d compress`` in a folder of its own, ``out/CHECKPOINT/RUN/SEED``. Those that are finished are
+    left as they are and one that was stopped goes on, so the series can be run in pieces.
+
+    Args:
+        data: The clouds.
+        checkpoints: Folders of trained encoders by short names.
+        runs: Recipes by name; ``of`` in one lists the checkpoints it is for (all), ``seeds`` how many seeds.
+        out: Folder of all runs.
+        seeds: The seeds; runs with ``seeds: n`` take the first n of them, others the first.
+        only: Run only what has this in ``CHECKPOINT/RUN``.
+        minutes: Start no further run after so long.
+        labels: See :func:`geo3d.jobs.compression.compress`, as for the following.
+        shaping_steps: Steps of the first training.
+        draws: Draws of the test clouds.
+        lr: Peak learning rate.
+        trainer: Keywords of ``tasks.trainer.make_trainer``.
+    """
+    out, begun, left = Path(out), time.monotonic(), []
+    plan = list(planned(checkpoints, runs, seeds))
+    for name, run, seed in plan:
+        folder = out / name / run / str(seed)
+        if (folder / RESULT).exists():
+            continue
+        late = minutes is not None and time.monotonic() - begun >= 60 * minutes
+        if late or only not in f"{name}/{run}":
+            left.append(f"{name}/{run}/{seed}")
+            continue
+        print(f"{name}/{run}, seed {seed}", flush=True)
+        length = {"max_steps": runs[run]["steps"]} if "steps" in (runs[run] or {}) else {}
+        keep: dict[str, Any] = {"labels": labels, "shaping_steps": shaping_steps, "draws": draws, "lr": lr}
+        compress(
+            checkpoints[name],
+            data,
+            recipe_of(runs[run]),
+            out=folder,
+            seed=seed,
+            trainer=dict(trainer or {}) | length,
+            **keep,
+        )
+    start_run(out, {}, {})
+    rows = [summary(out / name / run, run, name) for name, run in dict.fromkeys((n, r) for n, r, _ in plan)]
+    rows = [row for row in rows if row]
+    (out / "table.md").write_text(table(rows))
+    print(table(rows))
+    result = {"rows": {f"{row['checkpoint']}/{row['run']}": row for row in rows}, "left": left}
+    write_json(out / RESULT, result)
+    return {"finished": len(rows), "left": len(left)}
+
+
+def recipe_of(run: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The steps of a run, without what is said of the run itself."""
+    return {key: value for key, value in (run or {}).items() if key not in ("of", "seeds", "steps")}
+
+
+def planned(checkpoints: Mapping[str, str], runs: Mapping[str, Any], seeds: Sequence[int]) -> Any:
+    """Checkpoint, run and seed of everything to do: first seeds first.
+
+    Raises:
+        ConfigError: If a run names a checkpoint that is not given, or a step that does not exist.
+    """
+    if not checkpoints:
+        raise ConfigError("checkpoints: there is none; give checkpoints.NAME=DIR/encoder")
+    for run, recipe in runs.items():
+        try:
+            opening(recipe_of(recipe))
+        except ConfigError as error:
+            raise ConfigError(f"runs.{run}: {error}") from None
+    for repetition in range(len(seeds)):
+        for run, given in runs.items():
+            recipe = given or {}
+            named = recipe.get("of") or list(checkpoints)
+            if not isinstance(named, list) or not set(named) <= set(checkpoints):
+                raise ConfigError(f"runs.{run}.of: expected some of {', '.join(checkpoints)}; found {named}")
+            if repetition < recipe.get("seeds", 1):
+                yield from ((name, run, seeds[repetition]) for name in named)
+
+
+def summary(folder: Path, run: str, checkpoint: str) -> dict[str, Any]:
+    """What the seeds of one run say together; empty if none is finished.
+
+    The standard error of the difference is that over test clouds of the mean over seeds and draws.
+    """
+    done = sorted(path.parent for path in folder.glob(f"*/{RESULT}"))
+    results = [stored(path / RESULT) for path in done]
+    if not results:
+        return {}
+    row: dict[str, Any] = {"run": run, "checkpoint": checkpoint, "seeds": len(results)}
+    row["bytes"] = results[0]["bytes"]["after"]
+    row["smaller"] = results[0]["bytes"]["before"] / results[0]["bytes"]["after"]
+    row["similarity"] = float(np.mean([result["similarity"] for result in results]))
+    if all("test" in result for result in results):
+        hits = [np.load(path / "test.npz") for path in done]
+        difference = np.mean([hit["after"] - hit["before"] for hit in hits], 0)
+        row |= {"before": results[0]["test"]["before"], "after": float(np.mean([r["test"]["after"] for r in results]))}
+        row["deviation"] = float(np.std([r["test"]["after"] for r in results], ddof=1)) if len(results) > 1 else None
+        row |= {"difference": float(difference.mean()), "error": float(difference.std(ddof=1) / len(difference) ** 0.5)}
+    return row
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows as a table in Markdown."""
+    lines = [
+        "| encoder | recipe | seeds | kB | smaller | accuracy | difference to float | likeness of features |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        accuracy, difference = "-", "-"
+        if "after" in row:
+            spread = "" if row["deviation"] is None else f" +- {100 * row['deviation']:.1f}"
+            accuracy = f"{100 * row['after']:.1f}{spread}"
+            difference = f"{100 * row['difference']:+.1f} +- {100 * row['error']:.1f}"
+        lines.append(
+            f"| {row['checkpoint']} | {row['run']} | {row['seeds']} | {row['bytes'] / 1000:.0f} | "
+            f"{row['smaller']:.1f}x | {accuracy} | {difference} | {row['similarity']:.3f} |"
+        )
+    return "\n".join(lines) + "\n"
