@@ -26,6 +26,18 @@ class Features(NamedTuple):
     """(B, cloud_channels)"""
 
 
+def first_points(batch: Batch, num_points: int) -> Batch:
+    """The first ``num_points`` points of each cloud, coordinates alone; of clouds in random order a random subset.
+
+    Raises:
+        CloudError: If the clouds differ in size, or have fewer points.
+    """
+    size = common_size(batch)
+    if size is None or size < num_points:
+        raise CloudError(f"first_points needs clouds of one size, of {num_points} points at least; found {size}")
+    return make_batch(batch.pos.view(-1, size, 3)[:, :num_points].reshape(-1, 3), num_points=num_points)
+
+
 def make_batch(
     pos: Tensor,
     *,

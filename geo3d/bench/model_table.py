@@ -17,16 +17,14 @@ def tables(record: Mapping[str, Any]) -> str:
     lines += [f"{name}: {value}  " for name, value in record["machine"].items()]
     lines += ["", *markdown([WORTH, *map(worth, rows)]), "", scoring(rows, reference), ""]
     keys = list(dict.fromkeys((t["engine"], t["threads"]) for row in rows for t in row["timings"]))
-    heads = [f"{engine}, {counted(count)}" for engine, count in keys]
-    lines += markdown(
-        [["ms a call: p50 / p95", *heads], *([row["name"], *times(row["timings"], keys)] for row in rows)]
-    )
+    eager = {t["threads"]: t for t in record["published"]}
+    heads = [f"{engine}, {counted(count)}" for engine, count in keys] + [f"x published, {counted(n)}" for n in eager]
+    cells = ([row["name"], *times(row["timings"], keys), *over(row["timings"], list(eager))] for row in rows)
+    lines += markdown([["ms a call: p50 / p95", *heads], *cells])
     lines += ["", f"In brackets: how many times faster than {reference} in the same engine, on as many threads."]
-    for row in record["published"]:
-        lines.append(
-            f"The published DGCNN in eager torch on {counted(row['threads'])}, random weights: "
-            f"{row['p50_ms']:.1f} / {row['p95_ms']:.1f} ms; {faster(rows, row['threads'])}."
-        )
+    if eager:
+        took = ", ".join(f"{t['p50_ms']:.1f} / {t['p95_ms']:.1f} on {counted(n)}" for n, t in eager.items())
+        lines.append(f"x published: so many times faster in geo3d than the published DGCNN in eager torch ({took}).")
     engines = list(dict.fromkeys(name for row in rows for name in row["peak_mb"]))
     stages = next((list(row["stages_ms"]) for row in rows if row["stages_ms"]), [])
     if stages or engines:
@@ -80,15 +78,10 @@ def times(timings: Sequence[Mapping[str, Any]], keys: Sequence[tuple[str, int]])
     return cells
 
 
-def faster(rows: Sequence[Mapping[str, Any]], threads: int) -> str:
-    """How many times faster than the published form geo3d's runtime is."""
-    found = [
-        f"{row['name']} is {t['over_published']:.1f}x faster"
-        for row in rows
-        for t in row["timings"]
-        if t["engine"] == "geo3d" and t["threads"] == threads
-    ]
-    return ", ".join(found) or "no model ran in geo3d's runtime"
+def over(timings: Sequence[Mapping[str, Any]], threads: Sequence[int]) -> list[str]:
+    """How many times faster than the published form geo3d's runtime is, for each number of threads."""
+    found = {t["threads"]: t["over_published"] for t in timings if t["engine"] == "geo3d"}
+    return [f"{found[count]:.1f}" if count in found else "-" for count in threads]
 
 
 def spent(row: Mapping[str, Any], stages: Sequence[str], engines: Sequence[str]) -> list[str]:

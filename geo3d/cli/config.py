@@ -14,6 +14,8 @@ from geo3d.errors import ConfigError
 MISSING = "???"
 LAST = Path("checkpoints", "last.ckpt")
 WORTH_KEEPING = (LAST, Path("encoder"), Path("metrics.json"))
+FREE = ("out", "only", "minutes")
+"""Options that say where and how much is done, not what comes out of it."""
 PLAIN = re.compile(r"[\w.:+-]*")
 
 
@@ -162,7 +164,7 @@ def record(command: str, config: dict[str, Any]) -> None:
     if (out / "config.yaml").exists() and any((out / made).exists() for made in WORTH_KEEPING):
         before, now = flat(recorded(out / "config.yaml")), flat(config)
         unsaid = unsaid_values(command, config)
-        for key in sorted(key for key in {*before, *now} if not key.startswith("trainer.") and key != "out"):
+        for key in sorted(key for key in {*before, *now} if not key.startswith("trainer.") and key not in FREE):
             there, here = (settings.get(key, unsaid.get(key, "not given")) for settings in (before, now))
             if there != here:
                 found = f"{key}={as_written(there)} there, {as_written(here)} here"

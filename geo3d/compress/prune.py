@@ -234,9 +234,8 @@ def finish(encoder: nn.Module) -> nn.Module:
                 norm.running_mean[gone] = 0.0 if linear.bias is None else linear.bias[gone]
     other = shrink(other, rows) if rows else other
     said: dict[str, Any] = {"finished": True, "share": round(share, 6)}
-    for layer in _layers(encoder):
-        if layer.output and layer.name in rows:
-            said |= {"outputs": rows[layer.name].nonzero()[:, 0].tolist(), "outputs_of": len(rows[layer.name])}
+    for last in (rows[layer.name] for layer in _layers(encoder) if layer.output and layer.name in rows):
+        said |= {"outputs": last.nonzero()[:, 0].tolist(), "outputs_of": len(last)}
     other.compression = [{**r, **said} if r is record else r for r in found]
     return other
 

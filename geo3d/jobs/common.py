@@ -9,6 +9,7 @@ from torch import nn
 
 from geo3d import compress
 from geo3d.checkpoint import build_encoder, keywords_of
+from geo3d.compress.sandwich import restatistics
 from geo3d.heads import Classifier
 from geo3d.invariance import SO2, SO3, AnisotropicScale, Compose, Invariance, Translation
 from geo3d.seeds import seeded
@@ -57,7 +58,9 @@ def finished(encoder: nn.Module, data: DataModule) -> nn.Module:
     training = encoder.training
     encoder = compress.finish(encoder)
     share = min(1.0, FITTED_CLOUDS / len(data.dataset("train")))
-    return recalibrate(encoder, data.loader("train", data.stratified(share, "calibration"))).train(training)
+    clouds = data.loader("train", data.stratified(share, "calibration"))
+    fitted = restatistics(encoder, clouds) if isinstance(encoder, compress.Adaptive) else recalibrate(encoder, clouds)
+    return fitted.train(training)
 
 
 def head_for(encoder: nn.Module, head: Classifier | None) -> Classifier | None:

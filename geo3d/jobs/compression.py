@@ -15,6 +15,7 @@ from geo3d.errors import ConfigError
 from geo3d.heads import Classifier
 from geo3d.io.files import replacing, write_json
 from geo3d.jobs.common import augmentation, card_of, finished, head_for, training_metrics
+from geo3d.jobs.settings import worth
 from geo3d.tasks.datamodule import DataModule
 from geo3d.tasks.distill import Distill
 from geo3d.tasks.extract import extract
@@ -24,7 +25,7 @@ from geo3d.views import Views
 
 DEFAULT_STEPS = 300
 ENDS = ("max_epochs", "max_steps", "max_time")
-LOOKED_AT = 64  # clouds from which second moments, steps and offsets are taken
+LOOKED_AT = 64  # clouds, about, from which second moments, steps and offsets are taken
 
 
 def compress(
@@ -35,6 +36,7 @@ def compress(
     out: str | Path,
     labels: float = 0.0,
     shaping_steps: int = 200,
+    points: int | None = None,
     draws: int = 5,
     seed: int = 0,
     lr: float = 1e-3,
@@ -55,6 +57,7 @@ def compress(
         out: Run folder.
         labels: Weight of the cross-entropy with the labels of the training split, if there is a head; 0 uses none.
         shaping_steps: Steps of the first training, where the recipe needs one.
+        points: How many points of a cloud the compressed encoder shall need; by default ``data.num_points``, as before.
         draws: Draws of points and poses of the test clouds over which accuracy is averaged.
         seed: Key of every draw, but for those of the data, which are keyed by ``data.seed``.
         lr: Peak learning rate.
@@ -75,21 +78,29 @@ def compress(
         trainer["max_steps"] = DEFAULT_STEPS
     keep = {"seed": seed, "lr": lr, "weight_decay": weight_decay, "warmup": warmup}
     settings = {"checkpoint": card["sha256"], "recipe": steps, "labels": labels, "shaping_steps": shaping_steps}
+    if points is not None and points > (data.num_points or points):
+        raise ConfigError(f"points={points}: more than the data.num_points={data.num_points} that are there")
+    settings |= {} if points is None else {"points": points}
     data = copy.copy(data)  # with the clouds that it holds already
     data.supervised = labels > 0
     out = start_run(out, data.manifest(), settings | keep | {"batch": data.batch_size, "draws": draws})
     if (out / "metrics.json").exists() and (out / "encoder").exists():
         student, student_head = load_encoder(out), load_head(out)
     else:
-        training = {"data": data, "teacher": teacher, "head": head, "labels": labels, **keep}
+        training = {"data": data, "points": points, "teacher": teacher, "head": head, "labels": labels, **keep}
         shaping = {key: value for key, value in trainer.items() if key not in ENDS} | {"max_steps": shaping_steps}
         student = _shaped(teacher, recipe, out, shaping, training)
         student, student_head = _trained(student, recipe, out, trainer, training)
-        given = {"input": card.get("input", {}), "seed": seed, "recipe": steps, "data": data.manifest_hash()}
+        sees = {"num_points": data.num_points} if points is None else {"num_points": points}
+        given = {"input": card.get("input", {}) | sees, "seed": seed, "recipe": steps, "data": data.manifest_hash()}
+        if isinstance(student, forms.Adaptive):
+            given["settings"] = worth(student, student_head, data, "train")
         save_encoder(student, out / "encoder", **given)
         if student_head is not None:
             save_head(student_head, out / "encoder")
-    metrics = _measured(teacher, head, student, student_head, data, draws, out)
+    metrics = _measured(teacher, head, student, student_head, data, points, draws, out)
+    if isinstance(student, forms.Adaptive) and data.has("test"):
+        metrics["settings"] = worth(student, student_head, data, "test")
     metrics["bytes"] = {"before": _bytes(encoder_folder(checkpoint)), "after": _bytes(out / "encoder")}
     write_json(out / "metrics.json", metrics)
     return metrics
@@ -99,8 +110,15 @@ def _done(encoder: nn.Module) -> str:
     return ", ".join(record["step"] for record in forms.records(encoder))
 
 
+def _seen(training: dict[str, Any]) -> DataModule:
+    """The clouds as the student sees them."""
+    data: DataModule = training["data"]
+    return data if training["points"] is None else data.of_points(training["points"])
+
+
 def _few(data: DataModule) -> Any:
-    return next(iter(data.loader("train", data.training[:LOOKED_AT], LOOKED_AT)))
+    share = min(1.0, LOOKED_AT / len(data.dataset("train")))
+    return next(iter(data.loader("train", data.stratified(share, "looked at"), 4 * LOOKED_AT)))
 
 
 def _shaped(
@@ -113,12 +131,12 @@ def _shaped(
     structure = recipe.get("structure") or {}
     moments = None
     if "structure" in recipe and not structure.get("regularize"):
-        moments = forms.input_moments(student, [_few(training["data"])])
+        moments = forms.input_moments(student, [_few(_seen(training))])
     student = forms.apply(student, recipe, forms.SHAPING, moments=moments)
     if forms.penalty(student) is None:
         return student
     _fit(student, head_for(student, training["head"]), out / "shape", trainer, training)
-    student = finished(student, training["data"])
+    student = finished(student, _seen(training))
     save_encoder(student, out / "shape" / "encoder")
     return student
 
@@ -129,7 +147,7 @@ def _trained(
     """The student and its head after the remaining steps and the training."""
     student = forms.apply(student, recipe, tuple(set(forms.ORDER) - set(forms.SHAPING)))
     head = head_for(student, training["head"])
-    few = _few(training["data"])
+    few = _few(_seen(training))
     if "quantize" in recipe:
         forms.calibrate(student, [few])
         if head is not None:
@@ -138,7 +156,7 @@ def _trained(
             with torch.no_grad():
                 forms.calibrate(head, [student.eval()(few).cloud])
     _fit(student, head, out, trainer, training)
-    return finished(student, training["data"]).eval(), None if head is None else head.eval()
+    return finished(student, _seen(training)).eval(), None if head is None else head.eval()
 
 
 def _fit(
@@ -151,7 +169,7 @@ def _fit(
         Views(augmentation(data.rotation), num_points=data.num_points, num_views=1),
         head=head,
         teacher_head=training["head"],
-        **{key: training[key] for key in ("labels", "seed", "lr", "weight_decay", "warmup")},
+        **{key: training[key] for key in ("labels", "points", "seed", "lr", "weight_decay", "warmup")},
     )
     out.mkdir(parents=True, exist_ok=True)
     runner = make_trainer(out, **trainer)
@@ -170,6 +188,7 @@ def _measured(
     student: nn.Module,
     student_head: nn.Module | None,
     data: DataModule,
+    points: int | None,
     draws: int,
     out: Path,
 ) -> dict[str, Any]:
@@ -179,8 +198,10 @@ def _measured(
     hits: dict[str, list[Tensor]] = {"before": [], "after": []}
     for draw in range(draws):
         here = data.reseeded(data.seed + draw)
+        fewer = here if points is None else here.of_points(points)
         pairs = {"before": (teacher, head), "after": (student, student_head)}
-        features = {name: extract(encoder, here.loader(split)) for name, (encoder, _) in pairs.items()}
+        loaders = {"before": here.loader(split), "after": fewer.loader(split)}
+        features = {name: extract(encoder, loaders[name]) for name, (encoder, _) in pairs.items()}
         left = forms.outputs_left(student)
         wanted = features["before"] if left is None else features["before"][:, left]
         middle = wanted.mean(0)

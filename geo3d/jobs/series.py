@@ -15,6 +15,8 @@ from geo3d.tasks.datamodule import DataModule
 from geo3d.tasks.run import start_run, stored
 
 RESULT = "metrics.json"
+OPTIONS = ("of", "seeds", "steps", "points")
+"""What a run may say beside the steps of its recipe."""
 
 
 def series(
@@ -23,7 +25,7 @@ def series(
     runs: Mapping[str, Any],
     *,
     out: str | Path,
-    seeds: Sequence[int] = (0,),
+    seeds: Sequence[int] = (0, 1, 2),
     only: str = "",
     minutes: float | None = None,
     labels: float = 0.0,
@@ -40,7 +42,8 @@ def series(
     Args:
         data: The clouds.
         checkpoints: Folders of trained encoders by short names.
-        runs: Recipes by name; ``of`` in one lists the checkpoints it is for (all), ``seeds`` how many seeds.
+        runs: Recipes by name; ``of`` in one lists the checkpoints it is for (all), ``seeds`` says how many seeds,
+            ``steps`` how long, ``points`` how many points the encoder shall need.
         out: Folder of all runs.
         seeds: The seeds; runs with ``seeds: n`` take the first n of them, others the first.
         only: Run only what has this in ``CHECKPOINT/RUN``.
@@ -63,16 +66,9 @@ def series(
             continue
         print(f"{name}/{run}, seed {seed}", flush=True)
         length = {"max_steps": runs[run]["steps"]} if "steps" in (runs[run] or {}) else {}
-        keep: dict[str, Any] = {"labels": labels, "shaping_steps": shaping_steps, "draws": draws, "lr": lr}
-        compress(
-            checkpoints[name],
-            data,
-            recipe_of(runs[run]),
-            out=folder,
-            seed=seed,
-            trainer=dict(trainer or {}) | length,
-            **keep,
-        )
+        keep: dict[str, Any] = {"points": (runs[run] or {}).get("points"), "labels": labels, "draws": draws, "lr": lr}
+        keep |= {"shaping_steps": shaping_steps, "seed": seed, "trainer": dict(trainer or {}) | length}
+        compress(checkpoints[name], data, recipe_of(runs[run]), out=folder, **keep)
     start_run(out, {}, {})
     rows = [summary(out / name / run, run, name) for name, run in dict.fromkeys((n, r) for n, r, _ in plan)]
     rows = [row for row in rows if row]
@@ -85,7 +81,7 @@ def series(
 
 def recipe_of(run: Mapping[str, Any] | None) -> dict[str, Any]:
     """The steps of a run, without what is said of the run itself."""
-    return {key: value for key, value in (run or {}).items() if key not in ("of", "seeds", "steps")}
+    return {key: value for key, value in (run or {}).items() if key not in OPTIONS}
 
 
 def planned(checkpoints: Mapping[str, str], runs: Mapping[str, Any], seeds: Sequence[int]) -> Any:

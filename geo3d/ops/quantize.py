@@ -16,7 +16,7 @@ from geo3d.ops import native
 from geo3d.ops.gather import blocks
 from geo3d.ops.library import define
 
-GRID, FEW, TURNS = 9, 4, 10  # of the search for the first step and offset
+COARSE, FINE, FEW, TURNS = 17, 9, 6, 10  # of the search for the first step and offset
 
 
 def _spread(values: Tensor, x: Tensor, axis: int) -> Tensor:
@@ -123,7 +123,7 @@ define(
     " -> (Tensor, Tensor, Tensor)",
     cpu=_gradients_on_cpu,
     cuda=_gradients,
-    fake=lambda grad, x, step, *_: (torch.empty_like(x), torch.empty_like(step), torch.empty_like(step)),
+    fake=lambda grad, x, step, *_: (x.new_empty(x.shape), torch.empty_like(step), torch.empty_like(step)),
 )
 
 
@@ -142,7 +142,7 @@ _fake_quantize = define(
     "fake_quantize(Tensor x, Tensor step, Tensor? offset, int low, int high, int axis) -> Tensor",
     cpu=_rounded_on_cpu,
     cuda=_rounded,
-    fake=lambda x, *_: torch.empty_like(x, memory_format=torch.contiguous_format),
+    fake=lambda x, *_: x.new_empty(x.shape),
     backward=_backward,
     setup=_keep,
 )
@@ -198,7 +198,7 @@ def fake_quantize(x: Tensor, step: Tensor, offset: Tensor | None, low: int, high
         [[-1.0, 0.0, 0.5, 0.5]]
     """
     _check(x, step, offset, low, high, axis)
-    return _fake_quantize(x.to(step.dtype), step, offset, low, high, axis)
+    return _fake_quantize(x.to(step.dtype).contiguous(), step, offset, low, high, axis)
 
 
 @torch.no_grad()
@@ -215,7 +215,7 @@ def quantize(x: Tensor, step: Tensor, offset: Tensor | None, low: int, high: int
         tensor([[0, 2, 3, 3]], dtype=torch.uint8)
     """
     _check(x, step, offset, low, high, axis)
-    return _quantize(x.to(step.dtype), step, offset, low, high, axis)
+    return _quantize(x.to(step.dtype).contiguous(), step, offset, low, high, axis)
 
 
 def least_squares(values: Tensor, low: int, high: int, with_offset: bool) -> tuple[Tensor, Tensor | None]:
@@ -237,8 +237,8 @@ def least_squares(values: Tensor, low: int, high: int, with_offset: bool) -> tup
     middle = values.mean(1).clamp(least, most) if with_offset else torch.zeros_like(least)
     values, below, above = values - middle[:, None], least - middle, most - middle
     reach = min(2.0, (high - low) / 4)  # of the fine grid, in steps at either end
-    moves = torch.linspace(-reach, reach, GRID if with_offset else GRID * GRID).to(values)
-    shrink = torch.logspace(0, -1.6, len(moves)).to(values)
+    moves = torch.linspace(-reach, reach, FINE if with_offset else FINE**2).to(values)
+    shrink = torch.logspace(0, -1.6, COARSE if with_offset else COARSE**2).to(values)
     if with_offset:
         a, b = torch.cartesian_prod(shrink, shrink).t()
         start, stop = torch.outer(a, below), torch.outer(b, above)

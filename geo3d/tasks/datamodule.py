@@ -184,6 +184,12 @@ class DataModule(pl.LightningDataModule):
         other.seed, other._delivered = seed, {}
         return other
 
+    def of_points(self, num_points: int | None) -> "DataModule":
+        """The same clouds with fewer points: the first of those that this one delivers."""
+        other = copy.copy(self)
+        other.num_points, other._delivered = num_points, {}
+        return other
+
     def labels(self, split: str) -> Tensor:
         """(n,) int64 labels of a split.
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch_geometric.data import Batch
 
+from geo3d.cloud import first_points
 from geo3d.compress import added_loss, outputs_left
 from geo3d.invariance.checks import number
 from geo3d.seeds import generator
@@ -33,6 +34,7 @@ class Distill(pl.LightningModule):
         teacher_head: The teacher's.
         labels: Weight of the cross-entropy; 0 uses no labels.
         temperature: Of the probabilities that are compared.
+        points: How many points of a view the student sees; by default all, as the teacher does.
         lr: Peak learning rate.
         weight_decay: On weight matrices only.
         warmup: Share of the run in which the learning rate rises.
@@ -49,6 +51,7 @@ class Distill(pl.LightningModule):
         teacher_head: nn.Module | None = None,
         labels: float = 0.0,
         temperature: float = 2.0,
+        points: int | None = None,
         lr: float = 1e-3,
         weight_decay: float = 1e-4,
         warmup: float = 0.05,
@@ -65,7 +68,7 @@ class Distill(pl.LightningModule):
         self.outputs = outputs_left(student)
         teachers = [copy.deepcopy(m) for m in (teacher, teacher_head) if m is not None]
         self.teacher = nn.ModuleList(teachers).requires_grad_(False)
-        self.labels, self.temperature, self.seed = labels, temperature, seed
+        self.labels, self.temperature, self.seed, self.points = labels, temperature, seed, points
         self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -86,7 +89,8 @@ class Distill(pl.LightningModule):
         (view,) = self.views(batch, self.seed, "distil", self.global_step, self.global_rank)
         with torch.no_grad():
             wanted = self.teacher[0](view.batch).cloud
-        cloud = self.student(view.batch).cloud
+        seen = view.batch if self.points is None else first_points(view.batch, self.points)
+        cloud = self.student(seen).cloud
         left = wanted if self.outputs is None else wanted[:, self.outputs]
         terms = {"features": feature_distance(cloud, left)}
         if self.head is not None:
@@ -96,7 +100,7 @@ class Distill(pl.LightningModule):
             terms["scores"] = divergence(scores, target, self.temperature)
             if self.labels:
                 terms["labels"] = self.labels * functional.cross_entropy(scores, batch.y)
-        draw = generator(self.seed, "settings", self.global_step, self.global_rank)
+        draw = generator(self.seed, "settings", self.global_step)  # the same on all processes
         added = added_loss(self.student, view.batch, draw, self.head)
         if added is not None:
             terms["compression"] = added

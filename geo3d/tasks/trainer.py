@@ -113,6 +113,8 @@ def fit(trainer: pl.Trainer, module: pl.LightningModule, datamodule: pl.Lightnin
         raise CheckpointError(f"{last}: damaged or cut off; delete it to start anew, or give another out=DIR")
     before = signal.getsignal(signal.SIGINT)
     try:
+        # Or Lightning, told to end at a number of steps, would take a batch too many from the epoch it goes on after.
+        trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
         trainer.fit(module, datamodule=datamodule, ckpt_path=last if last.exists() else None, weights_only=True)
     except NotFiniteError as error:
         raise CollapseError(

@@ -137,7 +137,7 @@ def test_memory_layout_does_not_matter(build):
     expected = ours(x, grad, *rest)
     found = ours(x.t().contiguous().t(), grad.t().contiguous().t(), *rest)
     assert all(torch.equal(a, b) for a, b in zip(found[:2], expected[:2], strict=True))
-    assert torch.equal(quantize(x.t().contiguous().t(), *rest), quantize(x, *rest))
+    assert found[0].is_contiguous() and torch.equal(quantize(x.t().contiguous().t(), *rest), quantize(x, *rest))
 
 
 def test_zero_codes_give_positive_zero(build):
@@ -160,24 +160,29 @@ def test_bits_do_not_depend_on_the_threads(name, layout):
     assert all(torch.equal(one, other) for result in results for one, other in zip(result, results[0], strict=True))
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", ["one", "columns"])
 def test_rounding_commutes_with_the_maximum_over_neighbours(build, layout):
-    if layout == "runs of rows":
-        pytest.skip("points of one neighbourhood would have different steps")
     x, _, step, offset, *rest = case(60, 20, layout, 4)
     table = torch.randint(0, 60, (60, 9), generator=seeds.generator(0, "table"))
     after = fake_quantize(gather_max(x, table), step, offset, *rest)
     assert torch.equal(gather_max(fake_quantize(x, step, offset, *rest), table), after)
 
 
+@pytest.mark.parametrize("build", [*native.builds()[-1:], None], indirect=True, ids=str)
 def test_operators_are_sound(build):
-    for layout in LAYOUTS:
-        x, grad, step, offset, *rest = case(12, 5, layout, 4)
-        leaves = [t.clone().requires_grad_() for t in (x, step, offset)]
-        torch.library.opcheck(torch.ops.geo3d.fake_quantize.default, (*leaves, *rest))
-        torch.library.opcheck(torch.ops.geo3d.fake_quantize.default, (*leaves[:2], None, *rest))
-        torch.library.opcheck(torch.ops.geo3d.fake_quantize_backward.default, (grad, x, step, offset, *rest))
-        torch.library.opcheck(torch.ops.geo3d.quantize.default, (x, step, offset, *rest))
+    x, grad, step, offset, *rest = case(12, 5, "columns", 4)
+    leaves = [t.clone().requires_grad_() for t in (x, step, offset)]
+    torch.library.opcheck(torch.ops.geo3d.fake_quantize.default, (*leaves, *rest))
+    torch.library.opcheck(torch.ops.geo3d.fake_quantize_backward.default, (grad, x, step, offset, *rest))
+    torch.library.opcheck(torch.ops.geo3d.quantize.default, (x, step, offset, *rest))
+
+
+@pytest.mark.parametrize("layout", ["one", "runs of rows"])
+def test_operator_is_sound_without_offset(layout):
+    x, _, step, _, *rest = case(12, 5, layout, 2)
+    torch.library.opcheck(
+        torch.ops.geo3d.fake_quantize.default, (x.requires_grad_(), step.requires_grad_(), None, *rest)
+    )
 
 
 def test_nan_shows_in_values_and_gradients_and_is_refused_as_a_code(build):
@@ -246,7 +251,8 @@ def grid_search(x, high):
     for width in (2.0, 0.5, 0.1, 0.02):
         a, b = torch.cartesian_prod(starts, stops).t()
         a, b = a[b > a], b[b > a]
-        error = torch.cat([squared_error(x, s, o, high) for s, o in zip(((b - a) / high).split(64), a.split(64))])
+        parts = zip(((b - a) / high).split(64), a.split(64), strict=True)
+        error = torch.cat([squared_error(x, s, o, high) for s, o in parts])
         if error.min() < best:
             best, at = error.min(), error.argmin()
             start, stop = a[at], b[at]
@@ -267,9 +273,10 @@ def test_first_step_and_offset_are_as_good_as_those_of_a_grid_search(bits):
 @pytest.mark.parametrize(("low", "high"), [(0, 15), (-2, 1), (-128, 127)])
 def test_first_step_without_offset_is_as_good_as_that_of_a_grid_search(low, high):
     for name, x in values_of_many_kinds().items():
+        x = x[:1500]
         step, offset = least_squares(x[None], low, high, False)
         assert offset is None
-        candidates = x.abs().max() / high * torch.logspace(0.1, -3, 3000).to(x)
+        candidates = x.abs().max() / high * torch.logspace(0.1, -2.5, 2000).to(x)
         nothing = torch.zeros(50, dtype=x.dtype)
         error = torch.cat([squared_error(x, s, nothing[: len(s)], high, low) for s in candidates.split(50)])
         assert squared_error(x, step, nothing[:1], high, low) <= 1.02 * error.min(), name

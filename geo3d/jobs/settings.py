@@ -1,0 +1,51 @@
+"""What each setting of an adaptive encoder is worth."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Batch
+
+from geo3d.compress import Adaptive, Setting
+from geo3d.compress.narrow import thinned
+from geo3d.compress.sandwich import head_for
+from geo3d.tasks.datamodule import DataModule
+
+CLOUDS = 512
+"""Training clouds that statistics of heads and the choice between settings are taken from."""
+
+
+@torch.no_grad()
+def worth(adaptive: Adaptive, head: nn.Module | None, data: DataModule, split: str) -> dict[str, float]:
+    """For each setting by name the accuracy of the head behind it, its statistics fitted to training clouds.
+
+    Without a head how like the features of the largest setting its own are: the mean cosine on the leading channels.
+
+    Args:
+        adaptive: In evaluation mode.
+        head: The classifier that was trained with it.
+        data: The clouds.
+        split: Those that are asked; of ``train`` the first ``CLOUDS`` drawn for it, so that a choice between settings
+            never looks at test clouds.
+    """
+    few = data.stratified(min(1.0, CLOUDS / len(data.dataset("train"))), "settings")
+    asked = data.loader("train", few) if split == "train" else data.loader(split)
+    found = {}
+    largest = None if head is not None else _clouds(adaptive, adaptive.settings[0], asked)
+    for setting in adaptive.settings:
+        cloud = _clouds(adaptive, setting, asked)
+        if head is None:
+            assert largest is not None
+            shared = (cloud != 0).any(0)
+            found[str(setting)] = float(torch.cosine_similarity(cloud[:, shared], largest[:, shared]).mean())
+        else:
+            labels = data.labels(split)[few] if split == "train" else data.labels(split)
+            own = head_for(head, adaptive, setting, data.loader("train", few))
+            found[str(setting)] = float((own(cloud).argmax(1) == labels).float().mean())
+    return found
+
+
+def _clouds(adaptive: Adaptive, setting: Setting, batches: Iterable[Batch]) -> Tensor:
+    """(n, cloud_channels) features of one setting."""
+    n = setting.num_points
+    return torch.cat([adaptive.encode(setting, thinned(batch, [n])[n]).cloud for batch in batches])

@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from geo3d.errors import ConfigError
+from geo3d.show import pareto
+from geo3d.show.pareto import KINDS, front, plot_pareto
+
+
+def rows(count=6):
+    kinds = list(KINDS)
+    return [
+        {"name": f"{kind} {i}", "kind": kind, "ms": 1.0 + i, "accuracy": 0.8 + 0.01 * i, "error": 0.004 if i else 0.0}
+        for i, kind in enumerate(kinds[:count])
+    ]
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    kept, save = [], pareto.save
+    monkeypatch.setattr(pareto, "save", lambda figure, path: kept.append(figure) or save(figure, path))
+    return kept
+
+
+def test_the_front_is_what_none_beats_in_both():
+    draw = np.random.default_rng(0)
+    found = [{"ms": ms, "accuracy": a} for ms, a in draw.integers(1, 12, (60, 2))]
+    best = front(found)
+    for i, row in enumerate(found):
+        beaten = any(
+            (o["ms"] <= row["ms"] and o["accuracy"] >= row["accuracy"])
+            and (o["ms"] < row["ms"] or o["accuracy"] > row["accuracy"])
+            for o in found
+        )
+        same = [j for j, o in enumerate(found) if o == row]
+        assert (i in best) == (not beaten and i == same[0])
+    assert [found[i]["ms"] for i in best] == sorted(found[i]["ms"] for i in best)
+
+
+def test_the_picture_has_its_size_and_every_name_apart_from_the_others(tmp_path, figures):
+    path = plot_pareto(rows(), tmp_path / "deep" / "pareto.png", title="t", also={"near": 3.3, "far": 500.0})
+    image = imread(path)
+    assert image.shape[:2] == (800, 1200) and 0.005 < (image[..., :3] < 0.99).any(-1).mean() < 0.3
+    assert [file.name for file in path.parent.iterdir()] == ["pareto.png"]
+    (ax,) = figures[0].axes
+    assert ax.get_xscale() == "log" and ax.get_xlim()[1] < 500
+    names = {text.get_text(): text for text in ax.texts}
+    assert "near" in names and any("far: 500 ms" in name for name in names)
+    boxes = [names[row["name"]].get_window_extent() for row in rows()]
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    frame = ax.get_window_extent()
+    assert all(frame.x0 <= box.x0 and box.x1 <= frame.x1 for box in boxes)
+
+
+def test_markers_follow_the_kind_and_bars_the_errors(tmp_path, figures):
+    plot_pareto(rows(), tmp_path / "pareto.png")
+    ax, legend = figures[0].axes[0], figures[0].legends[0]
+    assert [text.get_text() for text in legend.get_texts()][: len(KINDS)] == list(KINDS)
+    by_kind = {each.get_label(): each for each in ax.collections if each.get_label() in KINDS}
+    assert len({len(each.get_paths()[0].vertices) for each in by_kind.values()}) > 1
+    for row in rows():
+        assert by_kind[row["kind"]].get_offsets().tolist() == [[row["ms"], pytest.approx(100 * row["accuracy"])]]
+    bars = [each for each in ax.collections if each.get_label() not in KINDS]
+    half = sorted(abs(np.diff(path.vertices[:, 1])[0]) / 2 for bar in bars for path in bar.get_paths())
+    assert half[-5:] == pytest.approx([0.4] * 5)
+
+
+def test_a_single_point_has_an_axis_that_can_be_read(tmp_path, figures):
+    plot_pareto(rows(1), tmp_path / "pareto.png")
+    low, high = figures[0].axes[0].get_xlim()
+    assert sum(low < tick < high for tick in figures[0].axes[0].get_xticks()) >= 2
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([], "no encoder with an accuracy and a time"),
+        ([{"name": "a", "kind": "tiny", "ms": 1.0, "accuracy": 0.5}], "a: no kind 'tiny'; there are float, quantised"),
+        ([{"name": "a", "kind": "float", "ms": 0.0, "accuracy": 0.5}], "a: time must be above 0, found 0.0 ms"),
+    ],
+)
+def test_mistakes_are_one_line(given, message, tmp_path):
+    with pytest.raises(ConfigError, match=message):
+        plot_pareto(given, tmp_path / "pareto.png")
+    assert not list(tmp_path.iterdir())
