@@ -57,7 +57,7 @@ def scoring(rows: Sequence[Mapping[str, Any]], reference: str) -> str:
     text = "No data was given, so that there is no accuracy. "
     if known:
         text = (
-            f"Accuracy on {known[0]['clouds']} test clouds, mean over {known[0]['draws']} draws of poses, by the head "
+            f"Accuracy on {known[0]['clouds']} test clouds, draws of poses: {known[0]['draws']}, by the head "
             f"saved with the encoder or a linear probe (C = {PROBE_C:g}), as said; gain over {reference} with its "
             "paired standard error. "
         )

@@ -185,7 +185,7 @@ class DataModule(pl.LightningDataModule):
         return other
 
     def of_points(self, num_points: int | None) -> "DataModule":
-        """The same clouds with fewer points: the first of those that this one delivers."""
+        """The same clouds with fewer points: of larger clouds the first of those drawn here."""
         other = copy.copy(self)
         other.num_points, other._delivered = num_points, {}
         return other

@@ -18,9 +18,9 @@ from geo3d.checkpoint import load_encoder, load_head, read_card, save_encoder
 from geo3d.cli.__main__ import main
 from geo3d.cli.check import recipe_mistakes
 from geo3d.cli.config import choices, config_dir
-from geo3d.cloud import collate
+from geo3d.cloud import collate, first_points
 from geo3d.encoders import DGCNN, PointNet, PointNet2
-from geo3d.errors import CheckpointError, ConfigError
+from geo3d.errors import CheckpointError, CloudError, ConfigError
 from geo3d.invariance import SO3
 from geo3d.jobs import compress, finetune, pretrain, probe
 from geo3d.seeds import seeded
@@ -174,6 +174,33 @@ def test_a_killed_run_goes_on_to_the_same_bits(name, at, tuned, tmp_path, monkey
     for load in (load_encoder, load_head):
         a, b = (load(tmp_path / folder).state_dict() for folder in ("straight", "killed"))
         assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_the_student_may_see_fewer_points(tuned, tmp_path):
+    result = job(tmp_path / "few", tuned, W4, points=8)
+    assert read_card(tmp_path / "few")["input"]["num_points"] == 8
+    again = job(tmp_path / "few", tuned, W4, points=8)
+    assert again["test"] == result["test"] and 0 <= result["test"]["after"] <= 1
+    with pytest.raises(ConfigError, match="points=17"):
+        job(tmp_path / "many", tuned, W4, points=17)
+
+
+def test_fewer_points_are_the_first_of_those_that_were_there():
+    data = blobs(num_points=12, normalize=False)
+    few, all_points = (next(iter(each.loader("train"))) for each in (data.of_points(8), data))
+    assert torch.equal(few.pos, first_points(all_points, 8).pos) and few.num_points == 8
+    with pytest.raises(CloudError, match="17"):
+        first_points(all_points, 17)
+
+
+@pytest.mark.parametrize("with_head", [False, True])
+def test_every_setting_of_an_adaptive_encoder_has_its_worth(with_head, plain, tuned, tmp_path):
+    result = job(tmp_path, tuned if with_head else plain, ADAPTIVE)
+    encoder, chosen = load_encoder(tmp_path), read_card(tmp_path)["settings"]
+    assert list(chosen) == [str(setting) for setting in encoder.settings] == list(result["settings"])
+    assert all(-1 <= value <= 1 for value in chosen.values())
+    if not with_head:
+        assert chosen[str(encoder.settings[0])] == pytest.approx(1)
 
 
 def test_the_head_learns_in_the_second_training_too(tuned, tmp_path):
