@@ -157,7 +157,7 @@ def build(graph: Graph, encoder: nn.Module, sizes: Sizes, inside: bool) -> None:
     if builder is None:
         known = ", ".join(each.__name__ for each in BUILDERS)
         hint = "; of an adaptive encoder export what at(setting) gives" if hasattr(encoder, "settings") else ""
-        raise ConfigError(f"a {type(encoder).__name__} cannot be exported; expected one of {known}{hint}")
+        raise ConfigError(f"{type(encoder).__name__} cannot be exported; expected one of {known}{hint}")
     point, cloud = builder(graph, encoder, sizes, inside)
     graph.output("point", point, np.float32, [*sizes, int(encoder.point_channels)])  # type: ignore[arg-type]
     graph.output("cloud", cloud, np.float32, [sizes[0], int(encoder.cloud_channels)])  # type: ignore[arg-type]
