@@ -148,7 +148,7 @@ def full_place(error: Exception, out: str | None) -> str:
 
     A file is named by its folder: its own name may be a temporary one that the user has never heard of.
     """
-    name = getattr(error, "filename", None)
+    name = getattr(error, "filename2", None) or getattr(error, "filename", None)  # of a copy, where it went
     folder = Path(name).parent if name else None
     if out and (folder is None or folder.absolute().is_relative_to(Path(out).absolute())):
         text = f"out={out}: could not be written, the disk is full"

@@ -95,7 +95,12 @@ def structure(
         ConfigError: If the encoder has been compressed before, or an option does not fit it.
     """
     other = copied(encoder, "structure")
-    if reduction < 1 or regularize < 0 or (regularize and low_rank) or (fresh and moments is not None):
+    if (
+        not 1 <= reduction < float("inf")
+        or not 0 <= regularize < float("inf")
+        or (regularize and low_rank)
+        or (fresh and moments is not None)
+    ):
         raise ConfigError(
             "structure takes reduction >= 1 and regularize >= 0, and neither regularize with low_rank nor moments with "
             f"fresh; found {reduction}, {regularize}, low_rank={low_rank}, fresh={fresh}"

@@ -154,3 +154,10 @@ def test_our_fault_keeps_its_traceback_in_the_run_folder(failing, capsys, tmp_pa
 def test_figures_are_the_single_values():
     result = {"a": 1, "b": {"c": 0.123456, "d": {"e": 1}}, "f": [1], "g": True, "h": None, "features": "x/features.npz"}
     assert list(figures(result)) == ["a  1", "b.c  0.1235", "g  True", "features  x/features.npz"]
+
+
+def test_a_copy_that_does_not_fit_is_named_by_where_it_went(tmp_path):
+    from geo3d.cli.__main__ import full_place
+
+    error = OSError(28, "No space left on device", "/elsewhere/part", None, str(tmp_path / "checkpoints" / "last"))
+    assert full_place(error, str(tmp_path)).startswith(f"out={tmp_path}: could not be written")

@@ -350,3 +350,11 @@ def test_what_does_not_fit_is_refused():
 def test_any_data_goes_through():
     small = structure(made("dgcnn"), **WIDE)
     assert small(Data(pos=torch.randn(30, 3, generator=torch.Generator().manual_seed(0)))).cloud.shape == (1, 96)
+
+
+@pytest.mark.parametrize(
+    "keywords", [{"reduction": float("nan")}, {"reduction": float("inf")}, {"regularize": float("nan")}]
+)
+def test_numbers_that_are_none_are_refused(keywords):
+    with pytest.raises(ConfigError, match="reduction >= 1"):
+        structure(DGCNN(k=2, channels=(64, 64), embedding=64), **keywords)
