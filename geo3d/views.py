@@ -7,7 +7,7 @@ from torch import Tensor
 from torch_geometric.data import Batch
 
 from geo3d import seeds
-from geo3d.cloud import num_clouds, with_
+from geo3d.cloud import first_points, num_clouds, with_
 from geo3d.errors import CloudError, ConfigError
 from geo3d.invariance import Invariance, Resample
 from geo3d.invariance.checks import whole
@@ -20,7 +20,9 @@ class View(NamedTuple):
     batch: Batch
     """The clouds as this view shows them; ``point_id`` says which points they are."""
     element: Any
-    """The element of the invariance, which acted on the view's own resampling of the clouds."""
+    """The element of the invariance, which acted on ``source``."""
+    source: Batch
+    """The view's own points, before the invariance."""
 
 
 class Views:
@@ -30,7 +32,8 @@ class Views:
         invariance: What may differ between views.
         num_points: Each view first draws so many points of each cloud (all, if there are fewer); None keeps them all.
         num_views: How many views.
-        normalize: At the end each cloud is centred and scaled into the unit sphere.
+        normalize: Then each cloud is centred and scaled into the unit sphere, as clouds are in evaluation. The
+            invariance acts last, so that the shifts and scales it draws stay.
 
     Raises:
         ConfigError: If an argument is of the wrong type or below 1.
@@ -54,8 +57,18 @@ class Views:
     def _view(self, batch: Batch, generator: torch.Generator) -> View:
         if self.num_points is not None:
             batch = Resample(self.num_points)(batch, generator)
-        element, batch = self.invariance.draw(batch, generator)
-        return View(into_unit_sphere(batch) if self.normalize else batch, element)
+        source = into_unit_sphere(batch) if self.normalize else batch
+        element, batch = self.invariance.draw(source, generator)
+        return View(batch, element, source)
+
+    def of_fewer_points(self, view: View, num_points: int) -> Batch:
+        """The first points of a view's clouds, normalised by themselves and moved by the view's element.
+
+        For invariances whose elements belong to clouds, such as rotations and scales.
+        """
+        with torch.autocast(view.batch.pos.device.type, enabled=False):
+            source = first_points(view.source, num_points)
+            return self.invariance.act(view.element, into_unit_sphere(source) if self.normalize else source)
 
 
 def into_unit_sphere(batch: Batch) -> Batch:

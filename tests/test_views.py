@@ -4,7 +4,7 @@ import torch
 from geo3d import seeds
 from geo3d.cloud import select_points
 from geo3d.errors import CloudError, ConfigError
-from geo3d.invariance import SO3, AnisotropicScale, Compose, CropKNN, Drop, Jitter, Resample
+from geo3d.invariance import SO3, AnisotropicScale, Compose, CropKNN, Drop, Jitter, Resample, Scale, Translation
 from geo3d.testing import tiny_batch
 from geo3d.views import Views, correspondences, into_unit_sphere
 
@@ -27,7 +27,7 @@ def test_a_view_is_resampled_and_then_moved_by_its_element():
     batch = tiny_batch(num_points=[40, 64], dtype=torch.float64)
     views = Views(SO3(), num_points=16)
     before = batch.clone()
-    for i, (view, element) in enumerate(views(batch, 7)):
+    for i, (view, element, _) in enumerate(views(batch, 7)):
         assert view.num_points == 16
         expected = torch.einsum("mij,mj->mi", element[view.batch], batch.pos[view.point_id])
         assert torch.allclose(view.pos, expected)
@@ -43,18 +43,34 @@ def test_without_num_points_all_stay():
 
 
 @pytest.mark.parametrize("sizes", [32, [1, 9, 30]])
-def test_normalised_views_fill_the_unit_sphere(sizes):
+def test_views_are_normalised_between_resampling_and_invariance(sizes):
     batch = tiny_batch(num_points=sizes, dtype=torch.float64)
     batch.pos += 3.0
     batch.joints = batch.pos[batch.ptr[:-1]][:, None].clone()  # a joint on the first point of each cloud
-    for view, _ in Views(SO3() @ Jitter(), normalize=True)(batch, 0):
-        for start, end in zip(view.ptr[:-1], view.ptr[1:], strict=True):
-            pos = view.pos[start:end]
+    views = Views(Compose([Scale(2.0, 3.0), Translation(0.5)]), num_points=20, normalize=True)
+    for view, element, source in views(batch, 0):
+        assert torch.equal(view.pos, views.invariance.act(element, source).pos)
+        assert not torch.allclose(view.pos, source.pos)  # shifts and scales stay
+        for start, end in zip(source.ptr[:-1], source.ptr[1:], strict=True):
+            pos = source.pos[start:end]
             assert pos.mean(0).abs().max() < 1e-12
             assert pos.norm(dim=1).max().item() == pytest.approx(1.0 if len(pos) > 1 else 0.0, abs=1e-12)
     moved = into_unit_sphere(batch)
     assert torch.allclose(moved.joints[:, 0], moved.pos[moved.ptr[:-1]])
     assert torch.equal(batch.pos[batch.ptr[:-1]], batch.joints[:, 0])  # nothing in place
+
+
+def test_fewer_points_are_normalised_by_themselves_and_moved_alike():
+    batch = tiny_batch(num_points=40, dtype=torch.float64)
+    views = Views(Compose([SO3(), Translation(0.5)]), num_points=20, normalize=True)
+    view = views(batch, 0)[0]
+    fewer = views.of_fewer_points(view, 8)
+    source = batch.pos[view.batch.point_id].view(-1, 20, 3)[:, :8]
+    source = source - source.mean(1, keepdim=True)
+    source = source / source.norm(dim=2).amax(1)[:, None, None]
+    turn, shift = view.element
+    expected = source @ turn.mT + shift[:, None]
+    assert torch.allclose(fewer.pos.view(-1, 8, 3), expected)
 
 
 def plain_correspondences(a, b):

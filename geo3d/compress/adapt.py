@@ -191,28 +191,26 @@ class Adaptive(nn.Module):
     def extra_loss(
         self,
         batch: Batch,
+        largest: Tensor,
         generator: torch.Generator,
         head: Callable[[Tensor], Tensor] | None = None,
-        largest: Tensor | None = None,
         count: int = 4,
     ) -> Tensor:
         """How far sub-networks are from the largest one on the same clouds: in-place distillation, without labels.
 
         Args:
             batch: Clouds.
+            largest: (B, cloud_channels) features that the largest setting has made of these clouds; making them here
+                again would move its running statistics twice in a step.
             generator: Draws the settings; of one key on all processes.
             head: Without, the cloud features are compared, on the leading channels that the sub-network has; with
                 it, what the head makes of them, by the Kullback-Leibler divergence of its softmax. The head's own
                 running statistics do not follow the sub-networks.
-            largest: (B, cloud_channels) features of the largest setting on the same clouds, if they are there already.
             count: Settings, the largest included.
         """
         batch = as_batch(batch)
-        first, *others = chosen(self.settings, count, generator)
+        _, *others = chosen(self.settings, count, generator)
         with torch.no_grad():
-            if largest is None:
-                ((_, features),) = self._each(batch, [first])
-                largest = features.cloud
             target = largest.detach() if head is None else logits_of(head, largest.detach())
         losses = [
             imitation(features.cloud, target, self._form(setting).embedding)

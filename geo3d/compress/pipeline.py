@@ -109,18 +109,21 @@ def penalty(encoder: nn.Module) -> Tensor | None:
     return torch.stack([term.reshape(()) for term in terms]).sum() if terms else None
 
 
-def added_loss(encoder: Any, batch: Batch, generator: torch.Generator, head: Any = None) -> Tensor | None:
+def added_loss(
+    encoder: Any, batch: Batch, cloud: Tensor, generator: torch.Generator, head: Any = None
+) -> Tensor | None:
     """What a compressed encoder adds to the loss of a training step; None if it adds nothing.
 
     Args:
         encoder: That is trained, plain ones too.
         batch: What it has just seen.
+        cloud: (B, cloud_channels) what it made of the batch.
         generator: For an adaptive encoder's choice of settings.
         head: The classifier behind it, if there is one.
     """
     terms = [penalty(encoder)]
     if hasattr(encoder, "extra_loss"):
-        terms.append(encoder.extra_loss(batch, generator, head))
+        terms.append(encoder.extra_loss(batch, cloud, generator, head))
     found = [term for term in terms if term is not None]
     return torch.stack(found).sum() if found else None
 

@@ -14,6 +14,9 @@ from geo3d.nn.normalized import normalized_relu
 from geo3d.nn.set_abstraction import PooledMLP
 from geo3d.ops.sampling import padded, padded_rows
 
+REGULARIZER = 0.001
+"""The paper's weight of the feature transform's distance from orthogonal matrices in the loss."""
+
 
 def point_inputs(batch: Batch, in_channels: int) -> Tensor:
     """(M, in_channels) coordinates, followed by ``x``, or by ``normal`` where there is no ``x``.
@@ -121,6 +124,11 @@ class PointNet(nn.Module):
         features, _ = self.with_matrix(data)
         return features
 
+    def with_regularizer(self, data: Data) -> tuple[Features, Tensor | None]:
+        """The features, and what the paper adds to the loss of a training step; None without a feature transform."""
+        features, matrix = self.with_matrix(data)
+        return features, None if matrix is None else REGULARIZER * orthogonality(matrix.float())
+
     def with_matrix(self, data: Data) -> tuple[Features, Tensor | None]:
         """The features, and the feature transform's (B, C, C) matrices for :func:`orthogonality`, if it has one."""
         batch = as_batch(data)
@@ -140,8 +148,8 @@ class PointNet(nn.Module):
 def orthogonality(matrix: Tensor) -> Tensor:
     """How far matrices (B, C, C) are from orthogonal: the mean of ``||A A^T - I||``.
 
-    The paper adds 0.001 times this to the loss when the feature transform is trained. (The widely used PyTorch code
-    computes ``||A (A^T - I)||``, which is another quantity.)
+    The paper adds ``REGULARIZER`` times this to the loss when the feature transform is trained. (The widely used
+    PyTorch code computes ``||A (A^T - I)||``, which is another quantity.)
     """
     eye = torch.eye(matrix.shape[1], dtype=matrix.dtype, device=matrix.device)
     return torch.linalg.matrix_norm(matrix @ matrix.mT - eye).mean()

@@ -57,8 +57,7 @@ def finished(encoder: nn.Module, data: DataModule) -> nn.Module:
         return encoder
     training = encoder.training
     encoder = compress.finish(encoder)
-    share = min(1.0, FITTED_CLOUDS / len(data.dataset("train")))
-    clouds = data.loader("train", data.stratified(share, "calibration"))
+    clouds = data.calibration(FITTED_CLOUDS)
     fitted = restatistics(encoder, clouds) if isinstance(encoder, compress.Adaptive) else recalibrate(encoder, clouds)
     return fitted.train(training)
 

@@ -166,7 +166,7 @@ def _fit(
     task = Distill(
         student.train(),
         training["teacher"],
-        Views(augmentation(data.rotation), num_points=data.num_points, num_views=1),
+        Views(augmentation(data.rotation), num_points=data.num_points, normalize=data.normalize, num_views=1),
         head=head,
         teacher_head=training["head"],
         **{key: training[key] for key in ("labels", "points", "seed", "lr", "weight_decay", "warmup")},

@@ -69,7 +69,7 @@ def finetune(
     data.supervised = True
     if int(data.labels("test").max()) >= len(data.classes):
         raise CloudError(f"test label {int(data.labels('test').max())}: there are only {len(data.classes)} classes")
-    views = Views(augmentation(data.rotation), num_points=data.num_points, num_views=1)
+    views = Views(augmentation(data.rotation), num_points=data.num_points, normalize=data.normalize, num_views=1)
     with seeded(seed, "heads"):
         module = task(
             encoder.train(),

@@ -68,7 +68,7 @@ def pretrain(
         task = Pretrain(
             encoder,
             objective,
-            Views(invariance, num_points=data.num_points),
+            Views(invariance, num_points=data.num_points, normalize=data.normalize),
             projector=projector,
             lr=lr,
             weight_decay=weight_decay,

@@ -108,8 +108,7 @@ def probe(
 
 def calibrated(encoder: nn.Module, data: DataModule) -> nn.Module:
     """The encoder with BatchNorm statistics fitted to training clouds: what makes the floor a fair one."""
-    share = min(1.0, CALIBRATION_CLOUDS / len(data.dataset("train")))
-    return recalibrate(encoder, data.loader("train", data.stratified(share, "calibration")), DEVICE)
+    return recalibrate(encoder, data.calibration(CALIBRATION_CLOUDS), DEVICE)
 
 
 def ceiling_encoder(

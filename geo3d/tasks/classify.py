@@ -14,7 +14,8 @@ from geo3d.errors import ConfigError
 from geo3d.heads import Classifier
 from geo3d.invariance.checks import number, require
 from geo3d.seeds import generator, seeded
-from geo3d.tasks.schedule import decayed, elapsed_share, set_learning_rates, warmup_cosine
+from geo3d.tasks.regularize import encoded
+from geo3d.tasks.schedule import MIDDLE, decayed, elapsed_share, set_learning_rates, warmup_cosine
 from geo3d.views import Views
 
 
@@ -81,18 +82,20 @@ class Classify(pl.LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """The learning rates follow the elapsed share of the run."""
-        set_learning_rates(self.optimizers(), warmup_cosine(elapsed_share(self.trainer), self.warmup))
+        set_learning_rates(self.optimizers(), warmup_cosine(elapsed_share(self.trainer, MIDDLE), self.warmup))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The cross-entropy of one batch."""
         (view,) = self.views(batch, self.seed, "augment", self.global_step, self.global_rank)
         with torch.set_grad_enabled(not self.frozen):
-            cloud = self.encoder(view.batch).cloud
+            cloud, penalty = encoded(self.encoder, view.batch)
         with seeded(self.seed, "dropout", self.global_step, self.global_rank):
             logits = self.head(cloud)
         loss = functional.cross_entropy(logits.float(), batch.y, label_smoothing=self.label_smoothing)
-        added = added_loss(self.encoder, view.batch, generator(self.seed, "settings", self.global_step), self.head)
-        loss = loss if added is None else loss + added
+        draw = generator(self.seed, "settings", self.global_step)
+        added = added_loss(self.encoder, view.batch, cloud, draw, self.head)
+        for term in (added, None if self.frozen else penalty):
+            loss = loss if term is None else loss + term
         accuracy = (logits.detach().argmax(1) == batch.y).float().mean()
         for name, value in {"loss": loss.detach(), "train_accuracy": accuracy}.items():
             self.log(name, value, prog_bar=True, on_step=False, on_epoch=True, batch_size=1)

@@ -62,10 +62,16 @@ class Delivered(Dataset):
             self.kept[index] = cloud
         return cloud
 
+    def source(self, index: int) -> str:
+        """What errors call the cloud: its file, where the data set knows it."""
+        known = getattr(self.dataset, "source", None)
+        return known(index) if known is not None else f"cloud {index} of the {self.split} split"
+
     def deliver(self, index: int) -> Data:
         """The cloud made anew from the data set."""
         cloud = self.dataset[index].clone()
-        check_cloud(cloud.pos, f"cloud {index} of the {self.split} split")
+        source = self.source(index)
+        check_cloud(cloud.pos, source)
         total = cloud.pos.shape[0]
         if self.num_points is not None and total > self.num_points:
             draw = generator(self.seed, "points", self.split, index)
@@ -74,7 +80,7 @@ class Delivered(Dataset):
                 if key in cloud:
                     cloud[key] = cloud[key][chosen]
         if total > 1 and bool((cloud.pos == cloud.pos[0]).all()):
-            raise CloudError(f"cloud {index} of the {self.split} split: all points lie in one place; remove the cloud")
+            raise CloudError(f"{source}: all points lie in one place; remove the cloud")
         placed = [key for key in ("pos", "joints") if key in cloud]
         if self.normalize:
             center, scale = unit_sphere(cloud.pos)
@@ -230,6 +236,16 @@ class DataModule(pl.LightningDataModule):
             count = max(least, round(share * len(members)))
             parts.append(members[torch.randperm(len(members), generator=draw)[:count]])
         return torch.cat(parts).sort().values
+
+    def calibration(self, clouds: int, batch_size: int = 32) -> DataLoader:
+        """Batches of about so many training clouds of all classes, in random order, as evaluation shows them.
+
+        For statistics that are taken batch by batch. Data sets are often sorted by class, and batches of one class vary
+        less than the data do.
+        """
+        indices = self.stratified(min(1.0, clouds / len(self.dataset("train"))), "calibration")
+        order = torch.randperm(len(indices), generator=generator(self.seed, "calibration order"))
+        return self.loader("train", indices[order], batch_size)
 
     @property
     def heldout(self) -> Tensor:

@@ -17,7 +17,8 @@ from geo3d.ops.distributed import gather
 from geo3d.ops.metrics import effective_rank, embedding_std
 from geo3d.seeds import generator
 from geo3d.tasks.average import average_of, copy_buffers, update_average
-from geo3d.tasks.schedule import decayed, elapsed_share, set_learning_rates, warmup_cosine
+from geo3d.tasks.regularize import encoded
+from geo3d.tasks.schedule import MIDDLE, decayed, elapsed_share, set_learning_rates, warmup_cosine
 from geo3d.views import Views
 
 
@@ -78,12 +79,13 @@ class Pretrain(pl.LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """The learning rate follows the elapsed share of the run, so that nothing has to be stored for it."""
-        set_learning_rates(self.optimizers(), warmup_cosine(elapsed_share(self.trainer), self.warmup))
+        set_learning_rates(self.optimizers(), warmup_cosine(elapsed_share(self.trainer, MIDDLE), self.warmup))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch of clouds."""
         views = self.views(batch, self.seed, "views", self.global_step, self.global_rank)
-        embeddings = [self.projector(self.encoder(view.batch).cloud) for view in views]
+        passes = [encoded(self.encoder, view.batch) for view in views]
+        embeddings = [self.projector(cloud) for cloud, _ in passes]
         outputs = [self.predictor(z) for z in embeddings] if self.predictor else embeddings
         targets = None
         if self.teacher is not None:
@@ -91,9 +93,14 @@ class Pretrain(pl.LightningModule):
             with torch.no_grad():
                 targets = [projector(encoder(view.batch).cloud) for view in views]
         loss, terms = self.objective(outputs, targets)
-        added = added_loss(self.encoder, views[0].batch, generator(self.seed, "settings", self.global_step))
+        draw = generator(self.seed, "settings", self.global_step)
+        added = added_loss(self.encoder, views[0].batch, passes[0][0], draw)
         if added is not None:
             loss, terms = loss + added, terms | {"compression": added.detach()}
+        penalties = [penalty for _, penalty in passes if penalty is not None]
+        if penalties:
+            penalty = torch.stack(penalties).mean()
+            loss, terms = loss + penalty, terms | {"regularizer": penalty.detach()}
         self.record(loss, terms, embeddings[0].detach())
         return loss
 

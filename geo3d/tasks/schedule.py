@@ -6,13 +6,21 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Timer
 
+MIDDLE = 0.5
+"""Of a step: the learning rate is read off the schedule there, so that no step, not even the first, has rate 0."""
 
-def elapsed_share(trainer: pl.Trainer) -> float:
-    """How much of the run is done, from 0 to 1: of its steps, or of its time where ``max_time`` ends it sooner."""
+
+def elapsed_share(trainer: pl.Trainer, within: float = 0.0) -> float:
+    """How much of the run is done, from 0 to 1: of its steps, or of its time where ``max_time`` ends it sooner.
+
+    Args:
+        trainer: The running trainer.
+        within: How much of the next step counts as done.
+    """
     shares = [0.0]
     steps = trainer.estimated_stepping_batches
     if math.isfinite(steps) and steps > 0:
-        shares.append(trainer.global_step / steps)
+        shares.append((trainer.global_step + within) / steps)
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, Timer) and callback.time_remaining() is not None:
             done, left = callback.time_elapsed(), callback.time_remaining() or 0.0

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from geo3d import checkpoint, compress, seeds
 from geo3d.cloud import Features, common_size, with_
+from geo3d.compress import added_loss
 from geo3d.compress.adapt import Adaptive, Setting, adapt, restore
 from geo3d.compress.narrow import thinned
 from geo3d.compress.sandwich import chosen, disagreement, head_for, imitation, logits_of, restatistics
@@ -201,13 +202,14 @@ def trained(adaptive: Adaptive, head: nn.Module | None, steps: int) -> tuple[flo
     adaptive.train()
     optimizer = torch.optim.Adam(adaptive.parameters(), 0.01)
     with torch.no_grad():
-        before = adaptive.extra_loss(batch, seeds.generator(0), head, count=every).item()
+        before = adaptive.extra_loss(batch, adaptive(batch).cloud, seeds.generator(0), head, count=every).item()
     for step in range(steps):
         optimizer.zero_grad()
-        adaptive.extra_loss(batch, seeds.generator(0, step), head, count=6).backward()
+        largest = adaptive(batch).cloud
+        adaptive.extra_loss(batch, largest, seeds.generator(0, step), head, count=6).backward()
         optimizer.step()
     with torch.no_grad():
-        return before, adaptive.extra_loss(batch, seeds.generator(0), head, count=every).item()
+        return before, adaptive.extra_loss(batch, adaptive(batch).cloud, seeds.generator(0), head, count=every).item()
 
 
 def test_distillation_brings_the_sub_networks_closer() -> None:
@@ -229,11 +231,11 @@ def test_distillation_through_a_head_keeps_its_statistics() -> None:
     assert torch.equal(logits_of(head, cloud), logits_of(head, cloud))  # without dropout
 
 
-def test_a_given_target_is_the_one_that_would_be_computed() -> None:
+def test_the_largest_setting_moves_its_statistics_once_a_step_and_the_others_at_most_once() -> None:
     adaptive, batch = adapt(encoder(), **CHOICES).train(), tiny_batch(num_points=30)
-    largest = adaptive(batch).cloud
-    given = adaptive.extra_loss(batch, seeds.generator(2), largest=largest)
-    torch.testing.assert_close(given, adaptive.extra_loss(batch, seeds.generator(2)))
+    added_loss(adaptive, batch, adaptive(batch).cloud, seeds.generator(2))
+    assert {int(norm.num_batches_tracked) for norm in adaptive.inner.modules() if isinstance(norm, BatchNorm)} == {1}
+    assert {int(count) for each in adaptive.statistics for count in each.batches} == {0, 1}
 
 
 def test_at_stands_alone() -> None:
@@ -337,7 +339,7 @@ def test_a_quantised_encoder_has_steps_of_its_own_for_each_shape(per_channel: bo
         torch.testing.assert_close(small.log_step, full.log_step)
     close(adaptive.use(SMALLEST)(batch), padded(alone(batch), [8, 8], 16))
     adaptive.train()
-    adaptive.extra_loss(batch, seeds.generator(0), count=99).backward()
+    adaptive.extra_loss(batch, adaptive(batch).cloud, seeds.generator(0), count=99).backward()
     grads = {name: p.grad for name, p in adaptive.named_parameters() if "quantizer" in name}
     grads = {name: g for name, g in grads.items() if not name.startswith("inner") or ".linear.quantizer." in name}
     assert len(grads) > 20 and grads.pop("inner.layers.1.linear.quantizer.log_step").count_nonzero() > 0

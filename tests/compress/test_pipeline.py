@@ -101,7 +101,7 @@ def train(encoder, steps=2):
         batch = tiny_batch(seed=step)
         features = encoder.train()(batch)
         loss = features.cloud.square().mean() + features.point.square().mean()
-        added = compress.added_loss(encoder, batch, generator("train", step))
+        added = compress.added_loss(encoder, batch, features.cloud, generator("train", step))
         (loss if added is None else loss + added).backward()
         nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
         optimizer.step()
@@ -284,11 +284,12 @@ def test_what_enters_the_layers_is_seen_with_and_without_kernels(name):
 
 def test_added_loss_is_the_penalty_and_what_settings_add():
     batch, draw = tiny_batch(), lambda: generator("settings", 1)
-    assert compress.added_loss(make("dgcnn"), batch, draw()) is None
+    assert compress.added_loss(make("dgcnn"), batch, torch.empty(0), draw()) is None
     adaptive = compressed("dgcnn", {"adapt": KEYWORDS["adapt"] | {"widths": (0.5, 1)}}).train()
-    alone = copy.deepcopy(adaptive).extra_loss(batch, draw(), None)
-    torch.testing.assert_close(compress.added_loss(copy.deepcopy(adaptive), batch, draw()), alone)
+    cloud = copy.deepcopy(adaptive)(batch).cloud
+    alone = copy.deepcopy(adaptive).extra_loss(batch, cloud, draw(), None)
+    torch.testing.assert_close(compress.added_loss(copy.deepcopy(adaptive), batch, cloud, draw()), alone)
     head = nn.Linear(adaptive.cloud_channels, 3)
-    with_head = copy.deepcopy(adaptive).extra_loss(batch, draw(), head)
-    torch.testing.assert_close(compress.added_loss(adaptive, batch, draw(), head), with_head)
+    with_head = copy.deepcopy(adaptive).extra_loss(batch, cloud, draw(), head)
+    torch.testing.assert_close(compress.added_loss(adaptive, batch, cloud, draw(), head), with_head)
     assert float(alone.detach()) > 0 and not torch.equal(alone, with_head)

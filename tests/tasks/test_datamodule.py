@@ -100,3 +100,43 @@ def test_nan_and_empty_data_are_named():
         DataModule(Broken).delivered("train", pool=True)[3]
     with pytest.raises(CloudError, match="holds no cloud"):
         DataModule(Blobs, size=0).dataset("train")
+
+
+def test_clouds_for_statistics_come_in_random_order_of_all_classes():
+    class Sorted(Blobs):
+        def __init__(self, **keywords):
+            super().__init__(**keywords)
+            self.labels = torch.arange(self.size) * 3 // self.size
+
+        def __getitem__(self, index):
+            cloud = super().__getitem__(index)
+            cloud.y = self.labels[index : index + 1]
+            return cloud
+
+    data = DataModule(Sorted, num_points=16, size=96)
+    batches = [batch.y for batch in data.calibration(48, batch_size=16)]
+    assert [len(y) for y in batches] == [16, 16, 16]
+    assert torch.cat(batches).bincount().tolist() == [16, 16, 16]
+    assert all(y.bincount(minlength=3).min() >= 1 for y in batches)  # each batch has every class
+    again = [batch.y for batch in data.calibration(48, batch_size=16)]
+    assert all(torch.equal(a, b) for a, b in zip(batches, again, strict=True))
+    other = [batch.pos for batch in data.reseeded(1).calibration(48, batch_size=16)]
+    assert not torch.equal(other[0], next(iter(data.calibration(48, batch_size=16))).pos)
+
+
+def test_a_broken_cloud_is_named_by_its_file():
+    class Files(Blobs):
+        def __getitem__(self, index):
+            cloud = super().__getitem__(index)
+            cloud.pos[3] = torch.nan if index == 5 else cloud.pos[3]
+            cloud.pos[:] = 1.0 if index == 6 else cloud.pos
+            return cloud
+
+        def source(self, index):
+            return f"scans/{index}.ply"
+
+    data = DataModule(Files, num_points=16)
+    with pytest.raises(CloudError, match=r"scans/5\.ply: 1 of 48 points"):
+        data.delivered("train")[5]
+    with pytest.raises(CloudError, match=r"scans/6\.ply: all points lie in one place"):
+        data.delivered("train")[6]

@@ -116,9 +116,23 @@ def test_penalty_and_extra_loss_are_added(teacher, batch):
     module = task(adaptive, teacher, seed=3)
     (view,) = module.views(batch, 3, "distil", 0, 0)
     others = copy.deepcopy(adaptive)
-    features = feature_distance(others(view.batch).cloud, teacher(view.batch).cloud.detach())
-    extra = others.extra_loss(view.batch, generator(3, "settings", 0, 0), None)
+    cloud = others(view.batch).cloud
+    features = feature_distance(cloud, teacher(view.batch).cloud.detach())
+    extra = others.extra_loss(view.batch, cloud, generator(3, "settings", 0), None)
     assert float(extra.detach()) > 0
+    assert float(loss(module, batch).detach()) == pytest.approx(float((features + extra).detach()), rel=1e-5)
+
+
+def test_what_settings_add_is_asked_of_the_clouds_that_the_student_sees(teacher, batch):
+    recipe = {"adapt": {"widths": (0.5, 1), "exits": (2,), "ks": (2, 4), "points": (8, 12)}}
+    adaptive = apply(teacher, recipe).train()
+    module = task(adaptive, teacher, seed=3, points=12)
+    (view,) = module.views(batch, 3, "distil", 0, 0)
+    seen = module.views.of_fewer_points(view, 12)
+    others = copy.deepcopy(adaptive)
+    cloud = others(seen).cloud
+    features = feature_distance(cloud, teacher(view.batch).cloud.detach())
+    extra = others.extra_loss(seen, cloud, generator(3, "settings", 0), None)
     assert float(loss(module, batch).detach()) == pytest.approx(float((features + extra).detach()), rel=1e-5)
 
 

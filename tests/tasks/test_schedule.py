@@ -1,10 +1,18 @@
 import math
 
 import pytest
+import pytorch_lightning as pl
 import torch
+from blobs import Blobs
 
+from geo3d.encoders import DGCNN
+from geo3d.invariance import SO3
 from geo3d.nn.norm import BatchNorm
+from geo3d.tasks.classify import Classify
+from geo3d.tasks.datamodule import DataModule
 from geo3d.tasks.schedule import decayed, warmup_cosine
+from geo3d.tasks.trainer import make_trainer
+from geo3d.views import Views
 
 
 def test_warmup_meets_the_cosine_and_ends_at_zero():
@@ -14,6 +22,23 @@ def test_warmup_meets_the_cosine_and_ends_at_zero():
     assert warmup_cosine(0.0, 0.0) == 1.0
     values = [warmup_cosine(i / 100, 0.2) for i in range(101)]
     assert values.index(max(values)) == 20 and all(math.isfinite(value) for value in values)
+
+
+def test_no_step_of_a_run_has_learning_rate_zero(tmp_path):
+    rates = []
+
+    class Note(pl.Callback):
+        def on_before_optimizer_step(self, trainer, module, optimizer):
+            rates.append(optimizer.param_groups[0]["lr"])
+
+    views = Views(SO3(), num_points=16, num_views=1)
+    module = Classify(DGCNN(k=4, channels=(8,), embedding=8), 3, views, lr=0.5, warmup=0.25)
+    trainer = make_trainer(tmp_path, max_steps=8, accelerator="cpu", progress=False, callbacks=(Note(),))
+    data = DataModule(Blobs, num_points=16, batch_size=8, size=24)
+    data.supervised = True
+    trainer.fit(module, data)
+    assert rates == pytest.approx([0.5 * warmup_cosine((step + 0.5) / 8, 0.25) for step in range(8)])
+    assert min(rates) > 0 and rates[0] == pytest.approx(0.125)
 
 
 def test_norms_and_biases_are_not_decayed_and_frozen_weights_left_out():
