@@ -12,6 +12,7 @@ from geo3d.checkpoint import (
     HEAD,
     WEIGHTS,
     build_encoder,
+    card_sum,
     fingerprint,
     load_encoder,
     load_head,
@@ -29,6 +30,19 @@ from geo3d.testing import tiny_batch
 
 def small():
     return DGCNN(k=4, channels=(8, 8), embedding=16)
+
+
+def signed(card):
+    """The card with a sum that is right."""
+    said = {key: value for key, value in card.items() if key != "card_sha256"}
+    return said | {"card_sha256": card_sum(said)}
+
+
+def forge(folder, card, state=None):
+    """Another card, in both places, with a sum that is right: what only somebody who means it can make."""
+    state = safetensors.torch.load((folder / WEIGHTS).read_bytes()) if state is None else state
+    safetensors.torch.save_file(state, folder / WEIGHTS, {"card": json.dumps(signed(card))})
+    (folder / CARD).write_text(json.dumps(signed(card)))
 
 
 @pytest.mark.parametrize("name", encoders.__all__)
@@ -65,16 +79,18 @@ def test_missing_and_damaged_checkpoints_are_named(tmp_path):
         ({"keywords": {"kk": 3}}, "do not fit"),
         ({"keywords": card["keywords"] | {"embedding": 8}}, "do not fit"),
     ):
-        (tmp_path / CARD).write_text(json.dumps(card | change))
+        forge(tmp_path, card | change)
         with pytest.raises(CheckpointError, match=message):
             load_encoder(tmp_path)
+    forge(tmp_path, card)
+    assert load_encoder(tmp_path).k == 4
     (tmp_path / WEIGHTS).write_bytes(blob[:-1] + bytes([blob[-1] ^ 1]))
     (tmp_path / CARD).write_text(json.dumps(card))
     with pytest.raises(CheckpointError, match="damaged"):
         load_encoder(tmp_path)
     (tmp_path / WEIGHTS).write_bytes(blob)
     (tmp_path / CARD).write_text("{")
-    with pytest.raises(CheckpointError, match="cannot be read"):
+    with pytest.raises(CheckpointError, match="encoder.json: damaged.*JSONDecodeError"):
         load_encoder(tmp_path)
 
 
@@ -175,7 +191,7 @@ def test_files_are_as_small_as_their_bits(bits, tmp_path):
 def card_with(tmp_path, **changes):
     """The card on disk, changed."""
     card = json.loads((tmp_path / CARD).read_text())
-    (tmp_path / CARD).write_text(json.dumps({k: v for k, v in (card | changes).items() if v is not None}))
+    forge(tmp_path, {k: v for k, v in (card | changes).items() if v is not None})
     return card
 
 
@@ -223,8 +239,7 @@ def test_codes_that_are_not_those_of_the_card_are_refused(change, tmp_path):
     codes = state.pop("embed.codes")
     if change != "missing":
         state["embed.codes"] = codes[:-3] if change == "truncated" else codes.float()
-    card = json.loads((tmp_path / CARD).read_text()) | {"sha256": fingerprint(state)}
-    safetensors.torch.save_file(state, tmp_path / WEIGHTS, {"card": json.dumps(card)})
+    forge(tmp_path, read_card(tmp_path) | {"sha256": fingerprint(state)}, state)
     with pytest.raises(CheckpointError, match="do not fit DGCNN.*embed") as raised:
         load_encoder(tmp_path)
     assert "\n" not in str(raised.value) and str(tmp_path) in str(raised.value)
@@ -269,7 +284,7 @@ def test_damaged_heads_are_named(tmp_path):
     save_head(head, tmp_path)
     blob = (tmp_path / HEAD).read_bytes()
     metadata = safe_open(tmp_path / HEAD, "pt").metadata()
-    state = safetensors.torch.load_file(tmp_path / HEAD)
+    state = safetensors.torch.load(blob)  # a mapped file would follow what is written below
     card = json.loads(metadata["card"])
 
     def said(write):
@@ -279,18 +294,19 @@ def test_damaged_heads_are_named(tmp_path):
         assert "\n" not in str(raised.value) and str(tmp_path / HEAD) in str(raised.value)
         return str(raised.value)
 
-    def stored(card, **more):
-        note = {"card": json.dumps(card), "sha256": fingerprint(state)} | more
-        safetensors.torch.save_file(state, tmp_path / HEAD, {k: v for k, v in note.items() if v is not None})
+    def stored(card):
+        safetensors.torch.save_file(state, tmp_path / HEAD, {"card": json.dumps(card)})
 
     assert "damaged" in said(lambda: (tmp_path / HEAD).write_bytes(blob[: len(blob) // 2]))
     assert "damaged" in said(lambda: (tmp_path / HEAD).write_bytes(blob[:-1] + bytes([blob[-1] ^ 1])))
-    assert "damaged" in said(lambda: stored(card, sha256=None))
+    assert "damaged" in said(lambda: stored({k: v for k, v in card.items() if k not in ("sha256", "card_sha256")}))
+    assert "the card is damaged" in said(lambda: stored(card | {"num_classes": 4}))
+    assert "another encoder" in said(lambda: stored(signed(card | {"encoder": "0" * 64})))
     assert "damaged" in said(lambda: safetensors.torch.save_file(state, tmp_path / HEAD))
-    assert "do not fit" in said(lambda: stored(card | {"compression": []}))
-    assert "distil" in said(lambda: stored(card | {"compression": [{"step": "distil"}]}))
-    assert "width" in said(lambda: stored(card | {"keywords": card["keywords"] | {"width": 3}}))
-    assert "do not fit" in said(lambda: stored(card | {"keywords": card["keywords"] | {"num_classes": 4}}))
+    assert "do not fit" in said(lambda: stored(signed(card | {"compression": []})))
+    assert "distil" in said(lambda: stored(signed(card | {"compression": [{"step": "distil"}]})))
+    assert "width" in said(lambda: stored(signed(card | {"keywords": card["keywords"] | {"width": 3}})))
+    assert "do not fit" in said(lambda: stored(signed(card | {"keywords": card["keywords"] | {"num_classes": 4}})))
 
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path):

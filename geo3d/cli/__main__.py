@@ -83,6 +83,7 @@ def run_job(command: str, words: list[str]) -> None:
     import geo3d.jobs
     from geo3d.cli.build import build
     from geo3d.cli.check import check
+    from geo3d.io.owner import owned
 
     job = getattr(geo3d.jobs, command)
     check(config, job, command)
@@ -90,8 +91,9 @@ def run_job(command: str, words: list[str]) -> None:
         print(yaml.safe_dump(config, sort_keys=False), end="")
         return
     keywords = build(config)
-    record(command, config)
-    result = job(**keywords)
+    with owned(config["out"]):
+        record(command, config)
+        result = job(**keywords)
     if int(os.environ.get("LOCAL_RANK", 0)) == 0:
         print("\n".join(figures(result)), f"all figures are in {Path(config['out']) / 'metrics.json'}", sep="\n")
 

@@ -1,7 +1,6 @@
 """``geo3d export``: an encoder as a file for another runtime, checked against geo3d."""
 
 import os
-import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -78,16 +77,19 @@ def export(words: list[str]) -> None:
     if out.is_dir():
         raise ConfigError(f"export out={out}: expected the name of a file to write, found a folder")
     from geo3d.checkpoint import load_encoder
+    from geo3d.io.files import draft_folder, synchronize
 
     encoder = load_encoder(options["checkpoint"])
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".", dir=out.parent) as folder:
-        draft = Path(folder) / out.name
+    with draft_folder(out.parent, out.name) as folder:
+        draft = folder / out.name
         write(encoder, draft, options)
         size = sum(file.stat().st_size for file in draft.parent.iterdir())
         line = check(encoder, draft, options) if options.get("check", True) else "not checked"
         for file in sorted(draft.parent.iterdir()):
+            synchronize(file)
             os.replace(file, out.parent / file.name)
+        synchronize(out.parent)
     print(f"{out}: {type(encoder).__name__}, {size:,} bytes\n{line}")
 
 

@@ -6,10 +6,13 @@ import os
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from geo3d.errors import CloudError, Geo3dError
+from geo3d.io.owner import DRAFT, held, sweep
 
 
 def existing_file(path: str | Path) -> Path:
@@ -65,7 +68,7 @@ def read_bytes(path: str | Path) -> bytes:
 def replacing(path: str | Path) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its name when the block ends well, and is removed when it fails.
 
-    The temporary name keeps the suffix, and missing folders are made.
+    The temporary name keeps the suffix, and missing folders are made. Drafts that killed processes left are removed.
 
     Raises:
         Geo3dError: If the folder cannot be written to, or ``path`` is a folder.
@@ -87,12 +90,39 @@ def replacing(path: str | Path) -> Iterator[Path]:
         raise Geo3dError(f"{path.parent}: the folder cannot be made: {error.strerror}") from error
     if not os.access(path.parent, os.W_OK):
         raise Geo3dError(f"{path.parent}: the folder may not be written to; choose another or change its permissions")
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:12]}{path.suffix}")
+    sweep(path.parent, f"{DRAFT}*-{escape(path.name)}")
+    temporary = path.with_name(f"{DRAFT}{uuid.uuid4().hex[:12]}-{path.name}")
+    temporary.touch()
     try:
-        yield temporary
-        os.replace(temporary, path)
+        with held(temporary):
+            yield temporary
+            synchronize(temporary)
+            os.replace(temporary, path)
+            synchronize(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def draft_folder(parent: Path, name: str) -> Iterator[Path]:
+    """An empty folder in ``parent``, removed when the block ends; what a kill leaves, the next such block removes.
+
+    Args:
+        parent: An existing folder.
+        name: What is made in it.
+    """
+    sweep(parent, f"{DRAFT}*-{escape(name)}.d")
+    with TemporaryDirectory(prefix=DRAFT, suffix=f"-{name}.d", dir=parent) as folder, held(Path(folder)):
+        yield Path(folder)
+
+
+def synchronize(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk: a rename must not outlive what it names."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path: str | Path, obj: Any) -> None:

@@ -1,6 +1,7 @@
 """The job that makes a trained encoder smaller and faster by a recipe, and trains it to say what it said before."""
 
 import copy
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -19,7 +20,7 @@ from geo3d.jobs.settings import worth
 from geo3d.tasks.datamodule import DataModule
 from geo3d.tasks.distill import Distill
 from geo3d.tasks.extract import extract
-from geo3d.tasks.run import start_run
+from geo3d.tasks.run import finish_run, is_finished, reopen_run, run_folder, start_run, stored
 from geo3d.tasks.trainer import fit, make_trainer
 from geo3d.views import Views
 
@@ -83,10 +84,12 @@ def compress(
     settings |= {} if points is None else {"points": points}
     data = copy.copy(data)  # with the clouds that it holds already
     data.supervised = labels > 0
-    out = start_run(out, data.manifest(), settings | keep | {"batch": data.batch_size, "draws": draws})
-    if (out / "metrics.json").exists() and (out / "encoder").exists():
-        student, student_head = load_encoder(out), load_head(out)
-    else:
+    settings |= keep | {"batch": data.batch_size, "draws": draws} | {end: trainer.get(end) for end in ENDS}
+    with run_folder(out, data.manifest(), settings, reopen=False) as out:
+        if is_finished(out):
+            warnings.warn(f"{out} holds a finished run; nothing was left to do", stacklevel=2)
+            return stored(out / "metrics.json")
+        reopen_run(out)
         training = {"data": data, "points": points, "teacher": teacher, "head": head, "labels": labels, **keep}
         shaping = {key: value for key, value in trainer.items() if key not in ENDS} | {"max_steps": shaping_steps}
         student = _shaped(teacher, recipe, out, shaping, training)
@@ -98,11 +101,11 @@ def compress(
         save_encoder(student, out / "encoder", **given)
         if student_head is not None:
             save_head(student_head, out / "encoder")
-    metrics = _measured(teacher, head, student, student_head, data, points, draws, out)
-    if isinstance(student, forms.Adaptive) and data.has("test"):
-        metrics["settings"] = worth(student, student_head, data, "test")
-    metrics["bytes"] = {"before": _bytes(encoder_folder(checkpoint)), "after": _bytes(out / "encoder")}
-    write_json(out / "metrics.json", metrics)
+        metrics = _measured(teacher, head, student, student_head, data, points, draws, out)
+        if isinstance(student, forms.Adaptive) and data.has("test"):
+            metrics["settings"] = worth(student, student_head, data, "test")
+        metrics["bytes"] = {"before": _bytes(encoder_folder(checkpoint)), "after": _bytes(out / "encoder")}
+        finish_run(out, metrics)
     return metrics
 
 
@@ -125,8 +128,9 @@ def _shaped(
     teacher: nn.Module, recipe: Mapping[str, Any], out: Path, trainer: dict[str, Any], training: dict[str, Any]
 ) -> nn.Module:
     """The student after structure and pruning, in the shapes that it will keep."""
-    if (out / "shape" / "encoder").exists():
-        return load_encoder(out / "shape")
+    shape = out / "shape"
+    if is_finished(shape):
+        return load_encoder(shape)
     student = forms.trained_as(copy.deepcopy(teacher), recipe)
     structure = recipe.get("structure") or {}
     moments = None
@@ -135,10 +139,12 @@ def _shaped(
     student = forms.apply(student, recipe, forms.SHAPING, moments=moments)
     if forms.penalty(student) is None:
         return student
-    _fit(student, head_for(student, training["head"]), out / "shape", trainer, training)
+    start_run(shape, stored(out / "manifest.json"), stored(out / "settings.json") | {"stage": "shape"})
+    metrics = _fit(student, head_for(student, training["head"]), shape, trainer, training)
     student = finished(student, _seen(training))
-    save_encoder(student, out / "shape" / "encoder")
-    return student
+    save_encoder(student, shape / "encoder")
+    finish_run(shape, metrics)
+    return load_encoder(shape)
 
 
 def _trained(
@@ -161,7 +167,8 @@ def _trained(
 
 def _fit(
     student: nn.Module, head: nn.Module | None, out: Path, trainer: dict[str, Any], training: dict[str, Any]
-) -> None:
+) -> dict[str, Any]:
+    """Train the student, and give the metrics of its training, which are in ``out/training.json`` too."""
     data: DataModule = training["data"]
     task = Distill(
         student.train(),
@@ -171,10 +178,11 @@ def _fit(
         teacher_head=training["head"],
         **{key: training[key] for key in ("labels", "points", "seed", "lr", "weight_decay", "warmup")},
     )
-    out.mkdir(parents=True, exist_ok=True)
     runner = make_trainer(out, **trainer)
     fit(runner, task, data, out)
-    write_json(out / "training.json", training_metrics(runner))
+    metrics = training_metrics(runner)
+    write_json(out / "training.json", metrics)
+    return metrics
 
 
 def _bytes(folder: Path) -> int:

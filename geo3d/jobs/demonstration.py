@@ -13,6 +13,7 @@ from geo3d.encoders import DGCNN
 from geo3d.errors import ConfigError
 from geo3d.invariance import SO3, Compose, Jitter, Scale
 from geo3d.io.files import write_json
+from geo3d.io.owner import owned
 from geo3d.jobs.pretraining import pretrain
 from geo3d.jobs.probing import probe
 from geo3d.objectives import InfoNCE
@@ -39,34 +40,38 @@ def demo(
     """
     if epochs < 1 or size < 256:
         raise ConfigError(f"demo: expected epochs >= 1 and size >= 256; found epochs={epochs}, size={size}")
-    start, out = time.perf_counter(), Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    sheet = Shapes(size=8 * len(CLASSES), num_points=2048)
-    rows: dict[str, list[Tensor]] = {name: [] for name in CLASSES}
-    for i in range(len(sheet)):
-        cloud = sheet[i]
-        rows[CLASSES[i % len(CLASSES)]].append(torch.cat([cloud.pos, cloud.normal], 1))
-    picture_sheet(rows, out / "shapes.png")
-    print(f"{len(CLASSES)} generated classes: {out / 'shapes.png'}")
+    start = time.perf_counter()
+    with owned(out) as out:
+        sheet = Shapes(size=8 * len(CLASSES), num_points=2048)
+        rows: dict[str, list[Tensor]] = {name: [] for name in CLASSES}
+        for i in range(len(sheet)):
+            cloud = sheet[i]
+            rows[CLASSES[i % len(CLASSES)]].append(torch.cat([cloud.pos, cloud.normal], 1))
+        picture_sheet(rows, out / "shapes.png")
+        print(f"{len(CLASSES)} generated classes: {out / 'shapes.png'}")
 
-    seen = DataModule(Shapes, part="pretrain", size=size, num_points=num_points, batch_size=32, seed=seed)
-    with seeded(seed, "encoder"):
-        encoder = DGCNN(k=12, channels=(32, 32, 64, 128), embedding=256)
-    invariance = Compose([Jitter(0.01, 0.03), Scale(0.8, 1.25), SO3()])
-    trained = pretrain(
-        encoder,
-        InfoNCE(0.2),
-        invariance,
-        seen,
-        out=out / "pretrain",
-        seed=seed,
-        lr=2e-3,
-        monitor_every=2,
-        trainer={"max_epochs": epochs, "progress": progress},
-    )
-    unseen = DataModule(Shapes, part="heldout", size=600, num_points=num_points, rotation="so3", holdout=0.0, seed=seed)
-    probed = probe(out / "pretrain" / "encoder", unseen, out=out / "probe", seed=seed)
-    metrics = {"pretrain": trained, "probe": probed, "seconds": time.perf_counter() - start}
-    write_json(out / "metrics.json", metrics)
-    print(f"done in {metrics['seconds']:.0f} s; look at {out}/shapes.png, pretrain/training.png and probe/probe.png")
+        seen = DataModule(Shapes, part="pretrain", size=size, num_points=num_points, batch_size=32, seed=seed)
+        with seeded(seed, "encoder"):
+            encoder = DGCNN(k=12, channels=(32, 32, 64, 128), embedding=256)
+        invariance = Compose([Jitter(0.01, 0.03), Scale(0.8, 1.25), SO3()])
+        trained = pretrain(
+            encoder,
+            InfoNCE(0.2),
+            invariance,
+            seen,
+            out=out / "pretrain",
+            seed=seed,
+            lr=2e-3,
+            monitor_every=2,
+            trainer={"max_epochs": epochs, "progress": progress},
+        )
+        unseen = DataModule(
+            Shapes, part="heldout", size=600, num_points=num_points, rotation="so3", holdout=0.0, seed=seed
+        )
+        probed = probe(out / "pretrain" / "encoder", unseen, out=out / "probe", seed=seed)
+        metrics = {"pretrain": trained, "probe": probed, "seconds": time.perf_counter() - start}
+        write_json(out / "metrics.json", metrics)
+        print(
+            f"done in {metrics['seconds']:.0f} s; look at {out}/shapes.png, pretrain/training.png and probe/probe.png"
+        )
     return metrics

@@ -12,12 +12,12 @@ from geo3d.checkpoint import load_encoder, read_card
 from geo3d.cloud import collate
 from geo3d.errors import CloudError, ConfigError
 from geo3d.io import read_cloud, to_z_up
-from geo3d.io.files import replacing, write_json
+from geo3d.io.files import replacing
 from geo3d.ops.normalize import unit_sphere
 from geo3d.seeds import generator
 from geo3d.tasks.datamodule import DataModule
 from geo3d.tasks.extract import extract
-from geo3d.tasks.run import start_run
+from geo3d.tasks.run import finish_run, run_folder
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -43,31 +43,41 @@ def embed(
         raise ConfigError("embed takes either data=NAME data.root=PATH or one cloud file; give exactly one of them")
     encoder, card = load_encoder(checkpoint), read_card(checkpoint)
     if path is not None:
-        out = start_run(out, {"file": str(path), "up": up})
-        arrays = _file_features(encoder, card.get("input", {}), Path(path), up)
+        manifest = {"file": str(path), "up": up}
     else:
         assert data is not None
+        manifest = data.manifest()
         trained_on = card.get("input", {}).get("num_points", data.num_points)
         if trained_on != data.num_points:
             note = f"the encoder was trained on {trained_on} points and is given data.num_points={data.num_points}"
             warnings.warn(note, stacklevel=2)
-        out = start_run(out, data.manifest())
-        arrays = {}
-        for split in ("train", "test") if data.has("test") else ("train",):
-            arrays[split] = extract(encoder, data.loader(split), DEVICE).numpy()
-            if data.dataset(split).labels is not None:
-                arrays[f"{split}_y"] = data.labels(split).numpy()
-    if not all(np.isfinite(array).all() for array in arrays.values()):
-        raise CloudError("the features are not all finite; look at the clouds with 'geo3d data check'")
-    with replacing(out / "features.npz") as part, part.open("wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
-    metrics = {
-        "features": str(out / "features.npz"),
-        "arrays": {name: list(array.shape) for name, array in arrays.items()},
-        "encoder": card["class"],
-    }
-    write_json(out / "metrics.json", metrics)
+    with run_folder(out, manifest, {"checkpoint": card["sha256"]}) as out:
+        if path is not None:
+            arrays = _file_features(encoder, card.get("input", {}), Path(path), up)
+        else:
+            assert data is not None
+            arrays = _data_features(encoder, data)
+        if not all(np.isfinite(array).all() for array in arrays.values()):
+            raise CloudError("the features are not all finite; look at the clouds with 'geo3d data check'")
+        with replacing(out / "features.npz") as part, part.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+        metrics = {
+            "features": str(out / "features.npz"),
+            "arrays": {name: list(array.shape) for name, array in arrays.items()},
+            "encoder": card["class"],
+        }
+        finish_run(out, metrics)
     return metrics
+
+
+def _data_features(encoder: nn.Module, data: DataModule) -> dict[str, np.ndarray]:
+    """Features of the clouds of each split, and their labels where there are any."""
+    arrays = {}
+    for split in ("train", "test") if data.has("test") else ("train",):
+        arrays[split] = extract(encoder, data.loader(split), DEVICE).numpy()
+        if data.dataset(split).labels is not None:
+            arrays[f"{split}_y"] = data.labels(split).numpy()
+    return arrays
 
 
 @torch.no_grad()

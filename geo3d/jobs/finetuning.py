@@ -11,13 +11,12 @@ from torch import nn
 from geo3d.checkpoint import load_encoder, read_card, save_encoder, save_head
 from geo3d.errors import CloudError, ConfigError
 from geo3d.heads import Classifier
-from geo3d.io.files import write_json
 from geo3d.jobs.common import augmentation, card_of, finished, fresh_encoder, head_for, rewritten, training_metrics
 from geo3d.ops.metrics import accuracy, class_accuracy
 from geo3d.seeds import seeded
 from geo3d.tasks.classify import Classify
 from geo3d.tasks.datamodule import DataModule
-from geo3d.tasks.run import start_run
+from geo3d.tasks.run import finish_run, run_folder
 from geo3d.tasks.trainer import fit, make_trainer
 from geo3d.views import Views
 
@@ -91,26 +90,26 @@ def finetune(
     }
     settings |= {"encoder_lr": encoder_lr, "weight_decay": weight_decay, "warmup": warmup, "batch": data.batch_size}
     settings |= {"recipe": dict(recipe)} if recipe else {}
-    out = start_run(out, data.manifest(), settings)
-    if not any(trainer.get(end) for end in ("max_epochs", "max_steps", "max_time")):
-        trainer = trainer | {"max_steps": DEFAULT_STEPS}
-    runner = make_trainer(out, **trainer)
-    fit(runner, module, data, out)
-    metrics: dict[str, Any] = {
-        "from_scratch": from_scratch or checkpoint is None,
-        "labelled": len(data.training),
-        "train": training_metrics(runner),
-    }
-    module.encoder = encoder = finished(encoder, data)
-    if runner.is_global_zero:
-        card = {"input": {"up": "z", "num_points": data.num_points, "normalize": data.normalize}, "seed": seed}
-        save_encoder(encoder, out / "encoder", task="classify", data=data.manifest_hash(), **card)
-        if isinstance(getattr(module, "head", None), Classifier):
-            module.head = head_for(encoder, module.head)  # type: ignore[arg-type, assignment]
-            save_head(module.head, out / "encoder")  # type: ignore[arg-type]
-        metrics["test"] = _test(module.to(runner.strategy.root_device), data)  # Lightning takes it off the GPU
-        write_json(out / "metrics.json", metrics)
-    return metrics
+    with run_folder(out, data.manifest(), settings) as out:
+        if not any(trainer.get(end) for end in ("max_epochs", "max_steps", "max_time")):
+            trainer = trainer | {"max_steps": DEFAULT_STEPS}
+        runner = make_trainer(out, **trainer)
+        fit(runner, module, data, out)
+        metrics: dict[str, Any] = {
+            "from_scratch": from_scratch or checkpoint is None,
+            "labelled": len(data.training),
+            "train": training_metrics(runner),
+        }
+        module.encoder = encoder = finished(encoder, data)
+        if runner.is_global_zero:
+            card = {"input": {"up": "z", "num_points": data.num_points, "normalize": data.normalize}, "seed": seed}
+            save_encoder(encoder, out / "encoder", task="classify", data=data.manifest_hash(), **card)
+            if isinstance(getattr(module, "head", None), Classifier):
+                module.head = head_for(encoder, module.head)  # type: ignore[arg-type, assignment]
+                save_head(module.head, out / "encoder")  # type: ignore[arg-type]
+            metrics["test"] = _test(module.to(runner.strategy.root_device), data)  # Lightning takes it off the GPU
+            finish_run(out, metrics)
+        return metrics
 
 
 @torch.no_grad()

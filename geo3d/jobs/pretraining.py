@@ -10,14 +10,13 @@ from torch import nn
 
 from geo3d.checkpoint import save_encoder
 from geo3d.invariance import Invariance
-from geo3d.io.files import write_json
 from geo3d.jobs.common import card_of, finished, history, rewritten, scalars, training_metrics
 from geo3d.seeds import generator, seeded
 from geo3d.show.curves import plot_training
 from geo3d.tasks.callbacks import CollapseWatch, OnlineKNN
 from geo3d.tasks.datamodule import DataModule
 from geo3d.tasks.pretrain import Pretrain
-from geo3d.tasks.run import start_run
+from geo3d.tasks.run import finish_run, run_folder
 from geo3d.tasks.trainer import fit, make_trainer
 from geo3d.views import Views
 
@@ -85,32 +84,32 @@ def pretrain(
     settings |= {"seed": seed, "lr": lr, "weight_decay": weight_decay, "warmup": warmup, "ema": ema}
     settings |= {"average": average, "projector": list(projector), "batch": data.batch_size}
     settings |= {"recipe": dict(recipe)} if recipe else {}
-    out = start_run(out, data.manifest(), settings)
-    callbacks: list[pl.Callback] = [CollapseWatch()]
-    if monitor_every and len(data.heldout):
-        callbacks.append(_online_knn(data, monitor_every, seed))
-    runner = make_trainer(out, callbacks=tuple(callbacks), **trainer)
-    fit(runner, task, data, out)
-    metrics = training_metrics(runner)
-    metrics["clouds"] = metrics.get("step", 0) * data.batch_size * runner.world_size
-    metrics |= {
-        "parameters": sum(p.numel() for p in encoder.parameters()),
-        "reproducible": trainer.get("max_time") is None,
-    }
-    if runner.is_global_zero:
-        card = {
-            "input": {"up": "z", "num_points": data.num_points, "normalize": data.normalize},
-            "seed": seed,
-            "objective": type(objective).__name__,
-            "invariance": invariance.name,
-            "data": data.manifest_hash(),
-            "metrics": metrics,
+    with run_folder(out, data.manifest(), settings) as out:
+        callbacks: list[pl.Callback] = [CollapseWatch()]
+        if monitor_every and len(data.heldout):
+            callbacks.append(_online_knn(data, monitor_every, seed))
+        runner = make_trainer(out, callbacks=tuple(callbacks), **trainer)
+        fit(runner, task, data, out)
+        metrics = training_metrics(runner)
+        metrics["clouds"] = metrics.get("step", 0) * data.batch_size * runner.world_size
+        metrics |= {
+            "parameters": sum(p.numel() for p in encoder.parameters()),
+            "reproducible": trainer.get("max_time") is None,
         }
-        save_encoder(finished(task.published(), data), out / "encoder", **card)
-        rows = [{k: v for k, v in row.items() if k != "epoch_seconds"} for row in history(runner)]
-        plot_training(rows, out / "training.png")
-        write_json(out / "metrics.json", metrics)
-    return metrics
+        if runner.is_global_zero:
+            card = {
+                "input": {"up": "z", "num_points": data.num_points, "normalize": data.normalize},
+                "seed": seed,
+                "objective": type(objective).__name__,
+                "invariance": invariance.name,
+                "data": data.manifest_hash(),
+                "metrics": metrics,
+            }
+            save_encoder(finished(task.published(), data), out / "encoder", **card)
+            rows = [{k: v for k, v in row.items() if k != "epoch_seconds"} for row in history(runner)]
+            plot_training(rows, out / "training.png")
+            finish_run(out, metrics)
+        return metrics
 
 
 def _online_knn(data: DataModule, every: int, seed: int) -> OnlineKNN:

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 import geo3d
 from geo3d.checkpoint import encoder_folder, load_encoder, read_card
 from geo3d.errors import ConfigError
-from geo3d.io.files import write_json
 from geo3d.jobs.common import fresh_encoder
 from geo3d.jobs.finetuning import finetune
 from geo3d.probes import Protocol, compare, evaluate, few_label_accuracy, few_shot_accuracy, knn_accuracy
@@ -22,7 +21,7 @@ from geo3d.show.curves import plot_bars
 from geo3d.show.table import render
 from geo3d.tasks.datamodule import DataModule
 from geo3d.tasks.extract import extract, recalibrate
-from geo3d.tasks.run import start_run
+from geo3d.tasks.run import finish_run, is_finished, run_folder
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 CALIBRATION_CLOUDS = 1024  # over which the untrained encoder's BatchNorm statistics are taken
@@ -78,32 +77,34 @@ def probe(
     _try_labels(data, shots, episodes)
     for note in _notes(chosen, data, cards[0], seeds):
         warnings.warn(note, stacklevel=2)
-    out = start_run(out, data.evaluation_manifest())
-    scores: dict[str, dict[str, list[float]]] = {}
-    details: dict[str, list[dict[str, Any]]] = {}
-    for repetition in range(seeds):
-        here = data.reseeded(seed + repetition)
-        path, card = paths[repetition % len(paths)], cards[repetition % len(cards)]
-        initial = card.get("seed", seed) if len(paths) > 1 else seed + repetition
-        contestants = {"floor": calibrated(fresh_encoder(card, initial), here), "result": load_encoder(path)}
-        if ceiling is True or repetition < ceiling:
-            contestants["ceiling"] = ceiling_encoder(path, card, data, seed + repetition, trainer or {})
-        for name, encoder in contestants.items():
-            train, test = (_features(encoder, here, split) for split in ("train", "test"))
-            record = evaluate(chosen, *train, *test, seed=seed + repetition)
-            if record["cross_validation"]:  # the keys of JSON objects are strings
-                record["cross_validation"] = {str(C): values for C, values in record["cross_validation"].items()}
-            details.setdefault(name, []).append(record)
-            figures = {"all labels": record["accuracy"], "kNN": knn_accuracy(*train, *test)}
-            if shots:
-                values = few_label_accuracy(*train, *test, shots=shots, draws=draws, seed=seed + repetition)
-                figures[f"{shots} labels a class"] = sum(values) / len(values)
-            for way, shot in episodes:
-                values = few_shot_accuracy(*train, *test, way=way, shot=shot, seed=seed + repetition)
-                figures[f"{way}-way {shot}-shot"] = sum(values) / len(values)
-            for figure, value in figures.items():
-                scores.setdefault(figure, {}).setdefault(name, []).append(value)
-    return _report(out, data, chosen.name, scores, details, len(paths))
+    settings = {"checkpoints": [card["sha256"] for card in cards], "protocol": protocol, "seeds": seeds, "seed": seed}
+    settings |= {"shots": shots, "draws": draws, "episodes": [list(pair) for pair in episodes]}
+    with run_folder(out, data.evaluation_manifest(), settings) as out:
+        scores: dict[str, dict[str, list[float]]] = {}
+        details: dict[str, list[dict[str, Any]]] = {}
+        for repetition in range(seeds):
+            here = data.reseeded(seed + repetition)
+            path, card = paths[repetition % len(paths)], cards[repetition % len(cards)]
+            initial = card.get("seed", seed) if len(paths) > 1 else seed + repetition
+            contestants = {"floor": calibrated(fresh_encoder(card, initial), here), "result": load_encoder(path)}
+            if ceiling is True or repetition < ceiling:
+                contestants["ceiling"] = ceiling_encoder(path, card, data, seed + repetition, trainer or {})
+            for name, encoder in contestants.items():
+                train, test = (_features(encoder, here, split) for split in ("train", "test"))
+                record = evaluate(chosen, *train, *test, seed=seed + repetition)
+                if record["cross_validation"]:  # the keys of JSON objects are strings
+                    record["cross_validation"] = {str(C): values for C, values in record["cross_validation"].items()}
+                details.setdefault(name, []).append(record)
+                figures = {"all labels": record["accuracy"], "kNN": knn_accuracy(*train, *test)}
+                if shots:
+                    values = few_label_accuracy(*train, *test, shots=shots, draws=draws, seed=seed + repetition)
+                    figures[f"{shots} labels a class"] = sum(values) / len(values)
+                for way, shot in episodes:
+                    values = few_shot_accuracy(*train, *test, way=way, shot=shot, seed=seed + repetition)
+                    figures[f"{way}-way {shot}-shot"] = sum(values) / len(values)
+                for figure, value in figures.items():
+                    scores.setdefault(figure, {}).setdefault(name, []).append(value)
+        return _report(out, data, chosen.name, scores, details, len(paths))
 
 
 def calibrated(encoder: nn.Module, data: DataModule) -> nn.Module:
@@ -129,7 +130,7 @@ def ceiling_encoder(
     depends_on = [card["class"], card["keywords"], supervised.manifest(), data.batch_size, epochs, seed, trainer]
     key = json.dumps([*depends_on, geo3d.__version__], sort_keys=True)
     folder = encoder_folder(path).parent / "ceiling" / hashlib.sha256(key.encode()).hexdigest()[:16]
-    if not (folder / "metrics.json").exists():
+    if not is_finished(folder):
         length = {"max_epochs": epochs, "max_steps": None, "max_time": None}
         finetune(supervised, out=folder, encoder=fresh_encoder(card, seed), seed=seed, trainer=trainer | length)
     return load_encoder(folder)
@@ -179,7 +180,7 @@ def _report(
         "figures": rows,
         "details": details,
     }
-    write_json(out / "metrics.json", metrics)
     plot_bars(rows, out / "probe.png")
+    finish_run(out, metrics)
     print(render(rows, f"{protocol} probe, {data.rotation} poses, {data.num_points} points"))
     return metrics

@@ -9,10 +9,11 @@ import numpy as np
 
 from geo3d.compress import opening
 from geo3d.errors import ConfigError
-from geo3d.io.files import write_json
+from geo3d.io.files import replacing, write_json
+from geo3d.io.owner import owned
 from geo3d.jobs.compression import compress
 from geo3d.tasks.datamodule import DataModule
-from geo3d.tasks.run import start_run, stored
+from geo3d.tasks.run import FINISHED, is_finished, stored, versions
 
 RESULT = "metrics.json"
 OPTIONS = ("of", "seeds", "steps", "points")
@@ -36,8 +37,8 @@ def series(
 ) -> dict[str, Any]:
     """The table of all runs that are finished, in ``out/table.md`` and ``out/metrics.json``.
 
-    Each run is a ``geo3d compress`` in a folder of its own, ``out/CHECKPOINT/RUN/SEED``. Those that are finished are
-    left as they are and one that was stopped goes on, so the series can be run in pieces.
+    Each run is a ``geo3d compress`` in a folder of its own, ``out/CHECKPOINT/RUN/SEED``. Those that are finished, with
+    the same settings, are left as they are and one that was stopped goes on, so the series can be run in pieces.
 
     Args:
         data: The clouds.
@@ -54,28 +55,27 @@ def series(
         lr: Peak learning rate.
         trainer: Keywords of ``tasks.trainer.make_trainer``.
     """
-    out, begun, left = Path(out), time.monotonic(), []
+    begun, left = time.monotonic(), []
     plan = list(planned(checkpoints, runs, seeds))
-    for name, run, seed in plan:
-        folder = out / name / run / str(seed)
-        if (folder / RESULT).exists():
-            continue
-        late = minutes is not None and time.monotonic() - begun >= 60 * minutes
-        if late or only not in f"{name}/{run}":
-            left.append(f"{name}/{run}/{seed}")
-            continue
-        print(f"{name}/{run}, seed {seed}", flush=True)
-        length = {"max_steps": runs[run]["steps"]} if "steps" in (runs[run] or {}) else {}
-        keep: dict[str, Any] = {"points": (runs[run] or {}).get("points"), "labels": labels, "draws": draws, "lr": lr}
-        keep |= {"shaping_steps": shaping_steps, "seed": seed, "trainer": dict(trainer or {}) | length}
-        compress(checkpoints[name], data, recipe_of(runs[run]), out=folder, **keep)
-    start_run(out, {}, {})
-    rows = [summary(out / name / run, run, name) for name, run in dict.fromkeys((n, r) for n, r, _ in plan)]
-    rows = [row for row in rows if row]
-    (out / "table.md").write_text(table(rows))
-    print(table(rows))
-    result = {"rows": {f"{row['checkpoint']}/{row['run']}": row for row in rows}, "left": left}
-    write_json(out / RESULT, result)
+    with owned(out) as out:
+        for name, run, seed in plan:
+            late = minutes is not None and time.monotonic() - begun >= 60 * minutes
+            if late or only not in f"{name}/{run}":
+                if not is_finished(out / name / run / str(seed)):
+                    left.append(f"{name}/{run}/{seed}")
+                continue
+            print(f"{name}/{run}, seed {seed}", flush=True)
+            length = {"max_steps": runs[run]["steps"]} if "steps" in (runs[run] or {}) else {}
+            keep: dict[str, Any] = {"points": (runs[run] or {}).get("points"), "labels": labels, "draws": draws}
+            keep |= {"lr": lr, "shaping_steps": shaping_steps, "seed": seed, "trainer": dict(trainer or {}) | length}
+            compress(checkpoints[name], data, recipe_of(runs[run]), out=out / name / run / str(seed), **keep)
+        rows = [summary(out / name / run, run, name) for name, run in dict.fromkeys((n, r) for n, r, _ in plan)]
+        rows = [row for row in rows if row]
+        write_json(out / "versions.json", versions())
+        with replacing(out / "table.md") as path:
+            path.write_text(table(rows), encoding="utf-8")
+        print(table(rows))
+        write_json(out / RESULT, {"rows": {f"{row['checkpoint']}/{row['run']}": row for row in rows}, "left": left})
     return {"finished": len(rows), "left": len(left)}
 
 
@@ -112,7 +112,7 @@ def summary(folder: Path, run: str, checkpoint: str) -> dict[str, Any]:
 
     The standard error of the difference is that over test clouds of the mean over seeds and draws.
     """
-    done = sorted(path.parent for path in folder.glob(f"*/{RESULT}"))
+    done = sorted(path.parent for path in folder.glob(f"*/{FINISHED}") if is_finished(path.parent))
     results = [stored(path / RESULT) for path in done]
     if not results:
         return {}

@@ -1,6 +1,5 @@
 """Sheets of small pictures of clouds, a row for each class."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from geo3d.errors import CloudError
+from geo3d.io.files import replacing
 
 LIGHT = np.array([0.3, -0.55, 0.78])
 TINT = np.array([0.36, 0.55, 0.78])
@@ -30,7 +30,7 @@ def project(pos: np.ndarray, azimuth: float = -55.0, elevation: float = 24.0) ->
 
 def picture_sheet(
     clouds: Mapping[str, Sequence[Tensor]],
-    path: str | os.PathLike[str],
+    path: str | Path,
     colors: Mapping[str, Sequence[Tensor]] | None = None,
 ) -> None:
     """A PNG file with one row of clouds a class, seen from above at an angle.
@@ -63,14 +63,8 @@ def picture_sheet(
             x, y = left + label + (j + 0.5) * tile, middle
             size = 4200.0 / max(len(spot), 600)
             axes.scatter(x + 0.47 * spot[:, 0], y + 0.47 * spot[:, 1], s=size, c=shade, linewidths=0)
-    target = Path(path)
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        with partial.open("wb") as file:
-            FigureCanvasAgg(figure).print_png(file)
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as draft, draft.open("wb") as file:
+        FigureCanvasAgg(figure).print_png(file)
 
 
 def _shaded(cloud: Tensor, color: Tensor | None, source: str) -> tuple[np.ndarray, np.ndarray]:

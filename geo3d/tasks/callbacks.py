@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 import sys
 import time
 from pathlib import Path
@@ -17,26 +16,20 @@ from geo3d.io.files import replacing
 from geo3d.ops.metrics import knn_accuracy
 from geo3d.tasks.extract import extract
 
-LAST = "last.ckpt"
-
 
 class Checkpoint(pl.Callback):
-    """Writes ``folder/last.ckpt`` after each epoch; until it is complete the one before stays in place."""
+    """Writes ``path`` after each epoch, by the trainer's :class:`geo3d.tasks.resume.ResumeFile`."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, path: Path) -> None:
+        self.path, self.begun = path, False
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Note that what was saved has been taken up."""
+        self.begun = True
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Save under a temporary name, then rename."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        unfinished = self.folder / f".{LAST}.part"
-        try:
-            trainer.save_checkpoint(unfinished)
-            if trainer.is_global_zero:
-                os.replace(unfinished, self.folder / LAST)
-        finally:
-            if trainer.is_global_zero:
-                unfinished.unlink(missing_ok=True)
+        """Save."""
+        trainer.save_checkpoint(self.path)
 
 
 class History(pl.Callback):
@@ -50,13 +43,17 @@ class History(pl.Callback):
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
         self.rows.append({"epoch": trainer.current_epoch + 1, "step": trainer.global_step, **values})
         if trainer.is_global_zero:
-            names = list(dict.fromkeys(name for row in self.rows for name in row))
-            text = io.StringIO()
-            table = csv.DictWriter(text, names)
-            table.writeheader()
-            table.writerows(self.rows)
-            with replacing(self.path) as path:
-                path.write_text(text.getvalue())
+            self.write()
+
+    def write(self) -> None:
+        """Write all rows so far."""
+        names = list(dict.fromkeys(name for row in self.rows for name in row))
+        text = io.StringIO()
+        table = csv.DictWriter(text, names)
+        table.writeheader()
+        table.writerows(self.rows)
+        with replacing(self.path) as path:
+            path.write_text(text.getvalue(), encoding="utf-8")
 
     def state_dict(self) -> dict[str, Any]:
         """The rows, for the checkpoint."""

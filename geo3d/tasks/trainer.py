@@ -3,8 +3,10 @@
 import logging
 import signal
 import sys
+import threading
 import warnings
-import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,7 +17,8 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from geo3d.errors import CheckpointError, CollapseError, ConfigError, NotFiniteError
-from geo3d.tasks.callbacks import LAST, Checkpoint, History, Throughput
+from geo3d.tasks.callbacks import Checkpoint, History, Throughput
+from geo3d.tasks.resume import ANEW, LAST, ResumeFile
 
 
 class StoppedError(Exception):
@@ -78,7 +81,7 @@ def make_trainer(
     watchers.sort(key=lambda callback: isinstance(callback, Throughput))  # its line shows what the others logged
     if max_time is not None:
         watchers.append(Timer(timedelta(**parse_time(max_time))))
-    watchers += [History(out / "metrics.csv"), Checkpoint(out / "checkpoints")]
+    watchers += [History(out / "metrics.csv"), Checkpoint(out / "checkpoints" / LAST)]
     if progress and sys.stderr.isatty():
         watchers.append(RichProgressBar())
     return pl.Trainer(
@@ -91,6 +94,7 @@ def make_trainer(
         precision=precision,  # type: ignore[arg-type]
         gradient_clip_val=gradient_clip_val or None,
         callbacks=watchers,
+        plugins=[ResumeFile(out)],
         logger=TensorBoardLogger(out, name="tensorboard", version=""),
         enable_progress_bar=progress and sys.stderr.isatty(),
         enable_checkpointing=False,
@@ -104,18 +108,19 @@ def fit(trainer: pl.Trainer, module: pl.LightningModule, datamodule: pl.Lightnin
     """Train, continuing from the last finished epoch if ``out`` holds one.
 
     Raises:
+        CheckpointError: If what ``out`` holds is damaged, or belongs to another run.
         CollapseError: When features are not finite any more; clouds are checked when they are read, so it is not them.
         StoppedError: After SIGTERM.
         KeyboardInterrupt: After Ctrl-C.
     """
     last = Path(out) / "checkpoints" / LAST
-    if last.exists() and not zipfile.is_zipfile(last):
-        raise CheckpointError(f"{last}: damaged or cut off; delete it to start anew, or give another out=DIR")
-    before = signal.getsignal(signal.SIGINT)
+    resumed = last.exists()
+    (saving,) = (callback for callback in trainer.callbacks if isinstance(callback, Checkpoint))  # type: ignore[attr-defined]
     try:
         # Or Lightning, told to end at a number of steps, would take a batch too many from the epoch it goes on after.
         trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
-        trainer.fit(module, datamodule=datamodule, ckpt_path=last if last.exists() else None, weights_only=True)
+        with interruptible():
+            trainer.fit(module, datamodule=datamodule, ckpt_path=last if resumed else None, weights_only=True)
     except NotFiniteError as error:
         raise CollapseError(
             f"step {trainer.global_step}: the features, and so the loss, are not finite; lower lr, or use "
@@ -123,12 +128,32 @@ def fit(trainer: pl.Trainer, module: pl.LightningModule, datamodule: pl.Lightnin
         ) from error
     except SIGTERMException:
         raise StoppedError(f"stopped by SIGTERM; run the same command again to continue in {out}") from None
+    except (RuntimeError, KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        if not resumed or saving.begun:
+            raise
+        raise CheckpointError(f"{last}: does not fit this run ({type(error).__name__}); {ANEW}") from error
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, History) and callback.rows and trainer.is_global_zero:
+            callback.write()  # of a finished run it may have been deleted
+    if resumed and not any(isinstance(c, Throughput) and c.clouds for c in trainer.callbacks):  # type: ignore[attr-defined]
+        warnings.warn(f"{out} holds a finished run; nothing was left to train", stacklevel=2)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Inside the block Ctrl-C ends in a KeyboardInterrupt, whatever Lightning does with it.
+
+    Signals belong to the main thread: a run in another one leaves them alone.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
     except SystemExit:  # how Lightning ends a run on Ctrl-C
         raise KeyboardInterrupt from None
     finally:
-        signal.signal(signal.SIGINT, before)
-    if last.exists() and not any(isinstance(c, Throughput) and c.clouds for c in trainer.callbacks):  # type: ignore[attr-defined]
-        warnings.warn(f"{out} holds a finished run; nothing was left to train", stacklevel=2)
+        if main:
+            signal.signal(signal.SIGINT, before)
 
 
 def parse_time(text: str) -> dict[str, int]:

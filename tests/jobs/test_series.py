@@ -21,6 +21,7 @@ from geo3d.jobs import finetune, series
 from geo3d.jobs.series import planned, recipe_of, summary, table
 from geo3d.seeds import seeded
 from geo3d.tasks.datamodule import DataModule
+from geo3d.tasks.run import finish_run
 
 TRAINER = {"max_epochs": 1, "progress": False, "accelerator": "cpu"}
 RUNS = {
@@ -86,6 +87,7 @@ def test_in_pieces_it_comes_to_the_same(checkpoints, tmp_path, capsys):
     assert json.loads((out / "metrics.json").read_text())["left"] == ["a/float/3", "b/float/3", "a/w4/3", "a/w4/4"]
     # one that was stopped before it was measured goes on, and comes to the same figures
     before = json.loads((out / "b/w4/3/metrics.json").read_text())
+    (out / "b/w4/3/finished.json").unlink()
     (out / "b/w4/3/metrics.json").unlink()
     shutil.rmtree(out / "b/w4/3/encoder")
     del stamps[out / "b/w4/3/metrics.json"]
@@ -98,10 +100,16 @@ def test_in_pieces_it_comes_to_the_same(checkpoints, tmp_path, capsys):
     assert "step" in (out / "b/w2/3/metrics.csv").read_text().splitlines()[0]
     assert len((out / "b/w2/3/metrics.csv").read_text().splitlines()) == 2  # its own end: 2 of 3 steps
     capsys.readouterr()
-    assert job(out, checkpoints) == {"finished": 5, "left": 0}  # nothing is left to do
+    stamps = {path: path.stat().st_mtime_ns for path in out.glob("*/*/*/*.json")}
+    with pytest.warns(UserWarning, match="nothing was left to do"):
+        assert job(out, checkpoints) == {"finished": 5, "left": 0}
+    changed = {path.name for path, stamp in stamps.items() if path.stat().st_mtime_ns != stamp}
+    assert changed == {"manifest.json", "settings.json", "versions.json"}  # the results stay as they are
     printed, written = capsys.readouterr().out, (out / "table.md").read_text()
-    assert written in printed and "seed" in written and ", seed " not in printed
+    assert written in printed and "seed" in written
     check_table(out, written)
+    with pytest.raises(ConfigError, match="holds a run with other settings"):
+        job(out, checkpoints, lr=0.5)
 
 
 def check_table(out, written):
@@ -131,6 +139,8 @@ def test_without_heads_the_table_has_features_only(tmp_path):
     (tmp_path / "0").mkdir()
     result = {"bytes": {"before": 4000, "after": 1000}, "similarity": 0.5}
     (tmp_path / "0" / "metrics.json").write_text(json.dumps(result))
+    assert summary(tmp_path, "w4", "a") == {}  # it may still be at work
+    finish_run(tmp_path / "0", result)
     row = summary(tmp_path, "w4", "a")
     assert row == {"run": "w4", "checkpoint": "a", "seeds": 1, "bytes": 1000, "smaller": 4.0, "similarity": 0.5}
     assert table([row]).splitlines()[2] == "| a | w4 | 1 | 1 | 4.0x | - | - | 0.500 |"

@@ -1,0 +1,64 @@
+"""The run folder: what makes a run finished, and what is refused."""
+
+import json
+import warnings
+
+import pytest
+
+from geo3d.errors import ConfigError
+from geo3d.io.owner import DRAFT
+from geo3d.tasks.run import FINISHED, finish_run, is_finished, reopen_run, run_folder, start_run
+
+
+def test_a_run_is_finished_when_the_last_file_says_so_and_all_results_are_whole(tmp_path):
+    start_run(tmp_path, {"a": 1})
+    assert not is_finished(tmp_path)
+    (tmp_path / "metrics.csv").write_text("epoch\n1\n")
+    finish_run(tmp_path, {"accuracy": 0.5})
+    assert is_finished(tmp_path) and list(json.loads((tmp_path / FINISHED).read_text())["sha256"])
+    for name in ("metrics.json", "metrics.csv"):
+        before = (tmp_path / name).read_bytes()
+        for damaged in (before[:-2] + bytes([before[-2] ^ 1]) + before[-1:], None):
+            (tmp_path / name).write_bytes(damaged) if damaged else (tmp_path / name).unlink()
+            with pytest.warns(UserWarning, match=f"{name}: damaged or missing; it is made again"):
+                assert not is_finished(tmp_path)
+        (tmp_path / name).write_bytes(before)
+    assert is_finished(tmp_path)
+    for text in ("", "{", "[]", '{"sha256": 3}', '{"sha256": {}}', '{"sha256": {"metrics.csv": 1}}'):
+        (tmp_path / FINISHED).write_text(text)
+        with pytest.warns(UserWarning, match="damaged or missing"):
+            assert not is_finished(tmp_path)
+    reopen_run(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not is_finished(tmp_path)
+
+
+def test_the_folder_is_swept_and_reopened(tmp_path):
+    left = [tmp_path / f"{DRAFT}0-metrics.csv", tmp_path / "checkpoints" / f"{DRAFT}1-last.ckpt"]
+    for path in left:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("half")
+    with run_folder(tmp_path, {}, {"lr": 1}) as out:
+        assert not any(path.exists() for path in left)
+        finish_run(out, {})
+    with run_folder(tmp_path, {}, {"lr": 1}, reopen=False) as out:
+        assert is_finished(out)
+    with run_folder(tmp_path, {}, {"lr": 1}) as out:
+        assert not is_finished(out)
+
+
+def test_results_of_other_settings_or_of_none_are_not_overwritten(tmp_path):
+    start_run(tmp_path, {"data": 1}, {"lr": 1})
+    start_run(tmp_path, {"data": 2}, {"lr": 2})  # nothing to lose yet
+    finish_run(tmp_path, {})
+    with pytest.raises(ConfigError, match="holds a run on other data"):
+        start_run(tmp_path, {"data": 1}, {"lr": 2})
+    with pytest.raises(ConfigError, match="holds a run with other settings"):
+        start_run(tmp_path, {"data": 2}, {"lr": 1})
+    (tmp_path / "settings.json").unlink()
+    with pytest.raises(ConfigError, match=r"holds results, but no settings\.json says of what"):
+        start_run(tmp_path, {"data": 2}, {"lr": 2})
+    (tmp_path / "settings.json").write_bytes(b"\xff{")
+    with pytest.raises(ConfigError, match=r"settings\.json: damaged"):
+        start_run(tmp_path, {"data": 2}, {"lr": 2})
