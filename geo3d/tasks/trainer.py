@@ -149,6 +149,8 @@ def interruptible() -> Iterator[None]:
     before = signal.getsignal(signal.SIGINT)
     try:
         yield
+    except SIGTERMException:  # a SystemExit, too
+        raise
     except SystemExit:  # how Lightning ends a run on Ctrl-C
         raise KeyboardInterrupt from None
     finally:
