@@ -28,7 +28,8 @@ def label(encoder: nn.Module, card: Mapping[str, Any], setting: Setting | None =
     inner = getattr(encoder, "inner", encoder)
     steps = [_step(record, card.get("recipe") or {}) for record in records(encoder) if record["step"] != "adapt"]
     if setting is None:
-        return ", ".join([*_architecture(inner), *(steps or ["float"])])
+        plain = ["float", "trained on"] if "recipe" in card else ["float"]
+        return ", ".join([*_architecture(inner), *(steps or plain)])
     inner = encoder.at(setting)  # type: ignore[operator]
     return ", ".join([*_architecture(inner), *steps, f"{setting.num_points} points, adaptive"])
 

@@ -18,6 +18,7 @@ def rounded(encoder, *bits):
     ("encoder", "card", "name"),
     [
         (DGCNN(), {}, "DGCNN, float"),
+        (DGCNN(), {"recipe": {"encoder": {}}}, "DGCNN, float, trained on"),
         (DGCNN(dynamic=False, k=12, **HALF), {}, "DGCNN, half width, one graph, k = 12, float"),
         (DGCNN(channels=(64, 64), embedding=1024), {}, "DGCNN, 2 layers, float"),
         (DGCNN(channels=(8, 64), embedding=32), {}, "DGCNN, channels 8-64, embedding 32, float"),

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 from geo3d import compress
 from geo3d.bench.inputs import dense, randomized, surfaces
@@ -59,9 +60,25 @@ def test_one_graph_is_the_graph_of_the_coordinates(in_channels):
         torch.testing.assert_close(PublishedDGCNN(encoder).eval()(clouds), expected, rtol=1e-4, atol=1e-4)
 
 
+class Gathered(TorchFunctionMode):
+    """Notes whether what is indexed lies row after row."""
+
+    def __init__(self):
+        super().__init__()
+        self.contiguous = []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is torch.Tensor.__getitem__:
+            self.contiguous.append(args[0].is_contiguous())
+        return func(*args, **(kwargs or {}))
+
+
 @pytest.mark.parametrize("clouds", [1, 2])
-def test_edges_lie_one_after_another_with_channels_last(clouds):
+def test_edges_are_gathered_from_rows_one_after_another_and_keep_channels_last(clouds):
     """A single cloud's rows are no view of its columns, which would be gathered from more slowly."""
     x = dense(surfaces(clouds, N))
-    edges = edge_features(x, matmul_topk(x, 4))
+    index = matmul_topk(x, 4)
+    with Gathered() as gathered:
+        edges = edge_features(x, index)
+    assert gathered.contiguous and all(gathered.contiguous)
     assert edges.shape == (clouds, 6, N, 4) and edges.permute(0, 2, 3, 1).is_contiguous()
