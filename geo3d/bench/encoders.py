@@ -140,10 +140,10 @@ def ragged_case(name: str, num_clouds: int, smallest: int, largest: int, k: int,
 
 
 def evaluated(call: Callable[[], Any], path: Path | None = None) -> Callable[[], Any]:
-    """The call without gradients, in the context given."""
+    """The call in inference mode, in the context given."""
 
     def run() -> Any:
-        with torch.no_grad():
+        with torch.inference_mode():
             if path is None:
                 return call()
             with path():

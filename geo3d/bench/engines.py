@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch
 
 from geo3d.bench.contenders import installed
+from geo3d.bench.exports import CannotRunError, Exported, Form, Prepare, fastest, forms
 from geo3d.bench.stages import stages
 from geo3d.bench.timing import timed
-from geo3d.cloud import common_size, num_clouds
+from geo3d.cloud import common_size
 from geo3d.deploy.plan import STAGES
 from geo3d.deploy.program import Program
 from geo3d.deploy.program import stages as program_stages
@@ -31,10 +32,6 @@ KERNELS = {
 """Stages of a program and the kernels that belong to them, with what is fused behind them."""
 Call = Callable[[], Tensor]
 """Gives the cloud features (B, cloud_channels) of one fixed batch, everything on the way from the points included."""
-
-
-class CannotRunError(Geo3dError):
-    """An engine that is not installed, or that cannot run this model; the message says why."""
 
 
 def check_engines(names: list[str]) -> list[str]:
@@ -58,9 +55,10 @@ def start(
     threads: int,
     folder: Path,
     name: str = "model",
-    before: Callable[[Batch], Batch] = lambda batch: batch,
+    before: Prepare = lambda batch: batch,
+    form: Form | None = None,
 ) -> Call:
-    """The call that runs the encoder on the batch in an engine.
+    """The call that runs the encoder on the batch in an engine; for exports the fastest form, its attribute ``form``.
 
     Args:
         engine: One of ``ENGINES``.
@@ -70,6 +68,7 @@ def start(
         folder: Where exported models are put, once each.
         name: Of the exported model there.
         before: What is done to the batch first, inside the call: leaving out points.
+        form: Of the export, if it is known already.
 
     Raises:
         CannotRunError: If the engine cannot do it here.
@@ -78,25 +77,31 @@ def start(
     check_engines([engine])
     if engine == "geo3d":
         return Own(encoder, batch, before)
+    plain = partial(_plain, encoder, batch, before)
     if engine == "torch":
-        return partial(_plain, encoder, batch, before)
+        return plain
     if not installed(engine):
         raise CannotRunError(f"{engine} is not installed")
-    try:
-        path, neighbors = _exported(encoder, before(batch), folder, name)
-        fed = partial(_feeds, encoder, batch, before, neighbors)
-        return (_onnxruntime if engine == "onnxruntime" else _openvino)(path, fed, threads)
-    except (CannotRunError, KeyboardInterrupt, MemoryError):
-        raise
-    except Exception as error:  # whatever an exporter or a runtime may raise: it is said, not hidden
-        said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise CannotRunError(f"{engine} cannot run it: {said[:160]}") from error
+    calls: list[Exported] = []
+    refused = ""
+    for each in forms(encoder) if form is None else [form]:
+        path = folder / f"{name}-{'-'.join(map(str, each))}.onnx"
+        try:
+            calls.append(Exported(engine, encoder, batch, each, path, threads, before))
+        except (KeyboardInterrupt, MemoryError):
+            raise
+        except Exception as error:  # whatever an exporter or a runtime may raise: it is said, not hidden
+            said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            refused = refused or said[:160]
+    if not calls:
+        raise CannotRunError(f"{engine} cannot run it: {refused}")
+    return calls[0] if form is not None else fastest(calls, plain())
 
 
 class Own:
     """The cloud features by geo3d's runtime with its compiled kernels, and where its time goes."""
 
-    def __init__(self, encoder: nn.Module, batch: Batch, before: Callable[[Batch], Batch]) -> None:
+    def __init__(self, encoder: nn.Module, batch: Batch, before: Prepare) -> None:
         self.batch, self.before = batch, before
         try:
             self.program = Program(encoder, num_points=common_size(before(batch)) or 1024)
@@ -138,83 +143,7 @@ def _named_kernels() -> Iterator[None]:
         native.call = call
 
 
-def _plain(encoder: nn.Module, batch: Batch, before: Callable[[Batch], Batch]) -> Tensor:
-    """By torch alone: the module as it is, no compiled kernels."""
-    with torch.no_grad(), native.disabled():
+def _plain(encoder: nn.Module, batch: Batch, before: Prepare) -> Tensor:
+    """By torch alone: the module as it is, eager, no compiled kernels."""
+    with torch.inference_mode(), native.disabled():
         return encoder(before(batch)).cloud
-
-
-def _exported(encoder: nn.Module, batch: Batch, folder: Path, name: str) -> tuple[Path, str]:
-    """The encoder as an ONNX file for batches of this size, and whether it finds the neighbours inside."""
-    from geo3d.deploy.export import export_onnx
-
-    paths = {neighbors: folder / f"{name}-{neighbors}.onnx" for neighbors in ("inside", "inputs")}
-    for neighbors, path in paths.items():
-        if path.is_file():
-            return path, neighbors
-    export = partial(export_onnx, encoder, num_points=common_size(batch), clouds=num_clouds(batch))
-    try:
-        return export(paths["inside"], neighbors="inside"), "inside"
-    except Geo3dError:  # the search has no form in ONNX; geo3d finds the neighbours, inside the time that is taken
-        return export(paths["inputs"], neighbors="inputs"), "inputs"
-
-
-Fed = Callable[[list[str]], dict[str, Any]]
-"""Makes what an exported model with these inputs is given."""
-
-
-def _onnxruntime(path: Path, fed: Fed, threads: int) -> Call:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    # Threads that go on spinning after a call would slow down whichever engine comes next.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    inputs = [each.name for each in session.get_inputs()]
-    output = _cloud([each.name for each in session.get_outputs()])
-
-    def call() -> Tensor:
-        return torch.from_numpy(session.run([output], fed(inputs))[0])
-
-    call()  # what it cannot run is found here
-    return call
-
-
-def _openvino(path: Path, fed: Fed, threads: int) -> Call:
-    import openvino
-
-    core = openvino.Core()
-    model = core.read_model(str(path))
-    inputs = [each.get_any_name() for each in model.inputs]
-    hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
-    compiled = core.compile_model(model, "CPU", hints)
-    output = _cloud([each.get_any_name() for each in compiled.outputs])
-    request = compiled.create_infer_request()
-
-    def call() -> Tensor:
-        request.infer(fed(inputs), share_inputs=True)
-        return torch.from_numpy(request.get_tensor(output).data.copy())
-
-    call()
-    return call
-
-
-def _feeds(
-    encoder: nn.Module, batch: Batch, before: Callable[[Batch], Batch], neighbors: str, inputs: list[str]
-) -> dict[str, Any]:
-    """The inputs of an exported model, made anew for each call: finding neighbours is part of the work."""
-    from geo3d.deploy.export import feeds
-
-    with torch.inference_mode():
-        found = feeds(encoder, before(batch), neighbors)
-    missing = [name for name in inputs if name not in found]
-    if missing:
-        raise CannotRunError(f"the exported model asks for {', '.join(missing)}, which geo3d does not give")
-    return {name: found[name] for name in inputs}
-
-
-def _cloud(outputs: list[str]) -> str:
-    """The name of the output with the cloud features."""
-    return "cloud" if "cloud" in outputs else outputs[-1]

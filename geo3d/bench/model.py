@@ -1,8 +1,7 @@
 """Trained encoders side by side, in any form: accuracy, size, arithmetic, time in every engine, stages, memory."""
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,18 +16,17 @@ from geo3d import checkpoint
 from geo3d.bench.case import Case
 from geo3d.bench.cost import cost, score
 from geo3d.bench.engines import CannotRunError, Own, start
-from geo3d.bench.inputs import dense
+from geo3d.bench.exports import Form
+from geo3d.bench.label import distinct, label
 from geo3d.bench.memory import peak_bytes
-from geo3d.bench.published_dgcnn import PublishedDGCNN
+from geo3d.bench.published import FULL, Rivals
 from geo3d.bench.timing import interleaved, ratio
 from geo3d.cloud import make_batch, num_clouds
 from geo3d.compress import Adaptive, Setting
 from geo3d.compress.narrow import thinned
-from geo3d.encoders import DGCNN
-from geo3d.seeds import seeded
 
 KINDS = {"structure": "structured", "prune": "pruned", "quantize": "quantised"}
-PUBLISHED = "published DGCNN, eager torch"
+OWN_FORMS = {"geo3d": "the compiled runtime", "torch": "the module as it is, eager, without compiled kernels"}
 Row = dict[str, Any]
 
 
@@ -66,26 +64,34 @@ class Contender:
         return torch.cat([self.whole(batch).cloud.float() for batch in batches])
 
 
-def load(paths: Sequence[str | Path], settings: int = 8) -> list[Contender]:
+def load(paths: Sequence[str | Path], settings: int = 8, names: Sequence[str] | None = None) -> list[Contender]:
     """The contenders: one a checkpoint, at most ``settings`` for an adaptive one, spread from its largest on.
+
+    Args:
+        paths: Of checkpoints.
+        settings: Of an adaptive encoder.
+        names: One a checkpoint; by default :func:`geo3d.bench.label.label` makes them from what the encoders are.
 
     Raises:
         CheckpointError: If a checkpoint is not there or cannot be read.
     """
-    folders = [checkpoint.encoder_folder(path) for path in paths]
-    runs = [folder.resolve().parent if folder.name == "encoder" else folder for folder in folders]
-    names = [run.name for run in runs]
-    again = Counter(names)
-    found = []
-    for folder, name in zip(folders, names, strict=True):
-        encoder = checkpoint.load_encoder(folder).eval()
-        name = str(folder) if again[name] > 1 else name
+    found: list[Contender] = []
+    seeds: list[Any] = []
+    for i, path in enumerate(paths):
+        folder = checkpoint.encoder_folder(path)
+        encoder, card = checkpoint.load_encoder(folder).eval(), checkpoint.read_card(folder)
+        which: Sequence[Setting | None] = [None]
         if isinstance(encoder, Adaptive):
-            which = np.unique(np.linspace(0, len(encoder.settings) - 1, settings).round().astype(int))
-            found += [Contender(f"{name} {s}", folder, encoder, s) for s in (encoder.settings[i] for i in which)]
-        else:
-            found.append(Contender(name, folder, encoder))
-    return found
+            places = np.unique(np.linspace(0, len(encoder.settings) - 1, settings).round().astype(int))
+            which = [encoder.settings[place] for place in places]
+        for setting in which:
+            name = label(encoder, card, setting)
+            if names is not None:
+                name = names[i] if setting is None else f"{names[i]}, {setting}"
+            found.append(Contender(name, folder, encoder, setting))
+            seeds.append(card.get("seed"))
+    known = distinct([each.name for each in found], seeds)
+    return [replace(each, name=name) for each, name in zip(found, known, strict=True)]
 
 
 def timings(
@@ -98,59 +104,69 @@ def timings(
     repeats: int = 50,
     published: bool = False,
     say: Callable[[str], None] = lambda line: None,
-) -> tuple[dict[str, list[Row]], dict[str, dict[str, float]], list[str]]:
+) -> tuple[dict[str, list[Row]], list[Row], dict[str, dict[str, float]], list[str]]:
     """Times of every contender in every engine, all taken in turn; where the time goes; and what could not be run.
 
     Returns:
-        By name rows of ``engine``, ``threads``, ``p50_ms``, ``p95_ms``, ``ratio`` (to the reference in the same engine
-        on as many threads, None without it), ``over_published`` and ``difference`` (of the cloud features from those
-        of the encoder's own forward pass, relative); by name milliseconds of each stage in geo3d's runtime on the first
-        number of threads, which add up to its median; notes.
+        By name rows of ``engine``, ``threads``, ``form`` (which form was timed, in words), ``export`` (the
+        :class:`Form` of an exported one), ``p50_ms``, ``p95_ms``, ``ratio`` (to the reference in the same engine on as
+        many threads, None without it), ``over_published`` (by kind, see :class:`Rivals`; empty without a published
+        form) and ``difference`` (of the cloud features from those of the encoder's own forward pass, relative); rows of
+        the published forms; by name milliseconds of each stage in geo3d's runtime on the first number of threads,
+        which add up to its median; notes.
     """
     rows: dict[str, list[Row]] = {contender.name: [] for contender in contenders}
+    eager: list[Row] = []
     spent: dict[str, dict[str, float]] = {}
     notes: dict[str, None] = {}
+    rivals = {each.name: Rivals(each.form, batch, each.before) for each in contenders} if published else {}
+    whole = {each.sizes.get(FULL) for each in rivals.values()}
     before = torch.get_num_threads()
     with TemporaryDirectory() as folder:
         try:
             for count in threads:
                 torch.set_num_threads(count)
-                calls: dict[Any, Any] = {}
-                for i, contender in enumerate(contenders):
-                    for engine in engines:
-                        try:
-                            calls[contender.name, engine] = start(
-                                engine, contender.form, batch, count, Path(folder), f"model{i}", contender.before
-                            )
-                        except CannotRunError as error:
-                            notes[f"{contender.name}: {error}"] = None
-                if published:
-                    calls[PUBLISHED, "torch"] = _published(batch)
+                calls, refused = _started(contenders, engines, batch, count, Path(folder))
+                notes |= dict.fromkeys(refused)
+                others = {size: call for each in rivals.values() for size, call in each.calls.items()}
+                calls |= others
                 say(f"timing {len(calls)} contenders on {count} thread{'s' * (count > 1)}, {repeats} rounds")
                 times = interleaved(calls, repeats, 0.0)
                 for contender in contenders:
-                    own = {engine: call for (name, engine), call in calls.items() if name == contender.name}
-                    rows[contender.name] += _rows(contender, own, batch, times, contenders[reference].name, count)
+                    own = {name: calls[key] for name in engines if (key := (contender.name, name)) in calls}
+                    sizes = rivals[contender.name].sizes if published else {}
+                    for row in _rows(contender, own, batch, times, contenders[reference].name, count):
+                        taken = times[contender.name, row["engine"]]
+                        over = {kind: ratio(times[size], taken) for kind, size in sizes.items()}
+                        rows[contender.name].append(row | {"over_published": over})
                     if count == threads[0] and "geo3d" in own:
                         spent[contender.name] = _stages(own["geo3d"], rows[contender.name])
-                if published:
-                    made = _row(times, (PUBLISHED, "torch"), (contenders[reference].name, "torch"), count)
-                    rows.setdefault(PUBLISHED, []).append(made)
+                eager += [
+                    {"name": size, "full": size in whole, "engine": "torch", "threads": count, **_spread(times[size])}
+                    for size in others
+                ]
         finally:
             torch.set_num_threads(before)
-    return rows, spent, list(notes)
+    return rows, eager, spent, list(notes)
+
+
+def _started(
+    contenders: Sequence[Contender], engines: Sequence[str], batch: Batch, count: int, folder: Path
+) -> tuple[dict[Any, Any], list[str]]:
+    """The calls by name and engine, and why some cannot be."""
+    calls: dict[Any, Any] = {}
+    refused = []
+    for i, each in enumerate(contenders):
+        for engine in engines:
+            try:
+                calls[each.name, engine] = start(engine, each.form, batch, count, folder, f"model{i}", each.before)
+            except CannotRunError as error:
+                refused.append(f"{each.name}: {error}")
+    return calls, refused
 
 
 def _stages(call: Own, rows: list[Row]) -> dict[str, float]:
     return call.stages(next(row["p50_ms"] for row in rows if row["engine"] == "geo3d"))
-
-
-def _published(batch: Batch) -> Callable[[], Tensor]:
-    """The network as it was published, of the published size; its weights are random, time does not care."""
-    with seeded(0, "bench", "published"):
-        model = PublishedDGCNN(DGCNN()).eval()
-    clouds = dense(batch)
-    return torch.no_grad()(lambda: model(clouds))
 
 
 Times = Mapping[Any, list[float]]
@@ -163,33 +179,43 @@ def _rows(
         expected = contender.form(contender.before(batch)).cloud
     for engine, call in own.items():
         away = float((call() - expected).norm() / expected.norm())
-        yield _row(times, (contender.name, engine), (reference, engine), count) | {"difference": away}
+        taken, base = times[contender.name, engine], times.get((reference, engine))
+        form = getattr(call, "form", None)
+        yield {
+            "engine": engine,
+            "threads": count,
+            "form": str(form) if isinstance(form, Form) else OWN_FORMS[engine],
+            "export": form._asdict() if isinstance(form, Form) else None,
+            **_spread(taken),
+            "ratio": None if base is None else ratio(base, taken),
+            "difference": away,
+        }
 
 
-def _row(times: Times, key: tuple[str, str], over: tuple[str, str], count: int) -> Row:
-    own, eager = times[key], times.get((PUBLISHED, "torch"))
-    return {
-        "engine": key[1],
-        "threads": count,
-        "p50_ms": 1e3 * float(np.median(own)),
-        "p95_ms": 1e3 * float(np.quantile(own, 0.95)),
-        "ratio": ratio(times[over], own) if over in times else None,
-        "over_published": None if eager is None else ratio(eager, own),
-    }
+def _spread(seconds: list[float]) -> dict[str, float]:
+    return {"p50_ms": 1e3 * float(np.median(seconds)), "p95_ms": 1e3 * float(np.quantile(seconds, 0.95))}
 
 
-def peak_mb(contender: Contender, engine: str, batch: Batch, threads: int) -> float:
-    """MB a cloud by which a first call raises the peak of a process of its own."""
+def peak_mb(contender: Contender, engine: str, batch: Batch, threads: int, form: Form | None = None) -> float:
+    """MB a cloud by which a call raises the peak of a process of its own; of an export in the form given."""
     pos, clouds = batch.pos.numpy(), num_clouds(batch)
-    make = partial(memory_case, str(contender.path), contender.setting, engine, pos, clouds, threads)
+    make = partial(memory_case, str(contender.path), contender.setting, engine, pos, clouds, threads, form)
     return peak_bytes(make, engine, threads) / clouds / 1e6
 
 
-def memory_case(path: str, setting: Setting | None, engine: str, pos: np.ndarray, clouds: int, threads: int) -> Case:
+def memory_case(
+    path: str,
+    setting: Setting | None,
+    engine: str,
+    pos: np.ndarray,
+    clouds: int,
+    threads: int,
+    form: Form | None = None,
+) -> Case:
     """The one contender of that process."""
     contender = Contender("", Path(path), checkpoint.load_encoder(path), setting)
     batch, folder = make_batch(torch.from_numpy(pos), num_points=len(pos) // clouds), TemporaryDirectory()
-    call = start(engine, contender.form, batch, threads, Path(folder.name), before=contender.before)
+    call = start(engine, contender.form, batch, threads, Path(folder.name), before=contender.before, form=form)
 
     def run() -> Tensor:
         assert folder  # keeps the exported file as long as the call

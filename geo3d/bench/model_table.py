@@ -17,14 +17,13 @@ def tables(record: Mapping[str, Any]) -> str:
     lines += [f"{name}: {value}  " for name, value in record["machine"].items()]
     lines += ["", *markdown([WORTH, *map(worth, rows)]), "", scoring(rows, reference), ""]
     keys = list(dict.fromkeys((t["engine"], t["threads"]) for row in rows for t in row["timings"]))
-    eager = {t["threads"]: t for t in record["published"]}
-    heads = [f"{engine}, {counted(count)}" for engine, count in keys] + [f"x published, {counted(n)}" for n in eager]
-    cells = ([row["name"], *times(row["timings"], keys), *over(row["timings"], list(eager))] for row in rows)
-    lines += markdown([["ms a call: p50 / p95", *heads], *cells])
+    heads = [f"{engine}, {counted(count)}" for engine, count in keys]
+    lines += markdown(
+        [["ms a call: p50 / p95", *heads], *([row["name"], *times(row["timings"], keys)] for row in rows)]
+    )
     lines += ["", f"In brackets: how many times faster than {reference} in the same engine, on as many threads."]
-    if eager:
-        took = ", ".join(f"{t['p50_ms']:.1f} / {t['p95_ms']:.1f} on {counted(n)}" for n, t in eager.items())
-        lines.append(f"x published: so many times faster in geo3d than the published DGCNN in eager torch ({took}).")
+    lines += ["", *against_published(rows, record["published"])] if record["published"] else []
+    lines += ["", "Which form was timed:", *timed_forms(rows)]
     engines = list(dict.fromkeys(name for row in rows for name in row["peak_mb"]))
     stages = next((list(row["stages_ms"]) for row in rows if row["stages_ms"]), [])
     if stages or engines:
@@ -78,10 +77,42 @@ def times(timings: Sequence[Mapping[str, Any]], keys: Sequence[tuple[str, int]])
     return cells
 
 
-def over(timings: Sequence[Mapping[str, Any]], threads: Sequence[int]) -> list[str]:
-    """How many times faster than the published form geo3d's runtime is, for each number of threads."""
-    found = {t["threads"]: t["over_published"] for t in timings if t["engine"] == "geo3d"}
-    return [f"{found[count]:.1f}" if count in found else "-" for count in threads]
+def against_published(rows: Sequence[Mapping[str, Any]], eager: Sequence[Mapping[str, Any]]) -> list[str]:
+    """How many times faster geo3d's runtime is than the published forms, and what these took."""
+    threads = list(dict.fromkeys(t["threads"] for t in eager))
+    kinds = list(dict.fromkeys(kind for row in rows for t in row["timings"] for kind in t["over_published"]))
+    cells = []
+    for row in rows:
+        own = {t["threads"]: t["over_published"] for t in row["timings"] if t["engine"] == "geo3d"}
+        each = [own.get(count, {}).get(kind) for kind in kinds for count in threads]
+        cells.append([row["name"], *("-" if ratio is None else f"{ratio:.1f}x" for ratio in each)])
+    heads = [f"{kind}, {counted(count)}" for kind in kinds for count in threads]
+    took: dict[str, list[str]] = {}
+    for t in eager:
+        took.setdefault(t["name"], []).append(f"{t['p50_ms']:.1f} / {t['p95_ms']:.1f} on {counted(t['threads'])}")
+    return [
+        *markdown([["times faster in geo3d than", *heads], *cells]),
+        "",
+        "Published: the edge-by-edge form of the public code in eager torch, not compiled, in floats. Same widths: "
+        "with the encoder's own channels, embedding, k, graph and points (of a pruned one those that are left); full: "
+        "of the published size on all points. ms, p50 / p95:",
+        *(f"- {name}: {', '.join(each)}" for name, each in took.items()),
+    ]
+
+
+def timed_forms(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """One line for each form that an engine was timed in; where it had several, with the models of each."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for row in rows:
+        for t in row["timings"]:
+            found.setdefault(t["engine"], {}).setdefault(t["form"], []).append(
+                f"{row['name']} on {counted(t['threads'])}"
+            )
+    return [
+        f"- {engine}: {form}" + (f" ({'; '.join(models)})" if len(forms) > 1 else "")
+        for engine, forms in found.items()
+        for form, models in forms.items()
+    ]
 
 
 def spent(row: Mapping[str, Any], stages: Sequence[str], engines: Sequence[str]) -> list[str]:

@@ -62,11 +62,11 @@ class Grouped(nn.Module):
         self.norms = nn.ModuleList(nn.BatchNorm2d(outer) for _, outer in steps)
 
     def forward(self, groups: Tensor) -> Tensor:
-        """(B, S, C) from ``groups`` (B, S, k, C)."""
+        """(B, S, C) from ``groups`` (B, S, k, C), row after row: the next level gathers from them."""
         h = groups.permute(0, 3, 2, 1)
         for conv, norm in zip(self.convs, self.norms, strict=True):
             h = relu(norm(conv(h)))
-        return h.max(2).values.transpose(1, 2)
+        return h.max(2).values.transpose(1, 2).contiguous()
 
 
 class PublishedPointNet2(Counterpart):

@@ -1,19 +1,18 @@
 """Times of several contenders, taken in turn so that whatever disturbs the machine disturbs them all."""
 
 import gc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from math import ceil
 from statistics import median
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
+K = TypeVar("K", bound=Hashable)
 SHORTEST = 0.005
 """Seconds that a sample lasts at least; quicker calls are made several times in a row."""
 
 
-def interleaved(
-    calls: Mapping[str, Callable[[], Any]], repeats: int, shortest: float = SHORTEST
-) -> dict[str, list[float]]:
+def interleaved(calls: Mapping[K, Callable[[], Any]], repeats: int, shortest: float = SHORTEST) -> dict[K, list[float]]:
     """Seconds of one call of each contender, ``repeats`` samples each, in rounds that begin with another one each time.
 
     Every contender is called twice before: once for what happens only once, and once to see how long it takes.
@@ -23,7 +22,7 @@ def interleaved(
         call()
         inner[name] = max(1, ceil(shortest / max(timed(call, 1), 1e-9)))
     names = list(calls)
-    times: dict[str, list[float]] = {name: [] for name in names}
+    times: dict[K, list[float]] = {name: [] for name in names}
     gc.collect()
     gc.disable()
     try:

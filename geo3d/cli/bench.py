@@ -32,7 +32,9 @@ options
 
 options of model
   --checkpoint DIR...  encoders, in any compressed form (DIR/encoder, or the run folder with it)
-  --reference NAME     the one that others are compared with (the first)
+  --names A,B,...      what each is called in tables and pictures; names with commas as words (what it is: class, width,
+                       graph, compression)
+  --reference NAME     the one that others are compared with: a name, a run folder or a path (the first)
   --data NAME          labelled clouds to score on: folder, modelnet or shapes, with --root PATH, --up z|y, or any
                        data.KEY=VALUE; by the head saved beside an encoder, else by a linear probe (no accuracy)
   --num-points N       points of a cloud (as the reference was trained)
@@ -41,9 +43,9 @@ options of model
   --clouds N           clouds in a timed call (1)
   --threads N,N,...    numbers of threads to time on (1 and torch's choice)
   --repeats N          timed rounds; every model and engine has its turn in each (50)
-  --engines A,B,...    of geo3d, torch, onnxruntime and openvino (all)
+  --engines A,B,...    of geo3d, torch, onnxruntime and openvino (all); of exports the fastest form is taken and named
   --settings N         settings of an adaptive encoder to show, at most (8)
-  --published          also time the published DGCNN in eager torch
+  --published          also time the published forms in eager torch: of each encoder's own widths, and of full size
   --no-memory          do not look at peak memory, which takes a process for each model and engine
   --out DIR            model.json, model.md and pareto.png (runs/bench-model)"""
 

@@ -11,10 +11,11 @@ from geo3d.cli.config import choices, config_dir, did_you_mean, read
 from geo3d.errors import CloudError, ConfigError
 
 OPTIONS = (
-    "checkpoint", "reference", "data", "root", "up", "num-points", "rotation", "draws", "clouds", "threads", "repeats",
-    "engines", "settings", "published", "memory", "no-memory", "out",
+    "checkpoint", "names", "reference", "data", "root", "up", "num-points", "rotation", "draws", "clouds", "threads",
+    "repeats", "engines", "settings", "published", "memory", "no-memory", "out",
 )  # fmt: skip
 POINTS = 1024
+POSES = {"aligned": "poses as stored", "z": "poses turned about z", "so3": "random poses"}
 
 
 def parsed(words: list[str]) -> argparse.Namespace:
@@ -25,6 +26,7 @@ def parsed(words: list[str]) -> argparse.Namespace:
     """
     parser = Parser(add_help=False, allow_abbrev=False)
     parser.add_argument("--checkpoint", nargs="+", required=True)
+    parser.add_argument("--names", nargs="+")
     for option in ("reference", "root", "up"):
         parser.add_argument(f"--{option}")
     parser.add_argument("--data", choices=choices("data"))
@@ -48,8 +50,30 @@ def parsed(words: list[str]) -> argparse.Namespace:
         raise ConfigError(
             f"bench model {given[0]}: belongs to data; give --data NAME, too ({', '.join(choices('data'))})"
         )
-    options.words = data
+    options.words, options.names = data, named(options.names, len(options.checkpoint))
     return options
+
+
+def named(words: list[str] | None, count: int) -> list[str] | None:
+    """One name a checkpoint, from words or from one word with commas; None if none are given.
+
+    Raises:
+        ConfigError: If there are more or fewer, or two are alike.
+
+    Example:
+        >>> named(["full,W4A8"], 2), named(["one graph, W4A8"], 1)
+        (['full', 'W4A8'], ['one graph, W4A8'])
+    """
+    if words is None:
+        return None
+    names = words[0].split(",") if len(words) == 1 and count > 1 else words
+    names = [name.strip() for name in names]
+    if len(names) != count or not all(names) or len(set(names)) < count:
+        raise ConfigError(
+            f"bench model --names: expected {count} different names, one a checkpoint, as words or with commas; "
+            f"found {', '.join(map(repr, names))}"
+        )
+    return names
 
 
 def bench_model(words: list[str]) -> None:
@@ -82,11 +106,12 @@ def measured(options: argparse.Namespace, engines: list[str]) -> dict[str, Any]:
     import torch
 
     from geo3d.bench.accuracy import accuracies
+    from geo3d.bench.exports import Form
     from geo3d.bench.machine import machine
-    from geo3d.bench.model import PUBLISHED, load, peak_mb, sizes, timings
+    from geo3d.bench.model import load, peak_mb, sizes, timings
     from geo3d.cloud import common_size
 
-    contenders = load(options.checkpoint, options.settings)
+    contenders = load(options.checkpoint, options.settings, options.names)
     reference = position(options.reference, contenders)
     clouds, batch, points = inputs(options, contenders[reference].path)
     threads = options.threads or tuple(dict.fromkeys((1, torch.get_num_threads())))
@@ -95,39 +120,49 @@ def measured(options: argparse.Namespace, engines: list[str]) -> dict[str, Any]:
         print(f"scoring {len(contenders)} encoders", flush=True)
         scored = accuracies(contenders, clouds, reference)
     rows = sizes(contenders, common_size(batch) or points, reference)
-    found, spent, notes = timings(
+    found, eager, spent, notes = timings(
         contenders, batch, reference=reference, engines=engines, threads=threads, repeats=options.repeats,
         published=options.published, say=lambda line: print(line, flush=True),
     )  # fmt: skip
     for contender, row, accuracy in zip(contenders, rows, scored, strict=True):
         own = found[contender.name]
-        ran = dict.fromkeys(each["engine"] for each in own) if options.memory else {}
-        peaks = {engine: peak_mb(contender, engine, batch, threads[0]) for engine in ran}
+        ran = [each for each in own if each["threads"] == threads[0]] if options.memory else []
+        form = {each["engine"]: Form(**each["export"]) if each["export"] else None for each in ran}
+        peaks = {engine: peak_mb(contender, engine, batch, threads[0], form[engine]) for engine in form}
         row |= {"name": contender.name, "kind": contender.kind, "path": str(contender.path), "accuracy": accuracy}
         row |= {"timings": own, "stages_ms": spent.get(contender.name), "peak_mb": peaks}
         row |= {"compression": getattr(contender.whole, "compression", [])}
     return {
         "bench": "model", "options": vars(options), "machine": machine(), "reference": contenders[reference].name,
-        "num_points": common_size(batch), "threads": threads, "rows": rows, "published": found.get(PUBLISHED, []),
-        "notes": [*notes, *conventions(contenders, points)],
+        "num_points": common_size(batch), "threads": threads, "rows": rows, "published": eager,
+        "notes": [*notes, *conventions(contenders, points), *(f"{each.name}: {each.path}" for each in contenders)],
     }  # fmt: skip
 
 
 def position(name: str | None, contenders: Sequence[Any]) -> int:
-    """Which contender is the reference: named as in the table or by its path, else the first.
+    """Which contender is the reference: named as in the table, by its path or its run folder, else the first.
 
     Raises:
         ConfigError: If there is none of that name.
     """
     if name is None:
         return 0
-    for i, contender in enumerate(contenders):
-        if name == contender.name or Path(name).resolve() in (
-            contender.path.resolve(),
-            contender.path.resolve().parent,
-        ):
-            return i
-    raise ConfigError(f"bench model --reference {name}: {did_you_mean(name, [each.name for each in contenders])}")
+    names = [each.name for each in contenders]
+    if name in names:
+        return names.index(name)
+    folders = [each.path.resolve() for each in contenders]
+    runs = [folder.parent if folder.name == "encoder" else folder for folder in folders]
+    places = zip(folders, runs, strict=True)
+    found = [i for i, (folder, run) in enumerate(places) if name == run.name or Path(name).resolve() in (folder, run)]
+    if len({folders[i] for i in found}) > 1:
+        raise ConfigError(
+            f"bench model --reference {name}: several checkpoints lie in a folder of that name; give a path"
+        )
+    if not found:
+        raise ConfigError(
+            f"bench model --reference {name}: {did_you_mean(name, [*(run.name for run in runs), *names])}"
+        )
+    return found[0]
 
 
 def inputs(options: argparse.Namespace, path: Path) -> tuple[Any, Any, int]:
@@ -186,8 +221,8 @@ def conventions(contenders: Sequence[Any], points: int) -> list[str]:
 
 def picture(record: Mapping[str, Any], path: Path) -> bool:
     """Whether there was an accuracy and a time to draw."""
-    from geo3d.bench.model import PUBLISHED
     from geo3d.bench.model_table import counted
+    from geo3d.bench.published import FULL
     from geo3d.show.pareto import plot_pareto
 
     timed = [t for row in record["rows"] for t in row["timings"] if row["accuracy"] is not None]
@@ -204,11 +239,11 @@ def picture(record: Mapping[str, Any], path: Path) -> bool:
                     "error": row["accuracy"]["standard_error"],
                 }
                 drawn.append({"name": row["name"], "kind": row["kind"], **own})
-    eager = [t["p50_ms"] for t in record["published"] if t["threads"] == threads]
+    eager = {t["name"]: t["p50_ms"] for t in record["published"] if t["threads"] == threads and t["full"]}
     plot_pareto(
-        drawn, path, also=dict(zip([PUBLISHED], eager, strict=False)),
+        drawn, path, also={f"{FULL}: {name}" if len(eager) > 1 else FULL: ms for name, ms in eager.items()},
         axis=f"milliseconds, median; {engine}, {counted(threads)}",
-        title=f"accuracy (%), {record['options']['data']}, {record['options']['rotation']} poses; "
+        title=f"accuracy (%), {record['options']['data']}, {POSES[record['options']['rotation']]}; "
         f"bars: a paired standard error against {record['reference']}",
     )  # fmt: skip
     return True

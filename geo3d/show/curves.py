@@ -21,14 +21,21 @@ FLOOR, RESULT, CEILING = "#a8b0b9", "#2266cc", "#e0a030"
 SERIES = (RESULT, "#d1495b", "#2a9d6f", "#8457b8", CEILING, QUIET)
 
 TITLES = {
-    "loss": "loss and its terms",
+    "loss": "loss",
     "std": "embedding deviation (1 = spread, 0 = collapsed)",
     "rank": "effective rank of the embeddings",
     "knn": "online kNN accuracy (%)",
     "lr": "learning rate",
     "clouds_per_s": "clouds a second",
     "positive_similarity": "cosine similarity of views of one cloud",
+    "invariance": "term of the loss: difference of the views",
+    "variance": "term of the loss: deviation of the embeddings",
+    "covariance": "term of the loss: covariance of the embeddings",
+    "redundancy": "term of the loss: correlation of the embeddings",
+    "compression": "term of the loss: compression",
+    "regularizer": "term of the loss: distance of PointNet's transforms from orthogonal ones",
 }
+"""What is logged, in words."""
 
 
 def panel(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
@@ -55,6 +62,16 @@ def save(figure: Figure, path: str | Path) -> Path:
 def heading(ax: Axes, text: str) -> None:
     """What the axes show, small and to the left above them."""
     ax.set_title(text, loc="left", fontsize=9, color=INK)
+
+
+def words(key: str) -> str:
+    """What is logged under a key, in words.
+
+    Example:
+        >>> words("knn"), words("some_term")
+        ('online kNN accuracy (%)', 'some term')
+    """
+    return TITLES.get(key, key.replace("_", " "))
 
 
 def series(history: Sequence[Mapping[str, Any]], key: str, over: str) -> tuple[np.ndarray, np.ndarray]:
@@ -104,8 +121,10 @@ def plot_training(
         for key, colour in zip(group, SERIES * len(group), strict=False):
             x, y = series(history, key, over)
             marker = "o" if len(x) <= 20 else None
-            ax.plot(x, 100 * y if key == "knn" else y, color=colour, linewidth=1.6, marker=marker, ms=3, label=key)
-        heading(ax, TITLES.get("loss" if group is losses else group[0], group[0]))
+            ax.plot(
+                x, 100 * y if key == "knn" else y, color=colour, linewidth=1.6, marker=marker, ms=3, label=words(key)
+            )
+        heading(ax, words(group[0]) if len(group) == 1 else "loss and its terms")
         ax.set_xlabel(over, fontsize=8, color=INK)
         ax.set_xlim(min(along) - margin, max(along) + margin)  # the same in all panels
         ax.yaxis.set_major_formatter("{x:.4g}")
@@ -124,14 +143,15 @@ def plot_training(
 
 
 def reference(ax: Axes, height: float, text: str) -> None:
-    """A dashed horizontal line with its name at the left end."""
+    """A dashed horizontal line with its name at the right end, which curves that rise have left."""
     ax.axhline(height, color=QUIET, linewidth=1, linestyle=(0, (4, 3)))
     ax.annotate(
         text,
-        (0, height),
+        (1, height),
         xycoords=("axes fraction", "data"),
-        xytext=(4, 3),
+        xytext=(-4, 3),
         textcoords="offset points",
+        ha="right",
         fontsize=8,
         color=QUIET,
     )

@@ -1,7 +1,8 @@
 """Accuracy against time of trained encoders, with the line of those that none beats in both, as a PNG file."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ KINDS = {
 """Kind of an encoder: its marker and colour."""
 SIZES = {"*": 130.0, "D": 38.0}
 LINE = "#57606a"
+LONGEST, TITLE = 26, 105
+"""Characters on a line of a label, and of the title."""
 AROUND = [(r * np.cos(a), r * np.sin(a)) for r in (9.0, 15.0, 24.0, 36.0, 50.0) for a in np.deg2rad(
     (45, 135, 315, 225, 0, 180, 90, 270, 20, 160, 340, 200))]  # fmt: skip
 """Where a label may stand, in points from its marker; the first free place is taken."""
@@ -46,6 +49,21 @@ def front(rows: Sequence[Mapping[str, Any]]) -> list[int]:
     return found
 
 
+def shared(names: Sequence[str]) -> tuple[str, list[str]]:
+    """What all names begin with, up to a comma, and the names without it: a picture says it once.
+
+    Example:
+        >>> shared(["DGCNN, float", "DGCNN, half width, W4A8"])
+        ('DGCNN', ['float', 'half width, W4A8'])
+        >>> shared(["DGCNN, float"]), shared(["a", "a, b"])
+        (('', ['DGCNN, float']), ('', ['a', 'a, b']))
+    """
+    parts = [name.split(", ") for name in names]
+    alike = [each[0] for each in takewhile(lambda each: len(set(each)) == 1, zip(*parts, strict=False))]
+    alike = alike[: min(map(len, parts)) - 1] if len(names) > 1 else []
+    return ", ".join(alike), [", ".join(each[len(alike) :]) for each in parts]
+
+
 def plot_pareto(
     rows: Sequence[Mapping[str, Any]],
     path: str | Path,
@@ -58,7 +76,7 @@ def plot_pareto(
 
     Args:
         rows: Of each encoder ``name``, ``kind`` (one of ``KINDS``), ``ms``, ``accuracy`` (0 to 1), and if known
-            ``error``, half the length of its bar (0 to 1).
+            ``error``, half the length of its bar (0 to 1). What all names begin with stands above the picture.
         path: Where to write.
         title: Drawn above.
         axis: What the times are.
@@ -74,6 +92,8 @@ def plot_pareto(
             raise ConfigError(f"{row['name']}: no kind {row['kind']!r}; there are {', '.join(KINDS)}")
         if not row["ms"] > 0:
             raise ConfigError(f"{row['name']}: time must be above 0, found {row['ms']} ms")
+    common, names = shared([row["name"] for row in rows])
+    rows = [{**row, "name": _lines(name)} for row, name in zip(rows, names, strict=True)]
     figure, (ax,) = panel(8, 16 / 3)
     ax.set_xscale("log")
     ax.grid(axis="x", color=FAINT, linewidth=0.8)
@@ -86,12 +106,17 @@ def plot_pareto(
     for i, (name, ms) in enumerate((also or {}).items()):
         _upright(ax, name, ms, i)
     ax.set_xlabel(axis, fontsize=9, color=INK)
-    heading(ax, title)
+    heading(ax, textwrap.fill(f"{common}: {title}" if common else title, TITLE))
     figure.legend(loc="outside lower center", ncols=7, frameon=False, fontsize=8, labelcolor=INK, handletextpad=0.4,
                   columnspacing=1.4)  # fmt: skip
     figure.canvas.draw()  # only now it is known where the points are
     _labels(ax, rows, best)
     return save(figure, path)
+
+
+def _lines(name: str) -> str:
+    """The name on lines of a label; ``k = 12`` stays together."""
+    return textwrap.fill(name.replace(" = ", "\u00a0=\u00a0"), LONGEST)
 
 
 def _points(ax: Axes, rows: Sequence[Mapping[str, Any]]) -> None:

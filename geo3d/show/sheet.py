@@ -1,5 +1,10 @@
 """Sheets of small pictures of clouds, a row for each class."""
 
+<<<<<<< HEAD
+=======
+import os
+import textwrap
+>>>>>>> bench
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +17,8 @@ from geo3d.errors import CloudError
 from geo3d.io.files import replacing
 
 LIGHT = np.array([0.3, -0.55, 0.78])
+LONGEST = 11
+"""Characters that fit beside a row of clouds; longer names are broken."""
 TINT = np.array([0.36, 0.55, 0.78])
 
 
@@ -57,7 +64,7 @@ def picture_sheet(
     for i, (name, row) in enumerate(clouds.items()):
         left = margin + (i // rows) * (label + across * tile + gap)
         middle = height - margin - (i % rows + 0.5) * tile
-        axes.text(left + label - 0.08, middle, name, ha="right", va="center", fontsize=10)
+        axes.text(left + label - 0.08, middle, _lines(name), ha="right", va="center", fontsize=10)
         for j, cloud in enumerate(row):
             spot, shade = _shaded(cloud, None if colors is None else colors[name][j], f"{path}: {name} {j}")
             x, y = left + label + (j + 0.5) * tile, middle
@@ -65,6 +72,11 @@ def picture_sheet(
             axes.scatter(x + 0.47 * spot[:, 0], y + 0.47 * spot[:, 1], s=size, c=shade, linewidths=0)
     with replacing(path) as draft, draft.open("wb") as file:
         FigureCanvasAgg(figure).print_png(file)
+
+
+def _lines(name: str) -> str:
+    """The name of a class on as many short lines as it takes; folders have underscores where people write blanks."""
+    return textwrap.fill(name.replace("_", " ") if len(name) > LONGEST else name, LONGEST)
 
 
 def _shaded(cloud: Tensor, color: Tensor | None, source: str) -> tuple[np.ndarray, np.ndarray]:

@@ -9,9 +9,11 @@ from geo3d import compress
 from geo3d.bench import engines as engines_module
 from geo3d.bench.accuracy import Clouds, Split, accuracies, correct
 from geo3d.bench.engines import ENGINES, CannotRunError, Own, check_engines, start
+from geo3d.bench.exports import Form
 from geo3d.bench.inputs import randomized, surfaces
-from geo3d.bench.model import PUBLISHED, load, memory_case, peak_mb, sizes, timings
+from geo3d.bench.model import load, memory_case, peak_mb, sizes, timings
 from geo3d.bench.model_table import markdown, tables
+from geo3d.bench.published import FULL, SAME
 from geo3d.checkpoint import save_encoder, save_head
 from geo3d.cloud import collate
 from geo3d.data import Shapes
@@ -63,9 +65,17 @@ def some_clouds(draws=2, size=12):
 
 def test_names_and_kinds(folder):
     found = load([folder / name for name in ("float", "rounded/encoder", "narrow", "points")])
-    assert [each.name for each in found] == ["float", "rounded", "narrow", "points"]
+    tiny = "DGCNN, channels 8-16, embedding 16, k = 4"
+    assert [each.name for each in found] == [
+        f"{tiny}, float", f"{tiny}, W4A4", "DGCNN, channels 64-64, embedding 16, k = 4, structured",
+        "PointNet++ SSG, 0.125 of the width, float",
+    ]  # fmt: skip
     assert [each.kind for each in found] == ["float", "quantised", "structured", "float"]
-    assert len({each.name for each in load([folder / "float", folder / "float" / "encoder", folder / "points"])}) == 2
+    again = load([folder / "float", folder / "float" / "encoder", folder / "points"])
+    assert [each.name for each in again][:2] == [f"{tiny}, float, no. 1", f"{tiny}, float, no. 2"]
+    named = load([folder / "float", folder / "speeds"], 2, ["a", "b"])
+    assert [each.name for each in named] == ["a", "b, w1-e2-k4-n48", "b, w0.5-e2-k2-n24"]
+    assert not any(str(folder) in each.name for each in [*found, *again])
     with pytest.raises(CheckpointError, match="no such folder"):
         load([folder / "nowhere"])
 
@@ -74,7 +84,8 @@ def test_settings_of_an_adaptive_encoder_are_spread_from_the_largest_to_the_smal
     found = load([folder / "speeds"], settings=3)
     settings = found[0].whole.settings
     assert [each.setting for each in found] == [settings[0], settings[round((len(settings) - 1) / 2)], settings[-1]]
-    assert {each.kind for each in found} == {"adaptive"} and found[0].name == f"speeds {settings[0]}"
+    assert {each.kind for each in found} == {"adaptive"}
+    assert found[-1].name == "DGCNN, channels 8-8, embedding 8, k = 2, 24 points, adaptive"
     assert len(load([folder / "speeds"], settings=99)) == len(settings)
     batch = surfaces(2, N)
     for each in found:  # what is timed computes what is scored
@@ -104,7 +115,7 @@ def test_an_engine_that_is_missing_or_fails_says_so(folder, tmp_path, monkeypatc
     with pytest.raises(CannotRunError, match="^openvino is not installed$"):
         run()
     monkeypatch.setattr(engines_module, "installed", lambda package: True)
-    monkeypatch.setattr(engines_module, "_exported", lambda *given: 1 / 0)
+    monkeypatch.setattr(engines_module, "Exported", lambda *given: 1 / 0)
     with pytest.raises(CannotRunError, match="^openvino cannot run it: division by zero$"):
         run()
     with pytest.raises(ConfigError, match="no engine 'tensorrt'; there are geo3d, torch, onnxruntime, openvino"):
@@ -117,20 +128,26 @@ def test_what_cannot_run_is_noted_and_the_others_are_timed(folder, monkeypatch):
     monkeypatch.setattr(engines_module, "installed", lambda package: False)
     contenders = load([folder / "float", folder / "rounded"])
     before = torch.get_num_threads()
-    rows, spent, notes = timings(
+    rows, eager, spent, notes = timings(
         contenders, surfaces(1, N), engines=("geo3d", "torch", "openvino"), threads=(1,), repeats=3, published=True
     )
     assert torch.get_num_threads() == before
-    assert notes == [f"{name}: openvino is not installed" for name in ("float", "rounded")]
-    for name in ("float", "rounded"):
+    names = [each.name for each in contenders]
+    assert notes == [f"{name}: openvino is not installed" for name in names]
+    for name in names:
         assert [row["engine"] for row in rows[name]] == ["geo3d", "torch"]
-        assert all(0 < row["p50_ms"] <= row["p95_ms"] and row["over_published"] > 0 for row in rows[name])
+        assert all(0 < row["p50_ms"] <= row["p95_ms"] for row in rows[name])
+        assert all(0 < row["over_published"][SAME] < row["over_published"][FULL] for row in rows[name])
         assert all(row["difference"] < 5e-3 for row in rows[name])
         assert sum(spent[name].values()) == pytest.approx(rows[name][0]["p50_ms"])
-    assert all(row["ratio"] == 1 for row in rows["float"])
-    assert [row["threads"] for row in rows[PUBLISHED]] == [1]
-    rows, _, _ = timings(contenders[:1], surfaces(1, N), engines=("geo3d",), threads=(1, 2), repeats=1)
-    assert [row["threads"] for row in rows["float"]] == [1, 2] and rows["float"][0]["over_published"] is None
+    assert all(row["ratio"] == 1 for row in rows[names[0]])
+    assert [(row["name"], row["full"], row["threads"]) for row in eager] == [
+        ("DGCNN, channels 8-16, embedding 16, k = 4, 48 points", False, 1),
+        ("DGCNN, channels 64-64-128-256, embedding 1024, k = 20, 48 points", True, 1),
+    ]  # both encoders have the same widths
+    rows, eager, _, _ = timings(contenders[:1], surfaces(1, N), engines=("geo3d",), threads=(1, 2), repeats=1)
+    assert [row["threads"] for row in rows[names[0]]] == [1, 2] and rows[names[0]][0]["over_published"] == {}
+    assert not eager
 
 
 @pytest.mark.parametrize("name", ["float", "points"])
@@ -178,7 +195,7 @@ def test_a_head_for_other_classes_is_refused(folder):
 def test_a_probe_needs_two_classes(folder):
     (contender,) = load([folder / "points"])
     clouds = some_clouds(1)
-    with pytest.raises(CloudError, match="points, training split: all 12 rows are of class 1"):
+    with pytest.raises(CloudError, match="PointNet.*, training split: all 12 rows are of class 1"):
         correct(contender, clouds._replace(train=clouds.train._replace(y=torch.ones(12, dtype=torch.long))))
 
 
@@ -199,26 +216,42 @@ def test_peak_memory_is_that_of_a_process_of_its_own(folder):
     assert 0 <= peak_mb(contender, "torch", batch, 1) < 100
 
 
+def test_memory_is_looked_at_in_the_form_that_was_timed(folder, monkeypatch):
+    contender = load([folder / "rounded"])[0]
+    form, asked = Form("inside", "float"), []
+    monkeypatch.setattr("geo3d.bench.model.start", lambda *given, **keywords: asked.append(keywords["form"]))
+    memory_case(str(contender.path), None, "onnxruntime", surfaces(1, N).pos.numpy(), 1, 1, form)
+    assert asked == [form]
+
+
 def test_tables_name_every_model_engine_and_note():
-    timed = {"threads": 1, "p50_ms": 2.0, "p95_ms": 3.0, "ratio": 1.5, "over_published": 12.0}
+    timed = {"threads": 1, "p50_ms": 2.0, "p95_ms": 3.0, "ratio": 1.5, "over_published": {SAME: 3.0, FULL: 12.0}}
+    graph, search = timed | {"form": "the compiled runtime"}, timed | {"form": "neighbors in the graph"}
     row = {
         "name": "a", "kind": "float", "parameters": 1234, "macs": 2e6, "distance_macs": 1e6, "bytes_on_disk": 5000,
         "bytes_by_bits": 4900, "score": 2.0, "peak_mb": {"torch": 7.0}, "stages_ms": {"knn": 0.5, "other": 1.5},
         "accuracy": {"mean": 0.9, "gain": 0.01, "standard_error": 0.004, "by": "head", "clouds": 5, "draws": 2},
-        "timings": [timed | {"engine": "geo3d", "difference": 0.0}, timed | {"engine": "openvino", "difference": 0.5}],
+        "timings": [graph | {"engine": "geo3d", "difference": 0.0}, search | {"engine": "openvino", "difference": 0.5}],
     }  # fmt: skip
+    other = row | {"name": "b", "timings": [search | {"engine": "openvino", "difference": 0.0, "form": "given"}]}
     record = {
-        "rows": [row], "reference": "a", "num_points": N, "machine": {"processor": "p"}, "notes": ["b: not installed"],
-        "published": [{"engine": "torch", "threads": 1, "p50_ms": 24.0, "p95_ms": 25.0}],
+        "rows": [row, other], "reference": "a", "num_points": N, "machine": {"processor": "p"},
+        "notes": ["b: not installed"],
+        "published": [{"name": "whole", "engine": "torch", "threads": 1, "p50_ms": 24.0, "p95_ms": 25.0}],
     }  # fmt: skip
     text = tables(record)
     for words in (
-        "90.00 (head)", "+1.00 +- 0.40", "1,234", "2.000", "2.00 / 3.00 (1.50x)", "openvino, 1 thread", "12.0",
-        "24.0 / 25.0 on 1 thread", "- b: not installed",
+        "90.00 (head)", "+1.00 +- 0.40", "1,234", "2.000", "2.00 / 3.00 (1.50x)", "openvino, 1 thread", "12.0x",
+        "published, same widths, 1 thread", "published, full, 1 thread", "- whole: 24.0 / 25.0 on 1 thread",
+        "- b: not installed", "- geo3d: the compiled runtime\n",
+        "- openvino: neighbors in the graph (a on 1 thread)\n- openvino: given (b on 1 thread)",
         "- a: openvino on 1 thread gives features that differ by 5.0e-01",
     ):  # fmt: skip
         assert words in text, words
-    without = tables(record | {"rows": [row | {"accuracy": None, "stages_ms": None, "peak_mb": {}}], "published": []})
+    (line,) = (line for line in text.splitlines() if line.startswith("| a") and "12.0x" in line)
+    assert [cell.strip() for cell in line.split("|")[2:4]] == ["3.0x", "12.0x"]
+    bare = [each | {"accuracy": None, "stages_ms": None, "peak_mb": {}} for each in (row, other)]
+    without = tables(record | {"rows": bare, "published": []})
     assert "there is no accuracy" in without and "published" not in without
 
 

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 import torch
@@ -36,8 +37,10 @@ def test_a_run_with_data_prints_the_table_and_writes_all_three_files(models, tmp
     words = ("--data", "shapes", "data.size=40", "--rotation", "so3", "--draws", "2", "--published", *QUICK)
     assert run(models, tmp_path, *words) == 0
     printed, record = capsys.readouterr().out, json.loads((tmp_path / "model.json").read_text())
-    assert [row["name"] for row in record["rows"]] == ["large", "small"]
-    assert record["reference"] == "large" and record["num_points"] == 32
+    names = [f"DGCNN, channels 8-{width}, embedding 16, k = 4, float" for width in (16, 8)]
+    assert [row["name"] for row in record["rows"]] == names
+    assert f"- {names[0]}: {models / 'large' / 'encoder'}" in printed  # where it lies is said once
+    assert record["reference"] == names[0] and record["num_points"] == 32
     assert all(row["accuracy"]["draws"] == 2 and row["accuracy"]["by"] == "linear probe" for row in record["rows"])
     assert all(len(row["timings"]) == 2 and row["stages_ms"] and row["peak_mb"] == {} for row in record["rows"])
     assert (tmp_path / "model.md").read_text().rstrip("\n") in printed
@@ -48,15 +51,34 @@ def test_a_run_with_data_prints_the_table_and_writes_all_three_files(models, tmp
 def test_without_data_there_is_no_accuracy_and_no_picture(models, tmp_path, capsys):
     assert run(models, tmp_path, "--num-points", "24", "--clouds", "2", "--reference", "small", *QUICK) == 0
     record = json.loads((tmp_path / "model.json").read_text())
-    assert record["reference"] == "small" and [row["accuracy"] for row in record["rows"]] == [None, None]
+    assert record["reference"] == record["rows"][1]["name"] and [row["accuracy"] for row in record["rows"]] == [
+        None,
+        None,
+    ]
     assert record["rows"][1]["score"] == 2 and record["rows"][0]["score"] > 2
     assert not (tmp_path / "pareto.png").exists()
     assert "trained on 32 points, here 24" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("words", [["wide,narrow"], ["wide", "narrow"]])
+def test_names_are_those_given(words, models, tmp_path):
+    assert run(models, tmp_path, "--names", *words, "--reference", "narrow", *QUICK) == 0
+    record = json.loads((tmp_path / "model.json").read_text())
+    assert [row["name"] for row in record["rows"]] == ["wide", "narrow"] and record["reference"] == "narrow"
+
+
+def test_a_folder_name_that_several_checkpoints_have_is_no_reference(models, tmp_path, capsys):
+    for name in ("large", "small"):
+        shutil.copytree(models / name, tmp_path / name / "0")
+    assert run(tmp_path, tmp_path / "out", "--reference", "0", *QUICK, names=("large/0", "small/0")) == 2
+    assert "--reference 0: several checkpoints lie in a folder of that name" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["--names", "a"], "bench model --names: expected 2 different names, one a checkpoint"),
+        (["--names", "a,a"], "bench model --names: expected 2 different names, one a checkpoint"),
         (["--engines", "geo3d,tensorrt"], "engines: no engine 'tensorrt'; there are geo3d, torch"),
         (["--reference", "smal"], "bench model --reference smal: did you mean 'small'?"),
         (["--poses", "so3"], "bench model --poses: no such option; there are checkpoint"),

@@ -167,3 +167,19 @@ def test_the_command(checkpoints, tmp_path, capsys):
     assert main(["series", "--help"]) == 0
     printed = capsys.readouterr().out
     assert all(word in printed for word in ("compression_table", "only", "minutes", "checkpoints"))
+
+
+def test_the_control_is_the_whole_network_trained_for_as_long_as_the_compressed_ones():
+    config = read(config_dir() / "experiment" / "compression_fast.yaml")
+    control = config["runs"]["control"]
+    assert recipe_of(control) == {}
+    assert control["steps"] == config["trainer"]["max_steps"] + config["shaping_steps"]
+
+
+def test_a_control_trains_on_what_it_was_given_in_floats(checkpoints, tmp_path):
+    job(tmp_path, {"a": checkpoints["a"]}, {"control": {"steps": 2}}, seeds=[3])
+    done = tmp_path / "a" / "control" / "3"
+    before, after = read_card(checkpoints["a"]), read_card(done / "encoder")
+    assert after["keywords"] == before["keywords"] and not after.get("compression")
+    assert json.loads((done / "training.json").read_text())["step"] == 2
+    assert json.loads((done / "metrics.json").read_text())["test"]["draws"] == 2
