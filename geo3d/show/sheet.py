@@ -1,10 +1,6 @@
 """Sheets of small pictures of clouds, a row for each class."""
 
-<<<<<<< HEAD
-=======
-import os
 import textwrap
->>>>>>> bench
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
