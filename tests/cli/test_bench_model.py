@@ -65,7 +65,7 @@ def test_without_data_there_is_no_accuracy_and_no_picture(models, tmp_path, caps
         (["--data", "modelnet"], "data.root: a value is needed"),
         (["--data", "shapes", "data.sizes=3"], "data.sizes: geo3d.data.Shapes takes no 'sizes'; did you mean 'size'?"),
         (["--up", "z"], "bench model --up: belongs to data; give --data NAME, too"),
-        (["--clouds", "0"], "bench: --clouds: expected a whole number from 1 on"),
+        (["--clouds", "0"], "bench: --clouds: expected a whole number from 1 to 4096"),
         (
             ["--data", "shapes", "data.size=34", "--clouds", "99"],
             "bench model --clouds 99: the test split has 34 clouds",
