@@ -116,13 +116,13 @@ def read_card(path: str | Path) -> dict[str, Any]:
     try:
         with safe_open(folder / WEIGHTS, "pt") as weights:
             carried = json.loads((weights.metadata() or {})["card"])
-    except (SafetensorError, KeyError, ValueError) as error:
+    except (SafetensorError, KeyError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{folder / WEIGHTS}: damaged, or not written by geo3d ({error}); save it again"
         ) from None
     try:
         card = json.loads((folder / CARD).read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{folder / CARD}: cannot be read ({error}); save the encoder again") from None
     if not isinstance(card, dict) or not {"class", "keywords", "sha256"} <= card.keys():
         raise CheckpointError(

@@ -174,7 +174,8 @@ def fits(value: Any, annotation: Any) -> bool:
     if annotation is Any:
         return True
     if origin in (Union, types.UnionType):
-        return any(fits(value, each) for each in inner)
+        nowhere = value == "" and Path in inner  # an empty path would be the current folder
+        return not nowhere and any(fits(value, each) for each in inner)
     if origin is Annotated:
         return fits(value, inner[0]) and all(mark.holds(value) for mark in inner[1:])
     if origin is Literal:

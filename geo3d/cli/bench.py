@@ -129,7 +129,7 @@ def parsed(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--clouds", type=Whole("clouds", several=True))
     parser.add_argument("--points", type=Whole("points", several=name == "scaling"))
     parser.add_argument("--path", choices=("native", "torch"))
-    parser.add_argument("--only", type=text, default="")
+    parser.add_argument("--only", type=text)
     parser.add_argument("--memory", action=argparse.BooleanOptionalAction)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--out", type=place)
@@ -139,7 +139,7 @@ def parsed(words: list[str]) -> argparse.Namespace:
         raise ConfigError(f"bench {name} {unknown[0]}: no such option; {hint}")
     if name == "data" and options.k:
         raise ConfigError("bench data --k: views have no neighbours; leave it out")
-    return argparse.Namespace(name=name, **vars(options))
+    return argparse.Namespace(name=name, **vars(options) | {"only": options.only or ""})
 
 
 def bench(words: list[str]) -> None:

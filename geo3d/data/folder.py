@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torch_geometric.data import Data
 
-from geo3d.checks import Length, Points, Split, Up, checked
+from geo3d.checks import Like, Points, Split, Up, checked
 from geo3d.errors import CloudError, SplitError
 from geo3d.io.arrays import coordinates, open_hdf5, read_hdf5, read_hdf5_clouds
 from geo3d.io.axes import to_z_up
@@ -20,6 +20,9 @@ from geo3d.io.read import READERS, as_data, read_arrays
 from geo3d.seeds import generator
 
 HDF5 = (".h5", ".hdf5")
+Glob = Annotated[
+    str, Like(r"(?!/|(.*/)?\.\.(/|$)|.*[^/]\*\*|.*\*\*[^/])(?=.*[^./]).{1,1000}", "a glob such as **/*.ply")
+]
 
 
 class Folder(Dataset):
@@ -51,7 +54,7 @@ class Folder(Dataset):
         split: Split = "train",
         up: Up = "z",
         num_points: Points | None = None,
-        pattern: Annotated[str, Length(1, 1000)] = "**/*",
+        pattern: Glob = "**/*",
     ) -> None:
         self.root, self.split, self.up, self.num_points, self.pattern = root, split, up, num_points, pattern
         self.base = self._base()

@@ -57,7 +57,7 @@ def stored(path: Path) -> Any:
     """
     try:
         return json.loads(path.read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: damaged ({error}); delete it, or give another out=DIR") from None
 
 
