@@ -6,9 +6,9 @@ under :func:`checked` refuse what does not fit; the command line asks :func:`fit
 
 import functools
 import inspect
-import math
 import os
 import re
+import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
@@ -90,6 +90,7 @@ class Like(NamedTuple):
         return self.text
 
 
+LARGEST = sys.float_info.max
 Seed = Annotated[int, Range(0, 2**63 - 1)]
 Share = Annotated[float, Range(0, 1)]
 Rate = Annotated[float, Range(0, 10, above=True)]
@@ -187,7 +188,7 @@ def fits(value: Any, annotation: Any) -> bool:
     if annotation is int:
         return isinstance(value, Integral) and not isinstance(value, bool)
     if annotation is float:
-        return isinstance(value, Real) and not isinstance(value, bool) and finite(value)
+        return isinstance(value, Real) and not isinstance(value, bool) and abs(value) <= LARGEST
     if annotation is Path:
         return isinstance(value, str | Path) and bool(str(value))
     if Callable in (origin, annotation):
@@ -204,16 +205,7 @@ def fits(value: Any, annotation: Any) -> bool:
         if origin is tuple and inner and inner[-1] is not Ellipsis:
             return len(value) == len(inner) and all(map(fits, value, inner))
         return not inner or all(fits(each, inner[0]) for each in value)
-    kind: Any = origin or annotation
-    return isinstance(value, kind)
-
-
-def finite(value: Any) -> bool:
-    """Whether a number is neither NaN nor infinite, nor a whole one too large for a float."""
-    try:
-        return math.isfinite(value)
-    except OverflowError:
-        return False
+    return isinstance(value, origin or annotation)
 
 
 def mistake(value: Any, annotation: Any) -> str:
@@ -256,16 +248,12 @@ def described(annotation: Any) -> str:
     if inspect.isclass(origin or annotation) and issubclass(origin or annotation, Mapping):
         return "a mapping, for example {a: 1}"
     if inner and origin is not Callable:
-        nested = get_origin(_plain(inner[0])) not in (None, Literal, Union, types.UnionType)
+        nested = plural(inner[0]).startswith("lists")
         return f"a list of {plural(inner[0])}{', for example [[5,10]]' if nested else ''}"
     if annotation in (None, type(None)):
         return "null"
     name = "str" if annotation is Path else getattr(annotation, "__name__", str(annotation))
     return f"an {name}" if name[0] in "aeiou" else f"a {name}"
-
-
-def _plain(annotation: Any) -> Any:
-    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
 
 
 def _marked(text: str, marks: Sequence[Any]) -> str:

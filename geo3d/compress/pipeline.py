@@ -85,7 +85,7 @@ def trained_as(encoder: nn.Module, recipe: Mapping[str, Any]) -> nn.Module:
     try:
         with seeded("trained_as"):  # what is drawn here is replaced below
             other = type(encoder)(**({name: getattr(encoder, name) for name in names} | changes))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ConfigError) as error:
         raise ConfigError(f"recipe.encoder: {error}") from None
     other = rebuild(other, records(encoder))
     try:
