@@ -122,16 +122,12 @@ def checked(function: F) -> F:
     signature = inspect.signature(function)
     owner = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
 
-    @functools.cache
-    def takes() -> Parameters:
-        return parameters(function)
-
     @functools.wraps(function)
     def call(*args: Any, **keywords: Any) -> Any:
         given = signature.bind(*args, **keywords)
         for name, value in given.arguments.items():
-            if name in takes():
-                annotation = takes()[name].annotation
+            if name in (takes := parameters(function)):
+                annotation = takes[name].annotation
                 if not fits(value, annotation):
                     raise ConfigError(f"{owner}.{name}: {mistake(value, annotation)}")
                 given.arguments[name] = expanded(value, annotation)
@@ -140,6 +136,7 @@ def checked(function: F) -> F:
     return cast(F, call)
 
 
+@functools.cache
 def parameters(function: Callable[..., Any]) -> Parameters:
     """The parameters that may be given by keyword, with their annotations evaluated; ``**`` under that name."""
     try:
@@ -172,10 +169,8 @@ def fits(value: Any, annotation: Any) -> bool:
         (False, False)
     """
     origin, inner = get_origin(annotation), get_args(annotation)
-    if annotation is Any:
-        return True
     if origin in (Union, types.UnionType):
-        nowhere = value == "" and Path in inner  # an empty path would be the current folder
+        nowhere = isinstance(value, str) and not value and Path in inner  # it would be the current folder
         return not nowhere and any(fits(value, each) for each in inner)
     if origin is Annotated:
         return fits(value, inner[0]) and all(mark.holds(value) for mark in inner[1:])
@@ -193,12 +188,11 @@ def fits(value: Any, annotation: Any) -> bool:
         return isinstance(value, str | Path) and bool(str(value))
     if Callable in (origin, annotation):
         return callable(value)
-    if not inspect.isclass(origin or annotation):
+    if annotation is Any or not inspect.isclass(origin or annotation):
         return True
     if issubclass(origin or annotation, Mapping):
-        if not isinstance(value, Mapping):
-            return False
-        return not inner or all(fits(key, inner[0]) and fits(each, inner[1]) for key, each in value.items())
+        pairs = value.items() if isinstance(value, Mapping) and inner else ()
+        return isinstance(value, Mapping) and all(fits(key, inner[0]) and fits(each, inner[1]) for key, each in pairs)
     if issubclass(origin or annotation, Sequence):
         if not isinstance(value, Sequence) or isinstance(value, str | bytes):
             return False

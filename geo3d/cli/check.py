@@ -1,5 +1,6 @@
 """Every option against the signature that will receive it, before anything is built."""
 
+import functools
 import importlib
 import inspect
 import re
@@ -45,7 +46,13 @@ def locate(target: Any, annotation: Any = object, group: str = "") -> type:
 
 def packages(group: str) -> list[str]:
     """Where the classes of a group of choices come from."""
-    targets = [read(config_dir() / group / f"{name}.yaml").get(TARGET, "") for name in choices(group)] if group else []
+    return sources(config_dir() / group) if group else []
+
+
+@functools.cache
+def sources(folder: Path) -> list[str]:
+    """Where the classes that the files of a folder name come from."""
+    targets = [read(path).get(TARGET, "") for path in folder.glob("*.yaml")]
     return sorted({target.rpartition(".")[0] for target in targets} - {""})
 
 

@@ -8,6 +8,8 @@ from geo3d.errors import ConfigError
 
 KEY = re.compile(r"[A-Za-z]\w*(\.\w+)*", re.ASCII)
 PLAIN = re.compile(r"[\w.:+-]*", re.ASCII)
+HOME = re.compile(r"""('(?:\\.|[^'])*'|"(?:\\.|[^"])*")|(?<=[\[,:\s])(~[^\[\]{},'"]*)""")
+"""Paths in a list that begin with ``~``, which Hydra's grammar has no use for, and what is quoted already."""
 TARGET = "_target_"
 DEEPEST = 32
 """Lists and mappings within each other; nothing that geo3d takes needs more than four."""
@@ -47,10 +49,12 @@ def quoted(text: str) -> str:
     """The text in Hydra's grammar: lists, mappings and quoted strings as they are, all else literally.
 
     Example:
-        >>> quoted("1e-3"), quoted("[1,2]"), quoted("/data/my clouds, old")
-        ('1e-3', '[1,2]', "'/data/my clouds, old'")
+        >>> quoted("1e-3"), quoted("[1,2]"), quoted("/data/my clouds, old"), quoted("[~/a,b]")
+        ('1e-3', '[1,2]', "'/data/my clouds, old'", "['~/a',b]")
     """
-    if PLAIN.fullmatch(text) or text[:1] in tuple("[{'\"") or text[:2] == "${":
+    if text[:1] in tuple("[{"):
+        return HOME.sub(lambda m: m[1] or f"'{m[2].strip()}'", text)
+    if PLAIN.fullmatch(text) or text[:1] in tuple("'\"") or text[:2] == "${":
         return text
     return "'" + re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + (r"\'" if m[2] else ""), text) + "'"
 

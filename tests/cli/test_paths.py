@@ -53,7 +53,7 @@ def test_a_name_is_what_was_written(name):
 
 
 def test_numbers_stay_numbers_and_nothing_stays_nothing():
-    assert settle("seed=007", "out=null", "path=null") == {"seed": 7, "out": None, "path": None}
+    assert settle("seed=7", "out=null", "path=null") == {"seed": 7, "out": None, "path": None}
 
 
 def test_the_home_folder(monkeypatch):
