@@ -183,7 +183,7 @@ def fits(value: Any, annotation: Any) -> bool:
     if annotation is int:
         return isinstance(value, Integral) and not isinstance(value, bool)
     if annotation is float:
-        return isinstance(value, Real) and not isinstance(value, bool) and abs(value) <= LARGEST
+        return isinstance(value, Real) and not isinstance(value, bool) and abs(value) <= LARGEST  # type: ignore[operator]
     if annotation is Path:
         return isinstance(value, str | Path) and bool(str(value))
     if Callable in (origin, annotation):
@@ -240,7 +240,8 @@ def described(annotation: Any) -> str:
     if origin is Literal:
         return " or ".join(map(repr, inner))
     if inspect.isclass(origin or annotation) and issubclass(origin or annotation, Mapping):
-        return "a mapping, for example {a: 1}"
+        known = inner and inner[1] is not Any
+        return f"a mapping to {plural(inner[1])}" if known else "a mapping, for example {a: 1}"
     if inner and origin is not Callable:
         nested = plural(inner[0]).startswith("lists")
         return f"a list of {plural(inner[0])}{', for example [[5,10]]' if nested else ''}"
@@ -278,10 +279,9 @@ def expanded(value: Any, annotation: Any) -> Any:
     """
     if not _mentions_path(annotation):
         return value
-    kinds = alternatives(annotation)
-    if isinstance(value, str | Path) and Path in kinds:
+    if isinstance(value, str | Path) and Path in alternatives(annotation):
         return type(value)(os.path.expanduser(value))
-    for kind in kinds:
+    for kind in alternatives(annotation):
         origin, inner = get_origin(kind), get_args(kind)
         if origin is Annotated:
             value = expanded(value, inner[0])

@@ -74,7 +74,7 @@ def job(
         ({"k": "3"}, "job.k: '3' is not an int from 1 to 9"),
         ({"k": None}, "job.k: None is not an int from 1 to 9"),
         ({"many": "x"}, "job.many: 'x' is not a list of str"),
-        ({"named": []}, "job.named: [] is not a mapping, for example {a: 1} or null"),
+        ({"named": []}, "job.named: [] is not a mapping to str or null"),
         ({"many": ["x", ""]}, "job.many: ['x', ''] is not a list of str"),
     ],
 )
