@@ -1,16 +1,19 @@
 """Small networks behind an encoder's cloud feature: projector, predictor, classifier."""
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 from torch import Tensor, nn
 
+from geo3d.checks import Length, Range, Share, Size, checked
 from geo3d.errors import ConfigError
 from geo3d.nn.linear import linear
 from geo3d.nn.mlp import mlp
 from geo3d.nn.norm import BatchNorm
 
 T = TypeVar("T", bool, float)
+Width = Annotated[int, Range(1, 1_000_000)]
+"""Channels of an encoder's cloud feature."""
 
 
 class Projector(nn.Module):
@@ -25,10 +28,15 @@ class Projector(nn.Module):
         num_layers: Number of linear layers.
     """
 
-    def __init__(self, in_channels: int, hidden: int = 512, out_channels: int = 128, num_layers: int = 2) -> None:
+    @checked
+    def __init__(
+        self,
+        in_channels: Width,
+        hidden: Size = 512,
+        out_channels: Size = 128,
+        num_layers: Annotated[int, Range(1, 16)] = 2,
+    ) -> None:
         super().__init__()
-        if num_layers < 1:
-            raise ConfigError(f"num_layers of a projector must be 1 or more; found {num_layers}")
         self.in_channels, self.hidden = in_channels, hidden
         self.out_channels, self.num_layers = out_channels, num_layers
         self.layers = mlp([in_channels, *[hidden] * (num_layers - 1), out_channels], last=False)
@@ -46,7 +54,8 @@ class Predictor(nn.Module):
         hidden: Size of the layer between.
     """
 
-    def __init__(self, channels: int = 128, hidden: int = 512) -> None:
+    @checked
+    def __init__(self, channels: Size = 128, hidden: Size = 512) -> None:
         super().__init__()
         self.channels, self.hidden = channels, hidden
         self.layers = mlp([channels, hidden, channels], last=False)
@@ -81,14 +90,15 @@ class Classifier(nn.Module):
         1191720
     """
 
+    @checked
     def __init__(
         self,
-        in_channels: int,
-        num_classes: int,
-        hidden: Sequence[int] = (512, 256),
+        in_channels: Width,
+        num_classes: Annotated[int, Range(1, 100_000)],
+        hidden: Annotated[Sequence[Size], Length(0, 16)] = (512, 256),
         bias: bool | Sequence[bool] | None = None,
-        dropout: float | Sequence[float] = 0.5,
-        negative_slope: float = 0.2,
+        dropout: Share | Sequence[Share] = 0.5,
+        negative_slope: Share = 0.2,
         dropout_first: bool = False,
     ) -> None:
         super().__init__()

@@ -1,16 +1,16 @@
 """Views of a batch: the same clouds under different elements of an invariance."""
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
 from geo3d import seeds
+from geo3d.checks import Points, Range, checked
 from geo3d.cloud import first_points, num_clouds, with_
-from geo3d.errors import CloudError, ConfigError
+from geo3d.errors import CloudError
 from geo3d.invariance import Invariance, Resample
-from geo3d.invariance.checks import whole
 from geo3d.invariance.per_cloud import by_cloud, reduce_clouds
 
 
@@ -36,18 +36,19 @@ class Views:
             invariance acts last, so that the shifts and scales it draws stay.
 
     Raises:
-        ConfigError: If an argument is of the wrong type or below 1.
+        ConfigError: If an argument is of the wrong type or out of its range.
     """
 
+    @checked
     def __init__(
-        self, invariance: Invariance, num_points: int | None = None, num_views: int = 2, normalize: bool = False
+        self,
+        invariance: Invariance,
+        num_points: Points | None = None,
+        num_views: Annotated[int, Range(1, 64)] = 2,
+        normalize: bool = False,
     ) -> None:
-        if not isinstance(invariance, Invariance):
-            raise ConfigError(f"Views: invariance must be an Invariance; found {invariance!r}")
-        self.invariance = invariance
-        self.num_points = None if num_points is None else whole(self, "num_points", num_points, 1)
-        self.num_views = whole(self, "num_views", num_views, 1)
-        self.normalize = normalize
+        self.invariance, self.num_points = invariance, num_points
+        self.num_views, self.normalize = num_views, normalize
 
     def __call__(self, batch: Batch, *key: seeds.Key) -> list[View]:
         """``num_views`` views, decided by ``key`` alone, for example (seed, "views", epoch, step)."""

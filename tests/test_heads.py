@@ -24,7 +24,7 @@ def test_projector(num_layers):
     assert kinds(head) == [Linear, BatchNorm, nn.ReLU] * (num_layers - 1) + [Linear]
     assert head(torch.ones(3, 10)).shape == (3, 4) and head.out_channels == 4
     assert head.layers[-1].bias is not None
-    with pytest.raises(ConfigError, match="num_layers of a projector must be 1 or more; found 0"):
+    with pytest.raises(ConfigError, match="Projector.num_layers: 0 is not an int from 1"):
         Projector(10, num_layers=0)
 
 

@@ -116,9 +116,9 @@ def test_no_common_points():
 def test_mistakes_are_named():
     with pytest.raises(CloudError, match="3 and 2 clouds"):
         correspondences(tiny_batch(3), tiny_batch(2))
-    with pytest.raises(ConfigError, match="Views: invariance must be an Invariance; found 'so3'"):
+    with pytest.raises(ConfigError, match="Views.invariance: 'so3' is not an Invariance"):
         Views("so3")
-    with pytest.raises(ConfigError, match="Views: num_points must be a whole number >= 1; found 0"):
+    with pytest.raises(ConfigError, match="Views.num_points: 0 is not an int from 1"):
         Views(SO3(), num_points=0)
     with pytest.raises(ConfigError, match="num_views"):
         Views(SO3(), num_views=0)

@@ -8,6 +8,7 @@ import os
 import sys
 import tempfile
 import traceback
+import unicodedata
 from collections.abc import Iterator
 from contextlib import suppress
 from importlib import import_module
@@ -21,7 +22,11 @@ from geo3d.cli.notes import as_notes
 from geo3d.errors import ConfigError, Geo3dError
 
 HELP = ("--help", "-h", "help")
-USERS_ERRNO = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
+USERS_ERRNO = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EEXIST, errno.ELOOP,
+)  # fmt: skip
+LONGEST = 600
+"""Characters of a line on the error stream."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -29,6 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     try:
         with as_notes():
+            readable(words)
             status = run(words)
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read the output has had enough, as in `geo3d data list | head -1`
@@ -39,6 +45,17 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:
         return explain(error, words)
     return status
+
+
+def readable(words: list[str]) -> None:
+    """Check that the words are text that can be printed and stored.
+
+    Raises:
+        ConfigError: If one holds bytes that are no UTF-8, or a line break or another control character.
+    """
+    for word in words:
+        if any(unicodedata.category(character) in ("Cc", "Cs") for character in word):
+            raise ConfigError(f"{word!a}: expected text in UTF-8 without control characters, such as line breaks")
 
 
 def run(words: list[str]) -> int:
@@ -77,15 +94,19 @@ def run_tool(command: str, words: list[str]) -> int:
 def run_job(command: str, words: list[str]) -> None:
     """Compose the configuration, check it, build what it names and call the job of that name."""
     stop = "--cfg" in words
-    config = compose(command, [as_pair(word, command) for word in words if word != "--cfg"])
+    words = [as_pair(word, command) for word in words if word != "--cfg"]
+    config = compose(command, words)
     import yaml
 
     import geo3d.jobs
+    from geo3d.checks import parameters
     from geo3d.cli.build import build
-    from geo3d.cli.check import check
+    from geo3d.cli.check import check, settled
+    from geo3d.cli.words import split
     from geo3d.io.owner import owned
 
     job = getattr(geo3d.jobs, command)
+    config = settled(config, parameters(job), dict(map(split, words)))
     check(config, job, command)
     if stop:
         print(yaml.safe_dump(config, sort_keys=False), end="")
@@ -128,12 +149,20 @@ def explain(error: Exception, words: list[str]) -> int:
         return say(f"{full_place(error, out_of(words))}; free space, run again", 2)
     if isinstance(error, OSError) and error.errno in USERS_ERRNO and error.filename:
         return say(f"{error.filename}: {os.strerror(error.errno or 0).lower()}", 2)
+    if no_memory(error):
+        return say("there is not enough memory; lower data.batch_size, data.num_points or the encoder's sizes", 2)
     if type(error).__name__ == "MisconfigurationException":  # Lightning's word for options that do not go together
         return say(f"trainer: {' '.join(str(error).split())}", 2)
     if type(error).__name__ == "StoppedError":  # geo3d.tasks.trainer.StoppedError; importing it here would load torch
         return say(str(error), 143)
     said = (str(error).splitlines() or [""])[0]
     return say(f"this is a fault of geo3d: {type(error).__name__}: {said}; the traceback is in {keep(error, words)}", 1)
+
+
+def no_memory(error: BaseException) -> bool:
+    """Whether memory did not suffice; torch says it in words."""
+    said = ("can't allocate memory", "out of memory", "not enough memory", "Storage size calculation overflowed")
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(s in str(error) for s in said))
 
 
 def disk_full(error: BaseException | None) -> bool:
@@ -172,13 +201,17 @@ def keep(error: Exception, words: list[str]) -> str:
 
 
 def out_of(words: list[str]) -> str | None:
-    """The run folder that the words name."""
-    return next((word[4:] for word in reversed(words) if word.startswith("out=") and word[4:]), None)
+    """The run folder that the words name; what tools write is a file."""
+    if words[:1] and words[0] in texts.TOOLS:
+        return None
+    found = next((word[4:] for word in reversed(words) if word.startswith("out=") and word[4:]), None)
+    return None if found is None else os.path.expanduser(found)
 
 
 def say(text: str, status: int) -> int:
     """Print each line as an error and give back the status."""
     for line in text.splitlines():
+        line = line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
         print(f"geo3d: error: {line}", file=sys.stderr)
     return status
 

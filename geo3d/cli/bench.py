@@ -2,8 +2,11 @@
 
 import argparse
 import json
+import re
+from pathlib import Path
 from typing import Any, NoReturn
 
+from geo3d.checks import Range, expanded, shown
 from geo3d.cli.config import did_you_mean
 from geo3d.errors import ConfigError
 
@@ -51,6 +54,15 @@ options of model
 
 NAMES = ("kernels", "encoder", "train", "data", "scaling")
 OPTIONS = ("threads", "clouds", "points", "k", "repeats", "path", "only", "memory", "no-memory", "quick", "out")
+RANGES = {
+    "threads": Range(1, 1024),
+    "clouds": Range(1, 4096),
+    "points": Range(1, 1_000_000),
+    "k": Range(1, 1024),
+    "repeats": Range(1, 1_000_000),
+    "draws": Range(1, 1000),
+    "settings": Range(1, 1000),
+}
 QUICK: dict[str, dict[str, Any]] = {
     "kernels": {"clouds": (2,), "points": 128, "large": 256, "k": 8, "ragged": (40, 130), "ragged_clouds": 4},
     "encoder": {"clouds": (2,), "points": 128, "k": 8, "ragged": (40, 130), "ragged_clouds": 4},
@@ -68,21 +80,40 @@ class Parser(argparse.ArgumentParser):
         raise ConfigError(f"bench: {message.removeprefix('argument ')}; see geo3d bench --help")
 
 
-def whole(word: str) -> int:
-    """A number from 1 on."""
-    if not word.isdecimal() or int(word) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, found {word!r}")
-    return int(word)
-
-
-def numbers(word: str) -> tuple[int, ...]:
-    """Some of them, separated by commas.
+class Whole:
+    """What an option takes: a whole number within a range, or with ``several`` some of them, separated by commas.
 
     Example:
-        >>> numbers("1,8,32")
+        >>> Whole("points", several=True)("1,8,32")
         (1, 8, 32)
     """
-    return tuple(map(whole, word.split(",")))
+
+    def __init__(self, option: str, several: bool = False) -> None:
+        self.range, self.several = RANGES[option], several
+
+    def __call__(self, word: str) -> Any:
+        """The number, or the numbers.
+
+        Raises:
+            argparse.ArgumentTypeError: If the word is not of that form.
+        """
+        words = word.split(",") if self.several else [word]
+        found = [int(each) if re.fullmatch("[0-9]{1,18}", each) else 0 for each in words]
+        if wrong := [each for each, number in zip(words, found, strict=True) if not self.range.holds(number)]:
+            raise argparse.ArgumentTypeError(f"expected a whole number {self.range}, found {shown(wrong[0])}")
+        return tuple(found) if self.several else found[0]
+
+
+def text(word: str) -> str:
+    """A word that is not empty."""
+    if not word:
+        raise argparse.ArgumentTypeError("a value is needed")
+    return word
+
+
+def place(word: str) -> str:
+    """A path, with the home folder for a ``~``."""
+    return str(expanded(text(word), str | Path))
 
 
 def parsed(words: list[str]) -> argparse.Namespace:
@@ -96,21 +127,21 @@ def parsed(words: list[str]) -> argparse.Namespace:
         raise ConfigError(f"bench {name}: no such measurement; {did_you_mean(name, [*NAMES, 'model'])}")
     parser = Parser(add_help=False, allow_abbrev=False)
     for option in ("threads", "k", "repeats"):
-        parser.add_argument(f"--{option}", type=whole)
-    parser.add_argument("--clouds", type=numbers)
-    parser.add_argument("--points", type=numbers if name == "scaling" else whole)
+        parser.add_argument(f"--{option}", type=Whole(option))
+    parser.add_argument("--clouds", type=Whole("clouds", several=True))
+    parser.add_argument("--points", type=Whole("points", several=name == "scaling"))
     parser.add_argument("--path", choices=("native", "torch"))
-    parser.add_argument("--only", default="")
+    parser.add_argument("--only", type=text)
     parser.add_argument("--memory", action=argparse.BooleanOptionalAction)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--out")
+    parser.add_argument("--out", type=place)
     options, unknown = parser.parse_known_args(rest)
     if unknown:
         hint = did_you_mean(unknown[0].lstrip("-"), list(OPTIONS)).replace("'", "'--", 1)
         raise ConfigError(f"bench {name} {unknown[0]}: no such option; {hint}")
     if name == "data" and options.k:
         raise ConfigError("bench data --k: views have no neighbours; leave it out")
-    return argparse.Namespace(name=name, **vars(options))
+    return argparse.Namespace(name=name, **vars(options) | {"only": options.only or ""})
 
 
 def bench(words: list[str]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from geo3d.cli.bench import Parser, numbers, whole
+from geo3d.cli.bench import Parser, Whole, place, text
 from geo3d.cli.config import choices, config_dir, did_you_mean, read
 from geo3d.errors import CloudError, ConfigError
 
@@ -25,27 +25,27 @@ def parsed(words: list[str]) -> argparse.Namespace:
         ConfigError: If the words cannot be understood.
     """
     parser = Parser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--checkpoint", nargs="+", required=True)
+    parser.add_argument("--checkpoint", nargs="+", type=place, required=True)
     parser.add_argument("--names", nargs="+")
     for option in ("reference", "root", "up"):
-        parser.add_argument(f"--{option}")
+        parser.add_argument(f"--{option}", type=text)
     parser.add_argument("--data", choices=choices("data"))
     parser.add_argument("--rotation", choices=("aligned", "z", "so3"), default="aligned")
-    parser.add_argument("--num-points", type=whole)
+    parser.add_argument("--num-points", type=Whole("points"))
     for option, value in {"draws": 5, "clouds": 1, "repeats": 50, "settings": 8}.items():
-        parser.add_argument(f"--{option}", type=whole, default=value)
-    parser.add_argument("--threads", type=numbers)
+        parser.add_argument(f"--{option}", type=Whole(option), default=value)
+    parser.add_argument("--threads", type=Whole("threads", several=True))
     parser.add_argument("--engines", default="geo3d,torch,onnxruntime,openvino")
     parser.add_argument("--published", action="store_true")
     parser.add_argument("--memory", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--out", default="runs/bench-model")
+    parser.add_argument("--out", type=place, default="runs/bench-model")
     options, unknown = parser.parse_known_args(words)
-    data = [word.removeprefix("data.") for word in unknown if word.startswith("data.") and "=" in word]
+    data = [word for word in unknown if word.startswith("data.") and "=" in word]
     other = [word for word in unknown if not (word.startswith("data.") and "=" in word)]
     if other:
         hint = did_you_mean(other[0].lstrip("-"), list(OPTIONS)).replace("'", "'--", 1)
         raise ConfigError(f"bench model {other[0]}: no such option; {hint}")
-    given = [f"--{name}" for name in ("root", "up") if getattr(options, name)] + [f"data.{word}" for word in data]
+    given = [f"--{name}" for name in ("root", "up") if getattr(options, name)] + data
     if given and not options.data:
         raise ConfigError(
             f"bench model {given[0]}: belongs to data; give --data NAME, too ({', '.join(choices('data'))})"
@@ -197,15 +197,16 @@ def inputs(options: argparse.Namespace, path: Path) -> tuple[Any, Any, int]:
 
 def datamodule(options: argparse.Namespace, points: int) -> Any:
     """The data, from its configuration and the options."""
-    import yaml
-
     from geo3d.cli.build import build_data
-    from geo3d.cli.check import check_value
+    from geo3d.cli.check import check_value, settled_value
+    from geo3d.cli.words import split, value_of
 
     config = read(config_dir() / "data" / f"{options.data}.yaml")
-    config |= {key: yaml.safe_load(value) for key, _, value in (word.partition("=") for word in options.words)}
+    written = dict(split(word, "data.size=100") for word in options.words)
+    config |= {key.removeprefix("data."): value_of(f"{key}={text}") for key, text in written.items()}
     config |= {"num_points": points, "rotation": options.rotation}
-    config |= {key: value for key in ("root", "up") if (value := getattr(options, key)) is not None}
+    config |= {key: given for key in ("root", "up") if (given := getattr(options, key)) is not None}
+    config = settled_value(config, Any, written, "data")
     if mistakes := list(check_value(config, Any, "data")):
         raise ConfigError("\n".join(mistakes))
     return build_data(config, 0)

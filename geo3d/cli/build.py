@@ -4,7 +4,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, get_args, get_origin
 
-from geo3d.cli.check import locate, parameters
+from geo3d.checks import parameters
+from geo3d.cli.check import locate
 from geo3d.errors import ConfigError
 from geo3d.seeds import seeded
 
@@ -26,7 +27,7 @@ def build(config: dict[str, Any]) -> dict[str, Any]:
                     keywords[name] = build_data(value, seed)
                 else:
                     keywords[name] = build_value(value, Any)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, OverflowError) as error:
             raise ConfigError(f"{name}: {' '.join(str(error).split())}") from error
     return keywords
 

@@ -1,129 +1,168 @@
 """Every option against the signature that will receive it, before anything is built."""
 
+import functools
 import importlib
 import inspect
-import types
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-from geo3d.cli.config import MISSING, choices, did_you_mean
+from geo3d.checks import Parameters, alternatives, expanded, fits, mistake, parameters
+from geo3d.cli.config import MISSING, as_written, choices, config_dir, did_you_mean, read
+from geo3d.cli.words import TARGET, split, value_of
 from geo3d.errors import ConfigError
 
-TRUSTED = ("geo3d", "torch")
 PLACES = {"out": "DIR", "root": "PATH", "path": "FILE", "checkpoint": "DIR/encoder"}
-Parameters = dict[str, inspect.Parameter]
+PARTIAL = "_partial_"
+"""In geo3d's own files: the job completes the call."""
 
 
-def locate(target: str) -> type:
-    """The class that a ``_target_`` names.
+def locate(target: Any, annotation: Any = object, group: str = "") -> type:
+    """The class that a ``_target_`` names: a public one of geo3d, that may stand where ``annotation`` is asked for.
+
+    Args:
+        target: Package and name, such as ``geo3d.encoders.DGCNN``.
+        annotation: Of the option.
+        group: The option; where there are choices for it, the class must come from where theirs come from.
 
     Raises:
-        ConfigError: If it is no class of geo3d or torch; a configuration must not run anything else.
+        ConfigError: If it is anything else; a configuration must not run other code.
     """
-    module, _, name = target.rpartition(".")
-    if module.partition(".")[0] in TRUSTED:
+    package, _, name = str(target).rpartition(".")
+    expected = f"a class of {' or '.join(packages(group)) or 'geo3d'}"
+    if re.fullmatch(r"geo3d(\.[a-z]\w*)*", package, re.ASCII) and (not packages(group) or package in packages(group)):
         try:
-            found = getattr(importlib.import_module(module), name, None)
-        except ModuleNotFoundError as error:
-            if not f"{module}.".startswith(f"{error.name}."):
-                raise
-            found = None
-        if inspect.isclass(found) and found.__module__.partition(".")[0] in TRUSTED:
+            module = importlib.import_module(package)
+        except ModuleNotFoundError:
+            module = None
+        found = getattr(module, name, None)
+        own = name in getattr(module, "__all__", ()) or getattr(found, "__module__", "") == package
+        if own and inspect.isclass(found) and not name.startswith("_") and may_be(found, annotation, group):
             return found
-    raise ConfigError(
-        f"_target_={target}: expected a class of {' or '.join(TRUSTED)}; for others call geo3d.jobs in Python"
-    )
+        expected = f"{expected} that is {wanted(annotation)}" if wanted(annotation) else expected
+    raise ConfigError(f"{TARGET}={target}: expected {expected}; for others call geo3d.jobs in Python")
 
 
-def parameters(function: Callable[..., Any]) -> Parameters:
-    """The parameters that may be given by keyword, with their annotations evaluated; ``**`` under that name."""
-    try:
-        hints = get_type_hints(function.__init__ if inspect.isclass(function) else function)
-    except NameError:  # a name imported for type checkers only: the value is left to the constructor
-        hints = {}
-    found = {}
-    for name, parameter in inspect.signature(function).parameters.items():
-        if parameter.kind is parameter.VAR_KEYWORD:
-            found["**"] = parameter
-        elif parameter.kind is not parameter.VAR_POSITIONAL:
-            found[name] = parameter.replace(annotation=hints.get(name, Any))
-    return found
+def packages(group: str) -> list[str]:
+    """Where the classes of a group of choices come from."""
+    return sources(config_dir() / group) if group else []
 
 
-def fits(value: Any, annotation: Any) -> bool:
-    """Whether a value of a configuration may stand where ``annotation`` is asked for.
+@functools.cache
+def sources(folder: Path) -> list[str]:
+    """Where the classes that the files of a folder name come from."""
+    targets = [read(path).get(TARGET, "") for path in folder.glob("*.yaml")]
+    return sorted({target.rpartition(".")[0] for target in targets} - {""})
 
-    Example:
-        >>> fits(1, float), fits("abc", float | None), fits([64, 64], Sequence[int]), fits(True, int)
-        (True, False, True, False)
-    """
-    origin, inner = get_origin(annotation), get_args(annotation)
-    if origin in (Union, types.UnionType):
-        return any(fits(value, each) for each in inner)
-    if origin is Literal:
-        return value in inner
-    if annotation in (None, type(None)):
-        return value is None
-    if annotation in (bool, str):
-        return isinstance(value, annotation)
-    if annotation in (int, float):
-        return isinstance(value, (int, annotation)) and not isinstance(value, bool)
-    if annotation is Path:
-        return isinstance(value, str)
-    if inspect.isclass(origin or annotation) and issubclass(origin or annotation, Mapping):
-        return isinstance(value, dict)
-    if inspect.isclass(origin or annotation) and issubclass(origin or annotation, Sequence):
-        if not isinstance(value, list):
-            return False
-        if origin is tuple and inner and inner[-1] is not Ellipsis:
-            return len(value) == len(inner) and all(map(fits, value, inner))
-        return not inner or all(fits(each, inner[0]) for each in value)
-    return True
+
+def classes(annotation: Any) -> tuple[type, ...]:
+    """The classes that an annotation asks for objects of; none if it asks for what can be written down."""
+    kinds = alternatives(annotation)
+    written = (Any, bool, int, float, str, Path, type(None))
+    return tuple(kind for kind in kinds if inspect.isclass(kind) and kind not in written and not get_args(kind))
+
+
+def wanted(annotation: Any) -> str:
+    """The names of these classes."""
+    return " or ".join(kind.__name__ for kind in classes(annotation))
+
+
+def may_be(found: type, annotation: Any, group: str) -> bool:
+    """Whether an object of a class may stand there; of data and of calls that a job completes its files decide."""
+    called = any(Callable in (kind, get_origin(kind)) for kind in alternatives(annotation))
+    decided = bool(packages(group)) and (called or group == "data")
+    return decided or any(issubclass(found, kind) for kind in classes(annotation))
 
 
 def simple(annotation: Any) -> bool:
     """Whether a value for ``annotation`` can be written down: made of numbers, strings, truth values and lists."""
+    if get_origin(annotation) is Annotated:
+        return simple(get_args(annotation)[0])
     if get_origin(annotation) is Literal or annotation in (bool, int, float, str, Path, None, type(None), Ellipsis):
         return True
     return bool(get_args(annotation)) and all(map(simple, get_args(annotation)))
 
 
-def described(annotation: Any) -> str:
-    """An annotation in words.
+def options(words: Sequence[str], takes: Parameters, label: str, example: str) -> dict[str, Any]:
+    """The keywords that plain ``KEY=VALUE`` words are for something that takes ``takes``.
 
-    Example:
-        >>> described(float | None), described(Sequence[int]), described(Literal["aligned", "z"])
-        ('a float or null', 'a list of int', "'aligned' or 'z'")
-        >>> described(Sequence[Sequence[int]])
-        'a list of lists of int, for example [[5,10]]'
+    Args:
+        words: From the command line.
+        takes: From a signature.
+        label: What takes them.
+        example: A word that would be right.
+
+    Raises:
+        ConfigError: With one line for each mistake.
     """
-    origin, inner = get_origin(annotation), get_args(annotation)
-    if origin in (Union, types.UnionType):
-        return " or ".join(dict.fromkeys(map(described, inner)))
-    if origin is Literal:
-        return " or ".join(map(repr, inner))
-    if inspect.isclass(origin) and issubclass(origin, Mapping):
-        return "a mapping, for example {a: 1}"
-    if inner:
-        nested = get_origin(inner[0]) not in (None, Literal, Union, types.UnionType)
-        return f"a list of {plural(inner[0])}{', for example [[5,10]]' if nested else ''}"
-    if annotation in (None, type(None)):
-        return "null"
-    name = "str" if annotation is Path else getattr(annotation, "__name__", str(annotation))
-    return f"an {name}" if name[0] in "aeiou" else f"a {name}"
+    written = dict(split(word, example) for word in words)
+    config = settled({key: value_of(f"{key}={text}") for key, text in written.items()}, takes, written)
+    if mistakes := list(call(config, takes, label)):
+        raise ConfigError("\n".join(mistakes))
+    return config
 
 
-def plural(annotation: Any) -> str:
-    """An annotation in words, for the members of a list."""
-    origin, inner = get_origin(annotation), get_args(annotation)
-    if origin in (Union, types.UnionType):
-        return " or ".join(dict.fromkeys(map(plural, inner)))
-    if origin is Literal:
-        return " or ".join(map(repr, inner))
-    if inner:
-        return f"lists of {plural(inner[0])}"
-    return "str" if annotation is Path else getattr(annotation, "__name__", str(annotation))
+def settled(config: dict[str, Any], takes: Parameters, written: Mapping[str, str], path: str = "") -> dict[str, Any]:
+    """The same configuration, with text where text is asked for, and the home folder for ``~`` where paths are.
+
+    Args:
+        config: As composed.
+        takes: What its keys are for.
+        written: By dotted key what stood on the command line: a folder named ``1e3`` is not the number 1000.
+        path: The dotted key of ``config`` itself.
+    """
+    done = {}
+    for key, each in config.items():
+        annotation = takes[key].annotation if key in takes else Any
+        done[key] = settled_value(each, annotation, written, f"{path}{key}")
+    return done
+
+
+def settled_value(found: Any, annotation: Any, written: Mapping[str, str], path: str) -> Any:
+    """One value of the configuration, as its annotation asks for it."""
+    inner = taken(found, annotation, path)
+    if inner is not None:
+        return settled(found, inner, written, f"{path}.")
+    if isinstance(found, list) and classes(member := member_of(annotation)):
+        return [settled_value(each, member, written, f"{path}[{i}]") for i, each in enumerate(found)]
+    if isinstance(found, dict):
+        member = next((get_args(k)[1] for k in alternatives(annotation) if len(get_args(k)) == 2), Any)
+        found = {key: settled_value(each, member, written, f"{path}.{key}") for key, each in found.items()}
+    elif found is not None and path in written and not fits(found, annotation):
+        text = written[path]
+        again = [each.strip().strip("'\"") for each in text[1:-1].split(",")] if isinstance(found, list) else text
+        found = again if fits(again, annotation) else found
+    return expanded(found, annotation)
+
+
+def member_of(annotation: Any) -> Any:
+    """What an annotation asks of the members of a list; null if it asks for no list."""
+    for kind in alternatives(annotation):
+        if get_origin(kind) is Annotated:
+            return member_of(get_args(kind)[0])
+        if inspect.isclass(get_origin(kind)) and issubclass(get_origin(kind), Sequence) and get_args(kind):
+            return get_args(kind)[0]
+    return None
+
+
+def taken(found: Any, annotation: Any, path: str) -> Parameters | None:
+    """The keywords that a mapping in the configuration is for; None if it is a plain value.
+
+    Raises:
+        ConfigError: If it names a class that may not stand there.
+    """
+    if not isinstance(found, dict):
+        return None
+    if TARGET in found:
+        if not classes(annotation) and not packages(path):
+            raise ConfigError(f"{path}: {mistake(found, annotation)}")
+        try:
+            target = locate(found[TARGET], annotation, path)
+        except ConfigError as error:
+            raise ConfigError(f"{path}.{error}") from None
+        return data_parameters(target) if path == "data" else parameters(target)
+    return trainer_parameters() if path == "trainer" else None
 
 
 def check(config: dict[str, Any], job: Callable[..., Any], command: str) -> None:
@@ -139,10 +178,12 @@ def check(config: dict[str, Any], job: Callable[..., Any], command: str) -> None
     """
     takes = parameters(job)
     mistakes = list(call(config, takes, f"geo3d {command}"))
-    for name, value in config.items():  # the job itself gives these to what it builds, so they would have no effect
-        if isinstance(value, dict) and value.get("_partial_"):
+    for name, each in config.items():  # the job itself gives these to what it builds, so they would have no effect
+        if isinstance(each, dict) and each.get(PARTIAL):
             mistakes += [
-                f"{name}.{key}: is an option of the command; give {key}={value[key]}" for key in value if key in takes
+                f"{name}.{key}: is an option of the command; give {key}={as_written(each[key])}"
+                for key in each
+                if key in takes
             ]
     if mistakes:
         raise ConfigError("\n".join(mistakes))
@@ -150,12 +191,12 @@ def check(config: dict[str, Any], job: Callable[..., Any], command: str) -> None
 
 def call(config: dict[str, Any], takes: Parameters, label: str, path: str = "", partial: bool = False) -> Iterator[str]:
     """Every mistake in the keywords ``config`` for something that takes ``takes``."""
-    for key, value in config.items():
-        if key.startswith("_"):
+    for key, each in config.items():
+        if key in (TARGET, PARTIAL) and TARGET in config:
             continue
         if key in takes:
-            yield from check_value(value, takes[key].annotation, f"{path}{key}")
-        elif "**" not in takes:
+            yield from check_value(each, takes[key].annotation, f"{path}{key}")
+        elif "**" not in takes or key.startswith("_"):
             names = [name for name in takes if takes[name].kind is not inspect.Parameter.POSITIONAL_ONLY]
             yield f"{path}{key}: {label} takes no '{key}'; {did_you_mean(key, names, 'it takes')}"
     for name, parameter in takes.items():
@@ -163,42 +204,35 @@ def call(config: dict[str, Any], takes: Parameters, label: str, path: str = "", 
             yield from check_value(MISSING, Any, f"{path}{name}")
 
 
-def check_value(value: Any, annotation: Any, path: str) -> Iterator[str]:
+def check_value(found: Any, annotation: Any, path: str) -> Iterator[str]:
     """Every mistake in one value, or in the constructor that is written in its place."""
     name = path.rpartition(".")[2]
-    if value == MISSING or (value == "" and name in PLACES):  # an empty path would be the current folder
+    if found == MISSING or (found == "" and name in PLACES):  # an empty path would be the current folder
         known = f"{path}=NAME ({', '.join(choices(path))})" if choices(path) else f"{path}={PLACES.get(name, 'VALUE')}"
         yield f"{path}: a value is needed; give {known}"
-    elif isinstance(value, dict) and "_target_" in value:
-        target = value["_target_"]
-        takes = data_parameters(locate(target)) if path == "data" else parameters(locate(target))
-        yield from call(value, takes, target, f"{path}.", bool(value.get("_partial_")))
-    elif path == "trainer" and isinstance(value, dict):
-        yield from call(value, trainer_parameters(), "the trainer", "trainer.")
-    elif path == "recipe" and isinstance(value, dict):
-        yield from recipe_mistakes(value)
-    elif isinstance(value, dict) and choices(path):
+        return
+    inner = taken(found, annotation, path)
+    if inner is not None:
+        yield from call(found, inner, found.get(TARGET, "the trainer"), f"{path}.", bool(found.get(PARTIAL)))
+    elif path == "recipe" and isinstance(found, dict):
+        yield from recipe_mistakes(found)
+    elif isinstance(found, dict) and choices(path):
         yield f"{path}: choose one before its options are set; give {path}=NAME ({', '.join(choices(path))})"
-    elif isinstance(value, list) and any(isinstance(each, dict) for each in value):
-        for index, each in enumerate(value):
-            yield from check_value(each, Any, f"{path}[{index}]")
-    elif not fits(value, annotation):
-        yield f"{path}: {value!r} is not {described(annotation)}"
+    elif isinstance(found, list) and classes(member_of(annotation)):
+        for index, each in enumerate(found):
+            yield from check_value(each, member_of(annotation), f"{path}[{index}]")
+    elif not fits(found, annotation):
+        yield f"{path}: {mistake(found, annotation)}"
 
 
 def recipe_mistakes(recipe: dict[str, Any]) -> Iterator[str]:
     """What is wrong with the steps that a recipe names."""
-    from geo3d.compress.pipeline import opening, step
+    from geo3d.compress.pipeline import opening
 
     try:
-        steps = opening(recipe)
+        opening(recipe)
     except ConfigError as error:
         yield str(error)
-        return
-    for name in [name for name in steps if name != "encoder"]:
-        takes = parameters(step(name))
-        for key, value in steps[name].items():
-            yield from check_value(value, takes[key].annotation, f"recipe.{name}.{key}")
 
 
 def data_parameters(dataset_class: type) -> Parameters:

@@ -1,7 +1,6 @@
 """From words on the command line to one plain dictionary: groups, defaults and overrides, composed by Hydra."""
 
 import ast
-import re
 from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 import geo3d
 from geo3d.cli.source import options
+from geo3d.cli.words import quoted, split, value_of
 from geo3d.errors import ConfigError
 
 MISSING = "???"
@@ -16,7 +16,6 @@ LAST = Path("checkpoints", "last.ckpt")
 WORTH_KEEPING = (LAST, Path("encoder"), Path("metrics.json"))
 FREE = ("out", "only", "minutes")
 """Options that say where and how much is done, not what comes out of it."""
-PLAIN = re.compile(r"[\w.:+-]*")
 
 
 def config_dir() -> Path:
@@ -68,36 +67,24 @@ def did_you_mean(word: str, names: list[str], otherwise: str = "there are") -> s
     return f"did you mean '{close[0]}'?" if close else f"{otherwise} {', '.join(names) or 'none'}"
 
 
-def quoted(value: str) -> str:
-    """The value in Hydra's grammar: lists, mappings and quoted strings as they are, all else literally.
-
-    Example:
-        >>> quoted("1e-3"), quoted("[1,2]"), quoted("/data/my clouds, old")
-        ('1e-3', '[1,2]', "'/data/my clouds, old'")
-    """
-    if PLAIN.fullmatch(value) or value[:1] in "[{'\"$":
-        return value
-    return "'" + re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + (r"\'" if m[2] else ""), value) + "'"
-
-
 def override(word: str, groups: dict[str, str | None]) -> str | None:
     """One word ``KEY=VALUE`` in Hydra's grammar; None if it changes nothing.
 
     A key that no file lists may still be given, for the check against the signatures knows more than the files.
 
     Raises:
-        ConfigError: If the word is not of that form, or names a choice that does not exist.
+        ConfigError: If the word is not of that form, its value cannot be understood, or it names a choice that does
+            not exist.
     """
-    key, equals, value = word.partition("=")
-    if not equals or not re.fullmatch(r"[A-Za-z_]\w*(\.\w+)*", key):
-        raise ConfigError(f"{word}: expected KEY=VALUE, for example seed=1")
+    key, text = split(word)
     if key not in groups:
-        return f"++{key}={quoted(value)}"
-    if value == "null":
+        value_of(word)
+        return f"++{key}={quoted(text)}"
+    if text == "null":
         return None if groups[key] is None else f"~{key}"
-    if value not in choices(key):
-        raise ConfigError(f"{word}: no such {key}; {did_you_mean(value, choices(key))}")
-    return f"{key}={value}"
+    if text not in choices(key):
+        raise ConfigError(f"{word}: no such {key}; {did_you_mean(text, choices(key))}")
+    return f"{key}={text}"
 
 
 def compose(command: str, words: list[str]) -> dict[str, Any]:
@@ -115,34 +102,18 @@ def compose(command: str, words: list[str]) -> dict[str, Any]:
     import yaml
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
-    from hydra.errors import HydraException, OverrideParseException
+    from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     try:
         with initialize_config_dir(str(config_dir()), version_base="1.3"):
             composed = OmegaConf.to_container(hydra_compose(command, overrides), resolve=True)
-    except OverrideParseException as error:
-        word = error.override.lstrip("+~")
-        raise ConfigError(f"{word}: its value cannot be understood; {example(word)}") from error
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         said = " ".join(line.strip() for line in str(error).splitlines() if "hydra.cc" not in line)
         raise ConfigError(f"{command}: {said}") from error
     assert isinstance(composed, dict)
-    return {str(key): value for key, value in composed.items()}
-
-
-def example(word: str) -> str:
-    """How a value of the kind that ``word`` attempts is written.
-
-    Example:
-        >>> example("data.size=["), example("data.root='a")
-        ('a list is written as in data.size=[1,2]', "text is written as in data.root='some text'")
-    """
-    key, _, value = word.partition("=")
-    kinds = {"[": ("a list", "[1,2]"), "{": ("a mapping", "{a: 1,b: 2}")}
-    kind, written = kinds.get(value[:1], ("text", "'some text'"))
-    return f"{kind} is written as in {key}={written}"
+    return {str(key): each for key, each in composed.items()}
 
 
 def record(command: str, config: dict[str, Any]) -> None:
@@ -184,7 +155,7 @@ def recorded(path: Path) -> dict[str, Any]:
     try:
         found = read(path)
         reason = "" if isinstance(found, dict) else "it is no mapping"
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, OSError) as error:
         mark = getattr(error, "problem_mark", None)
         reason = f"line {mark.line + 1} is no YAML" if mark else "it is no YAML"
     if reason:

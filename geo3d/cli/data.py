@@ -1,6 +1,6 @@
 """``geo3d data list`` and ``geo3d data check``."""
 
-from geo3d.cli.config import choices, config_dir, did_you_mean
+from geo3d.cli.config import choices, config_dir, did_you_mean, read
 from geo3d.cli.help import summary
 from geo3d.errors import ConfigError
 
@@ -32,23 +32,16 @@ def check_data(name: str, words: list[str]) -> None:
     """Open the data set with the options given and print what a check of it finds."""
     if name not in choices("data"):
         raise ConfigError(f"data check {name}: no such data set; {did_you_mean(name, choices('data'))}")
-    from geo3d.cli.build import arguments
-    from geo3d.cli.check import call, locate, parameters
-    from geo3d.cli.config import compose, override
+    from geo3d.checks import parameters
+    from geo3d.cli.check import TARGET, locate, options
     from geo3d.data.check import check
 
-    for word in words:
-        override(word, {})
-    config = compose(f"data/{name}", [f"data.{word}" for word in words])["data"]
-    takes = parameters(locate(config["_target_"]))
-    said = {word.partition("=")[0].partition(".")[0] for word in words}
-    config = {key: value for key, value in config.items() if key.startswith("_") or key in takes or key in said}
-    if mistakes := list(call(config, takes, config["_target_"])):
-        raise ConfigError("\n".join(mistakes))
-    dataset_class = locate(config["_target_"])
+    preset = read(config_dir() / "data" / f"{name}.yaml")
+    dataset_class, takes = locate(preset[TARGET], group="data"), parameters(locate(preset[TARGET], group="data"))
+    keywords = options(words, takes, preset[TARGET], "root=PATH")
     rows: list[tuple[str, str]] = []
     try:
-        rows.extend(check(dataset_class(**arguments(config, dataset_class))))
+        rows.extend(check(dataset_class(**keywords)))
     finally:  # what was found before an error is worth seeing, too
         show(rows)
 

@@ -3,9 +3,10 @@
 import os
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from geo3d.cli.config import did_you_mean
+from geo3d.checks import OneOf, Range
+from geo3d.cli.config import as_written
 from geo3d.errors import ConfigError
 
 USAGE = """usage: geo3d export checkpoint=DIR/encoder out=FILE [KEY=VALUE ...]
@@ -22,15 +23,6 @@ options
   clouds=N, num_points=N       fix the sizes (any size; format=torch needs num_points, and clouds is 1)
   check=true|false             run the file and compare (true)"""
 
-WORDS = {
-    "format": ("onnx", "openvino", "torch"),
-    "neighbors": ("inside", "inputs"),
-    "precision": ("auto", "float", "int8"),
-    "int4": ("true", "false"),
-    "check": ("true", "false"),
-}
-NUMBERS = ("opset", "clouds", "num_points")
-PATHS = ("checkpoint", "out")
 OF_GRAPHS = ("neighbors", "precision", "int4", "opset")
 CHECK_SIZE = {"clouds": 2, "num_points": 256}
 
@@ -41,28 +33,18 @@ def parsed(words: list[str]) -> dict[str, Any]:
     Raises:
         ConfigError: If a word cannot be understood, or a needed one is missing.
     """
-    known = [*PATHS, *WORDS, *NUMBERS]
-    options: dict[str, Any] = {}
-    for word in words:
-        name, equals, value = word.partition("=")
-        if not equals or name not in known:
-            raise ConfigError(f"export {word}: expected KEY=VALUE; {did_you_mean(name, known)}")
-        if name in WORDS and value not in WORDS[name]:
-            raise ConfigError(f"export {word}: {name} must be one of {', '.join(WORDS[name])}")
-        if name in NUMBERS and (not value.isdecimal() or int(value) < 1):
-            raise ConfigError(f"export {word}: {name} must be a whole number from 1 on")
-        whole = int(value) if name in NUMBERS else value
-        options[name] = value == "true" if WORDS.get(name) == ("true", "false") else whole
-    for name in PATHS:
-        if not options.get(name):
-            raise ConfigError(f"export: {name}= is missing; see geo3d export --help")
-    if options.get("format") == "torch":
-        given = [name for name in OF_GRAPHS if name in options]
-        if given:
-            raise ConfigError(f"export {given[0]}={options[given[0]]}: format=torch has no such option; leave it out")
-        if "num_points" not in options:
+    from geo3d.checks import parameters
+    from geo3d.cli.check import options
+
+    given = options(words, parameters(exported), "geo3d export", "out=encoder.onnx")
+    if given.get("format") == "torch":
+        strange = [name for name in OF_GRAPHS if name in given]
+        if strange:
+            value = as_written(given[strange[0]])
+            raise ConfigError(f"export {strange[0]}={value}: format=torch has no such option; leave it out")
+        if given.get("num_points") is None:
             raise ConfigError("export format=torch: the program is for clouds of one size; say num_points=N")
-    return options
+    return given
 
 
 def export(words: list[str]) -> None:
@@ -72,41 +54,76 @@ def export(words: list[str]) -> None:
         ConfigError: If they cannot be understood, the encoder cannot be exported so, or the file does not say what the
             encoder says.
     """
-    options = parsed(words)
-    out = Path(options["out"])
-    if out.is_dir():
-        raise ConfigError(f"export out={out}: expected the name of a file to write, found a folder")
+    print(exported(**parsed(words)))
+
+
+def exported(
+    checkpoint: str | Path,
+    out: str | Path,
+    *,
+    format: Annotated[str, OneOf("onnx", "openvino", "torch")] = "onnx",
+    neighbors: Annotated[str, OneOf("inside", "inputs")] = "inside",
+    precision: Annotated[str, OneOf("auto", "float", "int8")] = "auto",
+    int4: bool = False,
+    opset: Annotated[int, Range(18, 23)] = 21,
+    clouds: Annotated[int, Range(1, 4096)] | None = None,
+    num_points: Annotated[int, Range(1, 1_000_000)] | None = None,
+    check: bool = True,
+) -> str:
+    """What has been written, and how far it is from the encoder, as two lines.
+
+    Args:
+        checkpoint: A saved encoder.
+        out: The file; written whole or not at all.
+        format: Whose file it is.
+        neighbors: Whether it looks for neighbours itself.
+        precision: Products of codes or of floats.
+        int4: Store codes that fit into four bits as such.
+        opset: ONNX's operator set.
+        clouds: Fix the number of clouds.
+        num_points: Fix the number of points of a cloud.
+        check: Run the file and compare.
+
+    Raises:
+        ConfigError: If the encoder cannot be exported so, or the file does not say what the encoder says.
+    """
     from geo3d.checkpoint import load_encoder
     from geo3d.io.files import draft_folder, synchronize
 
-    encoder = load_encoder(options["checkpoint"])
-    out.parent.mkdir(parents=True, exist_ok=True)
+    out = Path(out)
+    if out.is_dir():
+        raise ConfigError(f"export out={out}: expected the name of a file to write, found a folder")
+    encoder = load_encoder(checkpoint)
+    options: dict[str, Any] = {"neighbors": neighbors, "precision": precision, "int4": int4, "opset": opset}
+    sizes = {name: size for name, size in (("clouds", clouds), ("num_points", num_points)) if size is not None}
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"export out={out}: no folder can be made for it ({error.strerror})") from None
     with draft_folder(out.parent, out.name) as folder:
         draft = folder / out.name
-        write(encoder, draft, options)
+        write(encoder, draft, format, options, sizes)
         size = sum(file.stat().st_size for file in draft.parent.iterdir())
-        line = check(encoder, draft, options) if options.get("check", True) else "not checked"
+        line = compared(encoder, draft, out, format, neighbors, sizes) if check else "not checked"
         for file in sorted(draft.parent.iterdir()):
             synchronize(file)
             os.replace(file, out.parent / file.name)
         synchronize(out.parent)
-    print(f"{out}: {type(encoder).__name__}, {size:,} bytes\n{line}")
+    return f"{out}: {type(encoder).__name__}, {size:,} bytes\n{line}"
 
 
-def write(encoder: Any, draft: Path, options: dict[str, Any]) -> None:
+def write(encoder: Any, draft: Path, format: str, options: dict[str, Any], sizes: dict[str, Any]) -> None:
     """Write the file, or the two of OpenVINO."""
     from geo3d.deploy.export import export_onnx, export_openvino, export_torch
     from geo3d.deploy.onnx_check import random_clouds
 
-    format = options.get("format", "onnx")
     if format == "torch":
-        export_torch(encoder, draft, random_clouds(encoder, options.get("clouds", 1), options["num_points"]))
-        return
-    given = {name: options[name] for name in (*OF_GRAPHS, "clouds", "num_points") if name in options}
-    (export_openvino if format == "openvino" else export_onnx)(encoder, draft, **given)
+        export_torch(encoder, draft, random_clouds(encoder, sizes.get("clouds", 1), sizes["num_points"]))
+    else:
+        (export_openvino if format == "openvino" else export_onnx)(encoder, draft, **options, **sizes)
 
 
-def check(encoder: Any, draft: Path, options: dict[str, Any]) -> str:
+def compared(encoder: Any, draft: Path, out: Path, format: str, neighbors: str, sizes: dict[str, int]) -> str:
     """What the comparison gave, as a line.
 
     Raises:
@@ -115,14 +132,12 @@ def check(encoder: Any, draft: Path, options: dict[str, Any]) -> str:
     from geo3d.deploy.export import rounds
     from geo3d.deploy.onnx_check import RUNTIMES, checked
 
-    format, neighbors = options.get("format", "onnx"), options.get("neighbors", "inside")
     package = RUNTIMES[format][0]
     if find_spec(package) is None:
         return f"not checked: {package} is not installed (pip install geo3d[export])"
-    sizes = CHECK_SIZE | ({"clouds": 1} if format == "torch" else {})
-    sizes |= {name: options[name] for name in sizes if name in options}
+    sizes = CHECK_SIZE | ({"clouds": 1} if format == "torch" else {}) | sizes
     found = checked(encoder, draft, format, neighbors, **sizes)
     line = f"{package} against geo3d on {sizes['clouds']} clouds of {sizes['num_points']} points: {found}"
     if not found.acceptable(rounded=rounds(encoder), searched=format != "torch" and neighbors == "inside"):
-        raise ConfigError(f"{options['out']}: not written, for it differs from the encoder; {line}")
+        raise ConfigError(f"{out}: not written, for it differs from the encoder; {line}")
     return line

@@ -1,12 +1,15 @@
 """What a function or class takes, read from its source: ``--help`` must not wait for torch to be imported."""
 
 import ast
+import functools
 import inspect
 import re
 from pathlib import Path
 from typing import NamedTuple
 
 import geo3d
+from geo3d import checks
+from geo3d.checks import Range
 
 Definition = ast.FunctionDef | ast.ClassDef
 
@@ -17,6 +20,8 @@ class Option(NamedTuple):
     name: str
     default: str | None
     text: str
+    range: str = ""
+    """What values it takes, in words, where it is a number that may not be anything."""
 
 
 def options(target: str) -> list[Option]:
@@ -29,9 +34,10 @@ def options(target: str) -> list[Option]:
     module, _, name = target.rpartition(".")
     if not module.startswith("geo3d."):
         return []
-    found = next((each for path in files(module) if (each := definition(path, name))), None)
-    if found is None:
+    place = next(((each, path) for path in files(module) if (each := definition(path, name))), None)
+    if place is None:
         return []
+    found, path = place
     documented = described(ast.get_docstring(found) or "")
     function: ast.AST | None = found
     if isinstance(found, ast.ClassDef):
@@ -43,10 +49,63 @@ def options(target: str) -> list[Option]:
     defaults = [None] * (len(positional) - len(signature.defaults)) + list(signature.defaults)
     pairs = [*zip(positional, defaults, strict=True), *zip(signature.kwonlyargs, signature.kw_defaults, strict=True)]
     return [
-        Option(each.arg, None if default is None else ast.unparse(default), documented.get(each.arg, ""))
+        Option(
+            each.arg,
+            None if default is None else ast.unparse(default),
+            documented.get(each.arg, ""),
+            stated(each.annotation, path),
+        )
         for each, default in pairs
         if each.arg != "self"
     ]
+
+
+def stated(annotation: ast.AST | None, path: Path) -> str:
+    """The range of the numbers that an annotation asks for, in words, looked up where its names are defined.
+
+    Example:
+        >>> stated(ast.parse("Annotated[int, Range(1, 8)] | None", mode="eval").body, Path("x.py"))
+        'from 1 to 8'
+        >>> stated(ast.parse("Share", mode="eval").body, Path("x.py"))
+        'from 0 to 1'
+    """
+    for node in ast.walk(annotation) if annotation else ():
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Range":
+            low, high = (number(each) for each in node.args)
+            return str(Range(low, high, above=bool(node.keywords)))
+        if isinstance(node, ast.Name):
+            if hasattr(checks, node.id):
+                marks = getattr(getattr(checks, node.id), "__metadata__", ())
+                ranges = [str(mark) for mark in marks if isinstance(mark, Range)]
+            else:
+                ranges = [each for each in [stated(alias(path, node.id), path)] if each]
+            if ranges:
+                return ranges[0]
+    return ""
+
+
+def number(node: ast.AST) -> float:
+    """A number as it is written in a range: ``10_000``, ``1e-3`` or ``2**18``."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
+        return number(node.left) ** number(node.right)
+    value: float = ast.literal_eval(node)
+    return value
+
+
+@functools.cache
+def alias(path: Path, name: str) -> ast.AST | None:
+    """What a module calls by that name: ``NAME = Annotated[...]`` in it, or in the one it is imported from."""
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    if not re.search(rf"\b{name}\b", text):
+        return None
+    for statement in ast.parse(text).body:
+        if isinstance(statement, ast.Assign) and getattr(statement.targets[0], "id", "") == name:
+            return statement.value
+        if isinstance(statement, ast.ImportFrom) and any(each.name == name for each in statement.names):
+            module = statement.module or ""
+            others = files(module) if module.startswith("geo3d.") and name[:1].isupper() else []
+            return next((found for other in others if (found := alias(other, name))), None)
+    return None
 
 
 def named(module: str) -> list[str]:

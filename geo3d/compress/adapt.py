@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy, deepcopy
 from itertools import product
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch_geometric.data import Batch, Data
 
+from geo3d.checks import Length, Points, Range, checked
 from geo3d.cloud import Features, as_batch
 from geo3d.compress.narrow import (
     Setting,
@@ -234,12 +235,13 @@ class Adaptive(nn.Module):
         return self._forms.get(setting[:2], self.inner)
 
 
+@checked
 def adapt(
     encoder: nn.Module,
-    widths: Sequence[float] | None = None,
-    exits: Sequence[int] | None = None,
-    ks: Sequence[int] = (10, 20),
-    points: Sequence[int] = (256, 512),
+    widths: Annotated[Sequence[Annotated[float, Range(0, 1, above=True)]], Length(1, 8)] | None = None,
+    exits: Annotated[Sequence[Annotated[int, Range(1, 16)]], Length(1, 16)] | None = None,
+    ks: Annotated[Sequence[Annotated[int, Range(1, 1024)]], Length(1, 8)] = (10, 20),
+    points: Annotated[Sequence[Points], Length(1, 8)] = (256, 512),
 ) -> Adaptive:
     """A copy of a DGCNN that can be run at several speeds; see :class:`Adaptive` for the arguments.
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
+from geo3d.checks import fits, mistake, parameters, shown
 from geo3d.compress.record import ORDER, rebuild, records
 from geo3d.errors import ConfigError
 from geo3d.seeds import seeded
@@ -25,21 +26,25 @@ def opening(recipe: Mapping[str, Any]) -> dict[str, Any]:
             weights do not depend on, such as ``k`` or ``dynamic``.
 
     Raises:
-        ConfigError: For an unknown step or keyword.
+        ConfigError: For an unknown step or keyword, or a value out of its range.
     """
     unknown = [name for name in recipe if name not in (*ORDER, "encoder")]
     if unknown:
         raise ConfigError(f"recipe.{unknown[0]}: no such step; a recipe has encoder, {', '.join(ORDER)}")
     for name in ORDER:
         takes = [key for key in list(inspect.signature(step(name)).parameters)[1:] if key != "moments"]
-        given = recipe.get(name) or {}
+        given = {} if recipe.get(name) is None else recipe[name]
         if not isinstance(given, Mapping):
-            raise ConfigError(f"recipe.{name}: expected keywords of {name} ({', '.join(takes)}); found {given!r}")
+            raise ConfigError(f"recipe.{name}: expected keywords of {name} ({', '.join(takes)}); found {shown(given)}")
         wrong = [key for key in given if key not in takes]
         if wrong:
             raise ConfigError(f"recipe.{name}.{wrong[0]}: {name} takes no '{wrong[0]}'; it takes {', '.join(takes)}")
-    if not isinstance(recipe.get("encoder") or {}, Mapping):
-        raise ConfigError(f"recipe.encoder: expected keywords of the encoder, such as k; found {recipe['encoder']!r}")
+        for key, value in given.items():
+            if not fits(value, annotation := parameters(step(name))[key].annotation):
+                raise ConfigError(f"recipe.{name}.{key}: {mistake(value, annotation)}")
+    if not isinstance(recipe.get("encoder"), Mapping | None):
+        found = shown(recipe["encoder"])
+        raise ConfigError(f"recipe.encoder: expected keywords of the encoder, such as k; found {found}")
     return {name: dict(recipe[name] or {}) for name in ("encoder", *ORDER) if name in recipe}
 
 
@@ -80,7 +85,7 @@ def trained_as(encoder: nn.Module, recipe: Mapping[str, Any]) -> nn.Module:
     try:
         with seeded("trained_as"):  # what is drawn here is replaced below
             other = type(encoder)(**({name: getattr(encoder, name) for name in names} | changes))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ConfigError) as error:
         raise ConfigError(f"recipe.encoder: {error}") from None
     other = rebuild(other, records(encoder))
     try:

@@ -3,11 +3,12 @@
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from geo3d.checks import OneOf, Range, checked
 from geo3d.compress.record import copied, records
 from geo3d.compress.shrink import Layer, Source, multiplications, removable, shrink, wiring
 from geo3d.errors import ConfigError
@@ -72,15 +73,16 @@ class Sparsity(nn.Module):
         return self.strength * (share if self.target is None else (share / self.target - 1) ** 2)
 
 
+@checked
 def prune(
     encoder: nn.Module,
-    kept: float | None = 0.5,
+    kept: Annotated[float, Range(0, 1, above=True)] | None = 0.5,
     *,
-    group: str = "channel",
-    block: int = 8,
-    criterion: str | None = None,
-    strength: float = 1.0,
-    temperature: float | None = None,
+    group: Annotated[str, OneOf("channel", "block", "weight")] = "channel",
+    block: Literal[8, 16] = 8,
+    criterion: Annotated[str, OneOf("weight", "scaled")] | None = None,
+    strength: Annotated[float, Range(0, 1e6)] = 1.0,
+    temperature: Annotated[float, Range(0, 1e6, above=True)] | None = None,
     layers: Sequence[str] | None = None,
     shrink_output: bool = False,
     one_shot: bool = False,
@@ -116,13 +118,7 @@ def prune(
         ConfigError: If an option does not fit, nothing can be pruned, an earlier step is not finished, or ``kept``
             cannot be reached.
     """
-    if group not in ("channel", "block", "weight"):
-        raise ConfigError(f"prune.group must be 'channel', 'block' or 'weight'; found {group!r}")
     criterion = criterion or ("weight" if group == "weight" else "scaled")
-    if criterion not in ("weight", "scaled") or block not in (8, 16):
-        raise ConfigError(f"prune needs criterion 'weight' or 'scaled' and block 8 or 16; found {criterion!r}, {block}")
-    if kept is not None and not 0 < kept <= 1:
-        raise ConfigError(f"prune.kept must be a share above 0 and up to 1, or null; found {kept}")
     if one_shot and kept is None:
         raise ConfigError("prune.one_shot needs kept, the share to be left")
     other = copied(encoder, "prune")

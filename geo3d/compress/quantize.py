@@ -1,12 +1,13 @@
 """Rounds weights and activations to few bits, with learned steps and offsets (LSQ+, arXiv 2004.09576)."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import nn
 from torch_geometric.data import Batch
 
+from geo3d.checks import Length, Range, checked
 from geo3d.compress.record import copied, records
 from geo3d.errors import ConfigError
 from geo3d.nn.edge_conv import EdgeConv
@@ -21,15 +22,18 @@ FOLLOWING = {
 }
 """Which layer reads what another gives; in a pooled network the second reads the first's."""
 
+Bits = Annotated[int, Range(2, 8)]
 
+
+@checked
 def quantize(
     encoder: nn.Module,
-    weights: int = 8,
-    activations: int = 8,
+    weights: Bits = 8,
+    activations: Bits = 8,
     *,
-    first: int = 8,
-    last: int = 8,
-    layers: Mapping[str, Sequence[int]] | None = None,
+    first: Bits = 8,
+    last: Bits = 8,
+    layers: Mapping[str, Annotated[Sequence[Bits], Length(2, 2)]] | None = None,
     per_channel: bool = True,
 ) -> nn.Module:
     """A copy whose linear layers work on rounded weights and inputs; its steps are set by the first training batch.
@@ -57,14 +61,11 @@ def quantize(
     _check_shapes(encoder)
     bits = {name: _bits(encoder, name, layer, (weights, activations), first, last) for name, layer in linears(encoder)}
     for name, pair in dict(layers or {}).items():
-        if name not in bits or not isinstance(pair, Sequence) or len(pair) != 2:
+        if name not in bits:
             raise ConfigError(
                 f"layers: expected NAME: [weights, activations] with one of {', '.join(bits)}; found {name}: {pair}"
             )
         bits[name] = (pair[0], pair[1] if bits[name][1] else 0)
-    for name, pair in bits.items():
-        if any(type(each) is not int for each in pair) or pair[0] not in BITS or pair[1] not in (0, *BITS):
-            raise ConfigError(f"quantize: weights and activations take 2 to 8 bits; found {pair} for {name}")
     record = {"step": "quantize", "bits": {name: list(pair) for name, pair in bits.items()}, "per_channel": per_channel}
     encoder = restore(encoder, record)
     encoder.compression = [*encoder.compression, record]  # type: ignore[assignment,misc]

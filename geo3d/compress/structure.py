@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
+from geo3d.checks import Range, Size, checked
 from geo3d.compress.channel_order import channel_order
 from geo3d.compress.record import copied, records
 from geo3d.errors import ConfigError
@@ -58,14 +59,15 @@ def places(encoder: nn.Module) -> Iterator[Place]:
             yield Place(path, module, 2 if id(module) in doubled else 1)
 
 
+@checked
 def structure(
     encoder: nn.Module,
-    reduction: float = 2.0,
+    reduction: Annotated[float, Range(1, 1000)] = 2.0,
     *,
-    ranks: Mapping[str, int] | None = None,
-    min_channels: int = 64,
+    ranks: Mapping[str, Size] | None = None,
+    min_channels: Annotated[int, Range(0, 1_000_000)] = 64,
     permute: bool = True,
-    regularize: float = 0.0,
+    regularize: Annotated[float, Range(0, 1e6)] = 0.0,
     low_rank: bool = False,
     fresh: bool = False,
     moments: Mapping[str, Tensor] | None = None,
@@ -95,15 +97,10 @@ def structure(
         ConfigError: If the encoder has been compressed before, or an option does not fit it.
     """
     other = copied(encoder, "structure")
-    if (
-        not 1 <= reduction < float("inf")
-        or not 0 <= regularize < float("inf")
-        or (regularize and low_rank)
-        or (fresh and moments is not None)
-    ):
+    if (regularize and low_rank) or (fresh and moments is not None):
         raise ConfigError(
-            "structure takes reduction >= 1 and regularize >= 0, and neither regularize with low_rank nor moments with "
-            f"fresh; found {reduction}, {regularize}, low_rank={low_rank}, fresh={fresh}"
+            "structure takes neither regularize with low_rank nor moments with fresh; "
+            f"found regularize={regularize}, low_rank={low_rank}, fresh={fresh}"
         )
     permute = permute and not fresh and not low_rank
     chosen = _chosen(other, reduction, ranks or {}, min_channels)

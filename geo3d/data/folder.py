@@ -3,22 +3,26 @@
 from collections import OrderedDict
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 from torch_geometric.data import Data
 
-from geo3d.errors import CloudError, ConfigError, SplitError
+from geo3d.checks import Like, Points, Split, Up, checked
+from geo3d.errors import CloudError, SplitError
 from geo3d.io.arrays import coordinates, open_hdf5, read_hdf5, read_hdf5_clouds
-from geo3d.io.axes import check_up, to_z_up
+from geo3d.io.axes import to_z_up
 from geo3d.io.files import existing_folder, listing
 from geo3d.io.names import Arrays
 from geo3d.io.read import READERS, as_data, read_arrays
 from geo3d.seeds import generator
 
 HDF5 = (".h5", ".hdf5")
+Glob = Annotated[
+    str, Like(r"(?!/|(.*/)?\.\.(/|$)|.*[^/]\*\*|.*\*\*[^/])(?=.*[^./]).{1,1000}", "a glob such as **/*.ply")
+]
 
 
 class Folder(Dataset):
@@ -43,19 +47,15 @@ class Folder(Dataset):
     points_per_mesh = 4096
     memory = 2**30
 
+    @checked
     def __init__(
         self,
-        root: str,
-        split: str = "train",
-        up: str = "z",
-        num_points: int | None = None,
-        pattern: str = "**/*",
+        root: str | Path,
+        split: Split = "train",
+        up: Up = "z",
+        num_points: Points | None = None,
+        pattern: Glob = "**/*",
     ) -> None:
-        check_up(up)
-        if split not in ("train", "test"):
-            raise ConfigError(f"split: expected 'train' or 'test', found {split!r}")
-        if num_points is not None and num_points < 1:
-            raise ConfigError(f"num_points: expected at least 1, found {num_points}")
         self.root, self.split, self.up, self.num_points, self.pattern = root, split, up, num_points, pattern
         self.base = self._base()
         self.files = self._found()

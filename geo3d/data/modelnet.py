@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import h5py
 import numpy as np
@@ -14,10 +14,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torch_geometric.data import Data
 
+from geo3d.checks import Points, Split, Up, checked
 from geo3d.cloud import check_cloud
-from geo3d.errors import CloudError, ConfigError
+from geo3d.errors import CloudError
 from geo3d.io.arrays import open_hdf5
-from geo3d.io.axes import check_up, to_z_up
+from geo3d.io.axes import to_z_up
 from geo3d.io.files import existing_folder, listing, read_bytes, replacing
 from geo3d.io.precision import check_precision
 from geo3d.io.read import read_cloud
@@ -55,20 +56,16 @@ class ModelNet(Dataset):
 
     points_per_mesh = 2048
 
+    @checked
     def __init__(
         self,
-        root: str,
-        split: str = "train",
-        up: str = "y",
-        num_points: int | None = None,
+        root: str | Path,
+        split: Split = "train",
+        up: Up = "y",
+        num_points: Points | None = None,
         cache: bool = True,
-        num_classes: int | None = None,
+        num_classes: Literal[10, 40] | None = None,
     ) -> None:
-        check_up(up)
-        if split not in ("train", "test"):
-            raise ConfigError(f"split: expected 'train' or 'test', found {split!r}")
-        if num_points is not None and num_points < 1:
-            raise ConfigError(f"num_points: expected at least 1, found {num_points}")
         self.root, self.split, self.up, self.num_points = root, split, up, num_points
         self.cache, self.num_classes = cache, num_classes
         folder = existing_folder(root, TREE)

@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
+from geo3d.checks import Length, Range, Share, Size, checked
 from geo3d.cloud import Features, as_batch, common_size
 from geo3d.encoders.pointnet import point_inputs
-from geo3d.errors import ConfigError
 from geo3d.nn.edge_conv import EdgeConv
 from geo3d.nn.linear import linear
 from geo3d.nn.norm import BatchNorm
@@ -37,7 +37,7 @@ class DGCNN(nn.Module):
         dynamic: Build each layer's graph from its input; otherwise one graph, from the coordinates, serves all.
 
     Raises:
-        ConfigError: If a size is not positive.
+        ConfigError: If an argument is out of its range.
 
     Example:
         >>> features = DGCNN(k=2, channels=(8, 16), embedding=32).eval()(Data(pos=torch.eye(3)))
@@ -45,21 +45,17 @@ class DGCNN(nn.Module):
         (torch.Size([3, 24]), torch.Size([1, 64]))
     """
 
+    @checked
     def __init__(
         self,
-        k: int = 20,
-        channels: Sequence[int] = (64, 64, 128, 256),
-        embedding: int = 1024,
-        in_channels: int = 3,
-        negative_slope: float = 0.2,
+        k: Annotated[int, Range(1, 1024)] = 20,
+        channels: Annotated[Sequence[Size], Length(1, 16)] = (64, 64, 128, 256),
+        embedding: Annotated[int, Range(1, 16384)] = 1024,
+        in_channels: Annotated[int, Range(3, 1024)] = 3,
+        negative_slope: Share = 0.2,
         dynamic: bool = True,
     ) -> None:
         super().__init__()
-        if k < 1 or embedding < 1 or in_channels < 3 or not channels or min(channels) < 1:
-            raise ConfigError(
-                "DGCNN needs k >= 1, embedding >= 1, in_channels >= 3 and positive channels; "
-                f"found {k}, {embedding}, {in_channels} and {tuple(channels)}"
-            )
         self.k, self.channels, self.embedding = k, tuple(channels), embedding
         self.in_channels, self.negative_slope, self.dynamic = in_channels, negative_slope, dynamic
         self.point_channels, self.cloud_channels = sum(channels), 2 * embedding

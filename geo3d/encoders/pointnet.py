@@ -1,13 +1,14 @@
 """PointNet (arXiv:1612.00593) without its classifier."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 
+from geo3d.checks import Range, checked
 from geo3d.cloud import Features, as_batch, common_size
-from geo3d.errors import CloudError, ConfigError
+from geo3d.errors import CloudError
 from geo3d.nn.linear import linear
 from geo3d.nn.norm import BatchNorm
 from geo3d.nn.normalized import normalized_relu
@@ -87,7 +88,7 @@ class PointNet(nn.Module):
         width: Factor of all layer sizes except ``embedding``.
 
     Raises:
-        ConfigError: If a size is not positive.
+        ConfigError: If an argument is out of its range.
 
     Example:
         >>> features = PointNet(embedding=32, width=0.25).eval()(Data(pos=torch.eye(3)))
@@ -95,20 +96,16 @@ class PointNet(nn.Module):
         (torch.Size([3, 16]), torch.Size([1, 32]))
     """
 
+    @checked
     def __init__(
         self,
-        embedding: int = 1024,
-        in_channels: int = 3,
+        embedding: Annotated[int, Range(1, 16384)] = 1024,
+        in_channels: Annotated[int, Range(3, 1024)] = 3,
         input_transform: bool = True,
         feature_transform: bool = True,
-        width: float = 1.0,
+        width: Annotated[float, Range(0, 8, above=True)] = 1.0,
     ) -> None:
         super().__init__()
-        if embedding < 1 or in_channels < 3 or width <= 0:
-            raise ConfigError(
-                "PointNet needs embedding >= 1, in_channels >= 3 and width > 0; "
-                f"found {embedding}, {in_channels} and {width}"
-            )
         self.embedding, self.in_channels, self.width = embedding, in_channels, width
         self.input_transform, self.feature_transform = input_transform, feature_transform
         local, middle = (max(1, round(c * width)) for c in (64, 128))

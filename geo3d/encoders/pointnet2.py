@@ -1,12 +1,13 @@
 """PointNet++ (arXiv:1706.02413), single-scale and multi-scale grouping, without its classifier."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
+from geo3d.checks import Length, OneOf, Range, Size, checked
 from geo3d.cloud import Features, as_batch, common_size
 from geo3d.encoders.pointnet import point_inputs
 from geo3d.errors import ConfigError
@@ -32,6 +33,11 @@ DEFAULTS: dict[str, dict[str, Sequence[Any]]] = {
     },
 }
 """The published classification networks."""
+
+Radius = Annotated[float, Range(0, 1000, above=True)]
+Neighbors = Annotated[int, Range(1, 1024)]
+Sizes = Annotated[Sequence[Size], Length(1, 8)]
+"""Of the layers of one scale."""
 
 
 class PointNet2(nn.Module):
@@ -61,7 +67,7 @@ class PointNet2(nn.Module):
         width: Factor of all ``channels``.
 
     Raises:
-        ConfigError: If ``scales`` or ``start`` is unknown, or the levels do not fit together.
+        ConfigError: If an argument is out of its range, or the levels do not fit together.
 
     Example:
         >>> encoder = PointNet2(num_samples=(16, 4), width=0.25)
@@ -70,44 +76,41 @@ class PointNet2(nn.Module):
         (torch.Size([30, 64]), torch.Size([1, 256]))
     """
 
+    @checked
     def __init__(
         self,
-        scales: str = "ssg",
-        num_samples: Sequence[int] = (512, 128),
-        radii: Sequence[Any] | None = None,
-        num_neighbors: Sequence[Any] | None = None,
-        channels: Sequence[Any] | None = None,
-        in_channels: int = 3,
-        start: str = "first",
-        width: float = 1.0,
+        scales: Annotated[str, OneOf("ssg", "msg")] = "ssg",
+        num_samples: Annotated[Sequence[Annotated[int, Range(1, 65536)]], Length(1, 8)] = (512, 128),
+        radii: Sequence[Radius | Annotated[Sequence[Radius], Length(1, 8)]] | None = None,
+        num_neighbors: Sequence[Neighbors | Annotated[Sequence[Neighbors], Length(1, 8)]] | None = None,
+        channels: Sequence[Sizes | Annotated[Sequence[Sizes], Length(1, 8)]] | None = None,
+        in_channels: Annotated[int, Range(3, 1024)] = 3,
+        start: Annotated[str, OneOf("first", "farthest")] = "first",
+        width: Annotated[float, Range(0, 8, above=True)] = 1.0,
     ) -> None:
         super().__init__()
-        if scales not in DEFAULTS:
-            raise ConfigError(f'scales must be "ssg" or "msg"; found {scales!r}')
-        if start not in ("first", "farthest"):
-            raise ConfigError(f'start must be "first" or "farthest"; found {start!r}')
         self.scales, self.num_samples, self.in_channels, self.start, self.width = (
             scales, num_samples, in_channels, start, width,
         )  # fmt: skip
         self.radii, self.num_neighbors, self.channels = radii, num_neighbors, channels
         default = DEFAULTS[scales]
         radii, num_neighbors = radii or default["radii"], num_neighbors or default["num_neighbors"]
-        channels = channels or default["channels"]
-        if not len(num_samples) == len(radii) == len(num_neighbors) == len(channels) - 1:
+        layers: Sequence[Any] = channels or default["channels"]
+        if not len(num_samples) == len(radii) == len(num_neighbors) == len(layers) - 1:
             raise ConfigError(
                 "num_samples, radii and num_neighbors must have one entry for each level, and channels one more; "
-                f"found {len(num_samples)}, {len(radii)}, {len(num_neighbors)} and {len(channels)}"
+                f"found {len(num_samples)}, {len(radii)}, {len(num_neighbors)} and {len(layers)}"
             )
-        if not num_samples or min(num_samples) < 1 or list(num_samples) != sorted(num_samples, reverse=True):
-            raise ConfigError(f"num_samples must be positive and not rise from level to level; found {num_samples}")
+        if list(num_samples) != sorted(num_samples, reverse=True):
+            raise ConfigError(f"num_samples must not rise from level to level; found {num_samples}")
         features = in_channels - 3
         self.levels = nn.ModuleList()
-        for r, k, sizes in zip(radii, num_neighbors, channels[:-1], strict=True):
+        for r, k, sizes in zip(radii, num_neighbors, layers[:-1], strict=True):
             scaled = [scaled_sizes(one, width) for one in (sizes if isinstance(sizes[0], Sequence) else [sizes])]
             level = SetAbstraction(features, _listed(r), _listed(k), scaled)
             self.levels.append(level)
             features = level.out_channels
-        self.last = PooledMLP([3 + features, *scaled_sizes(channels[-1], width)], skip=3)
+        self.last = PooledMLP([3 + features, *scaled_sizes(layers[-1], width)], skip=3)
         self.point_channels: int = features
         self.cloud_channels: int = self.last.out_channels
 

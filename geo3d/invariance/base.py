@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch_geometric.data import Batch
 
-from geo3d.invariance.checks import require
+from geo3d.checks import checked
 
 Element = Any
 """One draw for a whole batch: a tensor (B, ...), or what else the invariance needs to do the same again."""
@@ -77,10 +77,9 @@ class Compose(Invariance):
         parts: In the order in which they act.
     """
 
+    @checked
     def __init__(self, parts: Sequence[Invariance]) -> None:
         self.parts = list(parts)
-        for i, part in enumerate(self.parts):
-            require(isinstance(part, Invariance), self, f"parts[{i}]", "an Invariance", part)
 
     @property
     def name(self) -> str:

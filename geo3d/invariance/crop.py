@@ -1,13 +1,17 @@
 """A connected part of each cloud."""
 
 import math
+from typing import Annotated
 
 import torch
 from torch_geometric.data import Batch
 
-from geo3d.invariance.checks import interval, number, whole
+from geo3d.checks import Points, Range, checked
+from geo3d.invariance.checks import ordered
 from geo3d.invariance.per_cloud import by_cloud, random_points, reduce_clouds, uniform
 from geo3d.invariance.selection import Kept, Selection, keep_smallest, kept_counts
+
+Ratio = Annotated[float, Range(0, 1, above=True)]
 
 
 class CropKNN(Selection):
@@ -19,11 +23,12 @@ class CropKNN(Selection):
         min_points: No fewer points than these are kept, or all that there are.
     """
 
-    def __init__(self, min_ratio: float = 0.4, max_ratio: float = 0.9, min_points: int = 1) -> None:
-        interval(self, min_ratio, max_ratio, ("min_ratio", "max_ratio"), most=1.0)
+    @checked
+    def __init__(self, min_ratio: Ratio = 0.4, max_ratio: Ratio = 0.9, min_points: Points = 1) -> None:
+        ordered(self, "min_ratio", "max_ratio", min_ratio, max_ratio)
         self.min_ratio = min_ratio
         self.max_ratio = max_ratio
-        self.min_points = whole(self, "min_points", min_points, 1)
+        self.min_points = min_points
 
     def sample(self, batch: Batch, generator: torch.Generator) -> Kept:
         """The points that stay, in their order."""
@@ -46,14 +51,19 @@ class CropCuboid(Selection):
         min_points: No fewer points than these are kept, or all that there are.
     """
 
+    @checked
     def __init__(
-        self, min_ratio: float = 0.4, max_ratio: float = 0.9, aspect: float = 4 / 3, min_points: int = 1
+        self,
+        min_ratio: Ratio = 0.4,
+        max_ratio: Ratio = 0.9,
+        aspect: Annotated[float, Range(1, 1000)] = 4 / 3,
+        min_points: Points = 1,
     ) -> None:
-        interval(self, min_ratio, max_ratio, ("min_ratio", "max_ratio"), most=1.0)
+        ordered(self, "min_ratio", "max_ratio", min_ratio, max_ratio)
         self.min_ratio = min_ratio
         self.max_ratio = max_ratio
-        self.aspect = number(self, "aspect", aspect, 1.0)
-        self.min_points = whole(self, "min_points", min_points, 1)
+        self.aspect = aspect
+        self.min_points = min_points
 
     def sample(self, batch: Batch, generator: torch.Generator) -> Kept:
         """The points that stay, in their order."""

@@ -1,9 +1,11 @@
 """Uneven sampling, as a scanner leaves it."""
 
+from typing import Annotated
+
 import torch
 from torch_geometric.data import Batch
 
-from geo3d.invariance.checks import number
+from geo3d.checks import Range, Share, checked
 from geo3d.invariance.per_cloud import by_cloud, directions, reduce_clouds, uniform
 from geo3d.invariance.selection import Kept, Selection, keep_smallest, kept_counts
 
@@ -20,9 +22,9 @@ class DensityGradient(Selection):
         slope: Logarithm of the ratio of the weights at the two ends.
     """
 
-    def __init__(self, max_ratio: float = 0.75, slope: float = 4.0) -> None:
-        self.max_ratio = number(self, "max_ratio", max_ratio, 0.0, 1.0)
-        self.slope = number(self, "slope", slope, 0.0, 100.0)
+    @checked
+    def __init__(self, max_ratio: Share = 0.75, slope: Annotated[float, Range(0, 100)] = 4.0) -> None:
+        self.max_ratio, self.slope = max_ratio, slope
 
     def sample(self, batch: Batch, generator: torch.Generator) -> Kept:
         """The points that stay, in their order."""

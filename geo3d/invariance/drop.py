@@ -3,8 +3,8 @@
 import torch
 from torch_geometric.data import Batch
 
+from geo3d.checks import Points, Share, checked
 from geo3d.cloud import common_size
-from geo3d.invariance.checks import number, whole
 from geo3d.invariance.order import order_within, random_keys
 from geo3d.invariance.per_cloud import uniform
 from geo3d.invariance.selection import Kept, Selection, keep_smallest, keep_where, kept_counts
@@ -17,8 +17,9 @@ class Drop(Selection):
         max_ratio: Largest share that is dropped, 0 to 1.
     """
 
-    def __init__(self, max_ratio: float = 0.5) -> None:
-        self.max_ratio = number(self, "max_ratio", max_ratio, 0.0, 1.0)
+    @checked
+    def __init__(self, max_ratio: Share = 0.5) -> None:
+        self.max_ratio = max_ratio
 
     def sample(self, batch: Batch, generator: torch.Generator) -> Kept:
         """The points that stay, in their order."""
@@ -35,8 +36,9 @@ class Resample(Selection):
         num_points: Points to choose.
     """
 
-    def __init__(self, num_points: int) -> None:
-        self.num_points = whole(self, "num_points", num_points, 1)
+    @checked
+    def __init__(self, num_points: Points) -> None:
+        self.num_points = num_points
 
     def sample(self, batch: Batch, generator: torch.Generator) -> Kept:
         """The chosen points."""

@@ -4,9 +4,10 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
+from geo3d.checks import checked
 from geo3d.cloud import with_
 from geo3d.invariance.base import Invariance
-from geo3d.invariance.checks import number
+from geo3d.invariance.checks import Distance
 
 
 class Jitter(Invariance):
@@ -17,9 +18,9 @@ class Jitter(Invariance):
         clip: Largest noise on a coordinate.
     """
 
-    def __init__(self, std: float = 0.01, clip: float = 0.05) -> None:
-        self.std = number(self, "std", std, 0.0)
-        self.clip = number(self, "clip", clip, 0.0)
+    @checked
+    def __init__(self, std: Distance = 0.01, clip: Distance = 0.05) -> None:
+        self.std, self.clip = std, clip
 
     def sample(self, batch: Batch, generator: torch.Generator) -> Tensor:
         """(M, 3) noise."""

@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.spatial import ConvexHull, QhullError
 from torch_geometric.data import Batch
 
-from geo3d.invariance.checks import number, require
+from geo3d.checks import Range, checked
 from geo3d.invariance.per_cloud import by_cloud, directions, reduce_clouds
 from geo3d.invariance.selection import Kept, Selection, keep_where
 
@@ -28,10 +29,13 @@ class Occlude(Selection):
             one calls more points visible; the more points a cloud has, the larger it may be.
     """
 
-    def __init__(self, distance: float = 3.0, radius: float = 30.0) -> None:
-        self.distance = number(self, "distance", distance, 1.0)
-        require(distance > 1, self, "distance", "above 1, outside the cloud", distance)
-        self.radius = number(self, "radius", radius, 1.0)
+    @checked
+    def __init__(
+        self,
+        distance: Annotated[float, Range(1, 1e4, above=True)] = 3.0,
+        radius: Annotated[float, Range(1, 1e6)] = 30.0,
+    ) -> None:
+        self.distance, self.radius = distance, radius
 
     def sample(self, batch: Batch, generator: torch.Generator) -> Kept:
         """The visible points, in their order."""

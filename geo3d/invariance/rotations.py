@@ -1,14 +1,15 @@
 """Rotations: all of them, or those about one axis."""
 
 import math
+from typing import Annotated
 
 import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
+from geo3d.checks import OneOf, checked
 from geo3d.cloud import num_clouds
 from geo3d.invariance.base import Group
-from geo3d.invariance.checks import require
 from geo3d.invariance.per_cloud import uniform
 from geo3d.ops.rotation import random_rotations, rotate, rotation_about_axis
 
@@ -44,8 +45,8 @@ class SO2(Group):
         axis: ``"x"``, ``"y"`` or ``"z"``; geo3d's clouds stand upright along z.
     """
 
-    def __init__(self, axis: str = "z") -> None:
-        require(axis in ("x", "y", "z"), self, "axis", "'x', 'y' or 'z'", axis)
+    @checked
+    def __init__(self, axis: Annotated[str, OneOf("x", "y", "z")] = "z") -> None:
         self.axis = axis
 
     @property

@@ -1,16 +1,22 @@
 """Stretching and mirroring: maps that multiply each coordinate by a number of its own."""
 
 import math
+from typing import Annotated
 
 import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
+from geo3d.checks import Like, Range, checked
 from geo3d.cloud import num_clouds, with_
 from geo3d.invariance.base import Group
-from geo3d.invariance.checks import interval, require
+from geo3d.invariance.checks import ordered
 from geo3d.invariance.per_cloud import by_cloud, uniform
 from geo3d.ops.normalize import unit_vectors
+
+Factor = Annotated[float, Range(1e-3, 1e3)]
+"""Products of three, as normals need them, stay far from where float32 ends."""
+Axes = Annotated[str, Like(r"(?!.*(.).*\1)[xyz]{1,3}", "different letters of xyz, for example xy")]
 
 
 class Diagonal(Group):
@@ -54,8 +60,9 @@ class AnisotropicScale(Diagonal):
         high: Largest factor.
     """
 
-    def __init__(self, low: float = 0.8, high: float = 1.25) -> None:
-        interval(self, low, high, ("low", "high"))
+    @checked
+    def __init__(self, low: Factor = 0.8, high: Factor = 1.25) -> None:
+        ordered(self, "low", "high", low, high)
         self.low = low
         self.high = high
 
@@ -72,8 +79,9 @@ class Scale(Diagonal):
         high: Largest factor.
     """
 
-    def __init__(self, low: float = 0.8, high: float = 1.25) -> None:
-        interval(self, low, high, ("low", "high"))
+    @checked
+    def __init__(self, low: Factor = 0.8, high: Factor = 1.25) -> None:
+        ordered(self, "low", "high", low, high)
         self.low = low
         self.high = high
 
@@ -92,9 +100,8 @@ class Reflection(Diagonal):
         axes: Some of the letters x, y, z: the coordinates whose sign may change.
     """
 
-    def __init__(self, axes: str = "xy") -> None:
-        ok = isinstance(axes, str) and 0 < len(axes) == len(set(axes)) and set(axes) <= set("xyz")
-        require(ok, self, "axes", "one to three different letters of 'xyz'", axes)
+    @checked
+    def __init__(self, axes: Axes = "xy") -> None:
         self.axes = axes
 
     def sample(self, batch: Batch, generator: torch.Generator) -> Tensor:

@@ -4,9 +4,10 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
+from geo3d.checks import checked
 from geo3d.cloud import num_clouds, with_
 from geo3d.invariance.base import Group
-from geo3d.invariance.checks import number
+from geo3d.invariance.checks import Distance
 from geo3d.invariance.per_cloud import by_cloud, uniform
 
 
@@ -17,8 +18,9 @@ class Translation(Group):
         max_shift: Largest shift along each axis, in the units of the cloud.
     """
 
-    def __init__(self, max_shift: float = 0.2) -> None:
-        self.max_shift = number(self, "max_shift", max_shift, 0.0)
+    @checked
+    def __init__(self, max_shift: Distance = 0.2) -> None:
+        self.max_shift = max_shift
 
     def sample(self, batch: Batch, generator: torch.Generator) -> Tensor:
         """(B, 3) shifts."""

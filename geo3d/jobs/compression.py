@@ -4,7 +4,7 @@ import copy
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from geo3d import compress as forms
 from geo3d.checkpoint import encoder_folder, load_encoder, load_head, read_card, save_encoder, save_head
+from geo3d.checks import Decay, Range, Rate, Seed, Share, checked
 from geo3d.errors import ConfigError
 from geo3d.heads import Classifier
 from geo3d.io.files import replacing, write_json
@@ -25,24 +26,27 @@ from geo3d.tasks.trainer import fit, make_trainer
 from geo3d.views import Views
 
 DEFAULT_STEPS = 300
+Steps = Annotated[int, Range(1, 1_000_000_000)]
+Draws = Annotated[int, Range(1, 1000)]
 ENDS = ("max_epochs", "max_steps", "max_time")
 LOOKED_AT = 64  # clouds, about, from which second moments, steps and offsets are taken
 
 
+@checked
 def compress(
     checkpoint: str | Path,
     data: DataModule,
     recipe: Mapping[str, Any],
     *,
     out: str | Path,
-    labels: float = 0.0,
-    shaping_steps: int = 200,
-    points: int | None = None,
-    draws: int = 5,
-    seed: int = 0,
-    lr: float = 1e-3,
-    weight_decay: float = 1e-4,
-    warmup: float = 0.05,
+    labels: Annotated[float, Range(0, 1000)] = 0.0,
+    shaping_steps: Steps = 200,
+    points: Annotated[int, Range(2, 10_000_000)] | None = None,
+    draws: Draws = 5,
+    seed: Seed = 0,
+    lr: Rate = 1e-3,
+    weight_decay: Decay = 1e-4,
+    warmup: Share = 0.05,
     trainer: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Metrics of a compressed encoder; it is saved in ``out/encoder``, with its head if the checkpoint has one.
@@ -71,8 +75,6 @@ def compress(
         raise ConfigError(f"{checkpoint}: is compressed already ({_done(teacher)}); start from the plain encoder")
     if labels and head is None:
         raise ConfigError("labels: the checkpoint has no head to train with labels; give labels=0, or fine-tune first")
-    if draws < 1 or shaping_steps < 1:
-        raise ConfigError(f"draws and shaping_steps must be at least 1; found {draws} and {shaping_steps}")
     steps = forms.opening(recipe)
     trainer = dict(trainer or {})
     if not any(trainer.get(end) for end in ENDS):

@@ -2,15 +2,15 @@
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
+from geo3d.checks import Range, Seed, checked
 from geo3d.data import Shapes
 from geo3d.data.shapes import CLASSES
 from geo3d.encoders import DGCNN
-from geo3d.errors import ConfigError
 from geo3d.invariance import SO3, Compose, Jitter, Scale
 from geo3d.io.files import write_json
 from geo3d.io.owner import owned
@@ -22,8 +22,15 @@ from geo3d.show.sheet import picture_sheet
 from geo3d.tasks.datamodule import DataModule
 
 
+@checked
 def demo(
-    out: str | Path, *, seed: int = 0, epochs: int = 6, size: int = 1536, num_points: int = 256, progress: bool = True
+    out: str | Path,
+    *,
+    seed: Seed = 0,
+    epochs: Annotated[int, Range(1, 1_000_000)] = 6,
+    size: Annotated[int, Range(256, 10_000_000)] = 1536,
+    num_points: Annotated[int, Range(2, 1_000_000)] = 256,
+    progress: bool = True,
 ) -> dict[str, Any]:
     """Metrics of the demonstration; pictures, tables and the encoder lie in ``out``.
 
@@ -38,8 +45,6 @@ def demo(
         num_points: Points of a cloud.
         progress: Show progress.
     """
-    if epochs < 1 or size < 256:
-        raise ConfigError(f"demo: expected epochs >= 1 and size >= 256; found epochs={epochs}, size={size}")
     start = time.perf_counter()
     with owned(out) as out:
         sheet = Shapes(size=8 * len(CLASSES), num_points=2048)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from geo3d.checkpoint import load_encoder, read_card
+from geo3d.checks import Up, checked
 from geo3d.cloud import collate
 from geo3d.errors import CloudError, ConfigError
 from geo3d.io import read_cloud, to_z_up
@@ -22,13 +23,14 @@ from geo3d.tasks.run import finish_run, run_folder
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
+@checked
 def embed(
     checkpoint: str | Path,
     data: DataModule | None = None,
     path: str | Path | None = None,
     *,
     out: str | Path,
-    up: str = "z",
+    up: Up = "z",
 ) -> dict[str, Any]:
     """Writes the cloud features of a data set (``train`` and ``test``) or of one file to ``out/features.npz``.
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from geo3d.checkpoint import load_encoder, read_card, save_encoder, save_head
+from geo3d.checks import Decay, Rate, Seed, Share, checked
 from geo3d.errors import CloudError, ConfigError
 from geo3d.heads import Classifier
 from geo3d.jobs.common import augmentation, card_of, finished, fresh_encoder, head_for, rewritten, training_metrics
@@ -23,6 +24,7 @@ from geo3d.views import Views
 DEFAULT_STEPS = 500  # the same whatever the share of labels, so that budgets are equal
 
 
+@checked
 def finetune(
     data: DataModule,
     *,
@@ -32,11 +34,11 @@ def finetune(
     encoder: nn.Module | None = None,
     from_scratch: bool = False,
     freeze: bool = False,
-    seed: int = 0,
-    lr: float = 1e-3,
-    encoder_lr: float | None = None,
-    weight_decay: float = 1e-4,
-    warmup: float = 0.05,
+    seed: Seed = 0,
+    lr: Rate = 1e-3,
+    encoder_lr: Rate | None = None,
+    weight_decay: Decay = 1e-4,
+    warmup: Share = 0.05,
     recipe: Mapping[str, Any] | None = None,
     trainer: dict[str, Any] | None = None,
 ) -> dict[str, Any]:

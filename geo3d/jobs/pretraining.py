@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytorch_lightning as pl
 import torch
 from torch import nn
 
 from geo3d.checkpoint import save_encoder
+from geo3d.checks import Decay, Length, Range, Rate, Seed, Share, Size, checked
 from geo3d.invariance import Invariance
 from geo3d.jobs.common import card_of, finished, history, rewritten, scalars, training_metrics
 from geo3d.seeds import generator, seeded
@@ -23,6 +24,7 @@ from geo3d.views import Views
 MONITOR_BANK = 512  # clouds whose labels vote in the online kNN
 
 
+@checked
 def pretrain(
     encoder: nn.Module,
     objective: nn.Module,
@@ -30,14 +32,14 @@ def pretrain(
     data: DataModule,
     *,
     out: str | Path,
-    seed: int = 0,
-    lr: float = 1e-3,
-    weight_decay: float = 1e-4,
-    warmup: float = 0.05,
-    ema: float = 0.99,
-    average: float = 0.0,
-    projector: Sequence[int] = (512, 128),
-    monitor_every: int = 1,
+    seed: Seed = 0,
+    lr: Rate = 1e-3,
+    weight_decay: Decay = 1e-4,
+    warmup: Share = 0.05,
+    ema: Share = 0.99,
+    average: Share = 0.0,
+    projector: Annotated[Sequence[Size], Length(1, 16)] = (512, 128),
+    monitor_every: Annotated[int, Range(0, 1_000_000)] = 1,
     recipe: Mapping[str, Any] | None = None,
     trainer: dict[str, Any],
 ) -> dict[str, Any]:

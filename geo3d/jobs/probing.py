@@ -5,13 +5,14 @@ import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 
 import geo3d
 from geo3d.checkpoint import encoder_folder, load_encoder, read_card
+from geo3d.checks import Length, Range, Seed, checked
 from geo3d.errors import ConfigError
 from geo3d.jobs.common import fresh_encoder
 from geo3d.jobs.finetuning import finetune
@@ -30,18 +31,19 @@ Split = tuple[Tensor, Tensor]
 """(n, D) features and (n,) labels."""
 
 
+@checked
 def probe(
-    checkpoint: str | Path | Sequence[str | Path],
+    checkpoint: str | Path | Annotated[Sequence[str | Path], Length(1, 1000)],
     data: DataModule,
     *,
     out: str | Path,
     protocol: str = "strict",
-    seeds: int = 3,
-    shots: int = 5,
-    draws: int = 10,
-    episodes: Sequence[Sequence[int]] = (),
-    ceiling: bool | int = False,
-    seed: int = 0,
+    seeds: Annotated[int, Range(1, 1000)] = 3,
+    shots: Annotated[int, Range(0, 1_000_000)] = 5,
+    draws: Annotated[int, Range(1, 1000)] = 10,
+    episodes: Sequence[Annotated[Sequence[Annotated[int, Range(1, 100_000)]], Length(2, 2)]] = (),
+    ceiling: bool | Annotated[int, Range(0, 1000)] = False,
+    seed: Seed = 0,
     trainer: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """``floor | result | ceiling`` of a pretrained encoder, as mean and deviation over seeds.
@@ -67,10 +69,6 @@ def probe(
     """
     chosen = protocol_named(protocol)
     paths = [checkpoint] if isinstance(checkpoint, str | Path) else list(checkpoint)
-    if seeds < 1 or not paths:
-        raise ConfigError(
-            f"probe needs at least one seed and one checkpoint; found seeds={seeds}, {len(paths)} checkpoints"
-        )
     cards = [read_card(path) for path in paths]
     if any((card["class"], card["keywords"]) != (cards[0]["class"], cards[0]["keywords"]) for card in cards):
         raise ConfigError("checkpoint: the checkpoints are not of one architecture; probe them one at a time")

@@ -3,36 +3,43 @@
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
+from geo3d.checks import Length, Range, Rate, Seed, checked, fits, mistake, shown
 from geo3d.compress import opening
 from geo3d.errors import ConfigError
 from geo3d.io.files import replacing, write_json
 from geo3d.io.owner import owned
-from geo3d.jobs.compression import compress
+from geo3d.jobs.compression import Draws, Steps, compress
 from geo3d.tasks.datamodule import DataModule
 from geo3d.tasks.run import FINISHED, is_finished, stored, versions
 
 RESULT = "metrics.json"
-OPTIONS = ("of", "seeds", "steps", "points")
+OPTIONS: dict[str, Any] = {
+    "of": Sequence[str] | None,
+    "seeds": Annotated[int, Range(1, 1000)],
+    "steps": Steps,
+    "points": Annotated[int, Range(2, 10_000_000)] | None,
+}
 """What a run may say beside the steps of its recipe."""
 
 
+@checked
 def series(
     data: DataModule,
-    checkpoints: Mapping[str, str],
+    checkpoints: Mapping[str, str | Path],
     runs: Mapping[str, Any],
     *,
     out: str | Path,
-    seeds: Sequence[int] = (0, 1, 2),
+    seeds: Annotated[Sequence[Seed], Length(1, 1000)] = (0, 1, 2),
     only: str = "",
-    minutes: float | None = None,
-    labels: float = 0.0,
-    shaping_steps: int = 200,
-    draws: int = 5,
-    lr: float = 1e-3,
+    minutes: Annotated[float, Range(0, 1e7)] | None = None,
+    labels: Annotated[float, Range(0, 1000)] = 0.0,
+    shaping_steps: Steps = 200,
+    draws: Draws = 5,
+    lr: Rate = 1e-3,
     trainer: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The table of all runs that are finished, in ``out/table.md`` and ``out/metrics.json``.
@@ -84,7 +91,24 @@ def recipe_of(run: Mapping[str, Any] | None) -> dict[str, Any]:
     return {key: value for key, value in (run or {}).items() if key not in OPTIONS}
 
 
-def planned(checkpoints: Mapping[str, str], runs: Mapping[str, Any], seeds: Sequence[int]) -> Any:
+def check_run(run: str, recipe: Any) -> None:
+    """Check what a run says of itself, and its steps.
+
+    Raises:
+        ConfigError: If something in it does not exist or does not fit.
+    """
+    if not isinstance(recipe, Mapping | None):
+        raise ConfigError(f"runs.{run}: expected the steps of a recipe; found {shown(recipe)}")
+    for name, value in (recipe or {}).items():
+        if name in OPTIONS and not fits(value, OPTIONS[name]):
+            raise ConfigError(f"runs.{run}.{name}: {mistake(value, OPTIONS[name])}")
+    try:
+        opening(recipe_of(recipe))
+    except ConfigError as error:
+        raise ConfigError(f"runs.{run}: {error}") from None
+
+
+def planned(checkpoints: Mapping[str, str | Path], runs: Mapping[str, Any], seeds: Sequence[int]) -> Any:
     """Checkpoint, run and seed of everything to do: first seeds first.
 
     Raises:
@@ -93,15 +117,12 @@ def planned(checkpoints: Mapping[str, str], runs: Mapping[str, Any], seeds: Sequ
     if not checkpoints:
         raise ConfigError("checkpoints: there is none; give checkpoints.NAME=DIR/encoder")
     for run, recipe in runs.items():
-        try:
-            opening(recipe_of(recipe))
-        except ConfigError as error:
-            raise ConfigError(f"runs.{run}: {error}") from None
+        check_run(run, recipe)
     for repetition in range(len(seeds)):
         for run, given in runs.items():
             recipe = given or {}
             named = recipe.get("of") or list(checkpoints)
-            if not isinstance(named, list) or not set(named) <= set(checkpoints):
+            if not set(named) <= set(checkpoints):
                 raise ConfigError(f"runs.{run}.of: expected some of {', '.join(checkpoints)}; found {named}")
             if repetition < recipe.get("seeds", 1):
                 yield from ((name, run, seeds[repetition]) for name in named)

@@ -5,7 +5,8 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from geo3d.objectives.objective import Objective, Terms, positive
+from geo3d.checks import checked
+from geo3d.objectives.objective import Eps, Objective, Terms, Weight
 from geo3d.ops.distributed import gather
 
 
@@ -50,10 +51,10 @@ class BarlowTwins(Objective):
         eps: Added to variances before dividing.
     """
 
-    def __init__(self, lambd: float = 0.0051, eps: float = 1e-5) -> None:
+    @checked
+    def __init__(self, lambd: Weight = 0.0051, eps: Eps = 1e-5) -> None:
         super().__init__()
-        self.lambd = positive("lambd", lambd)
-        self.eps = positive("eps", eps)
+        self.lambd, self.eps = lambd, eps
 
     def loss(self, views: list[Tensor], targets: list[Tensor]) -> tuple[Tensor, Terms]:
         """The loss and its two terms, unweighted."""

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from geo3d.objectives.objective import Objective, Terms, positive
+from geo3d.checks import checked
+from geo3d.objectives.objective import Objective, Temperature, Terms
 from geo3d.ops.distributed import gather
 
 
@@ -47,9 +48,10 @@ class InfoNCE(Objective):
         temperature: Divides the cosines.
     """
 
-    def __init__(self, temperature: float = 0.1) -> None:
+    @checked
+    def __init__(self, temperature: Temperature = 0.1) -> None:
         super().__init__()
-        self.temperature = positive("temperature", temperature)
+        self.temperature = temperature
 
     def loss(self, views: list[Tensor], targets: list[Tensor]) -> tuple[Tensor, Terms]:
         """The loss and the mean cosine of positive pairs."""

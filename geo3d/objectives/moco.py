@@ -1,13 +1,15 @@
 """Momentum contrast (arXiv 1911.05722): find the teacher's embedding of your cloud among those of earlier clouds."""
 
 from itertools import permutations
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from geo3d.checks import Range, Size, checked
 from geo3d.errors import ConfigError
-from geo3d.objectives.objective import Objective, Terms, positive
+from geo3d.objectives.objective import Objective, Temperature, Terms
 from geo3d.ops.distributed import gather
 
 
@@ -47,11 +49,12 @@ class MoCo(Objective):
     pointer: Tensor
     count: Tensor
 
-    def __init__(self, dim: int = 128, queue_size: int = 4096, temperature: float = 0.1) -> None:
+    @checked
+    def __init__(
+        self, dim: Size = 128, queue_size: Annotated[int, Range(1, 2**18)] = 4096, temperature: Temperature = 0.1
+    ) -> None:
         super().__init__()
-        self.dim = int(positive("dim", dim))
-        self.queue_size = int(positive("queue_size", queue_size))
-        self.temperature = positive("temperature", temperature)
+        self.dim, self.queue_size, self.temperature = dim, queue_size, temperature
         self.register_buffer("queue", torch.zeros(self.queue_size, self.dim))
         self.register_buffer("pointer", torch.zeros((), dtype=torch.int64))
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))

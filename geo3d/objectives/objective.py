@@ -1,15 +1,20 @@
 """What all objectives share: their declarations, the checks of their input, and the precision they work in."""
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from geo3d.checks import Range
 from geo3d.errors import ConfigError
 from geo3d.ops.distributed import world_size
 
 Terms = dict[str, Tensor]
+Temperature = Annotated[float, Range(1e-4, 1000)]
+"""Below, exp(1 / temperature) means nothing in float32."""
+Weight = Annotated[float, Range(0, 1e6, above=True)]
+Eps = Annotated[float, Range(0, 1, above=True)]
 
 
 class Objective(nn.Module):
@@ -78,14 +83,3 @@ def found_in(views: Sequence[Tensor]) -> str:
 def widen(x: Tensor) -> Tensor:
     """``x`` in float32, if it was narrower."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-
-
-def positive(name: str, value: float) -> float:
-    """``value`` itself.
-
-    Raises:
-        ConfigError: If it is not above zero.
-    """
-    if not value > 0:
-        raise ConfigError(f"{name} must be above 0; found {value}")
-    return value

@@ -1,14 +1,17 @@
 """VICReg (arXiv 2105.04906): views agree, every dimension varies over the batch, no two dimensions vary together."""
 
 from itertools import combinations
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from geo3d.errors import ConfigError
+from geo3d.checks import Range, checked
 from geo3d.objectives.barlow_twins import off_diagonal
-from geo3d.objectives.objective import Objective, Terms, positive
+from geo3d.objectives.objective import Eps, Objective, Terms, Weight
 from geo3d.ops.distributed import gather
+
+Coefficient = Annotated[float, Range(0, 1e6)]
 
 
 def invariance(a: Tensor, b: Tensor) -> Tensor:
@@ -49,21 +52,18 @@ class VICReg(Objective):
         eps: Added to variances under the root.
     """
 
+    @checked
     def __init__(
         self,
-        invariance: float = 25.0,
-        variance: float = 25.0,
-        covariance: float = 1.0,
-        gamma: float = 1.0,
-        eps: float = 1e-4,
+        invariance: Coefficient = 25.0,
+        variance: Coefficient = 25.0,
+        covariance: Coefficient = 1.0,
+        gamma: Weight = 1.0,
+        eps: Eps = 1e-4,
     ) -> None:
         super().__init__()
-        for name, value in {"invariance": invariance, "variance": variance, "covariance": covariance}.items():
-            if not value >= 0:
-                raise ConfigError(f"{name} must not be negative; found {value}")
         self.invariance, self.variance, self.covariance = invariance, variance, covariance
-        self.gamma = positive("gamma", gamma)
-        self.eps = positive("eps", eps)
+        self.gamma, self.eps = gamma, eps
 
     def loss(self, views: list[Tensor], targets: list[Tensor]) -> tuple[Tensor, Terms]:
         """The loss and its three terms, unweighted."""

@@ -1,7 +1,7 @@
 """Classification of clouds: fine-tuning an encoder, or training it from scratch, with labels."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import pytorch_lightning as pl
 import torch
@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.nn import functional
 from torch_geometric.data import Batch
 
+from geo3d.checks import Decay, Length, Range, Rate, Seed, Share, Size, checked
 from geo3d.compress import added_loss
 from geo3d.errors import ConfigError
 from geo3d.heads import Classifier
-from geo3d.invariance.checks import number, require
 from geo3d.seeds import generator, seeded
 from geo3d.tasks.regularize import encoded
 from geo3d.tasks.schedule import MIDDLE, decayed, elapsed_share, set_learning_rates, warmup_cosine
@@ -37,30 +37,26 @@ class Classify(pl.LightningModule):
         seed: Key of every draw.
     """
 
+    @checked
     def __init__(
         self,
         encoder: Any,
-        num_classes: int,
+        num_classes: Annotated[int, Range(1, 100_000)],
         views: Views,
         *,
-        hidden: Sequence[int] = (512, 256),
-        dropout: float = 0.5,
-        label_smoothing: float = 0.2,
+        hidden: Annotated[Sequence[Size], Length(0, 16)] = (512, 256),
+        dropout: Share = 0.5,
+        label_smoothing: Share = 0.2,
         freeze: bool = False,
-        lr: float = 1e-3,
-        encoder_lr: float | None = None,
-        weight_decay: float = 1e-4,
-        warmup: float = 0.05,
-        seed: int = 0,
+        lr: Rate = 1e-3,
+        encoder_lr: Rate | None = None,
+        weight_decay: Decay = 1e-4,
+        warmup: Share = 0.05,
+        seed: Seed = 0,
     ) -> None:
         super().__init__()
         if num_classes < 2:
             raise ConfigError(f"classification needs at least 2 classes; the data set has {num_classes}")
-        number(self, "lr", lr, 0.0), number(self, "weight_decay", weight_decay, 0.0)
-        number(self, "encoder_lr", lr if encoder_lr is None else encoder_lr, 0.0)
-        for name, share in (("warmup", warmup), ("dropout", dropout), ("label_smoothing", label_smoothing)):
-            number(self, name, share, 0.0, 1.0)
-        require(all(size > 0 for size in hidden), self, "hidden", "sizes above 0", list(hidden))
         self.encoder, self.views, self.frozen, self.seed = encoder, views, freeze, seed
         self.head = Classifier(encoder.cloud_channels, num_classes, hidden=tuple(hidden), dropout=dropout)
         self.label_smoothing, self.warmup = label_smoothing, warmup

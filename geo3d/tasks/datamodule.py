@@ -5,7 +5,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import pytorch_lightning as pl
 import torch
@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torch_geometric.data import Data
 
+from geo3d.checks import OneOf, Range, Seed, checked
 from geo3d.cloud import POINT_KEYS, check_cloud, collate
-from geo3d.errors import CloudError, ConfigError, SplitError
+from geo3d.errors import CloudError, SplitError
 from geo3d.ops.distributed import world_size
 from geo3d.ops.normalize import unit_sphere
 from geo3d.ops.rotation import random_rotations, rotation_about_z
@@ -23,6 +24,7 @@ from geo3d.seeds import generator
 
 POOL = 4  # views draw their points from a pool this many times as large as a view
 CACHE_BYTES = 1 << 30
+Pose = Annotated[str, OneOf("aligned", "z", "so3")]
 
 
 def random_pose(rotation: str, key: tuple[int | str, ...]) -> Tensor | None:
@@ -135,31 +137,22 @@ class DataModule(pl.LightningDataModule):
         ConfigError: If an argument is out of its range.
     """
 
+    @checked
     def __init__(
         self,
         dataset_class: Callable[..., Any],
         *,
-        batch_size: int = 64,
-        num_points: int | None = 1024,
-        rotation: str = "aligned",
-        label_fraction: float = 1.0,
-        holdout: float = 0.1,
+        batch_size: Annotated[int, Range(1, 65536)] = 64,
+        num_points: Annotated[int, Range(2, 10_000_000)] | None = 1024,
+        rotation: Pose = "aligned",
+        label_fraction: Annotated[float, Range(0, 1, above=True)] = 1.0,
+        holdout: Annotated[float, Range(0, 0.99)] = 0.1,
         normalize: bool = True,
-        num_workers: int = 0,
-        seed: int = 0,
+        num_workers: Annotated[int, Range(0, 256)] = 0,
+        seed: Seed = 0,
         **dataset_keywords: Any,
     ) -> None:
         super().__init__()
-        if rotation not in ("aligned", "z", "so3"):
-            raise ConfigError(f"data.rotation: expected aligned, z or so3; found {rotation!r}")
-        if not 0 < label_fraction <= 1:
-            raise ConfigError(f"data.label_fraction: expected a share in (0, 1]; found {label_fraction}")
-        if not 0 <= holdout < 1:
-            raise ConfigError(f"data.holdout: expected a share in [0, 1); found {holdout}")
-        if num_workers < 0:
-            raise ConfigError(f"data.num_workers: expected 0 or more; found {num_workers}")
-        if batch_size < 1 or (num_points is not None and num_points < 1):
-            raise ConfigError(f"data: batch_size={batch_size} and num_points={num_points} must be at least 1")
         self.dataset_class, self.dataset_keywords = dataset_class, dataset_keywords
         self.batch_size, self.num_points, self.rotation = batch_size, num_points, rotation
         self.label_fraction, self.holdout, self.normalize = label_fraction, holdout, normalize

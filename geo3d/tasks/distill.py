@@ -1,7 +1,7 @@
 """Training of a compressed encoder to say what the encoder it was made from says; labels may help."""
 
 import copy
-from typing import Any
+from typing import Annotated, Any
 
 import pytorch_lightning as pl
 import torch
@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch_geometric.data import Batch
 
+from geo3d.checks import Decay, Points, Range, Rate, Seed, Share, checked
 from geo3d.compress import added_loss, outputs_left
-from geo3d.invariance.checks import number
 from geo3d.seeds import generator
 from geo3d.tasks.schedule import MIDDLE, decayed, elapsed_share, set_learning_rates, warmup_cosine
 from geo3d.views import Views
@@ -41,6 +41,7 @@ class Distill(pl.LightningModule):
         seed: Key of every draw.
     """
 
+    @checked
     def __init__(
         self,
         student: Any,
@@ -49,21 +50,15 @@ class Distill(pl.LightningModule):
         *,
         head: nn.Module | None = None,
         teacher_head: nn.Module | None = None,
-        labels: float = 0.0,
-        temperature: float = 2.0,
-        points: int | None = None,
-        lr: float = 1e-3,
-        weight_decay: float = 1e-4,
-        warmup: float = 0.05,
-        seed: int = 0,
+        labels: Annotated[float, Range(0, 1000)] = 0.0,
+        temperature: Annotated[float, Range(0, 1000, above=True)] = 2.0,
+        points: Points | None = None,
+        lr: Rate = 1e-3,
+        weight_decay: Decay = 1e-4,
+        warmup: Share = 0.05,
+        seed: Seed = 0,
     ) -> None:
         super().__init__()
-        (
-            number(self, "lr", lr, 0.0),
-            number(self, "weight_decay", weight_decay, 0.0),
-            number(self, "labels", labels, 0.0),
-        )
-        number(self, "warmup", warmup, 0.0, 1.0)
         self.student, self.head, self.views = student, head, views
         self.outputs = outputs_left(student)
         teachers = [copy.deepcopy(m) for m in (teacher, teacher_head) if m is not None]

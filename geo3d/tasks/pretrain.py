@@ -2,17 +2,17 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
+from geo3d.checks import Decay, Length, Rate, Seed, Share, Size, checked
 from geo3d.compress import added_loss
 from geo3d.errors import CollapseError, ConfigError
 from geo3d.heads import Predictor, Projector
-from geo3d.invariance.checks import number, require
 from geo3d.ops.distributed import gather
 from geo3d.ops.metrics import effective_rank, embedding_std
 from geo3d.seeds import generator
@@ -38,25 +38,22 @@ class Pretrain(pl.LightningModule):
         seed: Key of every draw.
     """
 
+    @checked
     def __init__(
         self,
         encoder: Any,
         objective: Any,
         views: Views,
         *,
-        projector: Sequence[int] = (512, 128),
-        lr: float = 1e-3,
-        weight_decay: float = 1e-4,
-        warmup: float = 0.05,
-        ema: float = 0.99,
-        average: float = 0.0,
-        seed: int = 0,
+        projector: Annotated[Sequence[Size], Length(1, 16)] = (512, 128),
+        lr: Rate = 1e-3,
+        weight_decay: Decay = 1e-4,
+        warmup: Share = 0.05,
+        ema: Share = 0.99,
+        average: Share = 0.0,
+        seed: Seed = 0,
     ) -> None:
         super().__init__()
-        number(self, "lr", lr, 0.0), number(self, "weight_decay", weight_decay, 0.0)
-        for name, share in (("warmup", warmup), ("ema", ema), ("average", average)):
-            number(self, name, share, 0.0, 1.0)
-        require(len(projector) > 0 and min(projector) > 0, self, "projector", "sizes above 0", list(projector))
         hidden, channels = projector[0], projector[-1]
         if getattr(objective, "dim", channels) != channels:
             raise ConfigError(

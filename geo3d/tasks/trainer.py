@@ -1,6 +1,7 @@
 """The Trainer of every job, and a fit that ends well however it ends."""
 
 import logging
+import os
 import signal
 import sys
 import threading
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Annotated
 
 import pytorch_lightning as pl
 import torch
@@ -16,27 +18,31 @@ from pytorch_lightning.callbacks import RichProgressBar, Timer
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
+from geo3d.checks import Like, OneOf, Range, checked
 from geo3d.errors import CheckpointError, CollapseError, ConfigError, NotFiniteError
 from geo3d.tasks.callbacks import Checkpoint, History, Throughput
 from geo3d.tasks.resume import ANEW, LAST, ResumeFile
+
+Time = Annotated[str, Like(r"(?=.*[1-9])\d{1,4}:\d{1,2}:\d{1,2}:\d{1,2}", "DD:HH:MM:SS, for example 00:00:20:00")]
 
 
 class StoppedError(Exception):
     """The run was asked to end (SIGTERM); what has been finished is saved and can be continued."""
 
 
+@checked
 def make_trainer(
     out: str | Path,
     *,
-    max_epochs: int | None = None,
-    max_time: str | None = None,
-    max_steps: int | None = None,
-    accelerator: str = "auto",
-    devices: int = 1,
-    strategy: str = "auto",
-    precision: str = "32-true",
-    gradient_clip_val: float = 1.0,
-    threads: int | None = None,
+    max_epochs: Annotated[int, Range(1, 1_000_000)] | None = None,
+    max_time: Time | None = None,
+    max_steps: Annotated[int, Range(1, 1_000_000_000)] | None = None,
+    accelerator: Annotated[str, OneOf("auto", "cpu", "gpu", "cuda", "mps")] = "auto",
+    devices: Annotated[int, Range(1, 1024)] = 1,
+    strategy: Annotated[str, OneOf("auto", "ddp")] = "auto",
+    precision: Annotated[str, OneOf("32-true", "bf16-mixed", "16-mixed")] = "32-true",
+    gradient_clip_val: Annotated[float, Range(0, 1e9)] = 1.0,
+    threads: Annotated[int, Range(1, 1024)] | None = None,
     progress: bool = True,
     callbacks: tuple[pl.Callback, ...] = (),
 ) -> pl.Trainer:
@@ -50,29 +56,18 @@ def make_trainer(
         accelerator: ``auto``, ``cpu`` or ``gpu``.
         devices: Processes that train together.
         strategy: ``auto`` or ``ddp``.
-        precision: ``32-true`` or ``bf16-mixed``.
+        precision: ``32-true`` or ``bf16-mixed``; on a GPU also ``16-mixed``.
         gradient_clip_val: Largest norm of the gradient; 0 for none.
         threads: CPU threads for torch; None leaves torch's choice.
         progress: Show progress: a bar on a terminal, else a line an epoch.
         callbacks: Further callbacks; they act before the epoch is recorded.
 
     Raises:
-        ConfigError: If the run has no end, or ``max_time`` is not a time.
+        ConfigError: If the run has no end, or an argument is out of its range or asks for what the machine has not.
     """
     if max_epochs is None and max_time is None and max_steps is None:
         raise ConfigError("trainer: give max_epochs=N, max_steps=N or max_time=DD:HH:MM:SS, else the run has no end")
-    for name, count in (("max_epochs", max_epochs), ("max_steps", max_steps), ("threads", threads)):
-        if count is not None and count < 1:
-            raise ConfigError(f"trainer.{name}: expected at least 1; found {count}")
-    if not 0 <= gradient_clip_val < float("inf"):
-        raise ConfigError(f"trainer.gradient_clip_val: expected 0 (no clipping) or more; found {gradient_clip_val}")
-    for name, value, known in (
-        ("accelerator", accelerator, ("auto", "cpu", "gpu", "cuda", "mps")),
-        ("strategy", strategy, ("auto", "ddp")),
-        ("precision", precision, ("32-true", "bf16-mixed", "64-true", "16-mixed")),
-    ):
-        if value not in known:
-            raise ConfigError(f"trainer.{name}: expected one of {', '.join(known)}; found {value!r}")
+    check_processors(accelerator, devices, precision)
     if threads is not None:
         torch.set_num_threads(threads)
     quiet()
@@ -102,6 +97,19 @@ def make_trainer(
         use_distributed_sampler=False,
         log_every_n_steps=1,
     )
+
+
+def check_processors(accelerator: str, devices: int, precision: str) -> None:
+    """Check that the processors can work in that precision, and that there are so many.
+
+    Raises:
+        ConfigError: If not.
+    """
+    on_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available())
+    if on_cpu and precision == "16-mixed":
+        raise ConfigError("trainer.precision: 16-mixed needs a GPU; take 32-true, or bf16-mixed")
+    if on_cpu and devices > max(2, os.cpu_count() or 1):
+        raise ConfigError(f"trainer.devices: {devices} processes are more than the {os.cpu_count()} processors here")
 
 
 def fit(trainer: pl.Trainer, module: pl.LightningModule, datamodule: pl.LightningDataModule, out: str | Path) -> None:
@@ -165,10 +173,7 @@ def parse_time(text: str) -> dict[str, int]:
         >>> parse_time("00:01:30:00")
         {'days': 0, 'hours': 1, 'minutes': 30, 'seconds': 0}
     """
-    parts = text.split(":") if isinstance(text, str) else []
-    if len(parts) != 4 or not all(part.isdigit() for part in parts):
-        raise ConfigError(f"trainer.max_time: expected DD:HH:MM:SS, for example 00:00:20:00; found {text!r}")
-    return dict(zip(("days", "hours", "minutes", "seconds"), map(int, parts), strict=True))
+    return dict(zip(("days", "hours", "minutes", "seconds"), map(int, text.split(":")), strict=True))
 
 
 def quiet() -> None:

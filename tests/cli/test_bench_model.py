@@ -87,7 +87,7 @@ def test_a_folder_name_that_several_checkpoints_have_is_no_reference(models, tmp
         (["--data", "modelnet"], "data.root: a value is needed"),
         (["--data", "shapes", "data.sizes=3"], "data.sizes: geo3d.data.Shapes takes no 'sizes'; did you mean 'size'?"),
         (["--up", "z"], "bench model --up: belongs to data; give --data NAME, too"),
-        (["--clouds", "0"], "bench: --clouds: expected a whole number from 1 on"),
+        (["--clouds", "0"], "bench: --clouds: expected a whole number from 1 to 4096"),
         (
             ["--data", "shapes", "data.size=34", "--clouds", "99"],
             "bench model --clouds 99: the test split has 34 clouds",

@@ -35,7 +35,11 @@ def test_a_folder_is_checked(clouds, capsys):
     [
         (["rot=x", "root=x"], "rot: geo3d.data.Folder takes no 'rot'; did you mean 'root'?"),
         (["batch_size=3", "root=x"], "batch_size: geo3d.data.Folder takes no 'batch_size'"),
-        (["root=3"], "root: 3 is not a str"),
+        (["root=3"], "3: no such folder"),
+        (["root=[3]", "up=3"], "root: [3] is not a str"),
+        (["root=x", "up=3"], "up: 3 is not y or z"),
+        (["root=x", "_target_=geo3d.data.Shapes"], "_target_=geo3d.data.Shapes: expected KEY=VALUE"),
+        (["root=x", "_up=y"], "_up=y: expected KEY=VALUE"),
         (["root"], "root: expected KEY=VALUE"),
     ],
 )

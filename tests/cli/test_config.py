@@ -3,7 +3,8 @@ import re
 import pytest
 import yaml
 
-from geo3d.cli.config import choices, compose, config_dir, defaults, jobs, override, quoted, record
+from geo3d.cli.config import choices, compose, config_dir, defaults, jobs, override, record
+from geo3d.cli.words import quoted
 from geo3d.errors import ConfigError
 
 

@@ -1,9 +1,12 @@
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
 
 from geo3d import compress
 from geo3d.checkpoint import save_encoder
+from geo3d.checks import OneOf, parameters
 from geo3d.cli import export as command
 from geo3d.cli import help as texts
 from geo3d.cli.__main__ import main
@@ -95,13 +98,13 @@ def test_without_the_runtime_it_is_not_checked(checkpoints, tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["checkpoint"], "export checkpoint: expected KEY=VALUE"),
-        (["neighbours=inside"], "neighbours=inside: expected KEY=VALUE; did you mean 'neighbors'?"),
-        (["format=onx"], "export format=onx: format must be one of onnx, openvino, torch"),
-        (["num_points=0"], "num_points must be a whole number from 1 on"),
-        (["int4=yes"], "int4 must be one of true, false"),
-        (["out=a.onnx"], "checkpoint= is missing; see geo3d export --help"),
-        (["checkpoint=a"], "out= is missing"),
+        (["checkpoint"], "checkpoint: expected KEY=VALUE"),
+        (["neighbours=inside"], "neighbours: geo3d export takes no 'neighbours'; did you mean 'neighbors'?"),
+        (["format=onx"], "format: 'onx' is not onnx, openvino or torch"),
+        (["num_points=0"], "num_points: 0 is not an int from 1 to 1000000"),
+        (["int4=yes"], "int4: 'yes' is not a bool"),
+        (["out=a.onnx"], "checkpoint: a value is needed; give checkpoint=DIR/encoder"),
+        (["checkpoint=a"], "out: a value is needed; give out="),
         (["checkpoint=a", "out=b", "format=torch", "opset=21"], "opset=21: format=torch has no such option; leave it"),
         (["checkpoint=a", "out=b", "format=torch"], "the program is for clouds of one size; say num_points=N"),
     ],
@@ -128,8 +131,8 @@ def test_mistakes_are_one_line(checkpoints, tmp_path, capsys):
 def test_usage_names_every_option(capsys):
     assert run("--help") == 0
     said = capsys.readouterr().out
-    assert all(f"{name}=" in said for name in (*command.PATHS, *command.WORDS, *command.NUMBERS))
-    for name, values in command.WORDS.items():
+    for name, parameter in parameters(command.exported).items():
+        values = next((mark.names for mark in get_args(parameter.annotation) if isinstance(mark, OneOf)), ())
         assert f"{name}={'|'.join(values)}" in said
 
 

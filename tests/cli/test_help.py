@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from geo3d.cli.check import parameters
+from geo3d.checks import parameters
 from geo3d.cli.config import choices, config_dir, jobs, read
 from geo3d.cli.help import as_value, overview, summary, usage
 from geo3d.cli.source import named, options

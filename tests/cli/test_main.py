@@ -80,7 +80,7 @@ def test_whoever_reads_the_output_may_stop_early():
         (["probe", "checkpoint=", "out=x"], "checkpoint: a value is needed; give checkpoint=DIR/encoder"),
         (["probe", "checkpoint=x", "out=x", "data=folder", "data.root="], "data.root: a value is needed; give"),
         (["embed", "checkpoint=x", "", "out=x"], "path: a value is needed; give path=FILE"),
-        (["probe", "checkpoint=x", "out=x", "episodes=[5,10]"], "is not a list of lists of int, for example [[5,10]]"),
+        (["probe", "checkpoint=x", "out=x", "episodes=[5,10]"], "for example [[5,10]]"),
         (["probe", "checkpoint=x", "out=x", "data.size=["], "data.size=[: its value cannot be understood; a list is"),
         (["probe", "checkpoint=x", "out=x", "data=modelnet"], "data.root: a value is needed; give data.root=PATH"),
         (["probe", "x.ply", "out=x"], "x.ply: expected KEY=VALUE"),
@@ -130,6 +130,46 @@ def test_a_full_disk_is_one_line_also_when_a_library_only_says_so(failing, capsy
 def test_a_place_that_may_not_be_written_is_the_users(failing, capsys):
     assert failing(PermissionError(errno.EACCES, "Permission denied", "/x")) == 2
     assert line(capsys) == "geo3d: error: /x: permission denied"
+
+
+@pytest.mark.parametrize("word", ["out=\udcff", "a\nb=1", "out=a\0b", "lr=\x1b[31m", "\udcff"])
+@pytest.mark.parametrize("command", [["pretrain"], ["data", "check"], ["bench"], ["export"], ["doctor"], []])
+def test_words_that_cannot_be_printed_or_stored_are_refused(command, word, capsys):
+    assert main([*command, word]) == 2
+    assert line(capsys).endswith("expected text in UTF-8 without control characters, such as line breaks")
+
+
+def test_a_line_stays_readable_whatever_was_given(capsys):
+    for words in (
+        ["x" * 10**6],
+        ["pretrain", "x" * 10**6],
+        ["pretrain", f"encoder={'x' * 10**6}"],
+        ["export", "x" * 10**6],
+    ):
+        assert main(words) == 2
+        assert 20 < len(line(capsys)) < 700
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        RuntimeError("CUDA out of memory. Tried to allocate 9 GiB"),
+    ],
+)
+def test_too_little_memory_is_one_line_that_says_what_to_lower(error, failing, capsys):
+    assert failing(error) == 2
+    assert "not enough memory; lower data.batch_size" in line(capsys)
+
+
+def test_the_traceback_of_a_tool_does_not_lie_where_its_file_should(monkeypatch, capsys, tmp_path):
+    def fail(words):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("geo3d.cli.export.export", fail)
+    assert main(["export", f"out={tmp_path / 'encoder.onnx'}"]) == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_interruption(failing, capsys):

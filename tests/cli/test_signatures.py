@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -6,9 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from geo3d.cli.build import build
-from geo3d.cli.check import check, fits, locate
+from geo3d.checks import fits
+from geo3d.cli.build import build, build_value
+from geo3d.cli.check import check, locate
+from geo3d.encoders import DGCNN
 from geo3d.errors import ConfigError
+from geo3d.invariance import Invariance
 
 
 def job(
@@ -23,18 +26,18 @@ def job(
     fast: bool = False,
     pairs: Sequence[Sequence[int]] = (),
     names: str | Path | Sequence[str | Path] = "x",
-    task: Any = None,
+    task: Callable[..., Any] | None = None,
+    invariance: Invariance | None = None,
     trainer: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     return {"encoder": encoder, "sizes": sizes, "task": task}
 
 
 GOOD = {
-    "encoder": {"_target_": "torch.nn.Linear", "in_features": 3, "out_features": 4},
+    "encoder": {"_target_": "geo3d.encoders.DGCNN", "k": 4, "channels": [8], "embedding": 8},
     "out": "runs/x",
     "trainer": {"max_epochs": 1},
 }
-LAYERS = "torch.nn.Transformer"
 
 
 def mistakes(**changes):
@@ -67,19 +70,22 @@ def test_what_fits_passes():
         ({"lr": {"a": 1}}, "lr: {'a': 1} is not a float"),
         ({"encoder": {"k": 3}}, "encoder: choose one before its options are set; give encoder=NAME (dgcnn, "),
         (
-            {"encoder": GOOD["encoder"] | {"bia": True}},
-            "encoder.bia: torch.nn.Linear takes no 'bia'; did you mean 'bias'?",
+            {"encoder": GOOD["encoder"] | {"channel": 1}},
+            "encoder.channel: geo3d.encoders.DGCNN takes no 'channel'; did you mean 'channels'?",
         ),
         (
             {"encoder": GOOD["encoder"] | {"zzzz": 1}},
-            "encoder.zzzz: torch.nn.Linear takes no 'zzzz'; it takes in_features, ",
+            "encoder.zzzz: geo3d.encoders.DGCNN takes no 'zzzz'; it takes k, channels, ",
         ),
-        ({"encoder": GOOD["encoder"] | {"bias": 3}}, "encoder.bias: 3 is not a bool"),
+        ({"encoder": GOOD["encoder"] | {"dynamic": 3}}, "encoder.dynamic: 3 is not a bool"),
+        ({"encoder": GOOD["encoder"] | {"k": 0}}, "encoder.k: 0 is not an int from 1 to 1024"),
+        ({"encoder": GOOD["encoder"] | {"_k": 3}}, "encoder._k: geo3d.encoders.DGCNN takes no '_k'"),
+        ({"_partial_": True}, "_partial_: geo3d job takes no '_partial_'"),
         (
             {"trainer": {"max_epoch": 3}},
             "trainer.max_epoch: the trainer takes no 'max_epoch'; did you mean 'max_epochs'?",
         ),
-        ({"trainer": {"max_epochs": "many"}}, "trainer.max_epochs: 'many' is not an int or null"),
+        ({"trainer": {"max_epochs": "many"}}, "trainer.max_epochs: 'many' is not an int from 1 to 1000000 or null"),
         ({"trainer": {"callbacks": []}}, "trainer.callbacks: the trainer takes no 'callbacks'"),
     ],
 )
@@ -89,7 +95,7 @@ def test_every_mistake_is_one_line(changes, message):
 
 
 def test_all_mistakes_are_told_at_once():
-    assert len(mistakes(lr="x", seed="y", encoder={"_target_": "torch.nn.Linear", "in_features": "???"})) == 4
+    assert len(mistakes(lr="x", seed="y", encoder={"_target_": "geo3d.encoders.DGCNN", "k": "???", "x": 1})) == 4
 
 
 def test_a_missing_job_keyword_names_the_choices():
@@ -97,10 +103,43 @@ def test_a_missing_job_keyword_names_the_choices():
         check({"out": "x"}, job, "job")
 
 
-@pytest.mark.parametrize("target", ["os.system", "torch.hub.load", "geo3d.seeds.np.array", "geo3d.nowhere.X", "X"])
-def test_a_configuration_can_name_nothing_but_classes_of_geo3d_and_torch(target):
-    with pytest.raises(ConfigError, match="expected a class of geo3d or torch"):
+@pytest.mark.parametrize(
+    "target",
+    [
+        "os.system", "torch.hub.load", "torch.nn.Linear", "geo3d.seeds.np.array", "geo3d.nowhere.X", "X", "", 3, None,
+        "geo3d.cli.__main__.main", "geo3d.compress.prune.prune", "geo3d.compress.structure._Recorder",
+        "geo3d.encoders.dgcnn.Any", "geo3d.encoders.Émile", ["geo3d.encoders.DGCNN"],
+    ],
+)  # fmt: skip
+def test_a_configuration_can_name_nothing_but_public_classes_of_geo3d(target):
+    with pytest.raises(ConfigError, match="expected a class of geo3d"):
         locate(target)
+
+
+SUBPROCESS = {"_target_": "torch.distributed.elastic.multiprocessing.subprocess_handler.SubprocessHandler"}
+
+
+@pytest.mark.parametrize(
+    "place", ["lr", "sizes", "mode", "path", "fast", "pairs", "names", "seed", "out", "trainer", "encoder", "task"]
+)
+@pytest.mark.parametrize("node", [SUBPROCESS, [SUBPROCESS], [[SUBPROCESS]], {"_target_": "geo3d.invariance.SO3"}])
+def test_an_object_stands_only_where_its_class_is_asked_for(node, place):
+    (line,) = mistakes(**{place: node})
+    assert line.startswith(place)
+
+
+@pytest.mark.parametrize(
+    ("place", "target", "expected"),
+    [
+        ("encoder", "geo3d.heads.Predictor", "expected a class of geo3d.encoders"),
+        ("encoder", "geo3d.objectives.BYOL", "expected a class of geo3d.encoders"),
+        ("invariance", "geo3d.encoders.DGCNN", "expected a class of geo3d.invariance"),
+        ("invariance", "geo3d.invariance.Kept", "expected a class of geo3d.invariance that is Invariance"),
+        ("task", "geo3d.tasks.pretrain.Pretrain", "expected a class of geo3d.tasks.classify"),
+    ],
+)
+def test_a_class_comes_from_where_the_choices_come_from(place, target, expected):
+    assert expected in mistakes(**{place: {"_target_": target}})[0]
 
 
 def test_options_of_data_belong_to_the_data_set_or_the_datamodule():
@@ -127,8 +166,8 @@ def test_a_task_leaves_out_what_the_job_gives_and_may_not_repeat_it():
 
 def test_parts_of_a_list_are_checked_by_their_place():
     parts = [{"_target_": "geo3d.invariance.SO3"}, {"_target_": "geo3d.invariance.Jitter", "sdt": 1.0}]
-    (line,) = mistakes(task={"_target_": "geo3d.invariance.Compose", "parts": parts})
-    assert line.startswith("task.parts[1].sdt: geo3d.invariance.Jitter takes no 'sdt'")
+    (line,) = mistakes(invariance={"_target_": "geo3d.invariance.Compose", "parts": parts})
+    assert line.startswith("invariance.parts[1].sdt: geo3d.invariance.Jitter takes no 'sdt'")
 
 
 def test_tuples_of_fixed_length():
@@ -141,19 +180,18 @@ def test_tuples_of_fixed_length():
 
 def test_building_is_seeded_by_name_and_leaves_plain_values():
     keywords = build(GOOD | {"seed": 3, "sizes": [4, 5]})
-    assert isinstance(keywords["encoder"], nn.Linear)
+    assert isinstance(keywords["encoder"], DGCNN)
     assert keywords["trainer"] == {"max_epochs": 1}
     assert keywords["sizes"] == [4, 5]
     again, other = build(GOOD | {"seed": 3, "task": GOOD["encoder"]}), build(GOOD | {"seed": 4})
-    assert torch.equal(again["encoder"].weight, keywords["encoder"].weight)
-    assert not torch.equal(other["encoder"].weight, keywords["encoder"].weight)
-    assert not torch.equal(again["task"].weight, again["encoder"].weight)
+    assert torch.equal(again["encoder"].embed.weight, keywords["encoder"].embed.weight)
+    assert not torch.equal(other["encoder"].embed.weight, keywords["encoder"].embed.weight)
+    assert not torch.equal(again["task"].embed.weight, again["encoder"].embed.weight)
 
 
-@pytest.mark.parametrize("size", [{"d_model": 8, "nhead": "x"}, {"nhead": 4}])
-def test_what_a_constructor_refuses_is_the_users(size):
-    with pytest.raises(ConfigError, match=r"^encoder: .") as raised:
-        build({"encoder": {"_target_": "torch.nn.TransformerEncoderLayer"} | size})
+def test_what_a_constructor_refuses_is_the_users():
+    with pytest.raises(ConfigError, match=r"^invariance: .*abstract") as raised:
+        build({"invariance": {"_target_": "geo3d.invariance.Group"}})
     assert "\n" not in str(raised.value)
 
 
@@ -164,14 +202,14 @@ def test_building_leaves_the_global_generator_alone():
 
 
 def test_partial_nodes_and_lists_are_built():
-    task = {"_target_": "torch.nn.Linear", "_partial_": True, "out_features": 2}
+    task = {"_target_": "geo3d.heads.Projector", "_partial_": True, "out_channels": 2, "num_layers": 1}
     parts = {"_target_": "geo3d.invariance.Compose", "parts": [{"_target_": "geo3d.invariance.Jitter", "std": 0.5}]}
     keywords = build({"task": task, "invariance": parts, "encoder": None})
-    assert keywords["task"](3).weight.shape == (2, 3)
+    assert keywords["task"](3).out_channels == 2
     assert keywords["invariance"].parts[0].std == 0.5
     assert keywords["encoder"] is None
 
 
-def test_a_list_becomes_a_tuple_where_one_is_asked_for():
-    node = {"_target_": "torch.nn.AdaptiveAvgPool2d", "output_size": [1, 2]}
-    assert list(build({"encoder": node})["encoder"].output_size) == [1, 2]
+@pytest.mark.parametrize(("annotation", "wants"), [(tuple[int, ...] | None, True), (Sequence[int], False)])
+def test_a_list_becomes_a_tuple_where_one_is_asked_for(annotation, wants):
+    assert build_value([1, 2], annotation) == ((1, 2) if wants else [1, 2])

@@ -421,11 +421,11 @@ def test_a_structured_encoder_keeps_its_channels() -> None:
     ("choices", "message"),
     [
         ({"widths": (0.5,)}, "widths must be shares from 0 to 1, with 1"),
-        ({"widths": (0.0, 1)}, "widths"),
+        ({"widths": (0.0, 1)}, "adapt.widths: .* is not a list of float above 0 and up to 1"),
         ({"exits": (2,)}, r"exits must be from 1 to 3, .* with 3; found \[2\]"),
         ({"exits": (3, 4)}, "exits"),
-        ({"ks": (0, 4)}, "ks and points must be positive"),
-        ({"points": ()}, "at least one of each"),
+        ({"ks": (0, 4)}, r"adapt.ks: \(0, 4\) is not a list of int from 1"),
+        ({"points": ()}, r"adapt.points: \(\) is not a list .* of length 1 to 8"),
     ],
 )
 def test_choices_that_do_not_fit(choices: dict[str, Any], message: str) -> None:

@@ -175,6 +175,9 @@ def test_a_recipe_is_done_in_order_however_it_is_written():
         ({"quantize": {"weight": 4}}, "recipe.quantize.weight: quantize takes no 'weight'; it takes weights, "),
         ({"structure": {"moments": {}}}, "structure takes no 'moments'"),
         ({"quantize": 4}, "recipe.quantize: expected keywords .* found 4"),
+        ({"quantize": ""}, "recipe.quantize: expected keywords .* found ''"),
+        ({"quantize": {"weights": 9}}, "recipe.quantize.weights: 9 is not an int from 2 to 8"),
+        ({"adapt": {"points": [0]}}, r"recipe.adapt.points: \[0\] is not a list of int from 1"),
         ({"encoder": 4}, "recipe.encoder: expected keywords .* found 4"),
     ],
 )

@@ -224,15 +224,15 @@ def test_the_division_of_the_classes() -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"split": "tests"}, "did you mean 'test'"),
-        ({"part": "held_out"}, "did you mean 'heldout'"),
+        ({"split": "tests"}, "'tests' is not train or test"),
+        ({"part": "held_out"}, "'held_out' is not all, pretrain or heldout"),
         ({"classes": ["chair", "tabel"]}, "did you mean 'table'"),
         ({"classes": ["zzz"]}, "choose from chair"),
         ({"classes": ["chair", "chair"]}, "different names"),
         ({"classes": []}, "different names"),
         ({"classes": ["chair"], "part": "heldout"}, "either classes or part"),
-        ({"size": 0}, "at least 1"),
-        ({"num_points": 0}, "at least 1"),
+        ({"size": 0}, "Shapes.size: 0 is not an int from 1"),
+        ({"num_points": 0}, "Shapes.num_points: 0 is not an int from 1"),
     ],
 )
 def test_mistakes_are_named(options: dict, says: str) -> None:

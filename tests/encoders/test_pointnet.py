@@ -123,7 +123,7 @@ def test_orthogonality():
 
 def test_bad_options_and_missing_channels():
     for bad in ({"embedding": 0}, {"in_channels": 2}, {"width": 0.0}):
-        with pytest.raises(ConfigError, match="found"):
+        with pytest.raises(ConfigError, match=r"^PointNet\.\w+: .* is not an? "):
             PointNet(**bad)
     with pytest.raises(CloudError, match="in_channels=3 "):
         PointNet(in_channels=6, width=0.25)(clouds([4, 4], torch.float32)[0])

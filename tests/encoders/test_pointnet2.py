@@ -203,7 +203,7 @@ def test_options_are_kept_and_checked():
         {"num_samples": (4, 8)},
         {"radii": (1, 2, 3)},
     ):
-        with pytest.raises(ConfigError, match="found"):
+        with pytest.raises(ConfigError, match="found|is not"):
             PointNet2(**bad)
     with pytest.raises(ConfigError, match="one entry for each scale"):
         PointNet2(radii=((0.1, 0.2), 0.4))

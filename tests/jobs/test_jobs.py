@@ -64,7 +64,7 @@ def test_probe_prints_floor_result_and_ceiling(pretrained, tmp_path, capsys):
 def test_probe_pairs_each_checkpoint_with_its_own_floor(pretrained, tmp_path):
     both = probe([pretrained, pretrained], blobs(), out=tmp_path, seeds=2, shots=0, seed=0)
     assert both["checkpoints"] == 2
-    with pytest.raises(ConfigError, match="at least one"):
+    with pytest.raises(ConfigError, match=r"^probe\.checkpoint: \[\] is not a str or a list of str of length 1"):
         probe([], blobs(), out=tmp_path)
 
 

@@ -64,7 +64,11 @@ def test_the_plan_has_first_seeds_first_and_only_what_was_asked_for(checkpoints)
     ("runs", "message"),
     [
         ({"w2": {"of": ["c"]}}, "runs.w2.of: expected some of a, b; found ..c"),
-        ({"w2": {"of": "a"}}, "runs.w2.of: expected some of a, b; found a"),
+        ({"w2": {"of": "a"}}, "runs.w2.of: 'a' is not a list of str or null"),
+        ({"w2": {"steps": 0}}, "runs.w2.steps: 0 is not an int from 1"),
+        ({"w2": {"seeds": 1.5}}, "runs.w2.seeds: 1.5 is not an int from 1"),
+        ({"w2": {"points": 1}}, "runs.w2.points: 1 is not an int from 2"),
+        ({"w2": 3}, "runs.w2: expected the steps of a recipe; found 3"),
         ({"good": {}, "w2": {"quantise": {}}}, "runs.w2: recipe.quantise: no such step"),
         ({"w2": {"quantize": {"bits": 2}}}, "runs.w2: recipe.quantize.bits: quantize takes no 'bits'"),
     ],

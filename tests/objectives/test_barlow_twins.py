@@ -68,5 +68,5 @@ def test_off_diagonal():
 
 
 def test_refuses():
-    with pytest.raises(ConfigError, match="lambd must be above 0; found -1"):
+    with pytest.raises(ConfigError, match="BarlowTwins.lambd: -1 is not a float above 0"):
         BarlowTwins(lambd=-1)

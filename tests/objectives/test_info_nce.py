@@ -69,5 +69,5 @@ def test_zero_rows_stay_finite():
 
 
 def test_temperature_must_be_positive():
-    with pytest.raises(ConfigError, match="temperature must be above 0; found 0"):
+    with pytest.raises(ConfigError, match="InfoNCE.temperature: 0 is not a float from 0.0001"):
         InfoNCE(temperature=0)

@@ -111,5 +111,5 @@ def test_stored_state_continues_exactly():
 def test_refuses():
     with pytest.raises(ConfigError, match="dim=128; found embeddings of size 4"):
         MoCo()([rows(0), rows(1)], [rows(2), rows(3)])
-    with pytest.raises(ConfigError, match="queue_size must be above 0; found 0"):
+    with pytest.raises(ConfigError, match="MoCo.queue_size: 0 is not an int from 1"):
         MoCo(queue_size=0)

@@ -56,7 +56,7 @@ def test_coefficients():
     assert float(VICReg(0, 3, 0, gamma=2, eps=0.1)(views)[0]) == pytest.approx(
         3 * (v(views[0].tolist(), 2, 0.1) + v(views[1].tolist(), 2, 0.1))
     )
-    with pytest.raises(ConfigError, match="covariance must not be negative; found -1"):
+    with pytest.raises(ConfigError, match="VICReg.covariance: -1 is not a float from 0"):
         VICReg(covariance=-1)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torch_geometric.data import Data
 
+from geo3d.checks import OneOf, Range, Seed, Split, checked
 from geo3d.data.shapes import seats, storage, things, tools, vehicles, vessels
 from geo3d.data.shapes.assembly import Assembly, Draws
 from geo3d.errors import ConfigError
@@ -118,23 +119,18 @@ class Shapes(Dataset):
         (torch.Size([64, 3]), [0, 1, 0, 1, 0, 1, 0, 1])
     """
 
+    @checked
     def __init__(
         self,
-        split: str = "train",
-        size: int = 4096,
-        num_points: int = 2048,
-        seed: int = 0,
+        split: Split = "train",
+        size: Annotated[int, Range(1, 10_000_000)] = 4096,
+        num_points: Annotated[int, Range(1, 1_000_000)] = 2048,
+        seed: Seed = 0,
         classes: Sequence[str] | None = None,
-        part: str = "all",
+        part: Annotated[str, OneOf("all", "pretrain", "heldout")] = "all",
     ) -> None:
-        _check("split", split, ("train", "test"))
-        _check("part", part, tuple(DIVISION))
         if classes is not None and part != "all":
             raise ConfigError(f"the generated shapes take either classes or part; found classes and part='{part}'")
-        if size < 1 or num_points < 1:
-            raise ConfigError(
-                f"size and num_points of the generated shapes must be at least 1; found {size}, {num_points}"
-            )
         self.classes = list(DIVISION[part] if classes is None else classes)
         for name in self.classes:
             _check("class", name, CLASSES)
