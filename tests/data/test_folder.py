@@ -48,7 +48,8 @@ def test_classes_are_the_subfolders_if_all_files_lie_in_one(tmp_path: Path):
     assert [int(item.y) for item in data] == [0, 1, 1] and data[0].y.shape == (1,)
     assert data.manifest()["classes"] == {"chair": 1, "table": 2}
     shutil.copy(tmp_path / "chair" / "a.npz", tmp_path / "loose.npz")
-    assert Folder(str(tmp_path)).labels is None
+    with pytest.warns(UserWarning, match=r"loose\.npz \(1 in all\) left out"):
+        assert Folder(str(tmp_path)).labels.tolist() == [0, 1, 1]
     (tmp_path / "loose.npz").unlink()
     shutil.rmtree(tmp_path / "table")
     assert Folder(str(tmp_path)).labels is None and Folder(str(tmp_path)).classes == []

@@ -100,7 +100,6 @@ def test_a_cloud_of_many(tmp_path: Path):
         ({"pos": POINTS, "label": POINTS[:, 0] / 2}, "whole numbers"),
         ({"pos": np.where(POINTS == 5, np.inf, POINTS)}, "1 of 4 points have NaN or infinite"),
         ({"pos": POINTS * 1e300}, r"reach 1.1e\+301 over an extent of 9e\+300, and float32 ends at"),
-        ({"pos": POINTS, "x": np.full((4, 2), np.nan)}, "4 of 4 points have NaN or infinite x"),
     ],
 )
 def test_bad_arrays(tmp_path: Path, suffix: str, arrays: dict[str, np.ndarray], message: str):

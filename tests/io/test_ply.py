@@ -124,7 +124,7 @@ def test_cut_off(tmp_path: Path, form: str):
         ("hello", "begins with ply"),
         ("ply\nformat ascii 1.0\nelement vertex 3\n", "no end_header"),
         ("ply\nelement vertex 1\nproperty float x\nend_header\n1", "no line 'format"),
-        ("ply\nformat ascii 1.0\nelement vertex many\nend_header\n", "header line 'element vertex many'"),
+        ("ply\nformat ascii 1.0\nelement vertex many\nend_header\n", "number of rows of vertex, found 'many'"),
         ("ply\nformat ascii 1.0\nelement vertex 1\nproperty quad x\nend_header\n1", "header line 'property quad x'"),
         ("ply\nformat ascii 1.0\nproperty float x\nend_header\n1", "header line 'property float x'"),
         (
