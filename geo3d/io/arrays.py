@@ -188,6 +188,7 @@ def open_hdf5(path: str | Path) -> Iterator[dict[str, h5py.Dataset]]:
     """
     existing_file(path)
     try:
+        _check_hdf5_end(Path(path))
         with h5py.File(path, "r") as file:
             found = {}
             for name in file:
@@ -203,6 +204,28 @@ def open_hdf5(path: str | Path) -> Iterator[dict[str, h5py.Dataset]]:
     except (OSError, RuntimeError, ValueError, LookupError, TypeError, ArithmeticError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CloudError(f"{path}: expected an HDF5 file; it is damaged, cut off or none: {reason}") from error
+
+
+def _check_hdf5_end(path: Path) -> None:
+    """Check that nothing follows what the file's first block says is its end; HDF5 looks for less, but not for more.
+
+    Raises:
+        CloudError: If something does: bytes that were put in move all numbers behind them.
+    """
+    with path.open("rb") as file:
+        head = file.read(96)
+        if not head.startswith(b"\x89HDF\r\n\x1a\n") or head[8] > 3:
+            return  # not at the front of the file, or of a later kind
+        old = head[8] < 2
+        width, at = (head[13], 24 + 16) if old else (head[9], 12 + 16)
+        if width != 8:
+            return
+        end = int.from_bytes(head[at + 4 * (head[8] == 1) :][:8], "little")
+        file.seek(end)
+        if file.read(2**16).strip(b"\0"):
+            raise CloudError(
+                f"{path}: expected an HDF5 file of {end} bytes, as it declares, found {path.stat().st_size}"
+            )
 
 
 def _check_stored(item: h5py.Dataset, size: int, source: str) -> None:

@@ -66,8 +66,7 @@ def from_columns(columns: Sequence[tuple[str, np.ndarray]], source: str) -> Arra
             used.add(place)
     features = [v.reshape(len(v), -1) for i, (name, v) in enumerate(rest) if i not in used and name not in IGNORED]
     if features:
-        with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which who reads it refuses
-            found["x"] = np.concatenate([feature.astype(np.float32) for feature in features], 1)
+        found["x"] = np.concatenate([feature.astype(np.float32) for feature in features], 1)
     return found
 
 

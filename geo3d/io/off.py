@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,7 @@ def read_off(path: str | Path) -> Arrays:
         vertices = [word for row in rows[:num_vertices] for word in row]
         faces = _lines_of_faces(rows[num_vertices:], source)
     else:
-        width, vertices, faces = _stream([word for row in rows for word in row], num_vertices, num_faces, kind, source)
+        width, vertices, faces = _stream(rows, num_vertices, num_faces, kind, source)
     if width < 3:
         raise CloudError(f"{source}: expected {num_vertices} vertices of 3 numbers, found {width} in a line")
     found = _vertices(vertices, width, kind, source)
@@ -101,17 +102,22 @@ def _lines_of_faces(rows: list[list[bytes]], source: str) -> Faces:
 
 
 def _stream(
-    words: list[bytes], num_vertices: int, num_faces: int, kind: re.Match[bytes], source: str
+    rows: list[list[bytes]], num_vertices: int, num_faces: int, kind: re.Match[bytes], source: str
 ) -> tuple[int, list[bytes], Faces]:
-    """Width, vertices and polygons of numbers one after another, which leave no room for the colours of faces."""
+    """Width, vertices and polygons of numbers one after another, which leave no room for the colours of faces.
+
+    The vertices must end where a line does: otherwise one that lost a number would take it from the faces.
+    """
     widths = _widths(kind)
+    words = [word for row in rows for word in row]
+    ends = {0, *accumulate(map(len, rows))}
     if len(words) < num_vertices * widths[0]:
         raise CloudError(f"{source}: expected {num_vertices} points, file ends after {len(words) // widths[0]}")
     read = [(each, _stream_of_faces(words[num_vertices * each :], num_faces)) for each in widths]
     fits = [
         (each, faces)
         for each, (faces, rest) in read
-        if rest == 0 and len(faces[1]) == num_faces and num_vertices * each <= len(words)
+        if rest == 0 and len(faces[1]) == num_faces and num_vertices * each in ends
     ]
     if len(fits) == 1:
         width, faces = fits[0]
@@ -119,6 +125,8 @@ def _stream(
     width, (faces, rest) = read[0]
     if len(faces[1]) < num_faces:
         raise CloudError(f"{source}: expected {num_faces} faces, file ends after {len(faces[1])}")
+    if rest == 0:
+        raise CloudError(f"{source}: expected {num_vertices} vertices of {width} numbers, found lines of other lengths")
     raise CloudError(f"{source}: {rest} numbers are left over after {num_vertices} vertices and {num_faces} faces")
 
 

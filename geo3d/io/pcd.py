@@ -125,8 +125,7 @@ def _text(body: bytes, fields: list[tuple[str, str, int]], num_points: int, sour
         if name in PACKED and values.dtype.kind == "f":
             if np.isnan(values).any():
                 raise CloudError(f"{source}: packed colours that are NaN in text have lost their bits; leave them out")
-            with np.errstate(all="ignore"):
-                values = values.astype(kind)
+            values = values.astype(kind)
         columns.append(values)
         at += each
     return columns

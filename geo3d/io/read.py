@@ -81,6 +81,7 @@ def read_mesh(path: str | Path) -> tuple[Tensor, Tensor]:
     return vertices, torch.from_numpy(arrays["faces"])
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def read_arrays(path: str | Path, suffixes: Iterable[str] = tuple(READERS)) -> Arrays:
     """What the file's reader finds, under geo3d's names but in the file's types.
 
@@ -94,6 +95,7 @@ def read_arrays(path: str | Path, suffixes: Iterable[str] = tuple(READERS)) -> A
     return READERS[path.suffix.lower()](path)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # NaN of any bits, numbers beyond float32: their values are checked
 def as_data(
     arrays: Arrays, source: str, num_points: int | None = None, generator: torch.Generator | None = None
 ) -> Data:
@@ -122,8 +124,7 @@ def as_data(
             origins = [each for each in (arrays.get("origin"), moved) if each is not None]
             if origins:
                 tensors["origin"] = torch.from_numpy(np.sum(origins, 0, dtype=np.float64))
-        with np.errstate(over="ignore"):  # too large for float32 becomes infinite
-            tensors[key] = torch.from_numpy(np.array(values, dtype=np.float32))
+        tensors[key] = torch.from_numpy(np.array(values, dtype=np.float32))
     check_cloud(tensors.get("pos", torch.zeros(0, 3)), source)
     if num_points is None:
         return Data(**tensors)

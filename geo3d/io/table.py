@@ -146,8 +146,8 @@ def _fields(line: bytes, separator: Separator) -> list[str]:
 def _names(parts: Parts, width: int, source: str) -> list[str]:
     """The names of the columns; none if no line gives names.
 
-    A note is a line of names only if it has one for each column, and among them those of the coordinates. One that has
-    as many words but other ones is refused, unless it may well be a sentence.
+    A note is a line of names if it has one for each column, and among them those of the coordinates. One that has as
+    many words, or some of these names, but not all, is refused, unless it may well be a sentence.
     """
     if parts.names is not None:
         names = _fields(parts.names.text, parts.separator)
@@ -157,16 +157,20 @@ def _names(parts: Parts, width: int, source: str) -> list[str]:
             raise CloudError(f"{source}, line {parts.names.number}: {expected}; {found}")
         return names
     for line in reversed(parts.notes):
-        names = _fields(line.text, parts.separator)
-        if len(names) != width or any(_is_number(name.encode()) for name in names):
+        text = line.text.rpartition(b": ")[2]  # "# columns: x y z"
+        names = _fields(text, parts.separator)
+        axes = [axis_of(name)[0] for name in names]
+        if any(_is_number(name.encode()) for name in names):
             continue
-        axes = {axis_of(name)[0] for name in names}
-        if axes >= {0, 1, 2}:
+        if len(names) == width and {*axes} >= {0, 1, 2}:
             return names
-        if parts.separator is not BLANKS or width > 3 or {*names} & KNOWN or axes != {None}:
-            cure = "name the columns, or remove the line if it is a sentence"
+        meant = sum(axis is not None or name in KNOWN for axis, name in zip(axes, names, strict=True))
+        likely = parts.separator is not BLANKS or width > 3
+        if meant > 1 or likely and (len(names) == width or meant and len(names) > 2):
+            cure = "name the columns in it, or remove the line if it is a sentence"
             found = f"found {', '.join(names)}"[:200]
-            raise CloudError(f"{source}, line {line.number}: expected columns x, y, z; {found}; {cure}")
+            expected = f"expected {width} names, x, y, z among them"
+            raise CloudError(f"{source}, line {line.number}: {expected}; {found}; {cure}")
     return []
 
 
