@@ -23,6 +23,8 @@ KNOWN: tuple[tuple[str, type[nn.Module], Reader], ...] = (
 WRAPPERS = ("model_state_dict", "state_dict", "model_state", "model", "net", "network")
 """Keys under which training scripts put the weights."""
 
+SHAPES = (IndexError, KeyError, TypeError, ValueError, RuntimeError)
+"""What tensors of shapes that no network has lead to."""
 DEEPEST = 8
 """Dictionaries in one another at most; a container may hold itself."""
 
@@ -45,7 +47,7 @@ def from_published(path: str | Path, **keywords: Any) -> nn.Module:
     for name, encoder_class, reader in KNOWN:
         try:
             found = reader(state)
-        except (IndexError, KeyError, TypeError, ValueError, RuntimeError) as error:  # shapes of no such network
+        except SHAPES as error:
             raise CheckpointError(f"{path}: the weights of a {name} network are damaged: {error}"[:300]) from error
         if found is None:
             continue
@@ -54,8 +56,12 @@ def from_published(path: str | Path, **keywords: Any) -> nn.Module:
         for keyword in keywords:
             if keyword not in allowed:
                 raise ConfigError(f"{encoder_class.__name__} has no argument {keyword!r}; it has {', '.join(allowed)}")
-        with torch.device("meta"):  # sizes that do not fit together must not be asked for as memory
-            _check_fits(encoder_class(**(sizes | keywords)).state_dict(), weights, f"{path} ({name})")
+        try:  # without memory first, since sizes that do not fit together may be any
+            with torch.device("meta"):
+                own = encoder_class(**(sizes | keywords)).state_dict()
+        except SHAPES as error:
+            raise CheckpointError(f"{path}: no {name} network has such weights: {error}"[:300]) from error
+        _check_fits(own, weights, f"{path} ({name})")
         encoder = encoder_class(**(sizes | keywords))
         encoder.load_state_dict(weights, strict=False)
         return encoder.eval()

@@ -195,6 +195,8 @@ def open_hdf5(path: str | Path) -> Iterator[dict[str, h5py.Dataset]]:
                 if isinstance(file.get(name, getlink=True), h5py.ExternalLink):
                     raise CloudError(f"{path}: {name} lies in another file; expected the numbers in this one")
                 item = file[name]
+                if item.file.filename != file.filename:  # by a link in this file to a link in a group
+                    raise CloudError(f"{path}: {name} lies in another file; expected the numbers in this one")
                 if isinstance(item, h5py.Dataset) and item.shape is not None:
                     _check_stored(item, Path(path).stat().st_size, f"{path}, {name}")
                     found[name] = item

@@ -82,27 +82,31 @@ def _axes(names: Sequence[str], source: str) -> list[int]:
     if {"x", "y", "z"} <= set(names):
         return [_only(axis, names, source) for axis in "xyz"]
     told = [axis_of(name) for name in names]
-    places = [[i for i, (axis, _) in enumerate(told) if axis == wanted] for wanted in range(3)]
-    if not all(len(each) == 1 for each in places):
+    plain = [(axis if bare in "xyz" else None) for axis, bare, _ in told]
+    for axes in (plain, [axis for axis, _, _ in told]):
+        places = [[i for i, axis in enumerate(axes) if axis == wanted] for wanted in range(3)]
+        if all(len(each) == 1 for each in places):
+            break
+    else:
         raise CloudError(f"{source}: expected columns x, y, z; found {', '.join(names) or 'none'}"[:400])
-    units = [told[each[0]][1] for each in places]
+    units = [told[each[0]][2] for each in places]
     if len(set(units) - {""}) > 1:
         raise CloudError(f"{source}: expected coordinates in one unit, found {', '.join(units)}"[:300])
     return [each[0] for each in places]
 
 
-def axis_of(name: str) -> tuple[int | None, str]:
-    """Which of the three coordinates a lower-case name stands for, and the unit it mentions.
+def axis_of(name: str) -> tuple[int | None, str, str]:
+    """Which of the three coordinates a lower-case name stands for, the name without trimmings, and its unit.
 
     Example:
-        >>> axis_of("x [m]"), axis_of("elevation"), axis_of("coord. y"), axis_of("roughness (0.1)")
-        ((0, 'm'), (2, ''), (1, ''), (None, '0.1'))
+        >>> axis_of("x [m]"), axis_of("elevation"), axis_of("coord. y")
+        ((0, 'x', 'm'), (2, 'elevation', ''), (1, 'y', ''))
     """
     bare, unit = name.strip(), ""
     if match := UNIT.search(bare):
         bare, unit = bare[: match.start()].strip(" _"), match[1].strip()
     bare = WRAPPING.sub("", bare)
-    return next((i for i, known in enumerate(AXES) if bare in known), None), unit
+    return next((i for i, known in enumerate(AXES) if bare in known), None), bare, unit
 
 
 def from_rows(rows: np.ndarray) -> Arrays:

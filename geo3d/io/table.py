@@ -62,8 +62,10 @@ def read_table(path: str | Path) -> Arrays:
     expected = None if parts.declared is None else int(parts.declared.text)
     if not parts.rows:
         raise CloudError(f"{source}: expected {'some' if expected is None else expected} points, file ends after 0")
-    width = len(_split(parts.rows[0].text, parts.separator))
-    names = _names(parts, width, source)
+    first = _split(parts.rows[0].text, parts.separator)
+    widths = {len(first), len(first) if first[-1] else len(first) - 1}  # a separator may end the line
+    names = _names(parts, widths, source)
+    width = len(names) or min(widths)
     if width < 3:
         found = f"found {width} in line {parts.rows[0].number}, {shown(parts.rows[0].text, 60)}"
         raise CloudError(f"{source}: expected three or more columns, {found}")
@@ -122,7 +124,7 @@ def _separator(row: bytes) -> Separator:
 
 
 def _split(line: bytes, separator: Separator) -> list[bytes]:
-    """The fields of one line, in which quotes may enclose separators; a separator at the end adds none."""
+    """The fields of one line, in which quotes may enclose separators."""
     if separator is BLANKS:
         return line.split()
     if b'"' in line:
@@ -131,19 +133,18 @@ def _split(line: bytes, separator: Separator) -> list[bytes]:
             quoted = next(csv.reader([text], delimiter=(separator or b" ").decode(), skipinitialspace=True), [])
         except csv.Error:  # too long, or damaged; as one field it fits no table
             quoted = [text]
-        fields = [field.strip().encode("utf-8", "surrogateescape") for field in quoted]
-    else:
-        fields = [field.strip() for field in line.split(separator)]
-    return fields[:-1] if len(fields) > 1 and not fields[-1] else fields
+        return [field.strip().encode("utf-8", "surrogateescape") for field in quoted]
+    return [field.strip() for field in line.split(separator)]
 
 
 def _fields(line: bytes, separator: Separator) -> list[str]:
     """The names in one line, in lower case."""
     fields = _split(line.strip(b" ").lstrip(b"#/").strip(b" "), separator)
+    fields = fields[:-1] if len(fields) > 1 and not fields[-1] else fields
     return [field.decode("utf-8", "replace").strip(' "').lower() for field in fields]
 
 
-def _names(parts: Parts, width: int, source: str) -> list[str]:
+def _names(parts: Parts, widths: set[int], source: str) -> list[str]:
     """The names of the columns; none if no line gives names.
 
     A note is a line of names if it has one for each column, and among them those of the coordinates. One that has as
@@ -151,8 +152,8 @@ def _names(parts: Parts, width: int, source: str) -> list[str]:
     """
     if parts.names is not None:
         names = _fields(parts.names.text, parts.separator)
-        if len(names) != width:
-            expected = f"expected {width} names separated by {CALLED[parts.separator]}, as the numbers are"
+        if len(names) not in widths:
+            expected = f"expected {min(widths)} names separated by {CALLED[parts.separator]}, as the numbers are"
             found = f"found {len(names)}, {shown(parts.names.text, 80)}"
             raise CloudError(f"{source}, line {parts.names.number}: {expected}; {found}")
         return names
@@ -162,14 +163,14 @@ def _names(parts: Parts, width: int, source: str) -> list[str]:
         axes = [axis_of(name)[0] for name in names]
         if any(_is_number(name.encode()) for name in names):
             continue
-        if len(names) == width and {*axes} >= {0, 1, 2}:
+        if len(names) in widths and {*axes} >= {0, 1, 2}:
             return names
         meant = sum(axis is not None or name in KNOWN for axis, name in zip(axes, names, strict=True))
-        likely = parts.separator is not BLANKS or width > 3
-        if meant > 1 or likely and (len(names) == width or meant and len(names) > 2):
+        likely = parts.separator is not BLANKS or min(widths) > 3
+        if meant > 1 or likely and (len(names) in widths or meant and len(names) > 2):
             cure = "name the columns in it, or remove the line if it is a sentence"
             found = f"found {', '.join(names)}"[:200]
-            expected = f"expected {width} names, x, y, z among them"
+            expected = f"expected {min(widths)} names, x, y, z among them"
             raise CloudError(f"{source}, line {line.number}: {expected}; {found}; {cure}")
     return []
 
@@ -193,6 +194,8 @@ def _block(rows: Sequence[Line], separator: Separator, width: int, commas: bool,
     words: list[bytes] = []
     for row in rows:
         fields = _split(row.text, separator)
+        if len(fields) == width + 1 and not fields[-1]:
+            del fields[-1]
         if len(fields) != width:
             expected = f"expected rows of numbers of the same length, {width} separated by {CALLED[separator]}"
             raise CloudError(f"{source}, line {row.number}: {expected}; found {len(fields)}, {shown(row.text, 60)}")
