@@ -113,10 +113,12 @@ def _check_complete(num_points: int, complete: int, source: str) -> None:
 def _text(body: bytes, fields: list[tuple[str, str, int]], num_points: int, source: str) -> list[np.ndarray]:
     """Columns (N, count) of the text form."""
     width = sum(count for _, _, count in fields)
-    words = body.split()
+    lines = [line.split() for line in body.splitlines()]
+    words = [word for line in lines for word in line]
     _check_complete(num_points, len(words) // width, source)
-    if len(words) != num_points * width:
-        raise CloudError(f"{source}: expected {num_points} points of {width} numbers, found {len(words)} numbers")
+    if len(words) != num_points * width or any(len(line) not in (0, width) for line in lines):
+        expected = f"expected {num_points} points, each a line of {width} numbers"
+        raise CloudError(f"{source}: {expected}; found {len(words)} numbers or lines of other lengths")
     table = numbers(words, source).reshape(num_points, width)
     columns = []
     at = 0

@@ -55,7 +55,9 @@ def read_ply(path: str | Path) -> Arrays:
     source = str(path)
     content = read_bytes(path)
     order, elements, start = _header(content, source)
-    values = numbers(content[start:].split(), source) if not order else np.zeros(0)
+    lines = [line.split() for line in content[start:].splitlines()] if not order else []
+    values = numbers([word for line in lines for word in line], source)
+    ends = np.cumsum([len(line) for line in lines], dtype=np.int64)
     found: Arrays = {}
     faces: list[np.ndarray] = []
     offset = 0 if not order else start
@@ -63,7 +65,7 @@ def read_ply(path: str | Path) -> Arrays:
         if order:
             columns, offset = _binary(content, offset, order, element, source)
         else:
-            columns, offset = _text(values, offset, element, source)
+            columns, offset = _text(values, ends, offset, element, source)
         if element.name == "vertex":
             scalars = [(p.name, c.values) for p, c in zip(element.properties, columns, strict=True) if c.counts is None]
             found |= from_columns(scalars, source)
@@ -194,16 +196,18 @@ def _ragged(content: bytes, offset: int, order: str, element: Element, source: s
     return _joined(element, values), offset
 
 
-def _text(words: np.ndarray, offset: int, element: Element, source: str) -> tuple[list[Columns], int]:
-    """As ``_binary``, for the numbers of a text."""
+def _text(words: np.ndarray, ends: np.ndarray, offset: int, element: Element, source: str) -> tuple[list[Columns], int]:
+    """As ``_binary``, for the numbers of a text, whose lines end behind so many numbers as ``ends`` says."""
     width = len(element.properties)
     if width and all(p.length is None for p in element.properties):
         block = words[offset : offset + element.size * width]
         if len(block) < element.size * width:
             raise _cut_off(element, len(block) // width, source)
         columns = [Columns(column, None) for column in block.reshape(element.size, width).T]
+        _check_rows(offset + width * np.arange(1, element.size + 1), ends, element, source)
         return _typed(element, columns, source), offset + len(block)
     values: list[list[np.ndarray]] = [[] for _ in element.properties]
+    done_at = []
     for done in range(element.size if width else 0):
         for i, p in enumerate(element.properties):
             length = 1
@@ -219,7 +223,17 @@ def _text(words: np.ndarray, offset: int, element: Element, source: str) -> tupl
                 raise _cut_off(element, done, source)
             values[i].append(words[offset : offset + length])
             offset += length
+        done_at.append(offset)
+    _check_rows(np.array(done_at, dtype=np.int64), ends, element, source)
     return _typed(element, _joined(element, values), source), offset
+
+
+def _check_rows(done: np.ndarray, ends: np.ndarray, element: Element, source: str) -> None:
+    """Check that every row of a text ends where a line does, else one that lost a number takes it from the next."""
+    wrong = ~np.isin(done, ends)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise CloudError(f"{source}: row {row} of {element.name[:40]} (counted from 0) ends within a line")
 
 
 def _joined(element: Element, values: list[list[np.ndarray]]) -> list[Columns]:

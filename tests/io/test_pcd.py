@@ -190,7 +190,7 @@ def test_no_header(tmp_path: Path):
 def test_more_data_than_declared(tmp_path: Path, form: str):
     rows = np.array([(i, 2, 3) for i in range(9)], [(n, "<f4") for n in "xyz"])
     path = write_pcd(tmp_path / "a.pcd", rows, form, {"POINTS": "8", "WIDTH": "8"})
-    with pytest.raises(CloudError, match=r"a\.pcd: (12 bytes are left over|expected 8 points of)"):
+    with pytest.raises(CloudError, match=r"a\.pcd: (12 bytes are left over|expected 8 points(, each| of 12 bytes))"):
         read_cloud(path)
     if form != "ascii":  # old programs fill the last page of memory
         path = write_pcd(tmp_path / "a.pcd", rows, form)
@@ -232,3 +232,11 @@ def test_packed_colours_that_are_nan_in_text_have_lost_their_bits(tmp_path: Path
     rows = np.array([(1, 2, 3, np.nan)], [(n, "<f4") for n in ("x", "y", "z", "rgb")])
     with pytest.raises(CloudError, match="packed colours that are NaN in text"):
         read_cloud(write_pcd(tmp_path / "a.pcd", rows, "ascii"))
+
+
+def test_a_point_of_a_text_is_a_line(tmp_path: Path):
+    rows = np.array([(1, 2, 3), (4, 5, 6)], [(n, "<f4") for n in "xyz"])
+    path = write_pcd(tmp_path / "a.pcd", rows, "ascii")
+    path.write_bytes(path.read_bytes().replace(b"3.0\n4.0", b"3.0 4.0\n"))
+    with pytest.raises(CloudError, match="each a line of 3 numbers; found 6 numbers or lines of other lengths"):
+        read_cloud(path)
