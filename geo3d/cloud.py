@@ -51,7 +51,7 @@ def make_batch(
         pos: (M, 3) coordinates of all clouds, one after another.
         num_points: Points in each cloud, when they all have the same number.
         ptr: (B + 1,) offsets, when they do not.
-        attributes: Further attributes: per point (``normal``, ``point_y``, ...) or per cloud (``y``, ...).
+        attributes: Further attributes: per point (``normal``, ``point_y``, ...) or per cloud (``y``, ``origin``, ...).
 
     Raises:
         CloudError: If the sizes do not fit together or a cloud is empty.
@@ -81,11 +81,17 @@ def make_batch(
                 num_points = int(sizes[0])
         batch = torch.arange(len(sizes), device=pos.device).repeat_interleave(sizes, output_size=total)
     attributes.setdefault("point_id", torch.arange(total, device=pos.device))
+    if attributes.get("origin") is not None:  # (3,) in a single cloud, (3 B,) where PyG joined several
+        attributes["origin"] = attributes["origin"].reshape(-1, 3)
     return Batch(pos=pos, batch=batch, ptr=ptr, num_points=num_points, **attributes)
 
 
 def collate(clouds: Sequence[Data]) -> Batch:
-    """One flat batch from single clouds; attributes that not all of them have are left out."""
+    """One flat batch from single clouds; attributes that not all of them have are left out.
+
+    Only ``origin`` (B, 3) is kept where any cloud has one: a cloud without it lies where its coordinates say, at an
+    origin of zero.
+    """
     sizes = [cloud.pos.shape[0] for cloud in clouds]
     keys = set.intersection(*(set(cloud.keys()) for cloud in clouds)) - {
         "pos",
@@ -95,7 +101,11 @@ def collate(clouds: Sequence[Data]) -> Batch:
         "num_points",
     }
     attributes: dict[str, Any] = {}
-    for key in sorted(keys):
+    if any(cloud.get("origin") is not None for cloud in clouds):
+        nowhere = torch.zeros(3, dtype=torch.float64, device=clouds[0].pos.device)
+        origins = [cloud.get("origin") for cloud in clouds]
+        attributes["origin"] = torch.stack([nowhere if each is None else each.reshape(3) for each in origins])
+    for key in sorted(keys - {"origin"}):
         values = [cloud[key] for cloud in clouds]
         if not all(isinstance(value, Tensor) for value in values):
             attributes[key] = values

@@ -67,3 +67,15 @@ def test_select_and_with_leave_the_batch_alone():
 def test_unusable_clouds_are_named(pos):
     with pytest.raises(CloudError, match="scan.ply"):
         check_cloud(pos, "scan.ply")
+
+
+def test_origins_are_stacked_and_a_cloud_without_one_has_zero():
+    far = torch.tensor([5e5, 5e6, 100], dtype=torch.float64)
+    a, b = Data(pos=torch.zeros(2, 3), origin=far), Data(pos=torch.ones(3, 3))
+    batch = collate([a, b])
+    assert batch.origin.tolist() == [far.tolist(), [0, 0, 0]] and batch.origin.dtype == torch.float64
+    assert "origin" not in collate([b, b])
+    assert as_batch(a).origin.shape == (1, 3) and as_batch(Batch.from_data_list([a, a])).origin.shape == (2, 3)
+    part = select_points(batch, torch.tensor([1, 2, 4]), ptr=torch.tensor([0, 1, 3]))
+    assert part.origin.equal(batch.origin) and with_(part, pos=part.pos + 1).origin.equal(batch.origin)
+    assert as_batch(batch) is batch and collate([a]).origin.shape == (1, 3)

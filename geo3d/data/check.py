@@ -1,11 +1,13 @@
 """Looking at every cloud of a data set, to find what is broken before a training run does."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch_geometric.data import Data
 
 from geo3d.cloud import check_cloud
 from geo3d.data.modelnet import ModelNet
@@ -30,6 +32,8 @@ class Figures(NamedTuple):
     mean: Tensor
     repeated: int
     asymmetry: Tensor
+    broken: tuple[str, ...]
+    """Attributes beside the coordinates that are NaN or infinite at some point."""
 
 
 def check(dataset: Any) -> Iterator[tuple[str, str]]:
@@ -51,13 +55,16 @@ def check(dataset: Any) -> Iterator[tuple[str, str]]:
     broken: dict[str, str] = {}
     for i in range(number):
         try:
-            sound.append(_figures(dataset[i].pos, _source(dataset, i)))
+            sound.append(_figures(dataset[i], _source(dataset, i)))
         except CloudError as error:  # all clouds of a damaged HDF5 file say the same, and count once
             broken.setdefault(str(error), _source(dataset, i))
     described = dataset.manifest() if hasattr(dataset, "manifest") else {}
     yield "data set", type(dataset).__name__
     yield from ((key, str(described[key])) for key in ("form", "split") if key in described)
     yield "clouds", str(len(dataset)) + (f"; the first {number} were looked at" if number < len(dataset) else "")
+    if unread := getattr(dataset, "unread", None):
+        suffixes = sorted(unread.items())
+        yield "not read", ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in suffixes) + " files"
     if sound:
         yield from _summary(sound, described.get("up"))
     yield from (("broken", message) for message in list(broken)[:LISTED])
@@ -73,13 +80,15 @@ def _source(dataset: Any, index: int) -> str:
     return dataset.source(index) if hasattr(dataset, "source") else f"{type(dataset).__name__}, cloud {index}"
 
 
-def _figures(pos: Tensor, source: str) -> Figures:
+def _figures(data: Data, source: str) -> Figures:
     """What is kept of one cloud."""
+    pos = data.pos
     check_cloud(pos, source)
     low, high = pos.amin(0), pos.amax(0)
     if low.equal(high):
         raise CloudError(f"{source}: its {len(pos)} points all lie in one place")
-    return Figures(len(pos), low, high, pos.mean(0), len(pos) - _distinct(pos), _asymmetry(pos))
+    others = [key for key in ("normal", "x") if key in data and not bool(torch.isfinite(data[key]).all())]
+    return Figures(len(pos), low, high, pos.mean(0), len(pos) - _distinct(pos), _asymmetry(pos), tuple(others))
 
 
 def _summary(sound: Sequence[Figures], up: str | None) -> Rows:
@@ -91,6 +100,7 @@ def _summary(sound: Sequence[Figures], up: str | None) -> Rows:
     if up == "y":  # clouds come out as (x, -z, y) of their files
         asymmetry = asymmetry[[0, 2, 1]]
     guess, place = _up_guess(asymmetry), "in the files " if up else ""
+    others = Counter(key for cloud in sound for key in cloud.broken).items()
     figures = ", ".join(f"{name} {value:.3f}" for name, value in zip("xyz", asymmetry.tolist(), strict=True))
     return [
         *([("up", _up(up, guess))] if up else []),
@@ -100,6 +110,7 @@ def _summary(sound: Sequence[Figures], up: str | None) -> Rows:
         ("centre", f"{_triple(mean)} (mean over clouds)"),
         ("diagonal", _spread((high - low).norm(dim=1), "{:.4g}")),
         ("repeated points", f"{repeated / int(sizes.sum()):.2%}"),
+        *[(f"NaN in {key}", f"{count} clouds; matters with in_channels above 3") for key, count in others],
     ]
 
 

@@ -1,7 +1,8 @@
 """One's own clouds: whatever files lie in a folder."""
 
-from collections import OrderedDict
-from collections.abc import Iterable
+import warnings
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,8 +12,9 @@ from torch.utils.data import Dataset
 from torch_geometric.data import Data
 
 from geo3d.checks import Like, Points, Split, Up, checked
+from geo3d.data.tree import files_below, matches, split_folders
 from geo3d.errors import CloudError, SplitError
-from geo3d.io.arrays import coordinates, open_hdf5, read_hdf5, read_hdf5_clouds
+from geo3d.io.arrays import coordinates, hdf5_bytes, open_hdf5, read_hdf5, read_hdf5_clouds
 from geo3d.io.axes import to_z_up
 from geo3d.io.files import existing_folder, listing
 from geo3d.io.names import Arrays
@@ -28,12 +30,13 @@ Glob = Annotated[
 class Folder(Dataset):
     """One's own clouds: all point-cloud files in a folder, labelled by subfolder or not at all.
 
-    A file is a cloud, and an HDF5 file with an array (n, P, 3) is n of them. If every file lies exactly one folder
-    below, in one of at least two, the folders' names are the classes. Meshes become points spread evenly over their
-    faces. What was read stays in memory, up to about 1 GiB.
+    A file is a cloud, and an HDF5 file with an array (n, P, 3) is n of them. The names of the folders one below are the
+    classes, if at least two of them hold files and most files lie there; the others are left out with a warning that
+    names them. Links to folders are folders. Meshes become points spread evenly over their faces. What was read stays
+    in memory, up to about 1 GiB.
 
     Args:
-        root: The folder, or one with the subfolders ``train`` and ``test``.
+        root: The folder, or one with the subfolders ``train`` and ``test``; without ``test``, ``val`` is taken for it.
         split: Picks one of these subfolders; without them "train" is everything there is.
         up: The axis that points up in the files, "y" or "z". Clouds come out z-up.
         num_points: The most points of a cloud: larger ones are reduced to a random subset that depends on the file's
@@ -58,53 +61,63 @@ class Folder(Dataset):
     ) -> None:
         self.root, self.split, self.up, self.num_points, self.pattern = root, split, up, num_points, pattern
         self.base = self._base()
-        self.files = self._found()
+        self.unread: Counter[str] = Counter()
+        """Files of this split that no reader takes, by suffix."""
+        found = self._found()
+        self.classes: list[str]
+        """Names of the subfolders, if they are classes."""
+        self.files: list[Path]
         """The files of this split, sorted by name."""
+        self.classes, self.files, stray = labelled(found, self.base)
+        if stray:
+            warnings.warn(_note(stray, self.classes, self.base), stacklevel=2)
         self._items = [(file, i) for file in self.files for i in _numbers(file)]
         if not self._items:
             raise CloudError(f"{self.files[0]}: the file holds no clouds")
-        self.classes: list[str] = []
-        """Names of the subfolders, if they are classes."""
         self.labels: Tensor | None = None
         """(len,) int64, if the subfolders are classes."""
-        parents = [file.relative_to(self.base).parts[:-1] for file in self.files]
-        if all(len(parts) == 1 for parts in parents) and len(set(parents)) > 1:
-            self.classes = self._classes()
-            strange = sorted({parts[0] for parts in parents} - set(self.classes))
-            if strange:
-                raise CloudError(f"{self.base}: the classes {', '.join(strange)} have no folder in {self.root}/train")
-            self.labels = torch.tensor([self.classes.index(file.parent.name) for file, _ in self._items])
+        if self.classes:
+            here, self.classes = self.classes, self._classes()
+            if strange := sorted(set(here) - set(self.classes)):
+                raise CloudError(f"{self.base}: the classes {', '.join(strange)} have no folder in {self._train}")
+            folders = [file.relative_to(self.base).parts[0] for file, _ in self._items]
+            self.labels = torch.tensor([self.classes.index(folder) for folder in folders])
         self._kept: OrderedDict[int, Data] = OrderedDict()
         self._broken: dict[int, str] = {}
         self._bytes = 0
 
     def _classes(self) -> list[str]:
         """The classes of the training split, which number those of the test split, too."""
-        base = self.base if self.base == Path(self.root) else Path(self.root) / "train"
-        files = [file for file in base.glob("*/*") if file.suffix.lower() in READERS and not file.name.startswith(".")]
-        return sorted({file.parent.name for file in files if not file.parent.name.startswith(".")})
+        files = [file for file in files_below(self._train) if file.suffix.lower() in READERS]
+        return labelled(files, self._train)[0]
 
     def _base(self) -> Path:
         """The folder that holds the split."""
         root = existing_folder(self.root)
-        if (root / "train").is_dir() and (root / "test").is_dir():
-            return root / self.split
+        splits = split_folders(root)
+        self._train = splits.get("train", root)
+        """The folder that holds the training split."""
+        if "train" in splits and "test" in splits:
+            return splits[self.split]
+        if "train" in splits and "val" in splits:
+            note = f"{root}: no folder test beside train; {splits['val'].name} is taken for the test split"
+            warnings.warn(note, stacklevel=3)
+            return splits["val"] if self.split == "test" else splits["train"]
+        if "test" in splits and "val" in splits:
+            raise CloudError(f"{root}: expected a folder train beside test and {splits['val'].name}, found none")
+        self._train = root
         if self.split == "test":
             raise SplitError(f"{root}: no split 'test'; put the files into subfolders train and test to have one")
         return root
 
     def _found(self) -> list[Path]:
-        everything = [
-            file
-            for file in sorted(self.base.glob(self.pattern))
-            if file.is_file() and not any(part.startswith(".") for part in file.relative_to(self.base).parts)
-        ]
+        everything = [file for file in files_below(self.base) if matches(file.relative_to(self.base), self.pattern)]
         files = [file for file in everything if file.suffix.lower() in READERS]
+        self.unread.update(file.suffix for file in everything if file.suffix.lower() not in READERS)
         if not files:
-            suffixes = sorted({file.suffix for file in everything})
             raise CloudError(
                 f"{self.base}: no file to read among {self.pattern!r}; looked for {' '.join(READERS)}; "
-                f"found {len(everything)} files {' '.join(suffixes)}".rstrip()
+                f"found {len(everything)} files {' '.join(sorted(self.unread))}".rstrip()
             )
         return files
 
@@ -123,7 +136,7 @@ class Folder(Dataset):
         file, number = self._items[index]
         if number is None:
             return self._keep(index, read_arrays(file))
-        if file.stat().st_size > self.memory:
+        if hdf5_bytes(file) > self.memory:
             return self._keep(index, read_hdf5(file, number))
         # opening an HDF5 file for each cloud would take longer than reading all of it
         found = self._keep_all(file, index - number)
@@ -159,7 +172,7 @@ class Folder(Dataset):
             size = self.points_per_mesh
         draws = generator("folder", file.relative_to(self.base).as_posix(), number or 0)
         data = as_data(arrays, self.source(index), size, draws)
-        for key in ("pos", "normal"):
+        for key in ("pos", "normal", "origin"):
             if key in data:
                 data[key] = to_z_up(data[key], self.up)
         data.y = None if self.labels is None else self.labels[index].reshape(1)
@@ -189,6 +202,28 @@ class Folder(Dataset):
             "classes": dict(zip(self.classes, labels, strict=True)),
             **listing(self.files, self.base),
         }
+
+
+def labelled(files: Sequence[Path], base: Path) -> tuple[list[str], list[Path], list[Path]]:
+    """Classes, the files of these, and the files that lie elsewhere; without classes all files.
+
+    The folders right below ``base`` are classes if at least two hold files, and more files lie there than elsewhere.
+    """
+    depths = [len(file.relative_to(base).parts) for file in files]
+    inside = [file for file, depth in zip(files, depths, strict=True) if depth == 2]
+    stray = [file for file, depth in zip(files, depths, strict=True) if depth != 2]
+    classes = sorted({file.relative_to(base).parts[0] for file in inside})
+    if len(classes) < 2:
+        return [], list(files), []
+    return (classes, inside, stray) if len(inside) > len(stray) else ([], list(files), stray)
+
+
+def _note(stray: Sequence[Path], classes: Sequence[str], base: Path) -> str:
+    """What becomes of files that do not lie one folder below."""
+    names = ", ".join(file.relative_to(base).as_posix() for file in stray[:3]) + (", ..." if len(stray) > 3 else "")
+    if classes:
+        return f"{base}: {names} ({len(stray)} in all) left out, as they lie in none of the class folders"
+    return f"{base}: read without labels, as {names} ({len(stray)} in all) do not lie one folder below"
 
 
 def _numbers(file: Path) -> Iterable[int | None]:

@@ -23,7 +23,8 @@ def point_inputs(batch: Batch, in_channels: int) -> Tensor:
     """(M, in_channels) coordinates, followed by ``x``, or by ``normal`` where there is no ``x``.
 
     Raises:
-        CloudError: If the batch has not that many channels.
+        CloudError: If the batch has not that many channels, or one of them is NaN or infinite; while torch traces a
+            model, values are not looked at.
     """
     if in_channels == 3:
         return batch.pos
@@ -34,6 +35,12 @@ def point_inputs(batch: Batch, in_channels: int) -> Tensor:
         raise CloudError(
             f"in_channels={in_channels} asks for {in_channels - 3} channels beside the coordinates; the clouds have "
             f"{found} in {name!r}; set in_channels={3 + found} or give the points x (M, {in_channels - 3})"
+        )
+    if not torch.compiler.is_compiling() and not bool(torch.isfinite(extra).all()):
+        bad = int((~torch.isfinite(extra)).any(1).sum())
+        raise CloudError(
+            f"{bad} of {extra.shape[0]} points have NaN or infinite {name!r}, which in_channels={in_channels} reads; "
+            "remove these points, or train with in_channels=3"
         )
     return torch.cat([batch.pos, extra.to(batch.pos.dtype)], 1)
 

@@ -1,7 +1,6 @@
 """Encoders with the weights of well-known public files."""
 
 import inspect
-import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,11 @@ KNOWN: tuple[tuple[str, type[nn.Module], Reader], ...] = (
 WRAPPERS = ("model_state_dict", "state_dict", "model_state", "model", "net", "network")
 """Keys under which training scripts put the weights."""
 
+SHAPES = (IndexError, KeyError, TypeError, ValueError, RuntimeError)
+"""What tensors of shapes that no network has lead to."""
+DEEPEST = 8
+"""Dictionaries in one another at most; a container may hold itself."""
+
 
 def from_published(path: str | Path, **keywords: Any) -> nn.Module:
     """The encoder whose public weights lie in a file, in evaluation mode; the classifier is left out.
@@ -41,7 +45,10 @@ def from_published(path: str | Path, **keywords: Any) -> nn.Module:
     path = Path(path)
     state = _read(path)
     for name, encoder_class, reader in KNOWN:
-        found = reader(state)
+        try:
+            found = reader(state)
+        except SHAPES as error:
+            raise CheckpointError(f"{path}: the weights of a {name} network are damaged: {error}"[:300]) from error
         if found is None:
             continue
         sizes, weights = found
@@ -49,8 +56,14 @@ def from_published(path: str | Path, **keywords: Any) -> nn.Module:
         for keyword in keywords:
             if keyword not in allowed:
                 raise ConfigError(f"{encoder_class.__name__} has no argument {keyword!r}; it has {', '.join(allowed)}")
+        try:  # without memory first, since sizes that do not fit together may be any
+            with torch.device("meta"):
+                own = encoder_class(**(sizes | keywords)).state_dict()
+        except SHAPES as error:
+            raise CheckpointError(f"{path}: no {name} network has such weights: {error}"[:300]) from error
+        _check_fits(own, weights, f"{path} ({name})")
         encoder = encoder_class(**(sizes | keywords))
-        _load(encoder, weights, f"{path} ({name})")
+        encoder.load_state_dict(weights, strict=False)
         return encoder.eval()
     known = ", ".join(name for name, _, _ in KNOWN)
     raise CheckpointError(f"{path}: expected the weights of one of: {known}; found the keys {_some(state)}")
@@ -61,24 +74,36 @@ def _read(path: Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise CheckpointError(f"{path}: expected a file of tensors written by torch.save; {reason}") from error
-    while isinstance(content, Mapping):
+    except Exception as error:  # pickle, zip and torch raise a dozen kinds between them
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"{path}: expected a file of tensors written by torch.save; {reason[:200]}") from error
+    for _ in range(DEEPEST):
+        if not isinstance(content, Mapping):
+            break
         inner = next((content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)), None)
         if inner is None:
             break
         content = inner
+    else:
+        raise CheckpointError(f"{path}: expected a dictionary of tensors; found {DEEPEST} dictionaries in one another")
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path}: expected a dictionary of tensors; found {type(content).__name__}")
     state = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+    for key, value in state.items():
+        if not _stored(value):
+            raise CheckpointError(f"{path}: {key[:80]} declares {tuple(value.shape)} and stores less; it is damaged")
     while state and all(key.startswith("module.") for key in state):  # left by nn.DataParallel
         state = {key.removeprefix("module."): value for key, value in state.items()}
     return state
 
 
-def _load(encoder: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
-    own = encoder.state_dict()
+def _stored(value: Tensor) -> bool:
+    """Whether the tensor is a plain one with memory for every element, so that its shape can be believed."""
+    plain = value.layout is torch.strided and value.device.type == "cpu" and not value.is_quantized
+    return plain and value.untyped_storage().nbytes() >= value.numel() * value.element_size()
+
+
+def _check_fits(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], source: str) -> None:
     missing = [key for key in own if key not in weights and not key.endswith("num_batches_tracked")]
     unknown = [key for key in weights if key not in own]
     if missing or unknown:
@@ -86,7 +111,6 @@ def _load(encoder: nn.Module, weights: Mapping[str, Tensor], source: str) -> Non
     for key, value in weights.items():
         if value.shape != own[key].shape:
             raise CheckpointError(f"{source}: {key} should be {tuple(own[key].shape)}; found {tuple(value.shape)}")
-    encoder.load_state_dict(weights, strict=False)
 
 
 def _some(keys: Any, most: int = 12) -> str:

@@ -1,8 +1,11 @@
 """Arrays in NPZ, NPY and HDF5 files."""
 
+import math
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import h5py
 import numpy as np
@@ -11,37 +14,117 @@ from geo3d.errors import CloudError
 from geo3d.io.files import existing_file
 from geo3d.io.names import FEATURES, LABEL, NORMAL, POS, RGB, Arrays, from_rows
 
+FREE = 2**26
+"""Bytes that a compressed array may always become."""
+MOST = 100
+"""How many times as large as its file an array of more bytes may be; coordinates shrink to a tenth at best."""
+FEW = 16
+"""Columns are taken for points where there are more of them, and fewer rows."""
+ORIGIN = "origin"
+
 
 def read_npz(path: str | Path) -> Arrays:
     """The arrays of one cloud under the names that people give them (``pos``, ``xyz``, ``points``, ...).
 
+    ``origin``, if it is (3,) float64, is what coordinates are relative to, as ``write_cloud`` stores it.
+
     Raises:
-        CloudError: If the file is damaged or holds Python objects, or no array can be the coordinates.
+        CloudError: If the file is damaged, declares more than it stores or holds Python objects, or no array can be the
+            coordinates.
     """
     source = str(path)
     existing_file(path)
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
+        with zipfile.ZipFile(path) as archive:
+            entries = [entry for entry in archive.infolist() if entry.filename.endswith(".npy")]
+            names = [entry.filename.removesuffix(".npy") for entry in entries]
+            if len(set(map(str.lower, names))) < len(names):
+                raise CloudError(f"{source}: expected every array once, found {sorted(names)}"[:300])
+            wanted = _known_names() | {ORIGIN} if len(names) > 1 else set(map(str.lower, names))
+            arrays = {
+                name: _entry(archive, entry, source)
+                for name, entry in zip(names, entries, strict=True)
+                if name.lower() in wanted
+            }
+    except CloudError:
+        raise
     except Exception as error:  # zip, zlib and NumPy raise a dozen kinds between them
-        raise CloudError(f"{source}: expected NumPy arrays of numbers; damaged, cut off or objects: {error}") from error
+        raise CloudError(_damaged(source, "NumPy arrays", error)) from error
     if len(arrays) == 1 and not set(arrays) & set(POS):
         arrays = {"pos": next(iter(arrays.values()))}
-    return one_cloud(arrays, source)
+    if not {name.lower() for name in arrays} & set(POS):
+        raise CloudError(f"{source}: expected coordinates under one of {', '.join(POS)}; found {sorted(names)}"[:400])
+    found = one_cloud(arrays, source)
+    origin = arrays.get(ORIGIN)
+    if origin is not None and origin.dtype == np.float64 and origin.shape == (3,):
+        if not np.isfinite(origin).all():
+            raise CloudError(f"{source}: expected an origin of three finite numbers, found {origin.tolist()}")
+        found[ORIGIN] = origin
+    return found
 
 
 def read_npy(path: str | Path) -> Arrays:
     """One cloud from an array of (N, 3 or more) numbers.
 
     Raises:
-        CloudError: If the file is damaged or holds Python objects, or the array has another shape.
+        CloudError: If the file is damaged, holds less or more than it declares or Python objects, or the array has
+            another shape.
     """
-    existing_file(path)
+    path = existing_file(path)
     try:
-        array = np.load(path, allow_pickle=False)
+        with path.open("rb") as file:
+            _check_size(file, path.stat().st_size, str(path))
+            file.seek(0)
+            array = np.lib.format.read_array(file, allow_pickle=False)
+    except CloudError:
+        raise
     except Exception as error:
-        raise CloudError(f"{path}: expected a NumPy array of numbers; damaged, cut off or objects: {error}") from error
+        raise CloudError(_damaged(str(path), "a NumPy array", error)) from error
     return one_cloud({"pos": np.asarray(array)}, str(path))
+
+
+def _entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, source: str) -> np.ndarray:
+    """One array of an NPZ file; what it declares is compared with what is there before memory is asked for."""
+    name = f"{source}, {entry.filename[:60]}"
+    _check_growth(entry.file_size, entry.compress_size, name)
+    with archive.open(entry) as file:
+        _check_size(file, entry.file_size, name)
+    with archive.open(entry) as file:
+        array = np.lib.format.read_array(file, allow_pickle=False)
+        while file.read(2**16):  # to the end, where the sum is compared
+            pass
+    return array
+
+
+def _check_size(file: IO[bytes], size: int, source: str) -> None:
+    """Check that a file in NumPy's format has the bytes that its header declares."""
+    version = np.lib.format.read_magic(file)
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    if version not in readers:
+        raise CloudError(f"{source}: expected an array of numbers, found version {version} of NumPy's format")
+    shape, _, kind = readers[version](file)
+    if kind.hasobject:
+        raise CloudError(f"{source}: expected an array of numbers, found Python objects")
+    declared, stored = math.prod(shape) * kind.itemsize, size - file.tell()
+    if declared != stored or min(shape, default=0) < 0:
+        raise CloudError(f"{source}: the array declares {declared} bytes {tuple(shape)}, and {stored} are stored"[:300])
+
+
+def _check_growth(declared: int, stored: int, source: str) -> None:
+    """Check that an array does not become much larger than what it is stored in.
+
+    Raises:
+        CloudError: If it is larger than 64 MiB and than 100 times its file; memory is not asked for.
+    """
+    if declared > max(FREE, MOST * stored):
+        raise CloudError(
+            f"{source}: {stored} stored bytes declare an array of {declared}; no cloud is compressed so much"
+        )
+
+
+def _damaged(source: str, what: str, error: Exception) -> str:
+    reason = " ".join(str(error).split())[:200]
+    return f"{source}: expected {what} of numbers; damaged, cut off or objects: {reason}"
 
 
 def read_hdf5(path: str | Path, index: int | None = None) -> Arrays:
@@ -74,28 +157,94 @@ def read_hdf5_clouds(path: str | Path) -> list[Arrays]:
     return [one_cloud(arrays, f"{path}, cloud {i}") for i, arrays in enumerate(clouds)]
 
 
+def hdf5_bytes(path: str | Path) -> int:
+    """The bytes that all clouds of a file take in memory.
+
+    Raises:
+        CloudError: If the file is damaged.
+    """
+    with open_hdf5(path) as stored:
+        return sum(item.nbytes for item in _known(stored).values())
+
+
+def _known_names() -> set[str]:
+    return {*POS, *NORMAL, *RGB, *LABEL, *FEATURES}
+
+
 def _known(stored: Mapping[str, h5py.Dataset], rows: int | None = None) -> dict[str, h5py.Dataset]:
     """The data sets whose names mean something here, and that have so many rows."""
-    names = {*POS, *NORMAL, *RGB, *LABEL, *FEATURES}
+    names = _known_names()
     fits = {name: item for name, item in stored.items() if name.lower() in names and item.dtype.kind in "fiub"}
     return fits if rows is None else {name: item for name, item in fits.items() if item.shape[:1] == (rows,)}
 
 
 @contextmanager
 def open_hdf5(path: str | Path) -> Iterator[dict[str, h5py.Dataset]]:
-    """The file's data sets by name, while the block lasts.
+    """The file's data sets by name, while the block lasts; all of their numbers lie in the file.
 
     Raises:
-        CloudError: If the file is damaged, now or while the block reads from it.
+        CloudError: If the file is damaged, now or while the block reads from it, or a data set lies in another file or
+            declares more than is stored.
     """
     existing_file(path)
     try:
+        _check_hdf5_end(Path(path))
         with h5py.File(path, "r") as file:
-            yield {name: item for name, item in file.items() if isinstance(item, h5py.Dataset)}
+            found = {}
+            for name in file:
+                if isinstance(file.get(name, getlink=True), h5py.ExternalLink):
+                    raise CloudError(f"{path}: {name} lies in another file; expected the numbers in this one")
+                item = file[name]
+                if item.file.filename != file.filename:  # by a link in this file to a link in a group
+                    raise CloudError(f"{path}: {name} lies in another file; expected the numbers in this one")
+                if isinstance(item, h5py.Dataset) and item.shape is not None:
+                    _check_stored(item, Path(path).stat().st_size, f"{path}, {name}")
+                    found[name] = item
+            yield found
     except CloudError:
         raise
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
-        raise CloudError(f"{path}: expected an HDF5 file; it is damaged, cut off or none: {error}") from error
+    except (OSError, RuntimeError, ValueError, LookupError, TypeError, ArithmeticError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CloudError(f"{path}: expected an HDF5 file; it is damaged, cut off or none: {reason}") from error
+
+
+def _check_hdf5_end(path: Path) -> None:
+    """Check that nothing follows what the file's first block says is its end; HDF5 looks for less, but not for more.
+
+    Raises:
+        CloudError: If something does: bytes that were put in move all numbers behind them.
+    """
+    with path.open("rb") as file:
+        head = file.read(96)
+        if not head.startswith(b"\x89HDF\r\n\x1a\n") or head[8] > 3:
+            return  # not at the front of the file, or of a later kind
+        old = head[8] < 2
+        width, at = (head[13], 24 + 16) if old else (head[9], 12 + 16)
+        if width != 8:
+            return
+        end = int.from_bytes(head[at + 4 * (head[8] == 1) :][:8], "little")
+        size = path.stat().st_size
+        if size > end:
+            raise CloudError(f"{path}: expected an HDF5 file of {end} bytes, as it declares, found {size}")
+
+
+def _check_stored(item: h5py.Dataset, size: int, source: str) -> None:
+    """Check that all numbers of a data set are stored, in this file, and take no more memory than they may.
+
+    Raises:
+        CloudError: If they are not: HDF5 would give bytes of other files, or as many zeros as are declared.
+    """
+    if item.external or item.is_virtual:
+        raise CloudError(f"{source}: the numbers lie in another file (external storage); expected them in this one")
+    stored, declared = item.id.get_storage_size(), math.prod(item.shape) * item.dtype.itemsize
+    _check_growth(declared, size, source)
+    if item.chunks is None:
+        complete = stored >= declared
+    else:
+        pieces = [-(-side // step) for side, step in zip(item.shape, item.chunks, strict=True)]
+        complete = item.id.get_num_chunks() >= math.prod(pieces)
+    if not complete or stored > size:
+        raise CloudError(f"{source}: declares {tuple(item.shape)} of {item.dtype}, and {stored} bytes are stored"[:300])
 
 
 def coordinates(arrays: Mapping[str, np.ndarray | h5py.Dataset], source: str) -> np.ndarray | h5py.Dataset:
@@ -107,8 +256,11 @@ def coordinates(arrays: Mapping[str, np.ndarray | h5py.Dataset], source: str) ->
     pos = _named(arrays, POS)
     if pos is None:
         raise CloudError(f"{source}: expected coordinates under one of {', '.join(POS)}; found {sorted(arrays)}")
-    if pos.ndim not in (2, 3) or pos.shape[-1] < 3:
-        raise CloudError(f"{source}: expected coordinates of shape (N, 3) or (n, N, 3), found {tuple(pos.shape)}")
+    shape = tuple(pos.shape)
+    if pos.ndim in (2, 3) and (shape[-2] == 3 < shape[-1] or 3 < shape[-2] < FEW < shape[-1]):
+        raise CloudError(f"{source}: expected coordinates of shape (N, 3) or (n, N, 3), found {shape}; transpose it")
+    if pos.ndim not in (2, 3) or shape[-1] < 3:
+        raise CloudError(f"{source}: expected coordinates of shape (N, 3) or (n, N, 3), found {shape}")
     if pos.dtype.kind not in "fiu":
         raise CloudError(f"{source}: expected coordinates that are real numbers, found {pos.dtype}")
     return pos

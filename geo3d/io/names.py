@@ -4,7 +4,8 @@ Readers return a dict of arrays under geo3d's names: ``pos (N, 3)``, ``normal (N
 ``point_y (N,)``, ``x (N, C)``, and ``faces (F, 3)`` if there are any.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -17,35 +18,95 @@ NORMAL = ("normal", "normals")
 RGB = ("rgb", "color", "colors", "colour", "colours")
 LABEL = ("point_y", "label", "labels", "segment", "semantic", "class", "classification", "scalar_label", "y")
 FEATURES = ("x", "features", "feature", "feat")
+SCALES = {"u1": 255, "i1": 255, "b1": 255, "u2": 65535, "i2": 65535}
+"""What stands for full light in colours of a declared type."""
 TRIPLES = {
-    "pos": (("x", "y", "z"),),
-    "normal": (("nx", "ny", "nz"), ("normal_x", "normal_y", "normal_z")),
+    "normal": (("nx", "ny", "nz"), ("normal_x", "normal_y", "normal_z"), ("normalx", "normaly", "normalz")),
     "rgb": (("red", "green", "blue"), ("r", "g", "b"), ("diffuse_red", "diffuse_green", "diffuse_blue")),
 }
-IGNORED = ("_", "alpha", "a", "diffuse_alpha")
+AXES = (
+    ("x", "easting", "east", "e"),
+    ("y", "northing", "north", "n"),
+    ("z", "height", "elevation", "altitude", "elev", "alt", "h"),
+)
+"""What files call the three coordinates."""
+UNIT = re.compile(r"[\[({<](.*?)[\])}>]$")
+WRAPPING = re.compile(r"^(coords?|coordinate|pos|position|point)[ ._-]*(?=[xyz]$)|(?<=^[xyz])[ ._-]*coord(?:inate)?s?$")
+IGNORED = ("", "_", "alpha", "a", "diffuse_alpha")
 
 
-def from_columns(columns: Mapping[str, np.ndarray], source: str) -> Arrays:
+def from_columns(columns: Sequence[tuple[str, np.ndarray]], source: str) -> Arrays:
     """geo3d's arrays from named columns (N,) or (N, count); whatever has another name goes to ``x`` in its order.
 
+    Coordinates are called x, y, z, or easting, northing, height (elevation, altitude), perhaps with a unit, as in
+    ``X [m]``, ``Easting (m)``, ``Coord. X``.
+
     Raises:
-        CloudError: If x, y, z are not among the names.
+        CloudError: If there is no such triple, or more than one, or its units differ, or a known name comes twice.
     """
-    rest = {name.strip().lower(): values for name, values in columns.items()}
-    found: Arrays = {}
+    rest = [(name.strip().lower(), values) for name, values in columns]
+    names = [name for name, _ in rest]
+    taken: dict[str, list[int]] = {"pos": _axes(names, source)}
     for key, options in TRIPLES.items():
-        for names in options:
-            if key not in found and all(name in rest for name in names):
-                found[key] = np.stack([rest.pop(name) for name in names], 1)
-    if "pos" not in found:
-        raise CloudError(f"{source}: expected columns x, y, z; found {', '.join(columns) or 'none'}")
-    for name in LABEL:
-        if name in rest and "point_y" not in found:
-            found["point_y"] = rest.pop(name)
-    features = [v.reshape(len(v), -1) for name, v in rest.items() if name not in IGNORED]
+        triple = next((triple for triple in options if set(triple) <= set(names)), ())
+        if triple:
+            taken[key] = [_only(name, names, source) for name in triple]
+    found: Arrays = {}
+    for key, places in taken.items():
+        three = [rest[i][1] for i in places]
+        if any(values.ndim > 1 for values in three):
+            raise CloudError(f"{source}: expected one number a point in {', '.join(names[i] for i in places)}")
+        found[key] = np.stack(three, 1)
+    used = {i for places in taken.values() for i in places}
+    label = next((name for name in LABEL if name in {n for i, n in enumerate(names) if i not in used}), None)
+    if label is not None:
+        place = _only(label, names, source)
+        if rest[place][1].ndim == 1:
+            found["point_y"] = rest[place][1]
+            used.add(place)
+    features = [v.reshape(len(v), -1) for i, (name, v) in enumerate(rest) if i not in used and name not in IGNORED]
     if features:
         found["x"] = np.concatenate([feature.astype(np.float32) for feature in features], 1)
     return found
+
+
+def _only(name: str, names: Sequence[str], source: str) -> int:
+    """The place of a name that must not come twice."""
+    if names.count(name) > 1:
+        raise CloudError(f"{source}: found {names.count(name)} columns called {name}; which one counts cannot be told")
+    return names.index(name)
+
+
+def _axes(names: Sequence[str], source: str) -> list[int]:
+    """The places of the three coordinates among lower-case names."""
+    if {"x", "y", "z"} <= set(names):
+        return [_only(axis, names, source) for axis in "xyz"]
+    told = [axis_of(name) for name in names]
+    plain = [(axis if bare in "xyz" else None) for axis, bare, _ in told]
+    for axes in (plain, [axis for axis, _, _ in told]):
+        places = [[i for i, axis in enumerate(axes) if axis == wanted] for wanted in range(3)]
+        if all(len(each) == 1 for each in places):
+            break
+    else:
+        raise CloudError(f"{source}: expected columns x, y, z; found {', '.join(names) or 'none'}"[:400])
+    units = [told[each[0]][2] for each in places]
+    if len(set(units) - {""}) > 1:
+        raise CloudError(f"{source}: expected coordinates in one unit, found {', '.join(units)}"[:300])
+    return [each[0] for each in places]
+
+
+def axis_of(name: str) -> tuple[int | None, str, str]:
+    """Which of the three coordinates a lower-case name stands for, the name without trimmings, and its unit.
+
+    Example:
+        >>> axis_of("x [m]"), axis_of("elevation"), axis_of("coord. y")
+        ((0, 'x', 'm'), (2, 'elevation', ''), (1, 'y', ''))
+    """
+    bare, unit = name.strip(), ""
+    if match := UNIT.search(bare):
+        bare, unit = bare[: match.start()].strip(" _"), match[1].strip()
+    bare = WRAPPING.sub("", bare)
+    return next((i for i, known in enumerate(AXES) if bare in known), None), bare, unit
 
 
 def from_rows(rows: np.ndarray) -> Arrays:
@@ -73,16 +134,28 @@ def from_rows(rows: np.ndarray) -> Arrays:
 
 
 def as_colours(values: np.ndarray, source: str) -> np.ndarray:
-    """(N, 3) float32 in 0..1 from whole numbers up to 255 or 65535, or from fractions.
+    """(N, 3) float32 in 0..1; the type of the values says what their largest one is.
+
+    Bytes end at 255 and numbers of 16 bits at 65535. Wider integers, which nobody fills, are taken for bytes if none is
+    above 255, else for 16 bits. Fractions end at 1; numbers above it, as a scan of bytes or 16 bits was averaged to,
+    are read likewise, unless they are so near to 1 that they may be either.
 
     Raises:
-        CloudError: If a value is negative, or too large for any of these.
+        CloudError: If a value is negative or not finite, or too large for its kind.
+
+    Example:
+        >>> as_colours(np.array([[0, 51, 255]], np.uint8), "a").tolist()
+        [[0.0, 0.20000000298023224, 1.0]]
     """
     low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
     if not (low >= 0 and high <= 65535):
         raise CloudError(f"{source}: expected colours in 0..1, 0..255 or 0..65535; found {low:g} to {high:g}")
-    whole = values.dtype.kind in "iub"
-    scale = 1 if not whole and high <= 1 else 255 if high <= 255 else 65535
+    scale: float = SCALES.get(values.dtype.kind + str(values.dtype.itemsize), 0)
+    if not scale:
+        fractions = values.dtype.kind == "f"
+        if fractions and (1 < high < 2 or high > 255) and (values != np.round(values)).any():
+            raise CloudError(f"{source}: expected colours in 0..1 or 0..255; found fractions from {low:g} to {high:g}")
+        scale = 1 if fractions and high <= 1 else 255 if high <= 255 else 65535
     return (values / scale).astype(np.float32)
 
 
@@ -90,8 +163,10 @@ def as_labels(values: np.ndarray, source: str) -> np.ndarray:
     """int64 labels, from any numbers that are whole.
 
     Raises:
-        CloudError: If they are not.
+        CloudError: If they are not, or have more than 53 bits.
     """
     if values.dtype.kind not in "iub" and not (np.isfinite(values).all() and (values == np.round(values)).all()):
         raise CloudError(f"{source}: expected labels that are whole numbers, found {values.dtype} with fractions")
+    if values.size and max(-float(values.min()), float(values.max())) > 2**53:
+        raise CloudError(f"{source}: expected labels of at most 53 bits, found {float(values.max()):g}")
     return values.astype(np.int64)

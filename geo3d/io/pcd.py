@@ -1,14 +1,22 @@
 """Point Cloud Library PCD files: text, binary and LZF-compressed binary."""
 
+import math
 from pathlib import Path
 
 import numpy as np
 
 from geo3d.errors import CloudError
 from geo3d.io.files import read_bytes
-from geo3d.io.mesh import numbers
+from geo3d.io.layout import check_end, header_lines
 from geo3d.io.names import Arrays, from_columns
+from geo3d.io.numbers import count, numbers, typed
 
+KEYS = ("VERSION", "FIELDS", "COLUMNS", "SIZE", "TYPE", "COUNT", "WIDTH", "HEIGHT", "VIEWPOINT", "POINTS", "DATA")
+PACKED = ("rgb", "rgba")
+WIDEST = 2**20
+"""Most values a point may have."""
+LZF_MOST = 88
+"""Most bytes that one byte of LZF can stand for."""
 TYPES = {"F": ("4", "8"), "I": ("1", "2", "4", "8"), "U": ("1", "2", "4", "8")}
 
 
@@ -16,12 +24,12 @@ def read_pcd(path: str | Path) -> Arrays:
     """``pos``, normals, colours (packed or not), labels, and further fields as ``x``.
 
     Raises:
-        CloudError: If the header cannot be understood or the file is cut off.
+        CloudError: If the header cannot be understood, or the data are fewer or more than it declares.
     """
     source = str(path)
     content = read_bytes(path)
     fields, num_points, form, start = _header(content, source)
-    row = np.dtype([(f"{i}", kind, (count,)) for i, (_, kind, count) in enumerate(fields)])
+    row = np.dtype([(f"{i}", kind, (width,)) for i, (_, kind, width) in enumerate(fields)])
     if form == "ascii":
         columns = _text(content[start:], fields, num_points, source)
     elif form == "binary":
@@ -29,15 +37,16 @@ def read_pcd(path: str | Path) -> Arrays:
         _check_complete(num_points, complete, source)
         rows = np.frombuffer(content, row, num_points, start)
         columns = [rows[f"{i}"] for i in range(len(fields))]
+        check_end(content, start + num_points * row.itemsize, source)
     else:
         columns = _compressed(content, start, fields, num_points, source)
-    named: dict[str, np.ndarray] = {}
-    for (name, _, count), values in zip(fields, columns, strict=True):
-        if name in ("rgb", "rgba") and count == 1:
+    named: list[tuple[str, np.ndarray]] = []
+    for (name, _, width), values in zip(fields, columns, strict=True):
+        if name in PACKED and width == 1:
             packed = _packed_colours(values[:, 0])
-            named |= {key: packed[:, i] for i, key in enumerate(("red", "green", "blue"))}
+            named += [(key, packed[:, i]) for i, key in enumerate(("red", "green", "blue"))]
         else:
-            named[name] = values if count > 1 else values[:, 0]
+            named.append((name, values if width > 1 else values[:, 0]))
     return from_columns(named, source)
 
 
@@ -45,30 +54,55 @@ def _header(content: bytes, source: str) -> tuple[list[tuple[str, str, int]], in
     """Fields as (name, dtype, count), number of points, form of the data, and where they begin."""
     lines: dict[str, list[str]] = {}
     start = 0
-    while "DATA" not in lines:
-        end = content.find(b"\n", start)
-        if end < 0:
-            raise CloudError(f"{source}: the header has no complete line DATA; the file is cut off or not PCD")
-        words = content[start:end].decode("ascii", "replace").split()
-        if words and not words[0].startswith("#"):
-            lines[words[0].upper()] = words[1:]
-        start = end + 1
+    for line, after in header_lines(content):
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        key = words[0].upper()
+        if key not in KEYS or key in lines:
+            raise CloudError(f"{source}: cannot understand the header line {line[:80]!r}")
+        lines[key], start = words[1:], after
+        if key == "DATA":
+            break
+    if "DATA" not in lines:
+        raise CloudError(f"{source}: the header has no complete line DATA; the file is cut off or not PCD")
+    fields = _fields(lines, source)
+    form = " ".join(lines["DATA"]).lower()
+    if form not in ("ascii", "binary", "binary_compressed"):
+        raise CloudError(f"{source}: expected DATA ascii, binary or binary_compressed, found {form[:40]!r}")
+    return fields, _num_points(lines, source), form, start
+
+
+def _fields(lines: dict[str, list[str]], source: str) -> list[tuple[str, str, int]]:
+    """Fields as (name, dtype, count)."""
     names = lines.get("FIELDS", lines.get("COLUMNS", []))
     sizes, types, counts = lines.get("SIZE", []), lines.get("TYPE", []), lines.get("COUNT", ["1"] * len(names))
-    points = lines.get("POINTS") or [w for key in ("WIDTH", "HEIGHT") for w in lines.get(key, [])]
     if not names or not len(names) == len(sizes) == len(types) == len(counts):
         raise CloudError(f"{source}: expected FIELDS, SIZE, TYPE and COUNT of the same length, found {lines}"[:300])
     fields = []
-    for name, size, kind, count in zip(names, sizes, types, counts, strict=True):
-        if size not in TYPES.get(kind.upper(), ()) or not count.isdigit() or not 1 <= int(count) < 2**20:
-            raise CloudError(f"{source}: field {name} of type {kind!r}, size {size!r} and count {count!r} is unknown")
-        fields.append((name, "<" + kind.lower() + size, int(count)))
-    if not points or not all(word.isdigit() for word in points):
-        raise CloudError(f"{source}: expected the number of points in POINTS, found {points}")
-    form = " ".join(lines["DATA"]).lower()
-    if form not in ("ascii", "binary", "binary_compressed"):
-        raise CloudError(f"{source}: expected DATA ascii, binary or binary_compressed, found {form!r}")
-    return fields, int(np.prod([int(word) for word in points], dtype=object)), form, start
+    for name, size, kind, width in zip(names, sizes, types, counts, strict=True):
+        number = count(width, f"values of {name[:40]}", source)
+        if size not in TYPES.get(kind.upper(), ()) or number < 1:
+            what = f"type {kind[:9]!r}, size {size[:9]!r} and count {width!r}"
+            raise CloudError(f"{source}: field {name[:40]} of {what} is unknown")
+        fields.append((name, "<" + kind.lower() + size, number))
+    if sum(number for _, _, number in fields) > WIDEST:
+        raise CloudError(f"{source}: expected at most {WIDEST} values a point, found COUNT {' '.join(counts)}"[:300])
+    return fields
+
+
+def _num_points(lines: dict[str, list[str]], source: str) -> int:
+    """The number of points that POINTS declares, and that WIDTH times HEIGHT must be."""
+    sides = [
+        count(word, "points in WIDTH and HEIGHT", source) for k in ("WIDTH", "HEIGHT") for word in lines.get(k, [])
+    ]
+    said = lines.get("POINTS")
+    if said is None and not sides or said is not None and len(said) != 1:
+        raise CloudError(f"{source}: expected the number of points in POINTS, found {said}"[:300])
+    points = count(said[0], "points in POINTS", source) if said else math.prod(sides)
+    if sides and math.prod(sides) != points:
+        raise CloudError(f"{source}: expected WIDTH x HEIGHT points, {math.prod(sides)}; found POINTS {points}")
+    return points
 
 
 def _check_complete(num_points: int, complete: int, source: str) -> None:
@@ -79,18 +113,23 @@ def _check_complete(num_points: int, complete: int, source: str) -> None:
 def _text(body: bytes, fields: list[tuple[str, str, int]], num_points: int, source: str) -> list[np.ndarray]:
     """Columns (N, count) of the text form."""
     width = sum(count for _, _, count in fields)
-    words = body.split()
+    lines = [line.split() for line in body.splitlines()]
+    words = [word for line in lines for word in line]
     _check_complete(num_points, len(words) // width, source)
-    table = numbers(words[: num_points * width], source).reshape(num_points, width)
+    if len(words) != num_points * width or any(len(line) not in (0, width) for line in lines):
+        expected = f"expected {num_points} points, each a line of {width} numbers"
+        raise CloudError(f"{source}: {expected}; found {len(words)} numbers or lines of other lengths")
+    table = numbers(words, source).reshape(num_points, width)
     columns = []
     at = 0
-    for name, kind, count in fields:
-        values = table[:, at : at + count]
-        if name in ("rgb", "rgba"):
-            with np.errstate(all="ignore"):
-                values = values.astype(kind)
+    for name, kind, each in fields:
+        values = typed(table[:, at : at + each], kind, f"{source}: {name[:40]}")
+        if name in PACKED and values.dtype.kind == "f":
+            if np.isnan(values).any():
+                raise CloudError(f"{source}: packed colours that are NaN in text have lost their bits; leave them out")
+            values = values.astype(kind)
         columns.append(values)
-        at += count
+        at += each
     return columns
 
 
@@ -98,7 +137,7 @@ def _compressed(
     content: bytes, start: int, fields: list[tuple[str, str, int]], num_points: int, source: str
 ) -> list[np.ndarray]:
     """Columns (N, count) of the compressed form, which stores one field after another."""
-    itemsize = sum(np.dtype(kind).itemsize * count for _, kind, count in fields)
+    itemsize = sum(np.dtype(kind).itemsize * each for _, kind, each in fields)
     if len(content) < start + 8:
         _check_complete(num_points, 0, source)
         raise CloudError(f"{source}: expected two sizes before the compressed points, file ends before them")
@@ -106,27 +145,30 @@ def _compressed(
     if size != num_points * itemsize:
         raise CloudError(f"{source}: expected {num_points} points of {itemsize} bytes, found {size} bytes compressed")
     body = content[start + 8 : start + 8 + packed]
+    if size > len(body) * LZF_MOST:
+        raise CloudError(f"{source}: expected {num_points} points, but {len(body)} compressed bytes cannot hold them")
     raw = lzf_decompress(body, size)
     if len(raw) != size:
         reached = 0 if not itemsize else _reached(len(raw), fields, num_points)
         raise CloudError(f"{source}: expected {num_points} points, file ends after {reached} (compressed data damaged)")
+    check_end(content, start + 8 + packed, source)
     columns = []
     at = 0
-    for _, kind, count in fields:
-        columns.append(np.frombuffer(raw, kind, num_points * count, at).reshape(num_points, count))
-        at += np.dtype(kind).itemsize * num_points * count
+    for _, kind, each in fields:
+        columns.append(np.frombuffer(raw, kind, num_points * each, at).reshape(num_points, each))
+        at += np.dtype(kind).itemsize * num_points * each
     return columns
 
 
 def _reached(size: int, fields: list[tuple[str, str, int]], num_points: int) -> int:
     """How many points have all their fields in the first ``size`` bytes: those that the last field has."""
     last = np.dtype(fields[-1][1]).itemsize * fields[-1][2]
-    before = sum(np.dtype(kind).itemsize * count for _, kind, count in fields[:-1]) * num_points
+    before = sum(np.dtype(kind).itemsize * each for _, kind, each in fields[:-1]) * num_points
     return max(size - before, 0) // last
 
 
 def lzf_decompress(body: bytes, size: int) -> bytes:
-    """The bytes that Marc Lehmann's LZF packed into ``body``; fewer than ``size`` if it is damaged.
+    """The bytes that Marc Lehmann's LZF packed into ``body``; not ``size`` of them if it is damaged.
 
     A control byte below 32 announces that many plus one literal bytes; any other holds a length (upper 3 bits, 7 means
     that another byte is added to it) and the upper 5 bits of a distance back into what was unpacked already.
@@ -134,7 +176,7 @@ def lzf_decompress(body: bytes, size: int) -> bytes:
     out = bytearray()
     at = 0
     try:
-        while at < len(body) and len(out) < size:
+        while at < len(body) and len(out) <= size:  # one more shows that there is too much
             control = body[at]
             at += 1
             if control < 32:

@@ -7,8 +7,10 @@ import numpy as np
 
 from geo3d.errors import CloudError
 from geo3d.io.files import read_bytes
-from geo3d.io.mesh import check_faces, fan, numbers, whole
+from geo3d.io.layout import check_end, header_lines
+from geo3d.io.mesh import check_faces, fan, strips
 from geo3d.io.names import Arrays, from_columns
+from geo3d.io.numbers import count, numbers, typed, whole
 
 SCALARS = {"char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4"}
 SCALARS |= {"float": "f4", "double": "f8", "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2"}
@@ -43,32 +45,52 @@ class Columns(NamedTuple):
 def read_ply(path: str | Path) -> Arrays:
     """``pos``, ``faces`` if there are any, normals, colours, labels, and further properties as ``x``.
 
+    Faces may be polygons or triangle strips. In text, too, the declared type of a property decides what its numbers
+    mean: colours of type ``uchar`` are bytes.
+
     Raises:
-        CloudError: If the header cannot be understood, the file is cut off, or a face's corner does not exist.
+        CloudError: If the header cannot be understood, the data are fewer or more than it declares, or a face's corner
+            does not exist.
     """
     source = str(path)
     content = read_bytes(path)
     order, elements, start = _header(content, source)
-    words = content[start:].split() if not order else []
+    lines = [line.split() for line in content[start:].splitlines()] if not order else []
+    values = numbers([word for line in lines for word in line], source)
+    ends = np.cumsum([len(line) for line in lines], dtype=np.int64)
     found: Arrays = {}
+    faces: list[np.ndarray] = []
     offset = 0 if not order else start
     for element in elements:
         if order:
             columns, offset = _binary(content, offset, order, element, source)
         else:
-            columns, offset = _text(words, offset, element, source)
-        if element.name == "vertex" and "pos" not in found:
-            found |= from_columns({name: c.values for name, c in columns.items() if c.counts is None}, source)
-        for name in CORNERS:
-            if element.name == "face" and name in columns and element.size:
-                corners, counts = columns[name]
-                if counts is None:
-                    raise CloudError(f"{source}: expected {name} to be a list property, found a number")
-                found["faces"] = fan(whole(corners, source), counts)
+            columns, offset = _text(values, ends, offset, element, source)
+        if element.name == "vertex":
+            scalars = [(p.name, c.values) for p, c in zip(element.properties, columns, strict=True) if c.counts is None]
+            found |= from_columns(scalars, source)
+        elif element.name in ("face", "tristrips"):
+            faces += _triangles(element, columns, source)
+    if order:
+        check_end(content, offset, source)
+    elif offset < len(values):
+        raise CloudError(f"{source}: {len(values) - offset} numbers are left over after the rows that it declares")
     if "pos" not in found:
-        raise CloudError(f"{source}: expected an element vertex, found {[e.name for e in elements]}")
-    if "faces" in found:
+        raise CloudError(f"{source}: expected an element vertex, found {[e.name for e in elements]}"[:300])
+    if faces:
+        found["faces"] = np.concatenate(faces)
         check_faces(found["faces"], len(found["pos"]), source)
+    return found
+
+
+def _triangles(element: Element, columns: list[Columns], source: str) -> list[np.ndarray]:
+    """The triangles (F, 3) of an element of polygons or strips, if it lists corners."""
+    found = []
+    for (name, _, _), (corners, counts) in zip(element.properties, columns, strict=True):
+        if name in CORNERS and element.size:
+            if counts is None:
+                raise CloudError(f"{source}: expected {name} to be a list property, found a number")
+            found.append((strips if element.name == "tristrips" else fan)(whole(corners, source), counts))
     return found
 
 
@@ -76,57 +98,63 @@ def _header(content: bytes, source: str) -> tuple[str, list[Element], int]:
     """Byte order ("" for text), elements, and where the data begin."""
     if not content.startswith(b"ply"):
         raise CloudError(f"{source}: expected a PLY file that begins with ply, found {content[:16]!r}")
-    at = content.find(b"end_header")
-    start = content.find(b"\n", at) + 1
-    if at < 0 or start == 0:
-        raise CloudError(f"{source}: the header has no end_header; the file is cut off or not PLY")
     order: str | None = None
     elements: list[Element] = []
-    for line in content[:at].decode("ascii", "replace").splitlines()[1:]:
+    lines = header_lines(content)
+    next(lines, None)
+    for line, after in lines:
         match line.split():
+            case ["end_header"]:
+                start = after
+                break
             case [] | ["comment" | "obj_info", *_]:
                 pass
             case ["format", name, _] if name in FORMATS:
                 order = FORMATS[name]
-            case ["element", name, size] if size.isdigit():
-                elements.append(Element(name, int(size), []))
-            case ["property", "list", count, kind, name] if count in SCALARS and kind in SCALARS and elements:
-                elements[-1].properties.append(Property(name, SCALARS[kind], SCALARS[count]))
+            case ["element", name, size]:
+                elements.append(Element(name, count(size, f"rows of {name[:40]}", source), []))
+            case ["property", "list", length, kind, name] if length in SCALARS and kind in SCALARS and elements:
+                if SCALARS[length].startswith("f"):
+                    raise CloudError(
+                        f"{source}: the list {name[:40]} has a length of type {length}; expected an integer"
+                    )
+                elements[-1].properties.append(Property(name, SCALARS[kind], SCALARS[length]))
             case ["property", kind, name] if kind in SCALARS and elements:
                 elements[-1].properties.append(Property(name, SCALARS[kind], None))
             case _:
                 raise CloudError(f"{source}: cannot understand the header line {line[:80]!r}")
+    else:
+        raise CloudError(f"{source}: the header has no end_header; the file is cut off or not PLY")
     if order is None:
         raise CloudError(f"{source}: the header has no line 'format ascii|binary_little_endian|binary_big_endian 1.0'")
+    names = [element.name for element in elements]
+    if twice := [name for name in names if name in ("vertex", "face") and names.count(name) > 1]:
+        raise CloudError(f"{source}: the header has several elements {twice[0]}")
     return order, elements, start
 
 
 def _cut_off(element: Element, rows: int, source: str) -> CloudError:
     what = {"vertex": "points", "face": "faces"}.get(element.name, f"rows of {element.name}")
-    return CloudError(f"{source}: expected {element.size} {what}, file ends after {rows}")
+    return CloudError(f"{source}: expected {element.size} {what[:60]}, file ends after {rows}")
 
 
-def _binary(content: bytes, offset: int, order: str, element: Element, source: str) -> tuple[dict[str, Columns], int]:
-    """The element's columns and where the next element begins."""
-    if not element.properties or not element.size:
-        return {}, offset
+def _binary(content: bytes, offset: int, order: str, element: Element, source: str) -> tuple[list[Columns], int]:
+    """A column for each of the element's properties, and where the next element begins."""
     lengths = [1] * len(element.properties)  # values a row has of each property
     at = offset
-    for i, (_, kind, count) in enumerate(element.properties):
-        if count is not None:  # as in the first row
-            end = at + int(count[1])
-            if end > len(content):
-                raise _cut_off(element, 0, source)
-            lengths[i] = max(int(np.frombuffer(content, order + count, 1, at)[0]), 0)
-            at = end
+    for i, (_, kind, size) in enumerate(element.properties if element.size else []):
+        if size is not None:  # as in the first row
+            lengths[i], at = _length(content, at, order + size, element, 0, source)
         at += lengths[i] * int(kind[1])
         if at > len(content):
             raise _cut_off(element, 0, source)
     # f"{i}" and not the name, which may come twice
     fields: list[tuple] = []
-    for i, (_, kind, count) in enumerate(element.properties):
-        fields += [(f"n{i}", order + count)] if count is not None else []
+    for i, (_, kind, size) in enumerate(element.properties):
+        fields += [(f"n{i}", order + size)] if size is not None else []
         fields += [(f"{i}", order + kind, (lengths[i],))]
+    if not fields or not element.size:
+        return [Columns(np.zeros(0), None if p.length is None else np.zeros(0)) for p in element.properties], offset
     row = np.dtype(fields)
     complete = min(element.size, (len(content) - offset) // row.itemsize)
     rows = np.frombuffer(content, row, complete, offset)
@@ -135,24 +163,32 @@ def _binary(content: bytes, offset: int, order: str, element: Element, source: s
         return _ragged(content, offset, order, element, source)
     if complete < element.size:
         raise _cut_off(element, complete, source)
-    columns = {}
-    for i, (name, _, count) in enumerate(element.properties):
+    columns = []
+    for i, (_, _, size) in enumerate(element.properties):
         values = rows[f"{i}"].reshape(-1)
-        columns[name] = Columns(values.astype(values.dtype.newbyteorder("=")), rows[f"n{i}"] if count else None)
+        columns.append(Columns(values.astype(values.dtype.newbyteorder("=")), rows[f"n{i}"] if size else None))
     return columns, offset + element.size * row.itemsize
 
 
-def _ragged(content: bytes, offset: int, order: str, element: Element, source: str) -> tuple[dict[str, Columns], int]:
+def _length(content: bytes, at: int, kind: str, element: Element, done: int, source: str) -> tuple[int, int]:
+    """The length of a list that stands at ``at``, and where its values begin."""
+    end = at + np.dtype(kind).itemsize
+    if end > len(content):
+        raise _cut_off(element, done, source)
+    length = int(np.frombuffer(content, kind, 1, at)[0])
+    if length < 0:
+        raise CloudError(f"{source}: a list of {element.name[:40]} has a length of {length}")
+    return length, end
+
+
+def _ragged(content: bytes, offset: int, order: str, element: Element, source: str) -> tuple[list[Columns], int]:
     """As ``_binary``, row by row: lists of different lengths leave no other way."""
     values: list[list[np.ndarray]] = [[] for _ in element.properties]
     for done in range(element.size):
-        for i, (_, kind, count) in enumerate(element.properties):
+        for i, (_, kind, size) in enumerate(element.properties):
             length = 1
-            if count is not None:
-                if offset + int(count[1]) > len(content):
-                    raise _cut_off(element, done, source)
-                length = max(int(np.frombuffer(content, order + count, 1, offset)[0]), 0)
-                offset += int(count[1])
+            if size is not None:
+                length, offset = _length(content, offset, order + size, element, done, source)
             if offset + length * int(kind[1]) > len(content):
                 raise _cut_off(element, done, source)
             values[i].append(np.frombuffer(content, order + kind, length, offset))
@@ -160,38 +196,58 @@ def _ragged(content: bytes, offset: int, order: str, element: Element, source: s
     return _joined(element, values), offset
 
 
-def _text(words: list[bytes], offset: int, element: Element, source: str) -> tuple[dict[str, Columns], int]:
-    """As ``_binary``, for words."""
+def _text(words: np.ndarray, ends: np.ndarray, offset: int, element: Element, source: str) -> tuple[list[Columns], int]:
+    """As ``_binary``, for the numbers of a text, whose lines end behind so many numbers as ``ends`` says."""
     width = len(element.properties)
-    if not width or not element.size:
-        return {}, offset
-    if all(p.length is None for p in element.properties):
+    if width and all(p.length is None for p in element.properties):
         block = words[offset : offset + element.size * width]
         if len(block) < element.size * width:
             raise _cut_off(element, len(block) // width, source)
-        table = numbers(block, source).reshape(element.size, width)
-        names = [p.name for p in element.properties]
-        return {name: Columns(table[:, i], None) for i, name in enumerate(names)}, offset + len(block)
+        columns = [Columns(column, None) for column in block.reshape(element.size, width).T]
+        _check_rows(offset + width * np.arange(1, element.size + 1), ends, element, source)
+        return _typed(element, columns, source), offset + len(block)
     values: list[list[np.ndarray]] = [[] for _ in element.properties]
-    for done in range(element.size):
-        for i, (_, _, count) in enumerate(element.properties):
+    done_at = []
+    for done in range(element.size if width else 0):
+        for i, p in enumerate(element.properties):
             length = 1
-            if count is not None:
+            if p.length is not None:
                 if offset >= len(words):
                     raise _cut_off(element, done, source)
-                length = max(int(whole(numbers(words[offset : offset + 1], source), source)[0]), 0)
+                number = float(words[offset])
+                if not 0 <= number < 2**32 or number != round(number):
+                    raise CloudError(f"{source}: a list of {element.name[:40]} has a length of {number:g}")
+                length = int(number)
                 offset += 1
             if offset + length > len(words):
                 raise _cut_off(element, done, source)
-            values[i].append(numbers(words[offset : offset + length], source))
+            values[i].append(words[offset : offset + length])
             offset += length
-    return _joined(element, values), offset
+        done_at.append(offset)
+    _check_rows(np.array(done_at, dtype=np.int64), ends, element, source)
+    return _typed(element, _joined(element, values), source), offset
 
 
-def _joined(element: Element, values: list[list[np.ndarray]]) -> dict[str, Columns]:
-    columns = {}
-    for (name, _, count), rows in zip(element.properties, values, strict=True):
-        joined = np.concatenate(rows)
-        counts = np.array([len(row) for row in rows]) if count is not None else None
-        columns[name] = Columns(joined.astype(joined.dtype.newbyteorder("=")), counts)
+def _check_rows(done: np.ndarray, ends: np.ndarray, element: Element, source: str) -> None:
+    """Check that every row of a text ends where a line does, else one that lost a number takes it from the next."""
+    wrong = ~np.isin(done, ends)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise CloudError(f"{source}: row {row} of {element.name[:40]} (counted from 0) ends within a line")
+
+
+def _joined(element: Element, values: list[list[np.ndarray]]) -> list[Columns]:
+    columns = []
+    for p, rows in zip(element.properties, values, strict=True):
+        joined = np.concatenate(rows) if rows else np.zeros(0)
+        counts = np.array([len(row) for row in rows]) if p.length is not None else None
+        columns.append(Columns(joined.astype(joined.dtype.newbyteorder("=")), counts))
     return columns
+
+
+def _typed(element: Element, columns: list[Columns], source: str) -> list[Columns]:
+    """The columns of a text in the types that the header declares; fractions keep all their digits."""
+    found = []
+    for (name, kind, _), (values, counts) in zip(element.properties, columns, strict=True):
+        found.append(Columns(typed(values, kind, f"{source}: {name[:40]}"), counts))
+    return found

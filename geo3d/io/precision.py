@@ -1,4 +1,4 @@
-"""Whether coordinates survive float32, in which geo3d holds them."""
+"""Whether coordinates survive float32, in which geo3d holds them, and what is done where they do not."""
 
 import math
 
@@ -8,11 +8,13 @@ from geo3d.errors import CloudError
 
 LIMIT = float(np.finfo(np.float32).max)
 FINEST = 1000
-"""float32 must tell at least so many places apart along the longest side of a cloud."""
+"""A type must tell at least so many places apart along the longest side of a cloud."""
+KEPT = 10_000
+"""A cloud is moved to the origin where float32 would tell fewer places apart."""
 
 
 def check_precision(pos: np.ndarray, source: str) -> None:
-    """Nothing, if float32 can hold the coordinates (N, 3) without losing the shape.
+    """Check that float32 can hold the coordinates (N, 3) without losing the shape.
 
     Coordinates of a map lie around 5 million metres, where float32 knows halves of a metre only: a chair would become
     a few points. Values that are not finite, and clouds whose points lie in one place, are left to other checks.
@@ -27,18 +29,67 @@ def check_precision(pos: np.ndarray, source: str) -> None:
         geo3d.errors.CloudError: map.xyz: the coordinates reach 5000001 over an extent of 1, and float32 has steps of \
 0.5 there; subtract an offset from the coordinates first
     """
-    finite = pos[np.isfinite(pos).all(1)]
-    if not len(finite):
-        return
-    low, high = finite.min(0).astype(np.float64), finite.max(0).astype(np.float64)
-    magnitude = float(np.maximum(np.abs(low), np.abs(high)).max())
-    with np.errstate(over="ignore"):  # the two ends of float64's range are further apart than it can say
-        extent = float((high - low).max())
+    low, high = _box(pos)
+    magnitude, extent = _magnitude(low, high), _extent(low, high)
     reach = f"{source}: the coordinates reach {magnitude:.10g} over an extent of {extent:.4g}"
     if magnitude > LIMIT:
         cure = "scale them down, or subtract an offset from the coordinates first"
         raise CloudError(f"{reach}, and float32 ends at {LIMIT:.4g}; {cure}")
-    step = max(2.0 ** (math.frexp(magnitude)[1] - 24), 2.0**-149)  # 24 bits hold a number, the last place is the step
+    step = _step(magnitude, np.dtype(np.float32))
     if extent > 0 and step * FINEST > extent:
         cure = "subtract an offset from the coordinates first"
         raise CloudError(f"{reach}, and float32 has steps of {step:.4g} there; {cure}")
+
+
+def centered(pos: np.ndarray, source: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """The coordinates (N, 3) as float32 can hold them, and the float64 origin (3,) that was subtracted, if any.
+
+    Nothing is subtracted where float32 loses at most a ten-thousandth of the longest side. Elsewhere the centre of the
+    bounding box is, in double precision.
+
+    Raises:
+        CloudError: If the type in which the coordinates are stored has lost the shape already, or the cloud is too
+            large for float32.
+
+    Example:
+        >>> pos, origin = centered(np.array([[5e6, 0, 0], [5e6 + 1, 0, 0]]), "map.xyz")
+        >>> pos.tolist(), origin.tolist()
+        ([[-0.5, 0.0, 0.0], [0.5, 0.0, 0.0]], [5000000.5, 0.0, 0.0])
+    """
+    low, high = _box(pos)
+    magnitude, extent = _magnitude(low, high), _extent(low, high)
+    if extent == 0 and magnitude <= LIMIT or _step(magnitude, np.dtype(np.float32)) * KEPT <= extent:
+        check_precision(pos, source)  # an extent as large as float32's range lies beyond it
+        return pos, None
+    kind = pos.dtype if pos.dtype.kind == "f" else np.dtype(np.float64)  # integers are exact up to 53 bits
+    if extent > 0 and _step(magnitude, kind) * FINEST > extent:
+        reach = f"the coordinates reach {magnitude:.10g} over an extent of {extent:.4g}"
+        cure = "subtract an offset from the coordinates before they are stored"
+        raise CloudError(f"{source}: {reach}, and {kind} has steps of {_step(magnitude, kind):.4g} there; {cure}")
+    origin = low / 2 + high / 2
+    moved = pos.astype(np.float64) - origin
+    check_precision(moved, source)
+    return moved, origin
+
+
+def _box(pos: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The corners (3,) float64 of the box around the finite points; zeros without any."""
+    finite = pos[np.isfinite(pos).all(1)]
+    if not len(finite):
+        return np.zeros(3), np.zeros(3)
+    return finite.min(0).astype(np.float64), finite.max(0).astype(np.float64)
+
+
+def _magnitude(low: np.ndarray, high: np.ndarray) -> float:
+    return float(np.maximum(np.abs(low), np.abs(high)).max())
+
+
+def _extent(low: np.ndarray, high: np.ndarray) -> float:
+    with np.errstate(over="ignore"):  # the two ends of float64's range are further apart than it can say
+        return float((high - low).max())
+
+
+def _step(magnitude: float, kind: np.dtype) -> float:
+    """The distance of a floating-point type's numbers around a magnitude; the smallest one around zero."""
+    places, least = np.finfo(kind).nmant + 1, float(np.finfo(kind).smallest_subnormal)
+    return max(math.ldexp(1.0, math.frexp(magnitude)[1] - places), least)

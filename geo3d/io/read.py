@@ -1,5 +1,6 @@
 """Reading a cloud or a mesh from any known file."""
 
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -12,11 +13,12 @@ from geo3d.cloud import POINT_KEYS, check_cloud
 from geo3d.errors import CloudError
 from geo3d.io.arrays import read_hdf5, read_npy, read_npz
 from geo3d.io.files import existing_file
-from geo3d.io.mesh import read_obj, read_off
 from geo3d.io.names import Arrays, as_colours, as_labels
+from geo3d.io.obj import read_obj
+from geo3d.io.off import read_off
 from geo3d.io.pcd import read_pcd
 from geo3d.io.ply import read_ply
-from geo3d.io.precision import check_precision
+from geo3d.io.precision import centered
 from geo3d.io.table import read_table
 from geo3d.ops.triangles import sample_triangles
 
@@ -26,6 +28,7 @@ READERS: dict[str, Callable[[Path], Arrays]] = {
     ".off": read_off,
     ".obj": read_obj,
     ".xyz": read_table,
+    ".asc": read_table,
     ".txt": read_table,
     ".pts": read_table,
     ".csv": read_table,
@@ -42,16 +45,20 @@ MESHES = (".off", ".obj", ".ply")
 def read_cloud(path: str | Path, num_points: int | None = None, generator: torch.Generator | None = None) -> Data:
     """The cloud in a file: ``pos`` (N, 3) float32, and ``normal``, ``rgb`` (0..1), ``point_y``, ``x``, ``y`` if there.
 
+    Where float32 would lose the shape of a cloud that lies far from the origin, ``pos`` is relative to ``origin`` (3,)
+    float64. Normals and features may be NaN, which is refused by what uses them; colours and labels with a NaN are left
+    out with a warning.
+
     Args:
-        path: PLY, PCD, OFF, OBJ, XYZ, TXT, PTS, CSV, NPZ, NPY or HDF5, told by its suffix.
+        path: PLY, PCD, OFF, OBJ, XYZ, ASC, TXT, PTS, CSV, NPZ, NPY or HDF5, told by its suffix.
         num_points: The most points to return; None for all of them.
         generator: Draws which points are kept: a random subset of a cloud, or ``num_points`` points spread evenly over
             the faces of a mesh. Without it, or without ``num_points``, they are the first ones in the file; those of a
             mesh are its vertices.
 
     Raises:
-        CloudError: If the file is missing, of an unknown kind, damaged, cut off or empty, has a coordinate (or
-            another value) that is not finite, or lies so far from the origin that float32 would lose its shape.
+        CloudError: If the file is missing, of an unknown kind, damaged, cut off or empty, has a coordinate that is not
+            finite, or its own numbers are too coarse for the shape so far from the origin.
     """
     return as_data(read_arrays(path), str(path), num_points, generator)
 
@@ -63,12 +70,18 @@ def read_mesh(path: str | Path) -> tuple[Tensor, Tensor]:
         CloudError: As ``read_cloud``, and if there are no faces.
     """
     arrays = read_arrays(path, MESHES)
-    vertices = as_data({"pos": arrays["pos"]}, str(path)).pos
+    data = as_data({"pos": arrays["pos"]}, str(path))
+    if "origin" in data:
+        raise CloudError(
+            f"{path}: the mesh lies far from the origin; subtract {data.origin.tolist()} from its vertices"
+        )
+    vertices = data.pos
     if not len(arrays.get("faces", ())):
         raise CloudError(f"{path}: expected a mesh, found {len(vertices)} points without faces; use read_cloud")
     return vertices, torch.from_numpy(arrays["faces"])
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def read_arrays(path: str | Path, suffixes: Iterable[str] = tuple(READERS)) -> Arrays:
     """What the file's reader finds, under geo3d's names but in the file's types.
 
@@ -82,34 +95,37 @@ def read_arrays(path: str | Path, suffixes: Iterable[str] = tuple(READERS)) -> A
     return READERS[path.suffix.lower()](path)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # NaN of any bits, numbers beyond float32: their values are checked
 def as_data(
     arrays: Arrays, source: str, num_points: int | None = None, generator: torch.Generator | None = None
 ) -> Data:
     """The record made of a reader's arrays, in geo3d's types; see ``read_cloud``.
 
     Raises:
-        CloudError: If there is no point, a value is not finite, or float32 cannot hold the coordinates.
+        CloudError: If there is no point, a coordinate is not finite, or float32 cannot hold the shape.
     """
     if num_points is not None and num_points < 1:
         raise CloudError(f"num_points: expected at least 1, found {num_points}")
     tensors: dict[str, Tensor] = {}
     for key, values in arrays.items():
-        if key == "faces" or not values.size:
+        if key in ("faces", "origin") or not values.size:
+            continue
+        if key in ("rgb", "point_y", "y") and values.dtype.kind == "f" and not np.isfinite(values).all():
+            what = "colours" if key == "rgb" else "labels"
+            warnings.warn(f"{source}: {what} are NaN or infinite at some points, and were left out", stacklevel=2)
             continue
         if key in ("y", "point_y"):
             tensors[key] = torch.from_numpy(as_labels(values, source))
             continue
-        if key == "pos":
-            check_precision(values, source)
         if key == "rgb":
             values = as_colours(values, source)
-        with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which is refused below
-            tensors[key] = torch.from_numpy(np.array(values, dtype=np.float32))
+        if key == "pos":
+            values, moved = centered(values, source)
+            origins = [each for each in (arrays.get("origin"), moved) if each is not None]
+            if origins:
+                tensors["origin"] = torch.from_numpy(np.sum(origins, 0, dtype=np.float64))
+        tensors[key] = torch.from_numpy(np.array(values, dtype=np.float32))
     check_cloud(tensors.get("pos", torch.zeros(0, 3)), source)
-    for key, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            bad = int((~torch.isfinite(tensor)).any(1).sum())
-            raise CloudError(f"{source}: {bad} of {len(tensor)} points have NaN or infinite {key}; remove them first")
     if num_points is None:
         return Data(**tensors)
     if generator is not None and len(arrays.get("faces", ())):
@@ -131,4 +147,5 @@ def _sampled(
     except CloudError as error:
         raise CloudError(f"{source}: {error}") from error
     parts = points.split([tensor.shape[1] for tensor in carried.values()], 1)
-    return Data(**dict(zip(carried, (part.contiguous() for part in parts), strict=True)), normal=normal)
+    found = dict(zip(carried, (part.contiguous() for part in parts), strict=True))
+    return Data(**found, normal=normal, **{key: tensors[key] for key in ("origin",) if key in tensors})

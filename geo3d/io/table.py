@@ -1,64 +1,246 @@
-"""Tables of numbers in text: XYZ, TXT, PTS, CSV."""
+"""Tables of numbers in text: XYZ, ASC, TXT, PTS, CSV."""
 
+import csv
 import re
-from io import StringIO
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from geo3d.errors import CloudError
 from geo3d.io.files import read_bytes
-from geo3d.io.names import Arrays, from_columns, from_rows
+from geo3d.io.names import LABEL, TRIPLES, Arrays, axis_of, from_columns, from_rows
+from geo3d.io.numbers import COUNT, is_number, numbers, shown
 
-COMMENT = re.compile(r"(#|//)[^\n]*")
+Separator = bytes | None
+BLANKS: Separator = None
+"""The separator of ``bytes.split`` that stands for any number of blanks and tabs."""
+CALLED = {BLANKS: "blanks", b",": "','", b";": "';'", b"\t": "tabs"}
+NOTE = re.compile(rb"(#|//).*", re.DOTALL)
+ROWS = 2**15
+"""Rows that are taken apart at once."""
+KNOWN = {"id", "intensity", "scalar", "time", *LABEL, *(name for each in TRIPLES.values() for t in each for name in t)}
+
+
+class Line(NamedTuple):
+    """One line that is not blank, without what is noted behind it."""
+
+    number: int
+    text: bytes
+
+
+class Parts(NamedTuple):
+    """What a file's lines are."""
+
+    separator: Separator
+    notes: list[Line]
+    """Those in front of the rows that begin with # or //; one of them may hold names."""
+    names: Line | None
+    """The one in front of the rows in which no field is a number."""
+    declared: Line | None
+    """The one in front of the rows that is one whole number."""
+    rows: list[Line]
 
 
 def read_table(path: str | Path) -> Arrays:
     """``pos`` from the first three columns, and what the others hold.
 
-    Columns are separated by spaces, tabs, commas or semicolons. A first line of names (x, y, z, nx, red, label, ...)
-    decides what columns are; without one, columns 4 to 6 are normals if their rows have unit length, else colours. A
-    first line with one whole number alone, as in PTS files, is the number of points.
+    Columns are separated by commas, semicolons, tabs or blanks, all lines by the same. A line of names above the rows
+    (X, Y, Z; Easting (m), ...; nx, red, label, ...), which may begin with # or //, decides what columns are. Without
+    one, columns 4 to 6 are normals if their rows have unit length, else colours. One whole number alone above the rows
+    is the number of points. Where columns are not separated by commas, numbers may have decimal commas. An empty field
+    is NaN.
 
     Raises:
-        CloudError: If there are no numbers, fewer than three columns, rows of different lengths, or fewer rows than
-            the first line says.
+        CloudError: If a line holds anything else, the names are not understood, there are fewer than three columns, or
+            more or fewer rows than declared; the line is named.
     """
     source = str(path)
-    text = read_bytes(path).decode("utf-8-sig", "replace").replace("\r", "\n")
-    names, text = _names(text)
-    text = COMMENT.sub("", text)
-    if ";" in text and "," in text:
-        raise CloudError(f"{source}: found both ';' and ','; use points in numbers and one separator")
-    text = text.replace(",", " ").replace(";", " ")
-    first, _, rest = text.lstrip().partition("\n")
-    expected = int(first.strip()) if first.strip().isdecimal() else None
-    if expected is not None:
-        text = rest
-    if not text.strip():
-        raise CloudError(f"{source}: expected {expected or 'some'} points, file ends after 0")
-    try:
-        rows = np.loadtxt(StringIO(text), dtype=np.float64, ndmin=2, comments=None)
-    except ValueError as error:
-        raise CloudError(f"{source}: expected rows of numbers of the same length: {error}") from error
-    if expected is not None and len(rows) < expected:
-        raise CloudError(f"{source}: expected {expected} points, file ends after {len(rows)}")
-    if rows.shape[1] < 3:
-        raise CloudError(f"{source}: expected three or more columns, found {rows.shape[1]}")
-    if names and len(names) == rows.shape[1] and {"x", "y", "z"} <= set(names):
-        return from_columns({name: rows[:, i] for i, name in enumerate(names)}, source)
-    if Path(path).suffix.lower() == ".pts" and rows.shape[1] == 7:  # x y z intensity r g b, as scanners write it
-        return {"pos": rows[:, :3], "x": rows[:, 3:4], "rgb": rows[:, 4:]}
-    return from_rows(rows)
+    parts = _parts(_lines(read_bytes(path), source))
+    expected = None if parts.declared is None else int(parts.declared.text)
+    if not parts.rows:
+        raise CloudError(f"{source}: expected {'some' if expected is None else expected} points, file ends after 0")
+    first = _split(parts.rows[0].text, parts.separator)
+    widths = {len(first), len(first) if first[-1] else len(first) - 1}  # a separator may end the line
+    names = _names(parts, widths, source)
+    width = len(names) or min(widths)
+    if width < 3:
+        found = f"found {width} in line {parts.rows[0].number}, {shown(parts.rows[0].text, 60)}"
+        raise CloudError(f"{source}: expected three or more columns, {found}")
+    rows = _numbers(parts, width, bool(names), source)
+    if expected is not None and len(rows) != expected:
+        found = f"file ends after {len(rows)}" if len(rows) < expected else f"found {len(rows)}"
+        raise CloudError(f"{source}: expected {expected} points, {found}")
+    if names:
+        return _clear_colours(from_columns([(name, rows[:, i]) for i, name in enumerate(names)], source), source)
+    if Path(path).suffix.lower() == ".pts" and width == 7:  # x y z intensity r g b, as scanners write it
+        return _clear_colours({"pos": rows[:, :3], "x": rows[:, 3:4], "rgb": rows[:, 4:]}, source)
+    return _clear_colours(from_rows(rows), source)
 
 
-def _names(text: str) -> tuple[list[str], str]:
-    """Lower-case names in the first line and the text below it; no names if that line holds numbers."""
-    lead = text.lstrip()
-    first, _, rest = lead.partition("\n")
-    words = re.split(r"[\s,;]+", first.strip(" \t#/").replace('"', ""))
+def _lines(content: bytes, source: str) -> list[Line]:
+    """The lines that are not blank; they may end in line feeds, carriage returns or both."""
+    text = content.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    if b"\0" in text[:1000]:
+        raise CloudError(f"{source}: expected a table in plain text, found bytes of value 0; save it as UTF-8")
+    return [Line(i, line.strip(b" ")) for i, line in enumerate(text.split(b"\n"), 1) if line.strip()]
+
+
+def _parts(lines: list[Line]) -> Parts:
+    """The lines by what they are."""
+    bare = [Line(line.number, NOTE.sub(b"", line.text).rstrip(b" ")) for line in lines]
+    told = [line for line in bare if line.text]
+    separator = _separator(told[min((len(told) + 1) // 2, len(told) - 1)].text) if told else BLANKS
+    notes: list[Line] = []
+    names: Line | None = None
+    number: Line | None = None
+    for i, (line, row) in enumerate(zip(lines, bare, strict=True)):
+        if not row.text:
+            notes.append(line)
+        elif number is None and COUNT.fullmatch(row.text.strip().decode("ascii", "replace")):
+            number = row
+        elif names is None and not any(map(_is_number, _split(line.text, separator))):
+            names = line
+        else:
+            return Parts(separator, notes, names, number, [row for row in bare[i:] if row.text])
+    return Parts(separator, notes, names, number, [])
+
+
+def _is_number(field: bytes) -> bool:
+    """Whether a whole field is a number, whichever its decimal mark."""
+    return is_number(field.replace(b",", b".", 1))
+
+
+def _separator(row: bytes) -> Separator:
+    """What separates the fields of a row of numbers."""
+    if b";" in row:
+        return b";"
+    for mark in (b"\t", b","):
+        if mark in row and not any(len(field.split()) > 1 for field in row.split(mark)):
+            return mark  # a decimal comma leaves several numbers between two commas, and blanks among them
+    return BLANKS
+
+
+def _split(line: bytes, separator: Separator) -> list[bytes]:
+    """The fields of one line, in which quotes may enclose separators."""
+    if separator is BLANKS:
+        return line.split()
+    if b'"' in line:
+        text = line.decode("utf-8", "surrogateescape")
+        try:
+            quoted = next(csv.reader([text], delimiter=(separator or b" ").decode(), skipinitialspace=True), [])
+        except csv.Error:  # too long, or damaged; as one field it fits no table
+            quoted = [text]
+        return [field.strip().encode("utf-8", "surrogateescape") for field in quoted]
+    return [field.strip() for field in line.split(separator)]
+
+
+def _fields(line: bytes, separator: Separator) -> list[str]:
+    """The names in one line, in lower case."""
+    fields = _split(line.strip(b" ").lstrip(b"#/").strip(b" "), separator)
+    fields = fields[:-1] if len(fields) > 1 and not fields[-1] else fields
+    return [field.decode("utf-8", "replace").strip(' "').lower() for field in fields]
+
+
+def _names(parts: Parts, widths: set[int], source: str) -> list[str]:
+    """The names of the columns; none if no line gives names.
+
+    A note is a line of names if it has one for each column, and among them those of the coordinates. One that has as
+    many words, or some of these names, but not all, is refused, unless it may well be a sentence.
+    """
+    if parts.names is not None:
+        names = _fields(parts.names.text, parts.separator)
+        if len(names) not in widths:
+            expected = f"expected {min(widths)} names separated by {CALLED[parts.separator]}, as the numbers are"
+            found = f"found {len(names)}, {shown(parts.names.text, 80)}"
+            raise CloudError(f"{source}, line {parts.names.number}: {expected}; {found}")
+        return names
+    for line in reversed(parts.notes):
+        text = line.text.rpartition(b": ")[2]  # "# columns: x y z"
+        names = _fields(text, parts.separator)
+        axes = [axis_of(name)[0] for name in names]
+        if any(_is_number(name.encode()) for name in names):
+            continue
+        if len(names) in widths and {*axes} >= {0, 1, 2}:
+            return names
+        meant = sum(axis is not None or name in KNOWN for axis, name in zip(axes, names, strict=True))
+        likely = parts.separator is not BLANKS or min(widths) > 3
+        if meant > 1 or likely and (len(names) in widths or meant and len(names) > 2):
+            cure = "name the columns in it, or remove the line if it is a sentence"
+            found = f"found {', '.join(names)}"[:200]
+            expected = f"expected {min(widths)} names, x, y, z among them"
+            raise CloudError(f"{source}, line {line.number}: {expected}; {found}; {cure}")
+    return []
+
+
+def _numbers(parts: Parts, width: int, named: bool, source: str) -> np.ndarray:
+    """(N, width) float64 values of all rows."""
+    separator, rows = parts.separator, parts.rows
+    commas = separator != b"," and any(b"," in row.text for row in rows)
+    if commas and any(b"." in row.text for row in rows):
+        raise CloudError(
+            f"{source}: found both '.' and ',' in numbers separated by {CALLED[separator]}; use one of them"
+        )
+    if separator == b"," and not named:
+        _check_commas(rows, width, source)
+    starts = range(0, len(rows), ROWS)
+    return np.concatenate([_block(rows[i : i + ROWS], separator, width, commas, source) for i in starts])
+
+
+def _block(rows: Sequence[Line], separator: Separator, width: int, commas: bool, source: str) -> np.ndarray:
+    """(n, width) values of some rows."""
+    words: list[bytes] = []
+    for row in rows:
+        fields = _split(row.text, separator)
+        if len(fields) == width + 1 and not fields[-1]:
+            del fields[-1]
+        if len(fields) != width:
+            expected = f"expected rows of numbers of the same length, {width} separated by {CALLED[separator]}"
+            raise CloudError(f"{source}, line {row.number}: {expected}; found {len(fields)}, {shown(row.text, 60)}")
+        words += fields
+    if separator is not BLANKS:
+        words = [word or b"nan" for word in words]
+    if commas:
+        words = [word if word[-1:] == b"," else word.replace(b",", b".", 1) for word in words]
     try:
-        [float(word) for word in words if word]
-    except ValueError:
-        return [word.lower() for word in words if word], rest
-    return [], text
+        return numbers(words, source).reshape(-1, width)
+    except CloudError:
+        bad = next((i for i, word in enumerate(words) if not is_number(word)), None)
+        if bad is None:  # too long
+            raise
+        line = rows[bad // width]
+        expected = f"expected rows of numbers separated by {CALLED[separator]}"
+        raise CloudError(f"{source}, line {line.number}: {expected}; found {shown(words[bad])}") from None
+
+
+def _check_commas(rows: Sequence[Line], width: int, source: str) -> None:
+    """Check that the commas of nameless columns separate, and do not belong to half as many numbers.
+
+    Raises:
+        CloudError: If ``1,5,2,5,3,5`` may be three numbers with decimal commas as well as six whole ones.
+    """
+    if width < 6 or width % 2:
+        return
+    for row in rows:
+        fields = row.text.strip(b" ,").split(b",")
+        blanks = {field[:1] == b" " for field in fields[1:]}
+        if blanks == {True} or not all(field.strip().lstrip(b"-").isdigit() for field in fields):
+            return
+        if any(field.strip()[:1] == b"-" for field in fields[1::2]):
+            return
+    raise CloudError(
+        f"{source}: the commas may separate {width} whole numbers, or belong to {width // 2} decimal ones; "
+        "name the columns in a first line, or use points"
+    )
+
+
+def _clear_colours(arrays: Arrays, source: str) -> Arrays:
+    """The arrays without colours of zeros and ones alone, which may be fractions or bytes; text does not tell."""
+    rgb = arrays.get("rgb")
+    if rgb is not None and rgb.any() and np.isin(rgb, (0, 1)).all():
+        note = "colours of 0 and 1 alone may be fractions or bytes, and were left out; store the cloud as PLY"
+        warnings.warn(f"{source}: {note}", stacklevel=2)
+        del arrays["rgb"]
+    return arrays

@@ -15,7 +15,8 @@ KEYS = ("pos", "normal", "rgb", "point_y", "x")
 def write_cloud(path: str | Path, data: Data) -> None:
     """Write the cloud's ``pos``, ``normal``, ``rgb``, ``point_y`` and ``x``; a file is there whole or not at all.
 
-    PLY is binary, little endian, with colours as bytes; NPZ keeps every value as it is, and ``y`` too.
+    PLY is binary, little endian, with colours as bytes; of a cloud with an ``origin`` it holds the place in the source,
+    ``pos + origin``, in double precision. NPZ keeps every value as it is, and ``y`` and ``origin`` too.
 
     Args:
         path: A name that ends in .ply or .npz.
@@ -29,14 +30,16 @@ def write_cloud(path: str | Path, data: Data) -> None:
     if path.suffix.lower() not in (".ply", ".npz"):
         raise CloudError(f"{path}: clouds are written as .ply or .npz, not as {path.suffix!r}")
     check_cloud(data.pos, f"the cloud for {path}")
-    arrays = {key: data[key].detach().cpu().numpy() for key in (*KEYS, "y") if data.get(key) is not None}
+    arrays = {key: data[key].detach().cpu().numpy() for key in (*KEYS, "y", "origin") if data.get(key) is not None}
+    if "origin" in arrays:
+        arrays["origin"] = arrays["origin"].reshape(3)  # a batch of one has it as (1, 3)
     with replacing(path) as temporary, temporary.open("wb") as file:
         if path.suffix.lower() == ".npz":
             np.savez(file, **arrays)
         else:
             rows = _rows(arrays)
             assert rows.dtype.names is not None
-            names = {"f4": "float", "u1": "uchar", "i4": "int"}
+            names = {"f4": "float", "f8": "double", "u1": "uchar", "i4": "int"}
             properties = [f"property {names[rows.dtype[name].str[1:]]} {name}" for name in rows.dtype.names]
             lines = ["ply", "format binary_little_endian 1.0", f"element vertex {len(rows)}", *properties, "end_header"]
             file.write("\n".join(lines).encode() + b"\n" + rows.tobytes())
@@ -45,9 +48,12 @@ def write_cloud(path: str | Path, data: Data) -> None:
 def _rows(arrays: dict[str, np.ndarray]) -> np.ndarray:
     """One structured row a point."""
     columns: list[tuple[str, str, np.ndarray]] = []
-    for key, names in (("pos", "x y z"), ("normal", "nx ny nz")):
-        if key in arrays:
-            columns += [(name, "<f4", arrays[key][:, i]) for i, name in enumerate(names.split())]
+    pos, kind = arrays["pos"], "<f4"
+    if "origin" in arrays:
+        pos, kind = pos.astype(np.float64) + arrays["origin"], "<f8"
+    columns += [(name, kind, pos[:, i]) for i, name in enumerate("xyz")]
+    if "normal" in arrays:
+        columns += [(name, "<f4", arrays["normal"][:, i]) for i, name in enumerate(("nx", "ny", "nz"))]
     if "rgb" in arrays:
         colours = np.round(arrays["rgb"].clip(0, 1) * 255)
         columns += [(name, "u1", colours[:, i]) for i, name in enumerate(("red", "green", "blue"))]

@@ -163,3 +163,22 @@ def test_generated_shapes_are_looked_at_in_part():
     rows = dict(check(Shapes(size=260, num_points=8)))
     assert rows["clouds"] == "260; the first 256 were looked at" and "up" not in rows
     assert dict(check(Shapes(size=3, num_points=8)))["clouds"] == "3"
+
+
+def test_files_that_no_reader_takes_are_counted(tmp_path: Path):
+    write_cloud(tmp_path / "a.ply", Data(pos=torch.eye(3)))
+    (tmp_path / "b.asc").write_text("1 2 3\n4 5 6\n")
+    for name in ("c.las", "d.las", "e.laz", "notes", ".hidden.las"):
+        (tmp_path / name).touch()
+    rows = dict(check(Folder(str(tmp_path))))
+    assert rows["clouds"] == "2" and rows["not read"] == "1 without suffix, 2 .las, 1 .laz files"
+    (tmp_path / "sub").mkdir()
+    write_cloud(tmp_path / "sub" / "a.ply", Data(pos=torch.eye(3)))
+    assert "not read" not in dict(check(Folder(str(tmp_path / "sub"))))
+
+
+def test_nan_beside_the_coordinates_is_counted(tmp_path: Path):
+    write_cloud(tmp_path / "a.npz", Data(pos=torch.eye(3), x=torch.full((3, 1), torch.nan), normal=torch.eye(3)))
+    write_cloud(tmp_path / "b.npz", Data(pos=torch.eye(3), x=torch.ones(3, 1)))
+    rows = dict(check(Folder(str(tmp_path))))
+    assert rows["NaN in x"].startswith("1 clouds") and "NaN in normal" not in rows

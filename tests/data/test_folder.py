@@ -1,4 +1,5 @@
 import json
+import os
 import pickle
 import shutil
 from pathlib import Path
@@ -11,6 +12,7 @@ from torch_geometric.data import Data
 
 from geo3d.cloud import collate
 from geo3d.data import Folder
+from geo3d.data.tree import files_below
 from geo3d.errors import CloudError, ConfigError
 from geo3d.io import read_cloud, write_cloud
 from geo3d.seeds import generator
@@ -48,7 +50,8 @@ def test_classes_are_the_subfolders_if_all_files_lie_in_one(tmp_path: Path):
     assert [int(item.y) for item in data] == [0, 1, 1] and data[0].y.shape == (1,)
     assert data.manifest()["classes"] == {"chair": 1, "table": 2}
     shutil.copy(tmp_path / "chair" / "a.npz", tmp_path / "loose.npz")
-    assert Folder(str(tmp_path)).labels is None
+    with pytest.warns(UserWarning, match=r"loose\.npz \(1 in all\) left out"):
+        assert Folder(str(tmp_path)).labels.tolist() == [0, 1, 1]
     (tmp_path / "loose.npz").unlink()
     shutil.rmtree(tmp_path / "table")
     assert Folder(str(tmp_path)).labels is None and Folder(str(tmp_path)).classes == []
@@ -201,3 +204,115 @@ def test_the_training_classes_number_those_of_the_test_split(tmp_path: Path):
     write_cloud(tmp_path / "test" / "d" / "0.ply", cloud(9, "d"))
     with pytest.raises(CloudError, match="classes d have no folder"):
         Folder(str(tmp_path), split="test")
+
+
+def classes(root: Path, *folders: str, number: int = 2) -> None:
+    for name in folders:
+        for i in range(number):
+            write_cloud(root / name / f"{i}.ply", cloud(5, f"{name}{i}"))
+
+
+def test_links_to_folders_are_folders(tmp_path: Path):
+    classes(tmp_path / "elsewhere", "cup")
+    classes(tmp_path / "data", "bowl")
+    (tmp_path / "data" / "cup").symlink_to(tmp_path / "elsewhere" / "cup")
+    (tmp_path / "data" / "cup" / "back").symlink_to(tmp_path / "data")
+    (tmp_path / "data" / "bowl" / "again").symlink_to(tmp_path / "data" / "bowl")
+    data = Folder(str(tmp_path / "data"), pattern="*/*.ply")
+    assert data.classes == ["bowl", "cup"] and data.labels.tolist() == [0, 0, 1, 1]
+    everything = [file.relative_to(tmp_path / "data").as_posix() for file in files_below(tmp_path / "data")]
+    assert everything == ["bowl/0.ply", "bowl/1.ply", "cup/0.ply", "cup/1.ply"]
+
+
+def test_a_link_to_nothing_is_named(tmp_path: Path):
+    classes(tmp_path, "bowl", "cup")
+    (tmp_path / "cup" / "2.ply").symlink_to(tmp_path / "gone.ply")
+    data = Folder(str(tmp_path))
+    assert len(data) == 5
+    with pytest.raises(CloudError, match=r"2\.ply: no such file"):
+        data[4]
+
+
+def test_a_folder_that_cannot_be_read_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    classes(tmp_path, "bowl", "cup")
+    real = os.scandir
+
+    def closed(path):
+        if Path(path).name == "cup":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    with pytest.raises(CloudError, match="cup: the folder cannot be read: Permission denied; check its permissions"):
+        Folder(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["README.txt", "LICENSE.txt", "labels.csv", "cup/old/notes.txt"])
+def test_a_stray_file_is_named_and_does_not_dissolve_the_classes(tmp_path: Path, name: str):
+    for split in ("train", "test"):
+        classes(tmp_path / split, "bowl", "cup")
+    (tmp_path / "train" / name).parent.mkdir(exist_ok=True)
+    (tmp_path / "train" / name).write_text("Scans of the kitchen.\n")
+    with pytest.warns(UserWarning, match=rf"{name} \(1 in all\) left out, as they lie in none of the class folders"):
+        data = Folder(str(tmp_path))
+    assert data.classes == ["bowl", "cup"] and data.labels.tolist() == [0, 0, 1, 1] and len(data) == 4
+    assert Folder(str(tmp_path), "test").labels.tolist() == [0, 0, 1, 1]
+
+
+def test_more_files_elsewhere_are_no_strays(tmp_path: Path):
+    classes(tmp_path, "bowl", "cup", number=1)
+    classes(tmp_path, ".", number=3)
+    with pytest.warns(
+        UserWarning, match="read without labels, as 0.ply, 1.ply, 2.ply .3 in all. do not lie one folder"
+    ):
+        data = Folder(str(tmp_path))
+    assert data.labels is None and len(data) == 5
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "Validation"])
+def test_train_and_val_without_test(tmp_path: Path, name: str):
+    classes(tmp_path / "train", "bowl", "cup")
+    classes(tmp_path / name, "bowl", "cup", number=1)
+    with pytest.warns(UserWarning, match=f"no folder test beside train; {name} is taken for the test split"):
+        train, test = Folder(str(tmp_path)), Folder(str(tmp_path), "test")
+    assert len(train) == 4 and len(test) == 2 and test.labels.tolist() == [0, 1]
+    assert not any(name in file.parts for file in train.files)
+    classes(tmp_path / "test", "bowl", "cup", number=3)
+    assert len(Folder(str(tmp_path), "test")) == 6 and len(Folder(str(tmp_path))) == 4
+    classes(tmp_path / "Train", "bowl")
+    with pytest.raises(CloudError, match="one folder for the split train, found Train, train"):
+        Folder(str(tmp_path))
+
+
+def test_splits_without_training(tmp_path: Path):
+    for name in ("test", "val"):
+        classes(tmp_path / name, "bowl", "cup")
+    with pytest.raises(CloudError, match="expected a folder train beside test and val, found none"):
+        Folder(str(tmp_path))
+
+
+def test_a_class_may_be_called_train(tmp_path: Path):
+    classes(tmp_path, "bus", "train", "car")
+    assert Folder(str(tmp_path)).classes == ["bus", "car", "train"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "count"),
+    [("**/*", 4), ("**/*.ply", 4), ("*/0.*", 2), ("cup/*", 2), ("*", 0), ("", 0), ("**", 4), ("./cup/[0]*", 1)],
+)
+def test_patterns(tmp_path: Path, pattern: str, count: int):
+    classes(tmp_path, "bowl", "cup")
+    if count:
+        assert len(Folder(str(tmp_path), pattern=pattern)) == count
+    else:
+        with pytest.raises(CloudError, match="no file to read among"):
+            Folder(str(tmp_path), pattern=pattern)
+
+
+def test_a_compressed_file_is_read_cloud_by_cloud_if_it_becomes_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("data", data=np.arange(6000.0).reshape(20, 100, 3) % 7, compression="gzip")
+    data = Folder(str(tmp_path))
+    data.memory = 20_000  # more than the file, less than its clouds
+    assert (tmp_path / "a.h5").stat().st_size < data.memory
+    assert len(data[3].pos) == 100 and list(data._kept) == [3]

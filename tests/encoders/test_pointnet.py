@@ -7,7 +7,7 @@ from torch_geometric.data import Data
 
 from geo3d import seeds
 from geo3d.cloud import make_batch, select_points
-from geo3d.encoders.pointnet import PointNet, orthogonality, published_state
+from geo3d.encoders.pointnet import PointNet, orthogonality, point_inputs, published_state
 from geo3d.errors import CloudError, ConfigError
 
 spec = importlib.util.spec_from_file_location("reference_pointnet", Path(__file__).with_name("reference_pointnet.py"))
@@ -128,3 +128,13 @@ def test_bad_options_and_missing_channels():
     with pytest.raises(CloudError, match="in_channels=3 "):
         PointNet(in_channels=6, width=0.25)(clouds([4, 4], torch.float32)[0])
     assert published_state({"sa1.mlp_convs.0.weight": torch.zeros(1)}) is None
+
+
+@pytest.mark.parametrize("name", ["x", "normal"])
+def test_channels_that_are_nan_are_refused_by_name(name: str):
+    extra = torch.zeros(6, 3)
+    extra[2:4, 1] = torch.nan
+    batch = make_batch(torch.randn(6, 3), num_points=3, **{name: extra})
+    assert point_inputs(batch, 3).equal(batch.pos)  # nobody reads them
+    with pytest.raises(CloudError, match=f"2 of 6 points have NaN or infinite '{name}', which in_channels=6 reads"):
+        point_inputs(batch, 6)

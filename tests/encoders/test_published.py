@@ -9,6 +9,7 @@ import torch
 from torch_geometric.data import Data
 
 from geo3d.encoders.published import KNOWN, from_published
+from geo3d.errors import CheckpointError
 
 
 def reference(module: str, name: str, *args: Any) -> torch.nn.Module:
@@ -41,3 +42,34 @@ def test_layouts_are_told_apart(case: str, tmp_path: Path) -> None:
     assert features.cloud.shape == (1, channels) == (1, encoder.cloud_channels)
     stored = {value.shape.numel() for value in state.values()}
     assert {p.numel() for p in encoder.parameters()} <= stored
+
+
+def test_containers_that_hold_themselves_or_nothing_that_fits(tmp_path: Path) -> None:
+    ring: dict[str, Any] = {}
+    ring["model"] = ring
+    deep: dict[str, Any] = {}
+    for _ in range(20):
+        deep = {"net": deep}
+    for content in (ring, deep):
+        torch.save(content, tmp_path / "a.pth")
+        with pytest.raises(CheckpointError, match=r"a\.pth: .* found 8 dictionaries in one another"):
+            from_published(tmp_path / "a.pth")
+    state = reference("reference_dgcnn", "PublishedDGCNN").state_dict()
+    torch.save({"model": {"net": state}}, tmp_path / "a.pth")
+    assert type(from_published(tmp_path / "a.pth")).__name__ == "DGCNN"
+    state["conv5.0.weight"] = torch.zeros(1).expand(10**9, 512, 1)
+    for content in (state, {"conv1.0.weight": torch.zeros(())}, [1], {"feat.conv1.weight": torch.zeros(2)}):
+        torch.save(content, tmp_path / "a.pth")
+        with pytest.raises(CheckpointError, match=r"a\.pth"):
+            from_published(tmp_path / "a.pth")
+    (tmp_path / "a.pth").write_bytes((tmp_path / "a.pth").read_bytes()[:-50])
+    with pytest.raises(CheckpointError, match=r"a\.pth: expected a file of tensors"):
+        from_published(tmp_path / "a.pth")
+
+
+def test_sizes_that_do_not_fit_together_ask_for_no_memory(tmp_path: Path) -> None:
+    state = reference("reference_pointnet", "PublishedPointNet").state_dict()
+    state["feat.conv1.weight"], state["feat.conv3.weight"] = torch.zeros(10**6, 3, 1), torch.zeros(10**6, 1, 1)
+    torch.save(state, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match="should be|misses|no PointNet classification network has such weights"):
+        from_published(tmp_path / "a.pth")

@@ -58,15 +58,15 @@ def test_meshes_are_sampled_only_with_a_generator(tmp_path: Path):
         ("OFF BINARY\n", "binary OFF"),
         ("OFF\n", "numbers of vertices"),
         ("OFF\n4\n", "numbers of vertices"),
-        ("OFF\n-4 2 0\n", "numbers of vertices"),
-        ("OFF\n1e999 2 0\n", "whole numbers"),
+        ("OFF\n-4 2 0\n", "number of vertices and faces, found '-4'"),
+        ("OFF\n1e999 2 0\n", "number of vertices and faces, found '1e999'"),
         ("OFF\n4 2 0\n0 0 0\n1 0 0\n", "expected 4 points, file ends after 2"),
         (f"OFF\n4 2 0\n{VERTICES}3 0 1 2\n", "expected 2 faces, file ends after 1"),
         (f"OFF\n4 1 0\n{VERTICES}3 0 1\n", "face with 3 corners"),
         (f"OFF\n4 1 0\n{VERTICES}3 0 1 4\n", "vertex 4 .* the file has 4"),
         (f"OFF\n4 1 0\n{VERTICES}3 0 1 -1\n", "vertex -1"),
         ("OFF\n2 0 0\n0 0 0\n1 0 zero\n", "expected numbers"),
-        ("OFF\n2 0 0\n0 0 0\n1 0\n", "2 vertices of 3 numbers"),
+        ("OFF\n2 0 0\n0 0 0\n1 0\n", "expected 2 points, file ends after 1"),
         ("OFF\n0 0 0\n", "empty"),
         ("OFF\n1 0 0\nnan 0 0\n", "1 of 1 points have NaN"),
     ],
@@ -151,3 +151,73 @@ def test_a_flat_mesh_cannot_be_sampled(tmp_path: Path):
     path = written(tmp_path / "a.off", "OFF\n2 1 0\n0 0 0\n1 0 0\n3 0 1 1\n")
     with pytest.raises(CloudError, match=r"a\.off: .* no area"):
         read_cloud(path, 10, generator(0))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "OFF\n4 2 0\n0 0 0 1 0 0\n1 1 0 0 1 0\n3 0 1 2 3 0 2 3\n",
+        f"STOFF\n4 2 0\n{VERTICES}3 0 1 2\n3 0 2 3\n".replace(" 0\n", " 0 0.5 0.5\n").replace("4 2 0 0.5 0.5", "4 2 0"),
+        "NOFF\n4 2 0\n" + VERTICES.replace("\n", " 0 0 1\n").replace("\n", " ") + "\n3 0 1 2\n3 0 2 3\n",
+    ],
+)
+def test_off_of_other_layouts(tmp_path: Path, text: str):
+    vertices, faces = read_mesh(written(tmp_path / "a.off", text))
+    assert vertices.tolist() == SQUARE and faces.tolist() == [[0, 1, 2], [0, 2, 3]]
+
+
+def test_off_with_colours_that_it_does_not_announce(tmp_path: Path):
+    text = "OFF\n4 0 0\n" + VERTICES.replace("\n", " 255 0 0 255\n")
+    with pytest.warns(UserWarning, match=r"a\.off: 4 numbers behind each vertex .* begin the file with COFF"):
+        data = read_cloud(written(tmp_path / "a.off", text))
+    assert data.pos.tolist() == SQUARE and "rgb" not in data
+
+
+def test_off_colours_are_bytes_if_written_whole(tmp_path: Path):
+    for colour, expected in (("1 1 0 1", [1 / 255, 1 / 255, 0]), ("1.0 1.0 0.0 1.0", [1, 1, 0])):
+        text = "COFF\n4 0 0\n" + VERTICES.replace("\n", f" {colour}\n")
+        rgb = read_cloud(written(tmp_path / "a.off", text)).rgb
+        torch.testing.assert_close(rgb, torch.tensor([expected] * 4, dtype=torch.float32))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f"OFF\n 2 0\n{VERTICES}3 0 1 2\n", "left over|lines of other lengths"),
+        (f"OFF\n4 1 0\n{VERTICES}3 0 1 2\n3 0 2 3\n", "4 numbers are left over"),
+        ("OFF\n4 2 0\n0 0 0\n10\n1 1 0\n0 1 0\n3 0 1 2\n3 0 2 3\n", "expected"),
+        ("OFF\n4 3 0\n0 0 0\n1 0 0\n1 10\n0 1 0\n1 1 2\n3 0 2 3\n2 1 2\n", "expected|left over"),
+        (f"4OFF\n4 0 0\n{VERTICES}", "other than three coordinates"),
+        (f"NOFF\n4 0 0\n{VERTICES}", "NOFF announces vertices of 6 numbers, found 3"),
+        (f"OFF\n4 1 0\n{VERTICES}3 0 1_0 2\n", "found '1_0'"),
+        (f"OFF\n{'4' * 5000} 1 0\n{VERTICES}", "number of vertices and faces"),
+        (f"OFF\n4 1 0\n{VERTICES}3 0 1 2 9 9\n", "a face with 3 corners"),
+    ],
+)
+def test_off_that_holds_something_else(tmp_path: Path, text: str, message: str):
+    with pytest.raises(CloudError, match=message):
+        read_cloud(written(tmp_path / "bad.off", text))
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("w 1 2 3\n", "line 7: cannot understand 'w 1 2 3'"),
+        ("v 1 2 3 4\n", "line 7: expected 3 numbers, as in the vertices before"),
+        ("v 1 2_0 3\n", "found '2_0'"),
+        ("vn 0 0\n", "line 7: expected three numbers"),
+        ("f 1 2 3_0\n", "expected a corner"),
+        (f"f 1 2 {'3' * 5000}\n", "expected a corner"),
+    ],
+)
+def test_obj_that_holds_something_else(tmp_path: Path, lines: str, message: str):
+    with pytest.raises(CloudError, match=message) as caught:
+        read_cloud(written(tmp_path / "bad.obj", obj(lines)))
+    assert len(str(caught.value)) < 300
+
+
+def test_colours_that_are_nan_are_left_out(tmp_path: Path):
+    text = "v 0 0 0 1 0 0.5\nv 1 0 0 nan nan nan\n"
+    with pytest.warns(UserWarning, match=r"a\.obj: colours are NaN or infinite at some points, and were left out"):
+        data = read_cloud(written(tmp_path / "a.obj", text))
+    assert data.pos.tolist() == [[0, 0, 0], [1, 0, 0]] and "rgb" not in data

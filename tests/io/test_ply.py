@@ -124,7 +124,7 @@ def test_cut_off(tmp_path: Path, form: str):
         ("hello", "begins with ply"),
         ("ply\nformat ascii 1.0\nelement vertex 3\n", "no end_header"),
         ("ply\nelement vertex 1\nproperty float x\nend_header\n1", "no line 'format"),
-        ("ply\nformat ascii 1.0\nelement vertex many\nend_header\n", "header line 'element vertex many'"),
+        ("ply\nformat ascii 1.0\nelement vertex many\nend_header\n", "number of rows of vertex, found 'many'"),
         ("ply\nformat ascii 1.0\nelement vertex 1\nproperty quad x\nend_header\n1", "header line 'property quad x'"),
         ("ply\nformat ascii 1.0\nproperty float x\nend_header\n1", "header line 'property float x'"),
         (
@@ -163,3 +163,94 @@ def test_big_clouds_do_not_loop_over_points(tmp_path: Path):
     )
     (tmp_path / "a.ply").write_bytes(head.encode() + b"end_header\n" + pos.tobytes())
     assert np.array_equal(read_cloud(tmp_path / "a.ply").pos.numpy(), pos)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_lines_that_end_in_carriage_returns(tmp_path: Path, form: str):
+    path = write_ply(tmp_path / "a.ply", form, [("vertex", XYZ, CORNERS)])
+    head, mark, body = path.read_bytes().partition(b"end_header\n")
+    body = body.replace(b"\n", b"\r") if form == "ascii" else body
+    path.write_bytes((head + mark).replace(b"\n", b"\r") + body)
+    assert read_cloud(path).pos.tolist() == [list(c) for c in CORNERS]
+    if form == "binary_little_endian":  # a line feed among the data ends no line; zeros behind them are padding
+        first = struct.pack("<f", struct.unpack("<f", b"\0\x0a\x80\x3e")[0])
+        path.write_bytes(path.read_bytes()[: -len(body)] + first + body[4:] + bytes(16))
+        assert read_cloud(path).pos[0].tolist() == [struct.unpack("<f", first)[0], 0, 0]
+
+
+def test_a_comment_may_say_end_header(tmp_path: Path):
+    path = write_ply(tmp_path / "a.ply", "ascii", [("vertex", XYZ, CORNERS)])
+    path.write_bytes(path.read_bytes().replace(b"made by a test", b"no end_header here"))
+    assert len(read_cloud(path).pos) == 5
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_strips_become_triangles_that_face_one_side(tmp_path: Path, form: str):
+    strips = ("tristrips", [(("int", "int"), "vertex_indices")], [([0, 1, 3, 2, -1, 4, 3, 3, 2, 1],)])
+    _, faces = read_mesh(write_ply(tmp_path / "a.ply", form, [("vertex", XYZ, CORNERS), strips]))
+    assert faces.tolist() == [[0, 1, 3], [3, 1, 2], [3, 2, 1]]
+    strips = ("tristrips", [(("int", "int"), "vertex_indices")], [([0, 1, 5],)])
+    with pytest.raises(CloudError, match="vertex 5"):
+        read_mesh(write_ply(tmp_path / "a.ply", form, [("vertex", XYZ, CORNERS), strips]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "most"), [("uchar", 255), ("ushort", 65535), ("int", 255), ("float", 1), ("double", 1)]
+)
+def test_the_declared_type_says_what_full_light_is(tmp_path: Path, kind: str, most: int):
+    properties = [*XYZ, (kind, "red"), (kind, "green"), (kind, "blue")]
+    rows = [(0.0, 0.0, 0.0, 1, 1, 0), (1.0, 0.0, 0.0, 0, 1, 0)]
+    colours = [read_cloud(write_ply(tmp_path / "a.ply", form, [("vertex", properties, rows)])).rgb for form in FORMATS]
+    for rgb in colours:
+        assert rgb.equal(colours[0])
+        torch.testing.assert_close(rgb, torch.tensor([[1, 1, 0], [0, 1, 0]]) / most)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_more_data_than_declared(tmp_path: Path, form: str):
+    path = write_ply(tmp_path / "a.ply", form, [("vertex", XYZ, CORNERS)])
+    path.write_bytes(path.read_bytes().replace(b"vertex 5", b"vertex 4"))
+    with pytest.raises(CloudError, match=r"a\.ply: (3 numbers|12 bytes) are left over"):
+        read_cloud(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("element vertex 5", "element vertex " + "1" * 5000, "number of rows of vertex"),
+        ("element vertex 5", "element vertex 5_0", "number of rows of vertex"),
+        ("list uchar int", "list float int", "length of type float"),
+        ("1.0 0.0 0.0 \n1.0", "1.0 0.0 0.01.0", "row 1 of vertex .counted from 0. ends within a line|expected numbers"),
+        (
+            "1.0 0.0 0.0 \n1.0 1.0 0.0",
+            "1.0 0.0 \n0.0 1.0 1.0 0.0",
+            "row 1 of vertex .counted from 0. ends within a line",
+        ),
+        ("3 0 1 2 \n3", "3 0 1 2 3", "row 0 of face .counted from 0. ends within a line"),
+        ("3 0 1 2", "nan 0 1 2", "length of nan"),
+        ("3 0 1 2", "-3 0 1 2", "length of -3"),
+        ("3 0 1 2", "3 0 1_0 2", "found '1_0'"),
+        ("3 0 1 2", "3 0 1.5 2", "whole numbers"),
+        ("0.5 0.5 2.0", "0.5 0.5 " + "2" * 200_000, "200000 characters"),
+        ("property float y", "property float x", "expected columns x, y, z"),
+        ("property float z", "property float z\nproperty float z", "ends within a line"),
+        ("element face", "element vertex", "several elements vertex"),
+    ],
+)
+def test_damaged_text(tmp_path: Path, old: str, new: str, message: str):
+    faces = ("face", [(("uchar", "int"), "vertex_indices")], [([0, 1, 2],), ([2, 3, 0],)])
+    path = write_ply(tmp_path / "a.ply", "ascii", [("vertex", XYZ, CORNERS), faces])
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(CloudError, match=message) as caught:
+        read_cloud(path)
+    assert "a.ply" in str(caught.value) and len(str(caught.value)) < 400
+
+
+def test_a_list_of_negative_length(tmp_path: Path):
+    faces = ("face", [(("char", "int"), "vertex_indices")], [([0, 1, 2],), ([2, 3, 0, 1],)])
+    path = write_ply(tmp_path / "a.ply", "binary_little_endian", [("vertex", XYZ, CORNERS), faces])
+    content = path.read_bytes()
+    path.write_bytes(content[:-17] + b"\xff" + content[-16:])
+    with pytest.raises(CloudError, match="length of -1"):
+        read_cloud(path)

@@ -4,17 +4,20 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
 
+from geo3d.cloud import collate
 from geo3d.data import Folder
 from geo3d.errors import CloudError
-from geo3d.io import read_cloud
-from geo3d.io.precision import check_precision
+from geo3d.io import read_cloud, read_mesh, write_cloud
+from geo3d.io.precision import centered, check_precision
+from geo3d.seeds import generator
 
 HERE = np.random.default_rng(0).random((50, 3))
 MAP = HERE + np.array([500_000, 5_400_000, 100])
 
 
-def test_clouds_on_a_map_are_refused_in_every_format(tmp_path: Path):
+def test_clouds_on_a_map_are_moved_to_the_origin_in_every_format(tmp_path: Path):
     np.save(tmp_path / "a.npy", MAP)
     np.savez(tmp_path / "a.npz", pos=MAP)
     np.savetxt(tmp_path / "a.xyz", MAP, fmt="%.6f")
@@ -24,10 +27,53 @@ def test_clouds_on_a_map_are_refused_in_every_format(tmp_path: Path):
     header = "ply\nformat ascii 1.0\nelement vertex 50\n" + "".join(f"property double {axis}\n" for axis in "xyz")
     (tmp_path / "a.ply").write_text(f"{header}end_header\n{rows}\n")
     for suffix in ("npy", "npz", "xyz", "h5", "ply"):
-        with pytest.raises(CloudError, match=r"subtract an offset from the coordinates first") as caught:
-            read_cloud(tmp_path / f"a.{suffix}")
-        said = str(caught.value)
-        assert f"a.{suffix}: the coordinates reach 540000" in said and "steps of 0.5 there" in said and "\n" not in said
+        data = read_cloud(tmp_path / f"a.{suffix}")
+        assert data.pos.dtype == torch.float32 and data.origin.dtype == torch.float64 and data.origin.shape == (3,)
+        assert data.pos.abs().max() < 1
+        assert np.abs(data.pos.double().numpy() + data.origin.numpy() - MAP).max() < 1e-6
+
+
+def test_what_float32_has_lost_already_is_refused(tmp_path: Path):
+    np.save(tmp_path / "a.npy", MAP.astype("f4"))
+    with pytest.raises(
+        CloudError, match="float32 has steps of 0.5 there; subtract .* before they are stored"
+    ) as caught:
+        read_cloud(tmp_path / "a.npy")
+    assert "a.npy: the coordinates reach 540000" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_ten_thousandth_of_the_extent_may_be_lost():
+    far = 2.0**23  # from here on float32 has steps of 1
+    for extent, moved in ((9_999.0, True), (10_000.0, False)):
+        pos, origin = centered(np.array([[far, 0, 0], [far + extent, 0, 0]]), "a")
+        assert (origin is not None) == moved
+        assert pos[:, 0].tolist() == ([-extent / 2, extent / 2] if moved else [far, far + extent])
+    pos, origin = centered(np.array([[5_400_000_000, 0, 0], [5_400_001_000, 0, 0]]), "a")
+    assert origin is not None and origin.tolist() == [5_400_000_500, 0, 0] and pos[:, 0].tolist() == [-500, 500]
+
+
+@pytest.mark.parametrize("suffix", ["ply", "npz"])
+def test_what_was_moved_is_written_where_it_was(tmp_path: Path, suffix: str):
+    np.save(tmp_path / "a.npy", MAP)
+    data = read_cloud(tmp_path / "a.npy", 20, generator("moved"))
+    write_cloud(tmp_path / f"b.{suffix}", data)
+    again = read_cloud(tmp_path / f"b.{suffix}")
+    place, before = again.pos.double() + again.origin, data.pos.double() + data.origin
+    torch.testing.assert_close(place, before, atol=1e-6, rtol=0)
+    if suffix == "npz":
+        assert again.pos.equal(data.pos) and again.origin.equal(data.origin)
+    write_cloud(tmp_path / f"c.{suffix}", collate([data]))
+    place = read_cloud(tmp_path / f"c.{suffix}")
+    torch.testing.assert_close(place.pos.double() + place.origin, before, atol=1e-6, rtol=0)
+
+
+def test_meshes_far_away(tmp_path: Path):
+    rows = "".join(f"v {500_000 + x} {5_400_000 + y} 0\n" for x, y in ((0, 0), (1, 0), (1, 1), (0, 1)))
+    (tmp_path / "a.obj").write_text(rows + "f 1 2 3 4\n")
+    data = read_cloud(tmp_path / "a.obj", 200, generator("mesh"))
+    assert data.origin.tolist() == [500_000.5, 5_400_000.5, 0] and 0.4 < float(data.pos.abs().max()) <= 0.5
+    with pytest.raises(CloudError, match=r"a\.obj: the mesh lies far from the origin; subtract \[500000.5"):
+        read_mesh(tmp_path / "a.obj")
 
 
 def test_clouds_of_an_hdf5_file_are_looked_at_one_by_one(tmp_path: Path):
@@ -35,8 +81,13 @@ def test_clouds_of_an_hdf5_file_are_looked_at_one_by_one(tmp_path: Path):
         file["data"] = np.stack([HERE, MAP])
     data = Folder(str(tmp_path))
     assert np.allclose(data[0].pos.numpy(), HERE)
-    with pytest.raises(CloudError, match=r"a\.h5, cloud 1: the coordinates reach 5400"):
-        data[1]
+    assert "origin" not in data[0]
+    assert np.abs(data[1].pos.double().numpy() + data[1].origin.numpy() - MAP).max() < 1e-6
+    turned = Folder(str(tmp_path), up="y")[1]
+    x, y, z = (data[1].pos.double() + data[1].origin).unbind(1)
+    torch.testing.assert_close(turned.pos.double() + turned.origin, torch.stack([x, -z, y], 1), atol=1e-6, rtol=0)
+    batch = collate([data[0], data[1]])
+    assert batch.origin.equal(torch.stack([torch.zeros(3, dtype=torch.float64), data[1].origin]))
 
 
 def test_what_an_offset_leaves_is_read(tmp_path: Path):

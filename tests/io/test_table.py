@@ -76,19 +76,98 @@ def test_names_decide(tmp_path: Path):
         ("\n\n", "file ends after 0"),
         ("# nothing\n", "file ends after 0"),
         ("x y z\n", "file ends after 0"),
-        ("3\x1f\n1 2 3\n4 5 6\n", "expected 3 points, file ends after 2"),
+        ("3\x1f\n1 2 3\n4 5 6\n", "line 1: expected 3 names separated by blanks, as the numbers are; found 1"),
         ("3\n1 2 3\n4 5 6\n", "expected 3 points, file ends after 2"),
         ("1 2\n3 4\n", "three or more columns, found 2"),
         ("1 2 3\n4 5\n", "same length"),
         ("1 2 3\n4 five 6\n", "rows of numbers"),
-        ("1,5;2,5;3,5\n", "both ';' and ','"),
+        ("1.5;2,5;3,5\n", "both '.' and ',' in numbers separated by ';'"),
         ("1 2 nan\n4 5 6\n", "1 of 2 points have NaN"),
         ("label,x,y,z\n0.5,1,2,3\n", "labels that are whole"),
         ("x y z red green blue\n1 2 3 -1 0 0\n", "expected colours"),
-        ("x y z nx ny nz\n1 2 3 nan 0 0\n", "infinite normal"),
     ],
 )
 def test_bad_tables(tmp_path: Path, text: str, message: str):
     with pytest.raises(CloudError, match=message) as caught:
         read_cloud(written(tmp_path / "bad.txt", text))
     assert "bad.txt" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Point ID,X,Y,Z\n7,1,2,3\n8,4,5,6.5\n",
+        "//Roughness (0.1);X;Y;Z\n0.5;1;2;3\n0.5;4;5;6.5\n",
+        "//X;Y;Z;Roughness (0.1)\n2\n1;2;3;0.5\n4;5;6.5;0.5\n",
+        "id\tEasting (m)\tNorthing (m)\tHeight (m)\n7\t1\t2\t3\n8\t4\t5\t6.5\n",
+        "# exported on Monday, in Rome\n# X [m],Y [m],Z [m],id\n1,2,3,7\n4,5,6.5,8\n",
+        "# columns: id x y z\n7 1 2 3\n8 4 5 6.5\n",
+        ",Coord. X,Coord. Y,Coord. Z,n\n0,1,2,3,7\n1,4,5,6.5,8\n",
+        '"point, number";"x coordinate";"y coordinate";"z coordinate"\n7;1;2;3\n8;4;5;6.5\n',
+        "E N elevation id\r1 2 3 7\r4 5 6.5 8\r",
+        "north,east,alt,id\n2,1,3,7\n5,4,6.5,8\n",
+    ],
+)
+def test_names_are_split_like_the_numbers(tmp_path: Path, text: str):
+    assert read_cloud(written(tmp_path / "a.asc", text)).pos.tolist() == ROWS
+
+
+@pytest.mark.parametrize(
+    "text", ["1,0;2,0;3,0\n4,0;5,0;6,5\n", "1\t2\t3\n4\t5\t6,5\n", "1 2 3\n4,0 5,00 6,5\n", "X;Y;Z\n1;2;3\n4;5;6,5"]
+)
+def test_decimal_commas_where_they_separate_nothing(tmp_path: Path, text: str):
+    assert read_cloud(written(tmp_path / "a.txt", text)).pos.tolist() == ROWS
+
+
+def test_an_empty_field_is_nan(tmp_path: Path):
+    data = read_cloud(written(tmp_path / "a.csv", "x,y,z,t\n1,2,3,\n4,5,6.5,8\n"))
+    assert data.pos.tolist() == ROWS and data.x[1].tolist() == [8] and bool(data.x[0].isnan())
+    with pytest.raises(CloudError, match="1 of 2 points have NaN or infinite coordinates"):
+        read_cloud(written(tmp_path / "b.csv", "t,x,y,z\n1,,2,3\n2,4,5,6\n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("intensity,a,b,c\n9,1,2,3\n", "expected columns x, y, z; found intensity, a, b, c"),
+        ("//intensity;a;b;c\n9;1;2;3\n", "line 1: expected 4 names, x, y, z among them; found intensity, a, b, c"),
+        ("# id X YZ\n9 1 2 3\n", "line 1: expected 4 names, x, y, z among them; found id, x, yz"),
+        ("//id;X;Y'Z\n9;1;2;3\n", "line 1: expected 4 names"),
+        ("Point ID X Y Z\n9 1 2 3\n", "line 1: expected 4 names separated by blanks, as the numbers are; found 5"),
+        ("x,y,z,x\n1,2,3,4\n", "2 columns called x"),
+        ("easting,east,northing,height\n1,2,3,4\n", "expected columns x, y, z"),
+        ("Easting (m),Northing (m),Height (ft)\n1,2,3\n", "one unit, found m, m, ft"),
+        ("3x0.1 0.2 0.3\n1 2 3\n4 5 6\n", "line 1: expected rows of numbers separated by blanks; found '3x0.1'"),
+        ("1 2 3\n4 5_0 6\n", "line 2: expected rows of numbers separated by blanks; found '5_0'"),
+        ("1 2 3\n4 5 6 7\n", "line 2: expected rows of numbers of the same length, 3 .* found 4"),
+        ("1\n1 2 3\n4 5 6\n", "expected 1 points, found 2"),
+        ("x,y,z\n3\n1,2,3\n4,5,6\n", "expected 3 points, file ends after 2"),
+        ("1,5,2,5,3,5\n4,5,5,5,6,5\n", "may separate 6 whole numbers, or belong to 3 decimal ones"),
+        ("1,5, 2,5, 3,5\n4,5, 5,5, 6,5\n", "may separate 6 whole numbers, or belong to 3 decimal ones"),
+        ("1.000,5;2;3\n", "both '.' and ','"),
+        ("1;2;3\n4,5,6\n", "line 2|line 1"),
+        ("1" * 5000 + "\n1 2 3\n", "1"),
+        ('x,y,z\n1,2,"' + "3" * 200_000 + '"\n', "1"),
+    ],
+)
+def test_nothing_is_guessed(tmp_path: Path, text: str, message: str):
+    for suffix in ("txt", "pts"):
+        with pytest.raises(CloudError, match=message) as caught:
+            read_cloud(written(tmp_path / f"bad.{suffix}", text))
+        assert f"bad.{suffix}" in str(caught.value) and len(str(caught.value)) < 500
+
+
+def test_colours_of_zeros_and_ones_may_be_either(tmp_path: Path):
+    with pytest.warns(UserWarning, match=r"a\.txt: colours of 0 and 1 alone .* left out"):
+        data = read_cloud(written(tmp_path / "a.txt", "x y z r g b\n1 2 3 1 1 0\n4 5 6.5 0 1 0\n"))
+    assert data.pos.tolist() == ROWS and "rgb" not in data
+
+
+def test_whole_numbers_in_six_columns_are_read_where_commas_are_clear(tmp_path: Path):
+    for text in ("x,y,z,r,g,b\n1,2,3,255,0,9\n", "1, 2, 3, 255, 0, 9\n", "1,2,3,255,0,9\n-1,-2,3,0,0,0\n"):
+        assert read_cloud(written(tmp_path / "a.csv", text)).rgb[0, 0] == 1
+
+
+def test_nan_in_a_column_that_nobody_uses(tmp_path: Path):
+    data = read_cloud(written(tmp_path / "a.csv", "x,y,z,nx,ny,nz,t\n1,2,3,0,0,1,nan\n4,5,6.5,nan,nan,nan,1\n"))
+    assert data.pos.tolist() == ROWS and bool(data.x[0].isnan()) and bool(data.normal[1].isnan().all())

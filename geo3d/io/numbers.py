@@ -1,0 +1,95 @@
+"""Numbers in text, in one strict form for every format: digits, sign, point, exponent, and nan or inf for values."""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from geo3d.errors import CloudError
+
+LONGEST = 400
+"""Characters of a number; the longest that programs write, 1e308 with all its digits, has 317."""
+VALUE = b"0123456789+-.eE" + b"naifytNAIFYT"
+COUNT = re.compile(r"[0-9]{1,15}")
+
+
+def numbers(words: Sequence[bytes], source: str) -> np.ndarray:
+    """float64 values of the words.
+
+    Raises:
+        CloudError: If one is not a number; Python's ``5_0`` is none in any file format.
+
+    Example:
+        >>> numbers([b"1", b"-2.5e1"], "a.xyz").tolist()
+        [1.0, -25.0]
+    """
+    for word in words if b" ".join(words).translate(None, VALUE + b" ") else ():
+        if word.translate(None, VALUE):
+            raise CloudError(f"{source}: expected numbers, found {shown(word)}")
+    if max(map(len, words), default=0) > LONGEST:
+        longest = max(words, key=len)
+        raise CloudError(f"{source}: expected numbers, found one of {len(longest)} characters, {shown(longest)}")
+    try:
+        return np.fromiter(map(float, words), np.float64, len(words))
+    except ValueError:
+        wrong = next(word for word in words if not is_number(word))
+        raise CloudError(f"{source}: expected numbers, found {shown(wrong)}") from None
+
+
+def is_number(word: bytes) -> bool:
+    """Whether the word as a whole is a number, however long."""
+    if not word or word.translate(None, VALUE):
+        return False
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def whole(values: np.ndarray, source: str) -> np.ndarray:
+    """int64 of counts or indices that were read as numbers.
+
+    Raises:
+        CloudError: If one is no whole number.
+    """
+    fits = np.isfinite(values) & (np.abs(values) < 2**53)
+    if not fits.all() or (values != np.round(values)).any():
+        raise CloudError(f"{source}: expected counts and indices that are whole numbers, found others")
+    return values.astype(np.int64)
+
+
+def typed(values: np.ndarray, kind: str, source: str) -> np.ndarray:
+    """Numbers read from text, in the integer type that a header declares for them; other types leave them float64.
+
+    Raises:
+        CloudError: If one does not fit into the type.
+    """
+    kind = kind.lower()
+    if kind.lstrip("<>=")[0] not in "iu":
+        return values
+    least, most = max(np.iinfo(kind).min, -(2**53)), min(np.iinfo(kind).max, 2**53)  # beyond, float64 leaves some out
+    fits = (values >= least) & (values <= most)  # false for NaN
+    if not fits.all() or (values != np.round(values)).any():
+        raise CloudError(f"{source}: expected whole numbers from {least} to {most}, found others")
+    return values.astype(kind)
+
+
+def count(word: str, what: str, source: str) -> int:
+    """A declared number of things.
+
+    Raises:
+        CloudError: If the word is no whole number, or has more than 15 digits.
+
+    Example:
+        >>> count("12", "points", "a.pts")
+        12
+    """
+    if not COUNT.fullmatch(word):
+        raise CloudError(f"{source}: expected the number of {what}, found {shown(word.encode())}")
+    return int(word)
+
+
+def shown(word: bytes, most: int = 40) -> str:
+    """The word as it may stand in a message: printable and short."""
+    return repr(word[:most].decode("ascii", "backslashreplace")) + ("..." if len(word) > most else "")
