@@ -16,6 +16,7 @@ from geo3d.ops import native
 from geo3d.ops.ball import ball_query_counts
 from geo3d.ops.grouped import Rows, grouped_max, grouped_max_train
 from geo3d.ops.library import define
+from geo3d.ops.matrix import signs
 from geo3d.ops.sampling import padded
 
 
@@ -104,7 +105,7 @@ class PooledMLP(nn.Module):
         """(out_channels,) 1 or -1: which way the last norm turns its input."""
         gamma = self.norms[-1].weight
         assert isinstance(gamma, Tensor)
-        return torch.where(gamma < 0, -1.0, 1.0).to(gamma.dtype)
+        return signs(gamma)
 
     def forward(self, x: Tensor, ptr: Tensor, size: int | None) -> Tensor:
         """(G, out_channels) from rows (R, channels[0]) in groups given by ``ptr`` (G + 1,), or all of ``size`` rows."""

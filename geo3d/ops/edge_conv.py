@@ -16,7 +16,7 @@ from geo3d.ops.edge import Join, alone, edge_moments
 from geo3d.ops.edge_join import Joined, collect, compiled, spread
 from geo3d.ops.gather import check_table, gather_max
 from geo3d.ops.library import define
-from geo3d.ops.matrix import WIDTH, linear, multiply, outer, wide
+from geo3d.ops.matrix import WIDTH, linear, multiply, outer, signs, wide
 
 
 def factored(weight: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -24,7 +24,7 @@ def factored(weight: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
     Rows with a negative scale change sign, so that the largest value is wanted everywhere.
     """
-    sign = torch.where(gamma.detach() < 0, -1.0, 1.0).to(gamma.dtype)
+    sign = signs(gamma)
     difference, center = (weight * sign[:, None]).chunk(2, 1)
     return center - difference, difference, sign
 
@@ -36,7 +36,7 @@ def halves(weight: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
     rounded Wd then acts on ``x_j - x_i``, which is small where neighbours are near; rounding ``Wc - Wd`` and Wd each by
     itself would leave an error in proportion to x.
     """
-    sign = torch.where(gamma.detach() < 0, -1.0, 1.0).to(gamma.dtype)
+    sign = signs(gamma)
     difference, center = (weight * sign[:, None]).chunk(2, 1)
     return torch.cat([center, difference]), sign
 

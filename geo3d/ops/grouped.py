@@ -17,7 +17,7 @@ from torch import Tensor
 
 from geo3d.ops import native
 from geo3d.ops.library import define
-from geo3d.ops.matrix import linear, multiply, outer
+from geo3d.ops.matrix import linear, multiply, outer, signs
 
 Tensors = Sequence[Tensor]
 
@@ -57,7 +57,7 @@ def reference(rows: Rows, weights: Tensors, norms: Tensors, eps: float, activate
         last one's input.
     """
     table, count, size = rows.table, rows.counts, len(norms) // len(weights)
-    means, variances, h, x = [], [], torch.empty(0), torch.empty(0)
+    means, variances, h, x = [], [], weights[0], weights[0]
     for i, weight in enumerate(weights):
         bias, gamma, beta, *given = norms[size * i : size * (i + 1)]  # statistics take the bias away
         x = F.relu(h) if i else _first_inputs(rows)
@@ -69,7 +69,7 @@ def reference(rows: Rows, weights: Tensors, norms: Tensors, eps: float, activate
 
     sizes = count if table is None else torch.full_like(count, table.shape[1])
     group = torch.arange(len(count), device=h.device).repeat_interleave(sizes, output_size=len(h))[:, None].expand_as(h)
-    signed = raw * torch.where(gamma < 0, -1.0, 1.0)
+    signed = raw * signs(gamma)
     out, top = (_largest(values, group, len(count)) for values in (F.relu(h) if activated else h, signed.detach()))
     back = -torch.arange(len(h), device=h.device)[:, None].expand_as(h)  # the first row has the largest number
     winner = _largest(torch.where(signed == top.gather(0, group), back, -len(h)), group, len(count))
@@ -100,7 +100,7 @@ class _Call:
     def __init__(self, rows: Rows, weights: Tensors) -> None:
         features, pos, centers, table, count = (None if t is None else t.contiguous() for t in rows)
         assert count is not None
-        self.rows, self.channels = rows, torch.tensor([len(w) for w in weights])
+        self.rows, self.channels = rows, torch.tensor([len(w) for w in weights], dtype=torch.int64)
         self.first = weights[0].contiguous()
         self.of_features = self.first if table is None else self.first[:, 3:]
         self.of_offsets = None if table is None else self.first[:, :3].contiguous()
@@ -116,13 +116,7 @@ class _Call:
 
     def __call__(self, name: str, norms: Tensors, *rest: Any) -> None:
         dense = [n.contiguous() for n in norms]
-        native.call(
-            name, *self.source, _addresses(self.further), _addresses(dense), *rest, what="features or positions"
-        )
-
-
-def _addresses(tensors: Tensors) -> Tensor:
-    return torch.tensor([t.data_ptr() for t in tensors], dtype=torch.int64)
+        native.call(name, *self.source, self.further, dense, *rest, what="features or positions")
 
 
 # The kernels take single precision: autocast must not turn what is handed to them.
@@ -142,7 +136,7 @@ def _cpu(*arguments: Any) -> Tensor:
 
 def _turned(weights: Tensors, norms: Tensors) -> tuple[list[Tensor], list[Tensor], Tensor]:
     """With the sign of the last norm's scale folded into its linear layer; gamma and beta; that sign."""
-    sign = torch.where(norms[-2] < 0, -1.0, 1.0)
+    sign = signs(norms[-2])
     pairs = [n for i, n in enumerate(norms) if i % 3]
     pairs[-2] = pairs[-2].abs()
     return [*weights[:-1], weights[-1] * sign[:, None]], pairs, sign
@@ -177,8 +171,19 @@ def _cpu_backward(*arguments: Any) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     d_of_points = None if call.of_points is None else torch.empty_like(call.of_points)
     d_of_offsets = None if call.of_offsets is None else torch.empty_like(call.of_offsets)
     d_further, d_pairs = [torch.empty_like(w) for w in call.further], [torch.empty_like(n) for n in pairs]
-    places = _addresses(d_further), _addresses(d_pairs)
-    call("grouped_backward", pairs, eps, top, slot, moments, d_out.contiguous(), d_of_points, d_of_offsets, *places)
+    call(
+        "grouped_backward",
+        pairs,
+        eps,
+        top,
+        slot,
+        moments,
+        d_out.contiguous(),
+        d_of_points,
+        d_of_offsets,
+        d_further,
+        d_pairs,
+    )
     d_further[-1] *= sign[:, None]
     d_pairs[-2] *= sign
     d_features, parts = norms[0].new_empty(0), [] if d_of_offsets is None else [d_of_offsets]

@@ -41,7 +41,7 @@ def _cpu(
         check_values(what, pos, ptr)
         check_values(what, centers, ptr_c)
         return _reference(pos, ptr, centers, ptr_c, num_points, num_centers)
-    index, weight = ptr.new_empty(pos.shape), torch.empty(pos.shape)
+    index, weight = ptr.new_empty(pos.shape), pos.new_empty(pos.shape)
     arrays = (t.contiguous() for t in (pos, ptr, centers, ptr_c))
     native.call("three_nearest", len(pos), len(centers), len(ptr) - 1, *arrays, index, weight, what=what)
     return index, weight

@@ -109,7 +109,8 @@ def _codes_on_cpu(x: Tensor, step: Tensor, offset: Tensor | None, low: int, high
         return _codes(x, step, offset, low, high, axis)
     x, step, offset = x.contiguous(), step.contiguous(), None if offset is None else offset.contiguous()
     codes = torch.empty_like(x, dtype=_code_type(low))
-    native.call("quantize", *_layout(x, step, axis), x, step, offset, float(low), float(high), codes, what="x")
+    bytes_ = codes.view(torch.uint8)  # signed or unsigned, as low is
+    native.call("quantize", *_layout(x, step, axis), x, step, offset, float(low), float(high), bytes_, what="x")
     return codes
 
 
@@ -237,8 +238,8 @@ def least_squares(values: Tensor, low: int, high: int, with_offset: bool) -> tup
     middle = values.mean(1).clamp(least, most) if with_offset else torch.zeros_like(least)
     values, below, above = values - middle[:, None], least - middle, most - middle
     reach = min(2.0, (high - low) / 4)  # of the fine grid, in steps at either end
-    moves = torch.linspace(-reach, reach, FINE if with_offset else FINE**2).to(values)
-    shrink = torch.logspace(0, -1.6, COARSE if with_offset else COARSE**2).to(values)
+    moves = torch.linspace(-reach, reach, FINE if with_offset else FINE**2, dtype=torch.float32).to(values)
+    shrink = torch.logspace(0, -1.6, COARSE if with_offset else COARSE**2, dtype=torch.float32).to(values)
     if with_offset:
         a, b = torch.cartesian_prod(shrink, shrink).t()
         start, stop = torch.outer(a, below), torch.outer(b, above)
