@@ -14,7 +14,8 @@ from geo3d.nn.norm import BatchNorm
 from geo3d.nn.normalized import CHUNK, check_rows, moments, normalized_relu
 from geo3d.ops import native
 from geo3d.ops.ball import ball_query_counts
-from geo3d.ops.grouped import Rows, grouped_max, grouped_max_train
+from geo3d.ops.checks import check_finite
+from geo3d.ops.grouped import WHAT, Rows, grouped_max, grouped_max_train
 from geo3d.ops.library import define
 from geo3d.ops.matrix import signs
 from geo3d.ops.sampling import padded
@@ -112,7 +113,10 @@ class PooledMLP(nn.Module):
         x = self.first.inputs(x)
         if self.runs_compiled(x):
             return self.grouped(Rows(x.float(), None, None, None, ptr.diff()), len(x))
-        return self.after_first(F.linear(x, *self.weights(0)), ptr, size)
+        h = F.linear(x, *self.weights(0))
+        if not self.training:
+            check_finite(WHAT, h)
+        return self.after_first(h, ptr, size)
 
     def _layers(self) -> list[tuple[Linear, BatchNorm]]:
         pairs = zip(self.linears, self.norms, strict=True)
@@ -245,6 +249,8 @@ class SetAbstraction(nn.Module):
         """One scale by torch's own operators, repeated rows too."""
         weight, bias = scale.weights(0)
         of_points = None if features is None else F.linear(features, weight[:, 3:], bias)
+        if not self.training:
+            check_finite(WHAT, pos, centers, *(() if of_points is None else (of_points,)))
         k = table.shape[1]
         step = len(table) if self.training or torch.is_grad_enabled() else max(1, CHUNK // k)
         parts = []

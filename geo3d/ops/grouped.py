@@ -15,11 +15,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from geo3d.errors import CloudError
 from geo3d.ops import native
+from geo3d.ops.checks import check_device, check_finite
 from geo3d.ops.library import define
 from geo3d.ops.matrix import linear, multiply, outer, signs
 
 Tensors = Sequence[Tensor]
+
+WHAT = "features or positions"
+"""What errors call the input."""
 
 
 class Rows(NamedTuple):
@@ -116,7 +121,32 @@ class _Call:
 
     def __call__(self, name: str, norms: Tensors, *rest: Any) -> None:
         dense = [n.contiguous() for n in norms]
-        native.call(name, *self.source, self.further, dense, *rest, what="features or positions")
+        native.call(name, *self.source, self.further, dense, *rest, what=WHAT)
+
+
+def _check_values(rows: Rows) -> None:
+    """Check counts and the table, as the kernels do."""
+    table, counts = rows.table, rows.counts
+    if counts.device.type != "cpu":
+        return
+    if table is None:
+        assert rows.features is not None
+        if bool((counts < 1).any()) or int(counts.sum()) != len(rows.features):
+            raise native.error(native.BAD_OFFSETS, WHAT)
+        return
+    assert rows.pos is not None
+    bad = bool(((counts < 1) | (counts > table.shape[1])).any())
+    distinct = torch.arange(table.shape[1]) < counts[:, None]
+    if bad or bool((((table < 0) | (table >= len(rows.pos))) & distinct).any()):
+        raise native.error(native.BAD_INDEX, WHAT)
+
+
+def _check_entering(rows: Rows, weight: Tensor) -> None:
+    """Check that what enters the network is finite: a ReLU or a maximum could swallow what is not."""
+    if rows.features is not None:
+        check_finite(WHAT, F.linear(rows.features, weight if rows.table is None else weight[:, 3:]))
+    if rows.pos is not None and rows.centers is not None:
+        check_finite(WHAT, rows.pos, rows.centers)
 
 
 # The kernels take single precision: autocast must not turn what is handed to them.
@@ -128,6 +158,8 @@ def _usable(rows: Rows, *others: Tensor) -> bool:
 def _cpu(*arguments: Any) -> Tensor:
     rows, (weights, norms, eps, activated) = Rows(*arguments[:5]), arguments[5:]
     if not _usable(rows, *weights, *norms):
+        _check_values(rows)
+        _check_entering(rows, weights[0])
         return reference(rows, weights, norms, eps, activated)[0]
     out = norms[0].new_empty(len(rows.counts), len(weights[-1]))
     _Call(rows, weights)("grouped_max", norms, eps, int(activated), out)
@@ -146,6 +178,7 @@ def _turned(weights: Tensors, norms: Tensors) -> tuple[list[Tensor], list[Tensor
 def _cpu_train(*arguments: Any) -> tuple[Tensor, ...]:
     rows, (weights, norms, eps, activated) = Rows(*arguments[:5]), arguments[5:]
     if not _usable(rows, *weights, *norms):
+        _check_values(rows)
         return reference(rows, weights, norms, eps, activated)
     turned, pairs, sign = _turned(weights, norms)
     total, channels = sum(len(w) for w in weights), len(weights[-1])
@@ -267,8 +300,41 @@ define(
 )  # fmt: skip
 
 
+def _check(rows: Rows, weights: Tensors, norms: Tensors, vectors: int) -> None:
+    features, pos, centers, table, counts = rows
+    check_device(WHAT, *rows, *weights, *norms)
+    fits = counts.dim() == 1 and counts.dtype == torch.int64 and (features is None or features.dim() == 2)
+    depth = 0 if features is None or features.dim() != 2 else features.shape[1]
+    if table is None:
+        fits = fits and features is not None
+    else:
+        fits = fits and table.dim() == 2 and table.shape[0] == counts.shape[0] and table.dtype == torch.int64
+        fits = fits and pos is not None and pos.dim() == 2 and pos.shape[1] == 3
+        fits = fits and centers is not None and tuple(centers.shape) == (counts.shape[0], 3)
+        fits = fits and (features is None or pos is None or features.shape[0] == pos.shape[0])
+        depth += 3
+    for i, weight in enumerate(weights):
+        layer = norms[vectors * i : vectors * (i + 1)]
+        fits = fits and weight.dim() == 2 and weight.shape[1] == depth and len(layer) == vectors
+        fits = fits and all(tuple(vector.shape) == (weight.shape[0],) for vector in layer)
+        depth = weight.shape[0]
+    if not fits or len(weights) < 2 or len(norms) != vectors * len(weights):
+        found = ", ".join("none" if t is None else f"{t.dtype} {tuple(t.shape)}" for t in (*rows, *weights, *norms))
+        raise CloudError(
+            "a network on groups needs features (M, F), or positions (M, 3), centres (G, 3) and an int64 table (G, k), "
+            f"int64 counts (G,), two layers or more whose weights follow each other, and {vectors} vectors for each; "
+            f"found {found}"
+        )
+
+
 def grouped_max(rows: Rows, weights: Tensors, norms: Tensors, eps: float, activated: bool = True) -> Tensor:
-    """(G, C) the maxima with given statistics; arguments as for :func:`reference`, five ``norms`` a layer."""
+    """(G, C) the maxima with given statistics; arguments as for :func:`reference`, five ``norms`` a layer.
+
+    Raises:
+        CloudError: If shapes do not fit; on a CPU also if counts or the table are out of range.
+        NotFiniteError: On a CPU, if features or positions are not finite.
+    """
+    _check(rows, weights, norms, 5)
     return torch.ops.geo3d.grouped_max(*rows, list(weights), list(norms), eps, activated)
 
 
@@ -278,7 +344,11 @@ def grouped_max_train(
     """(G, C) the maxima with the statistics of all rows; arguments as for :func:`reference`, three ``norms`` a layer.
 
     Also returns the means and the biased variances of what the linear layers give, one layer after another.
+
+    Raises:
+        CloudError: If shapes do not fit; on a CPU also if counts or the table are out of range.
     """
+    _check(rows, weights, norms, 3)
     out, _, _, moments = torch.ops.geo3d.grouped_max_train(*rows, list(weights), list(norms), eps, activated)
     mean, var, _ = moments.detach().split([sum(len(w) for w in weights)] * 2 + [weights[-1].shape[1]])
     return out, mean + torch.cat([n.detach() for n in norms[::3]]), var

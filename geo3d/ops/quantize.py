@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from geo3d.errors import CloudError, NotFiniteError
+from geo3d.errors import CloudError
 from geo3d.ops import native
+from geo3d.ops.checks import check_device
 from geo3d.ops.gather import blocks
 from geo3d.ops.library import define
 
@@ -70,7 +71,7 @@ def _codes(x: Tensor, step: Tensor, offset: Tensor | None, low: int, high: int, 
     """The definition of ``geo3d::quantize``."""
     t = _position(x, _spread(step, x, axis), None if offset is None else _spread(offset, x, axis))
     if t.device.type == "cpu" and bool(t.isnan().any()):
-        raise NotFiniteError("x holds NaN or infinite values; remove them first")
+        raise native.error(native.NOT_FINITE, "x")
     return t.clamp_(low, high).round_().to(_code_type(low))
 
 
@@ -157,6 +158,7 @@ _quantize = define(
 
 def _check(x: Tensor, step: Tensor, offset: Tensor | None, low: int, high: int, axis: int) -> None:
     groups = step.shape[0] if step.dim() == 1 else 0
+    check_device("x, step and offset", x, step, offset)
     fits = x.dim() == 2 and groups > 0 and (offset is None or offset.shape == step.shape) and axis in (0, 1)
     if not fits or (groups > 1 and (x.shape[1] != groups if axis == 1 else x.shape[0] % groups)):
         raise CloudError(

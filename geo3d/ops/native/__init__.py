@@ -27,10 +27,11 @@ from geo3d.errors import CloudError, ConfigError, NotFiniteError
 from geo3d.ops.native.kernels import KERNELS
 
 BUILDS = ("portable", "avx2", "avx512")
+OUT_OF_MEMORY, BAD_INDEX, NOT_FINITE, BAD_OFFSETS = 1, 2, 3, 4  # as in src/api.h
 FAULTS = {
-    2: "holds an index that is out of range",
-    3: "holds NaN or infinite values; remove them first",
-    4: "has offsets that do not rise from 0 to the number of rows; clouds must not be empty",
+    BAD_INDEX: "holds an index that is out of range",
+    NOT_FINITE: "holds NaN or infinite values; remove them first",
+    BAD_OFFSETS: "has offsets that do not rise from 0 to the number of rows; clouds must not be empty",
 }
 _switched_off = 0
 _instead: ctypes.CDLL | None = None
@@ -188,9 +189,9 @@ def status() -> list[str]:
 
 def error(fault: int, what: str) -> Exception:
     """What a kernel's status means for the data ``what``."""
-    if fault == 1:
+    if fault == OUT_OF_MEMORY:
         return MemoryError(f"{what}: not enough memory")
-    return (NotFiniteError if fault == 3 else CloudError)(f"{what} {FAULTS[fault]}")
+    return (NotFiniteError if fault == NOT_FINITE else CloudError)(f"{what} {FAULTS[fault]}")
 
 
 def call(function: str, *arguments: Any, what: str = "input") -> None:
