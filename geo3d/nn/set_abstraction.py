@@ -14,7 +14,7 @@ from geo3d.nn.norm import BatchNorm
 from geo3d.nn.normalized import CHUNK, check_rows, moments, normalized_relu
 from geo3d.ops import native
 from geo3d.ops.ball import ball_query_counts
-from geo3d.ops.checks import check_finite
+from geo3d.ops.checks import check_device, check_finite, check_form_of_offsets, check_offsets
 from geo3d.ops.grouped import WHAT, Rows, grouped_max, grouped_max_train
 from geo3d.ops.library import define
 from geo3d.ops.matrix import signs
@@ -110,6 +110,9 @@ class PooledMLP(nn.Module):
 
     def forward(self, x: Tensor, ptr: Tensor, size: int | None) -> Tensor:
         """(G, out_channels) from rows (R, channels[0]) in groups given by ``ptr`` (G + 1,), or all of ``size`` rows."""
+        check_form_of_offsets(f"{WHAT}: ptr", ptr)
+        check_device(WHAT, x, ptr)
+        check_offsets(WHAT, ptr, len(x))
         x = self.first.inputs(x)
         if self.runs_compiled(x):
             return self.grouped(Rows(x.float(), None, None, None, ptr.diff()), len(x))

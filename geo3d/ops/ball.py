@@ -100,7 +100,7 @@ def _cpu(
     num_centers: int | None,
 ) -> tuple[Tensor, Tensor]:
     what = "ball_query: pos, centers or their offsets"
-    if not native.usable(pos, ptr, centers, ptr_c):
+    if not native.usable(pos, centers):
         check_pair_values(what, pos, ptr, centers, ptr_c)
         sizes = common_size(ptr, num_points), common_size(ptr_c, num_centers)
         return _reference(pos, ptr, centers, ptr_c, radius, k, *sizes)

@@ -124,21 +124,22 @@ class _Call:
         native.call(name, *self.source, self.further, dense, *rest, what=WHAT)
 
 
-def _check_values(rows: Rows) -> None:
-    """Check counts and the table, as the kernels do."""
+def _checked(rows: Rows) -> Rows:
+    """The rows, if counts and the table are such as the kernels take; what fills up the table is its first entry."""
     table, counts = rows.table, rows.counts
     if counts.device.type != "cpu":
-        return
+        return rows
     if table is None:
         assert rows.features is not None
         if bool((counts < 1).any()) or int(counts.sum()) != len(rows.features):
             raise native.error(native.BAD_OFFSETS, WHAT)
-        return
+        return rows
     assert rows.pos is not None
     bad = bool(((counts < 1) | (counts > table.shape[1])).any())
     distinct = torch.arange(table.shape[1]) < counts[:, None]
     if bad or bool((((table < 0) | (table >= len(rows.pos))) & distinct).any()):
         raise native.error(native.BAD_INDEX, WHAT)
+    return rows._replace(table=torch.where(distinct, table, table[:, :1]))
 
 
 def _check_entering(rows: Rows, weight: Tensor) -> None:
@@ -151,14 +152,14 @@ def _check_entering(rows: Rows, weight: Tensor) -> None:
 
 # The kernels take single precision: autocast must not turn what is handed to them.
 def _usable(rows: Rows, *others: Tensor) -> bool:
-    return native.usable(*[t for t in rows if t is not None], *others)
+    return native.usable(*[t for t in rows[:3] if t is not None], *others)
 
 
 @torch.autocast("cpu", enabled=False)
 def _cpu(*arguments: Any) -> Tensor:
     rows, (weights, norms, eps, activated) = Rows(*arguments[:5]), arguments[5:]
     if not _usable(rows, *weights, *norms):
-        _check_values(rows)
+        rows = _checked(rows)
         _check_entering(rows, weights[0])
         return reference(rows, weights, norms, eps, activated)[0]
     out = norms[0].new_empty(len(rows.counts), len(weights[-1]))
@@ -178,8 +179,7 @@ def _turned(weights: Tensors, norms: Tensors) -> tuple[list[Tensor], list[Tensor
 def _cpu_train(*arguments: Any) -> tuple[Tensor, ...]:
     rows, (weights, norms, eps, activated) = Rows(*arguments[:5]), arguments[5:]
     if not _usable(rows, *weights, *norms):
-        _check_values(rows)
-        return reference(rows, weights, norms, eps, activated)
+        return reference(_checked(rows), weights, norms, eps, activated)
     turned, pairs, sign = _turned(weights, norms)
     total, channels = sum(len(w) for w in weights), len(weights[-1])
     moments = norms[0].new_empty(2 * total + weights[-1].shape[1])

@@ -20,7 +20,7 @@ from torch.nn.functional import pad
 from geo3d.errors import CloudError, ConfigError
 from geo3d.ops import int8_reference as reference
 from geo3d.ops import native
-from geo3d.ops.checks import check_indices, check_offsets
+from geo3d.ops.checks import check_device, check_indices, check_offsets
 from geo3d.ops.int8_packed import GROUP, LIMIT, Packed, pack
 
 __all__ = [
@@ -238,6 +238,7 @@ def edge_evaluate(
     Raises:
         CloudError: If types or shapes do not fit, or an index is out of range.
     """
+    check_device("an edge convolution's codes", a, codes, table, step, offset, scale, shift)
     rows, channels = a.shape
     width = channels + -channels % ROW
     fits = a.dtype == torch.float32 and codes.shape == (rows, width) and codes.dtype == torch.uint8
@@ -283,6 +284,7 @@ def linear_pool(
         CloudError: If types or shapes do not fit, or offsets do not rise from 0 to M.
     """
     _check(q, packed, 1, scale, shift)
+    check_device("codes and offsets", q, packed.data, scale, shift, ptr)
     if ptr.dim() != 1 or ptr.dtype != torch.int64 or len(ptr) < 2:
         raise CloudError(f"ptr must be int64 offsets (B + 1,); found {ptr.dtype} {tuple(ptr.shape)}")
     clouds, channels = len(ptr) - 1, packed.channels

@@ -38,7 +38,7 @@ def _cpu(
     pos: Tensor, ptr: Tensor, centers: Tensor, ptr_c: Tensor, num_points: int | None, num_centers: int | None
 ) -> Tables:
     what = "three_nearest: pos, centers or their offsets"
-    if not native.usable(pos, ptr, centers, ptr_c):
+    if not native.usable(pos, centers):
         check_pair_values(what, pos, ptr, centers, ptr_c)
         sizes = common_size(ptr, num_points), common_size(ptr_c, num_centers)
         return _reference(pos, ptr, centers, ptr_c, *sizes)

@@ -102,7 +102,7 @@ def _on_cpu(
     what = "the input of knn" if same else "the input of knn_query"
     x = _searchable(x)
     y = x if same else _searchable(y)
-    if native.usable(x, y, ptr_x, ptr_y):
+    if native.usable(x, y):
         out = torch.empty(len(y), k, dtype=torch.int64)
         clouds, channels, ptr_x, ptr_y = len(ptr_x) - 1, x.shape[1], ptr_x.contiguous(), ptr_y.contiguous()
         native.call(

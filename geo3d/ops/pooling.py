@@ -12,7 +12,7 @@ from torch.nn.functional import leaky_relu, pad
 
 from geo3d.errors import CloudError
 from geo3d.ops import native
-from geo3d.ops.checks import check_device, check_offsets
+from geo3d.ops.checks import check_device, check_form_of_offsets, check_offsets
 from geo3d.ops.distributed import sums_over_processes
 from geo3d.ops.edge import Join, alone
 from geo3d.ops.library import define
@@ -34,6 +34,8 @@ def max_and_mean(x: Tensor, ptr: Tensor, num_points: int | None = None) -> Tenso
         >>> max_and_mean(torch.tensor([[1.0], [3.0], [5.0]]), torch.tensor([0, 2, 3])).tolist()
         [[3.0, 2.0], [5.0, 5.0]]
     """
+    check_form_of_offsets("ptr", ptr)
+    check_device("x and ptr", x, ptr)
     check_offsets("ptr", ptr, len(x))
     clouds = len(ptr) - 1
     if num_points is not None:

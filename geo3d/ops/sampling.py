@@ -80,7 +80,7 @@ def _farthest_from_centroid_reference(pos: Tensor, ptr: Tensor, num_points: int 
 
 def _farthest_from_centroid(pos: Tensor, ptr: Tensor, num_points: int | None) -> Tensor:
     what = "farthest_points: pos or ptr"
-    if not native.usable(pos, ptr):
+    if not native.usable(pos):
         check_values(what, pos, ptr)
         return _farthest_from_centroid_reference(pos, ptr, common_size(ptr, num_points))
     clouds = len(ptr) - 1
@@ -109,7 +109,7 @@ def _farthest_points_reference(
 
 def _farthest_points(pos: Tensor, ptr: Tensor, first: Tensor, num_samples: int, num_points: int | None) -> Tensor:
     what = "farthest_points: pos, ptr or start"
-    if not native.usable(pos, ptr, first):
+    if not native.usable(pos):
         check_values(what, pos, ptr)
         if bool(((first < 0) | (first >= ptr.diff())).any()):
             raise native.error(native.BAD_INDEX, what)
@@ -154,6 +154,7 @@ def _first_samples(pos: Tensor, ptr: Tensor, num_points: int | None, start: str 
             raise ConfigError(
                 f"start must hold one point of each of the {len(sizes)} clouds; found shape {tuple(start.shape)}"
             )
+        check_device("start and offsets", start, ptr)
         return start.to(ptr)
     if isinstance(start, torch.Generator):
         draw = torch.rand(len(sizes), generator=start, device=start.device, dtype=torch.float64).to(sizes.device)

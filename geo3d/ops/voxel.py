@@ -50,7 +50,7 @@ def _too_fine(size: float) -> CloudError:
 
 def _cpu(pos: Tensor, ptr: Tensor, size: float, num_points: int | None) -> Groups:
     what = "voxel_groups: pos or ptr"
-    if not native.usable(pos, ptr):
+    if not native.usable(pos):
         check_values(what, pos, ptr)
         return _reference(pos, ptr, size, common_size(ptr, num_points))
     rows, clouds = len(pos), len(ptr) - 1

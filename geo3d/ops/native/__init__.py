@@ -116,10 +116,10 @@ def name() -> str | None:
 
 
 def usable(*tensors: Tensor) -> bool:
-    """Whether these tensors can be worked on by the library: float32 (and indices) on the CPU."""
+    """Whether these tensors can be worked on by the library: float32 or codes in uint8, on the CPU."""
     if _library() is None:
         return False
-    return all(t.device.type == "cpu" and t.dtype in (torch.float32, torch.int64, torch.uint8) for t in tensors)
+    return all(t.device.type == "cpu" and t.dtype in (torch.float32, torch.uint8) for t in tensors)
 
 
 @torch.compiler.assume_constant_result
