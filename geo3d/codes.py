@@ -8,6 +8,7 @@ from geo3d.io.packed import pack_bits, unpack_bits
 from geo3d.nn.edge_conv import EdgeConv
 from geo3d.nn.linear import Linear
 from geo3d.ops.edge_conv import halves
+from geo3d.ops.matrix import signs
 
 
 def _rounded(module: nn.Module) -> list[tuple[str, Linear, EdgeConv | None]]:
@@ -70,7 +71,7 @@ def from_codes(module: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]
             raise CheckpointError(f"{name}.codes: {error}") from None
         if edge is not None:
             gamma = state[f"{name.removesuffix('linear')}norm.weight"]
-            of_center, of_neighbor = (values * torch.where(gamma < 0, -1.0, 1.0).repeat(2)[:, None]).chunk(2)
+            of_center, of_neighbor = (values * signs(gamma).repeat(2)[:, None]).chunk(2)
             values = torch.cat([of_neighbor, of_center], 1)
         state[f"{name}.weight"] = values
     return state

@@ -192,7 +192,7 @@ def restore(encoder: nn.Module, record: Mapping[str, Any]) -> nn.Module:
         linear = _linear(encoder, name)
         shape = (linear.weight.shape[0], linear.weight.shape[1])
         linear.mask = Threshold(shape, _rows(record["group"], record["block"]), record["temperature"])
-        linear.mask.to(linear.weight.device)
+        linear.mask.to(linear.weight)
         linear.mask.log_tau.requires_grad_(not record["finished"])
     if not record["finished"]:
         encoder.sparsity = Sparsity(encoder, _layers(encoder), record["kept"], record["strength"])
@@ -263,7 +263,7 @@ def _counts(thresholds: Thresholds, ordered: Mapping[str, Tensor], log_factor: f
     found = {}
     for name, (mask, weight) in thresholds.items():
         z = ordered[name]
-        tau = torch.tensor(float(mask.tau) * math.exp(log_factor)).to(z)
+        tau = z.new_tensor(float(mask.tau) * math.exp(log_factor))
         count = max(1, len(z) - int(torch.searchsorted(z, tau, right=True)))
         found[name] = _whole(mask, len(weight), count)
     return found

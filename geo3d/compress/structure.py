@@ -46,7 +46,7 @@ class Place(NamedTuple):
         """Sets the pooling, and behind it the weight ``alpha`` (parts * out, R)."""
         dense = self.layer.weight
         alpha = alpha.reshape(len(dense), -1).to(dense)
-        self.layer.pool = pool.to(dense.device)
+        self.layer.pool = pool.to(dense)
         weight = torch.cat([dense.detach()[:, : self.layer.skip], alpha], 1)
         self.layer.weight = nn.Parameter(weight, requires_grad=dense.requires_grad)
 
@@ -279,7 +279,7 @@ def _narrowed(place: Place, rank: int, c: Tensor | None) -> tuple[LowRank, Tenso
     root, v = s[:rank].sqrt(), vh[:rank]
     if factor is not None:
         v = torch.linalg.solve_triangular(factor.t(), v.t(), upper=True).t()
-    pool = LowRank(place.channels, rank)
+    pool = LowRank(place.channels, rank).to(place.layer.weight.dtype)
     with torch.no_grad():
         pool.weight.copy_(root[:, None] * v)
     return pool, u[:, :rank] * root

@@ -55,9 +55,9 @@ def fastest(lowered: Lowered, threads: int, num_points: int) -> dict[str, Choice
 def measured(plans: list[Plan], lowered: Lowered, num_points: int) -> list[Mapping[str, float]]:
     """For each plan the least milliseconds of each layer, all on the same random cloud, in turns."""
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(num_points, lowered.in_channels, generator=generator)
-    ptr, point = torch.tensor([0, num_points]), torch.empty(num_points, plans[0].columns)
-    tensors = [(x, x[:, :3].contiguous(), ptr, point, torch.empty(1, plan.pooled)) for plan in plans]
+    x = torch.randn(num_points, lowered.in_channels, generator=generator, dtype=torch.float32)
+    ptr, point = torch.tensor([0, num_points], dtype=torch.int64), x.new_empty(num_points, plans[0].columns)
+    tensors = [(x, x[:, :3].contiguous(), ptr, point, x.new_empty(1, plan.pooled)) for plan in plans]
     least = [[float("inf")] * len(plan.steps) for plan in plans]
     with torch.no_grad():
         for _ in range(REPEATS):

@@ -76,10 +76,10 @@ def difference(expected: Features, point: Array, cloud: Array) -> Difference:
 def random_clouds(encoder: nn.Module, clouds: int, num_points: int) -> Batch:
     """Points within the unit sphere, with features if the encoder asks for them."""
     generator = seeds.generator(0, "export check")
-    direction = normalize(torch.randn(clouds * num_points, 3, generator=generator), dim=1)
-    pos = direction * torch.rand(len(direction), 1, generator=generator).pow(1 / 3)
+    direction = normalize(torch.randn(clouds * num_points, 3, generator=generator, dtype=torch.float32), dim=1)
+    pos = direction * torch.rand(len(direction), 1, generator=generator, dtype=torch.float32).pow(1 / 3)
     more = int(encoder.in_channels) - 3  # type: ignore[arg-type]
-    extra = {"x": torch.randn(len(pos), more, generator=generator)} if more else {}
+    extra = {"x": torch.randn(len(pos), more, generator=generator, dtype=torch.float32)} if more else {}
     return make_batch(pos, num_points=num_points, **extra)
 
 

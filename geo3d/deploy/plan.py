@@ -4,8 +4,6 @@ M points, B clouds, K channels into a product, C out of a layer, S columns of al
 """
 
 from collections.abc import Callable, Mapping
-from ctypes import c_int32, c_void_p
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -13,10 +11,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from geo3d.deploy.integer import Edge, Lowered, Product
-from geo3d.errors import CloudError, NotFiniteError
 from geo3d.nn.structured import SlidingSum
 from geo3d.ops import int8, native
 from geo3d.ops.matrix import WIDTH, wide
+from geo3d.ops.native.pointers import Part, Place
 from geo3d.ops.neighbors import TREE_FROM
 from geo3d.ops.packed import PackedFloat, pack
 
@@ -37,7 +35,7 @@ class Step(NamedTuple):
 class Rows(NamedTuple):
     """M rows of floats somewhere, as kernels are told of them."""
 
-    at: Tensor | c_void_p
+    at: Tensor | Place | Part
     stride: int
     width: int
 
@@ -80,13 +78,17 @@ class Plan:
         self._store = store
         self.lowered, self.chosen, self.rows, self.clouds = lowered, chosen, rows, clouds
         self.steps: list[Step] = []
-        self._threads, self._library = c_int32(threads), native._library()
-        self._x, self._pos, self._ptr, self._cloud = (c_void_p() for _ in range(4))
-        self._columns: list[tuple[c_void_p, int]] = []
-        self._point = torch.empty(0)
+        self._threads = threads
         self.columns = padded_width(lowered)
         self.channels = sum(len(edge.gain) for edge in lowered.edges)
         self.pooled = 2 * len(lowered.gain)
+        self._x, self._pos = Place(torch.float32, rows, lowered.in_channels), Place(torch.float32, rows, 3)
+        self._ptr = Place(torch.int64, clouds + 1)
+        self._point, self._cloud = (
+            Place(torch.float32, *size) for size in ((rows, self.columns), (clouds, self.pooled))
+        )
+        self._places = self._x, self._pos, self._ptr, self._point, self._cloud
+        self._outputs = _floats(rows, 0)
         self._build()
         self._calls = [step.run for step in self.steps]
 
@@ -100,13 +102,13 @@ class Plan:
             point: As above, dense.
             cloud: As above, dense.
         """
-        self._place(x, pos, ptr, point, cloud)
+        self._put(x, pos, ptr, point, cloud)
         for call in self._calls:
             call()
 
     def timed(self, clock: Callable[[], float], *tensors: Tensor) -> list[float]:
         """As :meth:`run`; what the clock said in between each step took."""
-        self._place(*tensors)
+        self._put(*tensors)
         times = []
         for call in self._calls:
             start = clock()
@@ -114,12 +116,10 @@ class Plan:
             times.append(clock() - start)
         return times
 
-    def _place(self, x: Tensor, pos: Tensor, ptr: Tensor, point: Tensor, cloud: Tensor) -> None:
-        self._point = point
-        self._x.value, self._pos.value, self._ptr.value = x.data_ptr(), pos.data_ptr(), ptr.data_ptr()
-        self._cloud.value, start = cloud.data_ptr(), point.data_ptr()
-        for pointer, offset in self._columns:
-            pointer.value = start + offset
+    def _put(self, *tensors: Tensor) -> None:
+        for place, tensor in zip(self._places, tensors, strict=True):
+            place.put(tensor)
+        self._outputs = tensors[3]
 
     def _build(self) -> None:
         lowered, first, x = self.lowered, 0, Rows(self._x, self.lowered.in_channels, self.lowered.in_channels)
@@ -131,26 +131,14 @@ class Plan:
             if lowered.dynamic:
                 x = x if i == 0 else self._dense(name, x)
                 self._knn(name, x, near)
-            out = Rows(self._column(first), self.columns, channels)
+            out = Rows(Part(self._point, first), self.columns, channels)
             (self._edge if edge.table is None else self._rounded_edge)(name, edge, x, near, out)
             x, first = out, first + channels
-        self._embed(Rows(self._column(0), self.columns, self.channels))
+        self._embed(Rows(Part(self._point, 0), self.columns, self.channels))
 
     def _call(self, layer: str, stage: str, function: str, *arguments: Any, what: str = "input") -> None:
-        """One more call, its arguments converted once and for all; pointers may be moved later."""
-        given = [value if isinstance(value, c_void_p) else native._as_c(value) for value in arguments]
-        run = partial(getattr(self._library, f"geo3d_{function}"), self._threads, *given)
-
-        def call(_kept: tuple[Any, ...] = arguments) -> None:  # tensors live as long as their addresses are used
-            if fault := run():
-                _raise(fault, what)
-
-        self.steps.append(Step(layer, stage, call))
-
-    def _column(self, first: int) -> c_void_p:
-        pointer = c_void_p()
-        self._columns.append((pointer, 4 * first))
-        return pointer
+        """One more call, its arguments checked and converted once and for all."""
+        self.steps.append(Step(layer, stage, native.bound(function, self._threads, *arguments, what=what)))
 
     def _knn(self, name: str, x: Rows, near: Tensor) -> None:
         points = self.rows, x.at, self._ptr
@@ -163,13 +151,13 @@ class Plan:
         """The same rows one behind the other; they are columns of the outputs."""
         if x.stride == x.width:
             return x
-        first = next(offset for pointer, offset in self._columns if pointer is x.at) // 4
-        rows, columns = torch.empty(self.rows, x.width), slice(first, first + x.width)
-        self.steps.append(Step(name, "other", lambda: rows.copy_(self._point[:, columns])))
+        assert isinstance(x.at, Part)
+        rows, columns = _floats(self.rows, x.width), slice(x.at.first, x.at.first + x.width)
+        self.steps.append(Step(name, "other", lambda: rows.copy_(self._outputs[:, columns])))
         return Rows(rows, x.width, x.width)
 
     def _edge(self, name: str, edge: Edge, x: Rows, near: Tensor, out: Rows) -> None:
-        x, matrix = self._floats(name, edge.product, x)
+        x, matrix = self._entering(name, edge.product, x)
         missing = -out.width % WIDTH
         ab = self._linear(name, x, "ab", lambda: torch.cat([pad(w, (0, 0, 0, missing)) for w in matrix().chunk(2)]))
         self._call(
@@ -186,13 +174,13 @@ class Plan:
             assert edge.product.codes is not None
             weight, scale, shift = edge.product.codes.weight, edge.product.codes.scale, edge.product.codes.shift
             q = self._codes(name, edge.product, self._pooled(name, edge.product, x))
-            a = torch.empty(self.rows, out.width)
+            a = _floats(self.rows, out.width)
             self._call(
                 name, "products", "int8_edge_parts", self.rows, out.width, q.shape[1], q, weight.data, scale, shift,
                 len(step), step, len(offset), offset, high, a, codes, width, what="codes",
             )  # fmt: skip
         else:
-            x, matrix = self._floats(name, edge.product, x)
+            x, matrix = self._entering(name, edge.product, x)
             missing = (0, width - out.width)
             a = self._linear(name, x, "a", lambda: matrix().chunk(2)[0])
             b = self._linear(name, x, "b", lambda: pad(matrix().chunk(2)[1], (0, 0, *missing)))
@@ -213,7 +201,7 @@ class Plan:
                 codes.weight.data, codes.scale, codes.shift, slope, self._cloud, self.pooled, what="ptr",
             )  # fmt: skip
             return
-        x, matrix = self._floats("embed", product, x)
+        x, matrix = self._entering("embed", product, x)
         weight = self._weight("embed", "all", matrix)
         self._call(
             "embed", "pooling", "linear_pool_packed", self.rows, len(gain), x.width, self.clouds, self._ptr, x.at,
@@ -229,7 +217,7 @@ class Plan:
 
     def _linear(self, name: str, x: Rows, part: str, make: Callable[[], Tensor]) -> Tensor:
         weight = self._weight(name, part, make)
-        out = torch.empty(self.rows, len(weight.weight))
+        out = _floats(self.rows, len(weight.weight))
         self._call(
             name, "products", "linear_packed", *out.shape, x.width, x.at, x.stride, weight.data(), None, 1.0, out,
             out.shape[1], what="linear",
@@ -243,7 +231,7 @@ class Plan:
             return x
         if not isinstance(pool, SlidingSum):  # then it is a matrix
             return self._whole(self._linear(name, x, "pool", lambda: pool.basis().t().float()))
-        x, out = self._dense(name, x), torch.empty(self.rows, pool.rank)
+        x, out = self._dense(name, x), _floats(self.rows, pool.rank)
         self._call(
             name, "products", "sliding_sum", self.rows, x.width, pool.rank, x.at, pool.order, float(pool.scale), out,
             what="order",
@@ -260,14 +248,14 @@ class Plan:
         )  # fmt: skip
         return q
 
-    def _floats(self, name: str, product: Product, x: Rows) -> tuple[Rows, Callable[[], Tensor]]:
+    def _entering(self, name: str, product: Product, x: Rows) -> tuple[Rows, Callable[[], Tensor]]:
         """Rows, and what makes the matrix whose product of floats with them is the layer's."""
         if self.chosen[name] == "dense":
             return x, lambda: (product.matrix.double() @ product.pool.basis().t()).float()
         x, rounding = self._pooled(name, product, x), product.rounding
         if rounding is None:
             return x, lambda: product.matrix
-        x, out = self._dense(name, x), torch.empty(self.rows, x.width)
+        x, out = self._dense(name, x), _floats(self.rows, x.width)
         self._call(
             name, "products", "fake_quantize", *out.shape, 1, 0, x.at, rounding.step, rounding.offset, 0.0,
             float(rounding.high), out,
@@ -278,7 +266,5 @@ class Plan:
         return Rows(rows, rows.shape[1], rows.shape[1])
 
 
-def _raise(fault: int, what: str) -> None:
-    if fault == 1:
-        raise MemoryError(f"{what}: not enough memory")
-    raise (NotFiniteError if fault == 3 else CloudError)(f"{what} {native.FAULTS[fault]}")
+def _floats(rows: int, width: int) -> Tensor:
+    return torch.empty(rows, width, dtype=torch.float32)

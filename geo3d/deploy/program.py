@@ -22,6 +22,7 @@ from geo3d.encoders.dgcnn import CACHED, DGCNN
 from geo3d.encoders.pointnet import point_inputs
 from geo3d.errors import CloudError, ConfigError
 from geo3d.ops import native
+from geo3d.ops.checks import check_device, check_form_of_offsets, check_offsets
 
 PLANS = 8
 """Sizes of batches whose buffers are kept."""
@@ -104,6 +105,7 @@ class Program:
             CloudError: If the clouds do not fit the encoder, or hold NaN or infinite values.
         """
         with torch.no_grad():
+            _check(data)
             if not self.native or data.pos.device.type != "cpu":
                 return self._plainly(data)
             return self._run(data, None)
@@ -134,10 +136,6 @@ class Program:
         x = point_inputs(data, lowered.in_channels).detach().to(torch.float32).contiguous()
         pos = x if lowered.in_channels == 3 else data.pos.detach().to(torch.float32).contiguous()
         ptr = data.get("ptr")
-        if x.dim() != 2 or x.shape[1] != lowered.in_channels or pos.shape != (len(x), 3):  # kernels cannot see shapes
-            raise CloudError(f"pos must be (M, 3) and all inputs (M, {lowered.in_channels}); found {tuple(x.shape)}")
-        if ptr is not None and (ptr.dtype != torch.int64 or ptr.dim() != 1 or ptr.device.type != "cpu"):
-            raise CloudError(f"ptr must be int64 offsets (B + 1,); found {ptr.dtype} of shape {tuple(ptr.shape)}")
         with self._lock:
             if len(x) <= CACHED or ptr is None or len(ptr) < 3:
                 return self._piece(x, pos, ptr, times)
@@ -166,15 +164,29 @@ class Program:
             if len(self._plans) == PLANS:
                 del self._plans[next(iter(self._plans))]
             chosen = {name: choice.form for name, choice in self.choices.items()}
-            found = self._plans[key] = Plan(self.lowered, chosen, *key[:3], self._store), torch.tensor([0, rows])
+            found = self._plans[key] = (
+                Plan(self.lowered, chosen, *key[:3], self._store),
+                torch.tensor([0, rows], dtype=torch.int64),
+            )
         return found
+
+
+def _check(data: Data) -> None:
+    """Check what neither kernels nor encoders look at in the same way."""
+    pos, ptr = data.pos, data.get("ptr")
+    if pos.dim() != 2 or pos.shape[1] != 3 or not pos.is_floating_point() or not len(pos):
+        raise CloudError(f"pos must be (M, 3) floats of one point at least; found {pos.dtype} {tuple(pos.shape)}")
+    if ptr is not None:
+        if ptr.dtype != torch.int64:
+            raise CloudError(f"ptr must be int64 offsets (B + 1,); found {ptr.dtype} of shape {tuple(ptr.shape)}")
+        check_form_of_offsets("ptr", ptr)
+        check_device("pos and ptr", pos, ptr)
+        check_offsets("ptr", ptr, len(pos))
 
 
 def _pieces(x: Tensor, pos: Tensor, ptr: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Whole clouds, of so many points that what they need stays near the processor."""
     ends, first = ptr.tolist(), 0
-    if ends[0] != 0 or ends[-1] != len(x):
-        raise CloudError(f"ptr must rise from 0 to {len(x)}; found {ends[0]} to {ends[-1]}")
     for last in range(1, len(ends)):
         if last + 1 == len(ends) or ends[last + 1] - ends[first] > CACHED:
             some = slice(ends[first], ends[last])

@@ -251,7 +251,9 @@ def _run(call: Callable[[Batch], Features], batch: Batch) -> Callable[[], Featur
 def _clouds(num_points: int | None) -> Batch:
     """One random cloud."""
     assert num_points is not None
-    return make_batch(torch.randn(num_points, 3, generator=seeds.generator(0, "runtime")), num_points=num_points)
+    return make_batch(
+        torch.randn(num_points, 3, generator=seeds.generator(0, "runtime"), dtype=torch.float32), num_points=num_points
+    )
 
 
 def _fingerprint(encoder: nn.Module, compile: Compile | None) -> str:

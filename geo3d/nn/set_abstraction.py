@@ -14,8 +14,10 @@ from geo3d.nn.norm import BatchNorm
 from geo3d.nn.normalized import CHUNK, check_rows, moments, normalized_relu
 from geo3d.ops import native
 from geo3d.ops.ball import ball_query_counts
-from geo3d.ops.grouped import Rows, grouped_max, grouped_max_train
+from geo3d.ops.checks import check_device, check_finite, check_form_of_offsets, check_offsets
+from geo3d.ops.grouped import WHAT, Rows, grouped_max, grouped_max_train
 from geo3d.ops.library import define
+from geo3d.ops.matrix import signs
 from geo3d.ops.sampling import padded
 
 
@@ -104,14 +106,20 @@ class PooledMLP(nn.Module):
         """(out_channels,) 1 or -1: which way the last norm turns its input."""
         gamma = self.norms[-1].weight
         assert isinstance(gamma, Tensor)
-        return torch.where(gamma < 0, -1.0, 1.0).to(gamma.dtype)
+        return signs(gamma)
 
     def forward(self, x: Tensor, ptr: Tensor, size: int | None) -> Tensor:
         """(G, out_channels) from rows (R, channels[0]) in groups given by ``ptr`` (G + 1,), or all of ``size`` rows."""
+        check_form_of_offsets(f"{WHAT}: ptr", ptr)
+        check_device(WHAT, x, ptr)
+        check_offsets(WHAT, ptr, len(x))
         x = self.first.inputs(x)
         if self.runs_compiled(x):
             return self.grouped(Rows(x.float(), None, None, None, ptr.diff()), len(x))
-        return self.after_first(F.linear(x, *self.weights(0)), ptr, size)
+        h = F.linear(x, *self.weights(0))
+        if not self.training:
+            check_finite(WHAT, h)
+        return self.after_first(h, ptr, size)
 
     def _layers(self) -> list[tuple[Linear, BatchNorm]]:
         pairs = zip(self.linears, self.norms, strict=True)
@@ -244,6 +252,8 @@ class SetAbstraction(nn.Module):
         """One scale by torch's own operators, repeated rows too."""
         weight, bias = scale.weights(0)
         of_points = None if features is None else F.linear(features, weight[:, 3:], bias)
+        if not self.training:
+            check_finite(WHAT, pos, centers, *(() if of_points is None else (of_points,)))
         k = table.shape[1]
         step = len(table) if self.training or torch.is_grad_enabled() else max(1, CHUNK // k)
         parts = []

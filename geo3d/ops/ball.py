@@ -7,8 +7,9 @@ from torch import Tensor
 
 from geo3d.errors import CloudError, ConfigError
 from geo3d.ops import native
+from geo3d.ops.checks import check_finite, check_offsets, common_size
 from geo3d.ops.library import define
-from geo3d.ops.sampling import as_float, check_shapes, check_values, padded, padded_rows
+from geo3d.ops.sampling import as_float, check_shapes, padded, padded_rows
 
 CHUNK = 1 << 20
 """Distances held at a time: 4 MB of float32, which stays near the processor's cache."""
@@ -45,6 +46,18 @@ def check_pair(
     check_shapes(f"{what}, centres", centers, ptr_c, num_centers)
     if ptr.shape != ptr_c.shape:
         raise CloudError(f"{what}: points are of {ptr.shape[0] - 1} clouds and centres of {ptr_c.shape[0] - 1}")
+
+
+def check_pair_values(what: str, pos: Tensor, ptr: Tensor, centers: Tensor, ptr_c: Tensor) -> None:
+    """Check that both offsets rise, then that points and centres are finite.
+
+    Raises:
+        CloudError: If offsets do not.
+        NotFiniteError: If points or centres are not.
+    """
+    check_offsets(what, ptr, len(pos))
+    check_offsets(what, ptr_c, len(centers))
+    check_finite(what, pos, centers)
 
 
 def _reference(
@@ -87,14 +100,14 @@ def _cpu(
     num_centers: int | None,
 ) -> tuple[Tensor, Tensor]:
     what = "ball_query: pos, centers or their offsets"
-    if not native.usable(pos, ptr, centers, ptr_c):
-        check_values(what, pos, ptr)
-        check_values(what, centers, ptr_c)
-        return _reference(pos, ptr, centers, ptr_c, radius, k, num_points, num_centers)
+    if not native.usable(pos, centers):
+        check_pair_values(what, pos, ptr, centers, ptr_c)
+        sizes = common_size(ptr, num_points), common_size(ptr_c, num_centers)
+        return _reference(pos, ptr, centers, ptr_c, radius, k, *sizes)
     table, count = ptr.new_empty(len(centers), k), ptr.new_empty(len(centers))
-    sizes = len(pos), len(centers), len(ptr) - 1, k
+    counts = len(pos), len(centers), len(ptr) - 1, k
     arrays = (t.contiguous() for t in (pos, ptr, centers, ptr_c))
-    native.call("ball_query", *sizes, float(radius**2), *arrays, table, count, what=what)
+    native.call("ball_query", *counts, float(radius**2), *arrays, table, count, what=what)
     return table, count
 
 

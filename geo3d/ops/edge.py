@@ -69,8 +69,8 @@ def edge_moments(a: Tensor, b: Tensor, table: Tensor, join: Join = alone) -> tup
         join: Sums its arguments over processes; first called with (count, sums), then with the centred squares.
     """
     k = table.shape[1]
+    s = gather_sum(b, table)  # it looks at the indices
     times = degree(table, b.shape[0]).to(b.dtype)
-    s = gather_sum(b, table)
     count, total = join(a.new_tensor(float(table.numel())), k * a.sum(0) + s.sum(0))
     mean = total / count
     # The squares do not depend on the shifts beyond their sum, nor (summed over processes) on the mean: no gradient.

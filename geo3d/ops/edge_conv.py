@@ -11,12 +11,13 @@ from torch.nn.functional import leaky_relu, pad
 
 from geo3d.errors import CloudError
 from geo3d.ops import native
+from geo3d.ops.checks import check_device, check_indices
 from geo3d.ops.distributed import sums_over_processes
 from geo3d.ops.edge import Join, alone, edge_moments
 from geo3d.ops.edge_join import Joined, collect, compiled, spread
 from geo3d.ops.gather import check_table, gather_max
 from geo3d.ops.library import define
-from geo3d.ops.matrix import WIDTH, linear, multiply, outer, wide
+from geo3d.ops.matrix import WIDTH, linear, multiply, outer, signs, wide
 
 
 def factored(weight: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -24,7 +25,7 @@ def factored(weight: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
     Rows with a negative scale change sign, so that the largest value is wanted everywhere.
     """
-    sign = torch.where(gamma.detach() < 0, -1.0, 1.0).to(gamma.dtype)
+    sign = signs(gamma)
     difference, center = (weight * sign[:, None]).chunk(2, 1)
     return center - difference, difference, sign
 
@@ -36,7 +37,7 @@ def halves(weight: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
     rounded Wd then acts on ``x_j - x_i``, which is small where neighbours are near; rounding ``Wc - Wd`` and Wd each by
     itself would leave an error in proportion to x.
     """
-    sign = torch.where(gamma.detach() < 0, -1.0, 1.0).to(gamma.dtype)
+    sign = signs(gamma)
     difference, center = (weight * sign[:, None]).chunk(2, 1)
     return torch.cat([center, difference]), sign
 
@@ -56,6 +57,7 @@ def edge_conv_reference(
 
 def _check(x: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, table: Tensor) -> None:
     check_table(table, x)
+    check_device("an edge convolution's input", x, weight, scale, shift, table)
     expected = (x.shape[0], (scale.shape[0], 2 * x.shape[1]), scale.shape)
     if (table.shape[0], tuple(weight.shape), shift.shape) != expected:
         raise CloudError(
@@ -75,7 +77,8 @@ def _parts(weight: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
 def _train(
     x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, table: Tensor, eps: float, slope: float, sync: bool
 ) -> tuple[Tensor, ...]:
-    if not compiled(table, x, weight, gamma):
+    if not compiled(table, x, weight, gamma, beta):
+        check_indices("table", table, len(x))
         join = sums_over_processes if sync else alone
         results = edge_conv_reference(x, weight, gamma, beta, table, eps, slope, join)
         return *results, *(x.new_empty(0) for _ in range(4))
@@ -93,7 +96,7 @@ def _shapes(
     channels = len(gamma)
     out = gamma.new_empty(x.shape[0], channels)
     statistics = gamma.new_empty(channels), gamma.new_empty(channels), gamma.new_empty(())
-    if x.device.type != "cpu" or x.dtype != torch.float32 or native.name() is None or table.shape[1] > 256:
+    if not compiled(table, x, weight, gamma, beta):
         return out, *statistics, *(x.new_empty(0) for _ in range(4))
     width = channels + -channels % WIDTH
     top = x.new_empty(x.shape[0], width)
@@ -212,7 +215,8 @@ def edge_conv_given(x: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, tab
 
 @torch.no_grad()
 def _evaluate(x: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, table: Tensor, slope: float) -> Tensor:
-    if not native.usable(x, weight, scale):
+    if not native.usable(x, weight, scale, shift):
+        check_indices("table", table, len(x))
         return edge_conv_given(x, weight, scale, shift, table, slope)
     table = table.contiguous()
     factor, sign = _parts(weight, scale)

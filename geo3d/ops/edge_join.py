@@ -12,6 +12,7 @@ from torch.nn.functional import leaky_relu
 
 from geo3d.errors import CloudError
 from geo3d.ops import native
+from geo3d.ops.checks import check_device, check_indices
 from geo3d.ops.distributed import sum_over_processes, sums_over_processes
 from geo3d.ops.edge import Join, alone, edge_moments
 from geo3d.ops.gather import check_table, gather_max
@@ -129,7 +130,8 @@ def _forward(
     ab: Tensor, exact: Tensor, gamma: Tensor, beta: Tensor, table: Tensor, eps: float, slope: float, sync: bool
 ) -> tuple[Tensor, ...]:
     channels, table = len(gamma), table.contiguous()
-    if not compiled(table, ab, gamma):
+    if not compiled(table, ab, gamma, beta, exact):
+        check_indices("table", table, len(ab))
         join = sums_over_processes if sync else alone
         (a, b), where = ab.chunk(2, 1), exact if len(exact) else None
         results = edge_join_reference(a, b, where, gamma, beta, table, eps, slope, join)
@@ -153,7 +155,7 @@ def _shapes(
         gamma.new_empty(channels),
         gamma.new_empty(()),
     )
-    if ab.device.type != "cpu" or ab.dtype != torch.float32 or native.name() is None or table.shape[1] > 256:
+    if not compiled(table, ab, gamma, beta, exact):
         return *results, *(ab.new_empty(0) for _ in range(4))
     width = channels + -channels % WIDTH
     top = ab.new_empty(rows, width)
@@ -241,8 +243,10 @@ def edge_join(
         CloudError: If shapes do not fit, or the table holds an index out of range (on a CPU).
     """
     check_table(table, ab)
+    check_device("an edge convolution's input", ab, exact, gamma, beta, table)
     expected = (table.shape[0], 2 * len(gamma))
-    if tuple(ab.shape) != expected or (exact is not None and exact.shape != (len(ab), len(gamma))):
+    fits = tuple(ab.shape) == expected and gamma.dim() == 1 and gamma.shape == beta.shape
+    if not fits or (exact is not None and exact.shape != (len(ab), len(gamma))):
         raise CloudError(f"the parts of edges must be {expected} for this table and norm; found {tuple(ab.shape)}")
     where = ab.new_empty(0) if exact is None else exact.detach()
     return _edge_join(ab, where, gamma, beta, table, float(eps), float(slope), sync)[:4]

@@ -11,6 +11,7 @@ from torch.nn.functional import embedding_bag
 
 from geo3d.errors import CloudError
 from geo3d.ops import native, triton
+from geo3d.ops.checks import check_device, check_indices
 from geo3d.ops.library import define
 from geo3d.ops.neighbors import degree
 
@@ -54,6 +55,7 @@ def _slot_type(k: int) -> torch.dtype:
 def _best_on_cpu(b: Tensor, table: Tensor, wants_slot: bool) -> tuple[Tensor, Tensor]:
     (rows, k), channels = table.shape, b.shape[1]
     if not native.usable(b) or k > 256:
+        check_indices("table", table, len(b))
         return _best(b, table, wants_slot)
     b, table = b.contiguous(), table.contiguous()
     best = b.new_empty(rows, channels)
@@ -81,6 +83,8 @@ def _sent_back(grad: Tensor, slot: Tensor, table: Tensor, rows: int) -> Tensor:
 
 def _sent_back_on_cpu(grad: Tensor, slot: Tensor, table: Tensor, rows: int) -> Tensor:
     if not native.usable(grad) or slot.dtype != torch.uint8:
+        check_indices("table", table, rows)
+        check_indices("table", slot, table.shape[1])
         return _sent_back(grad, slot, table, rows)
     grad, back = grad.contiguous(), grad.new_empty(rows, grad.shape[1])
     slot, table = slot.contiguous(), table.contiguous()
@@ -133,11 +137,13 @@ def check_table(table: Tensor, x: Tensor) -> None:
     Raises:
         CloudError: If not; kernels would read beyond their ends.
     """
-    if table.dim() != 2 or table.shape[1] < 1 or table.dtype != torch.int64 or x.dim() != 2:
+    fits = table.dim() == 2 and table.shape[1] > 0 and table.dtype == torch.int64
+    if not fits or x.dim() != 2 or not x.is_floating_point():
         raise CloudError(
-            "neighbours must be a table (M, k) of int64 with k >= 1, and features a matrix; found "
-            f"{tuple(table.shape)} of {table.dtype} and {tuple(x.shape)}"
+            "neighbours must be a table (M, k) of int64 with k >= 1, and features a matrix of floats; found "
+            f"{tuple(table.shape)} of {table.dtype} and {tuple(x.shape)} of {x.dtype}"
         )
+    check_device("neighbours and features", table, x)
 
 
 def gather_max(b: Tensor, table: Tensor) -> Tensor:
@@ -150,7 +156,7 @@ def gather_max(b: Tensor, table: Tensor) -> Tensor:
         table: (M, k) rows of ``b``.
 
     Raises:
-        CloudError: If the table holds an index out of range (compiled, on a CPU).
+        CloudError: If the table holds an index out of range (on a CPU).
 
     Example:
         >>> gather_max(torch.tensor([[1.0], [5.0], [2.0]]), torch.tensor([[0, 2], [1, 0], [2, 1]])).flatten().tolist()
@@ -160,9 +166,20 @@ def gather_max(b: Tensor, table: Tensor) -> Tensor:
     return _gather_max(b, table, b.requires_grad and torch.is_grad_enabled())[0]
 
 
+def _gathered(b: Tensor, table: Tensor) -> Tensor:
+    """The definition of ``geo3d::gather_sum``."""
+    return embedding_bag(table, b, mode="sum")
+
+
+def _gathered_on_cpu(b: Tensor, table: Tensor) -> Tensor:
+    check_indices("table", table, len(b))
+    return _gathered(b, table)
+
+
 define(
     "gather_sum(Tensor b, Tensor table) -> Tensor",
-    cpu=lambda b, table: embedding_bag(table, b, mode="sum"),
+    cpu=_gathered_on_cpu,
+    cuda=_gathered,
     fake=lambda b, table: b.new_empty(table.shape[0], b.shape[1]),
     backward=lambda ctx, grad: (sum_to_neighbors(grad, ctx.saved_tensors[0], ctx.rows), None),
     setup=lambda ctx, inputs, output: _keep_table(ctx, *inputs),
@@ -199,6 +216,7 @@ def _sums(a: Tensor, table: Tensor, num_points: int) -> Tensor:
 
 def _sums_on_cpu(a: Tensor, table: Tensor, num_points: int) -> Tensor:
     if not native.usable(a):
+        check_indices("table", table, num_points)
         return _sums(a, table, num_points)
     out = a.new_empty(num_points, a.shape[1])
     native.call(
@@ -216,5 +234,17 @@ define(
 
 
 def sum_to_neighbors(a: Tensor, table: Tensor, num_points: int) -> Tensor:
-    """(num_points, C) each point's sum of ``a_i`` over the points i that have it as a neighbour, by order of i."""
+    """(num_points, C) each point's sum of ``a_i`` over the points i that have it as a neighbour, by order of i.
+
+    Args:
+        a: (M, C) float32 or float64.
+        table: (M, k) indices of points.
+        num_points: How many points there are.
+
+    Raises:
+        CloudError: If shapes do not fit, or (on a CPU) the table holds an index out of range.
+    """
+    check_table(table, a)
+    if table.shape[0] != a.shape[0]:
+        raise CloudError(f"a table of {table.shape[0]} rows does not fit {a.shape[0]} rows of features")
     return torch.ops.geo3d.scatter_sum(a, table, num_points)

@@ -15,11 +15,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from geo3d.errors import CloudError
 from geo3d.ops import native
+from geo3d.ops.checks import check_device, check_finite
 from geo3d.ops.library import define
-from geo3d.ops.matrix import linear, multiply, outer
+from geo3d.ops.matrix import linear, multiply, outer, signs
 
 Tensors = Sequence[Tensor]
+
+WHAT = "features or positions"
+"""What errors call the input."""
 
 
 class Rows(NamedTuple):
@@ -57,7 +62,7 @@ def reference(rows: Rows, weights: Tensors, norms: Tensors, eps: float, activate
         last one's input.
     """
     table, count, size = rows.table, rows.counts, len(norms) // len(weights)
-    means, variances, h, x = [], [], torch.empty(0), torch.empty(0)
+    means, variances, h, x = [], [], weights[0], weights[0]
     for i, weight in enumerate(weights):
         bias, gamma, beta, *given = norms[size * i : size * (i + 1)]  # statistics take the bias away
         x = F.relu(h) if i else _first_inputs(rows)
@@ -69,7 +74,7 @@ def reference(rows: Rows, weights: Tensors, norms: Tensors, eps: float, activate
 
     sizes = count if table is None else torch.full_like(count, table.shape[1])
     group = torch.arange(len(count), device=h.device).repeat_interleave(sizes, output_size=len(h))[:, None].expand_as(h)
-    signed = raw * torch.where(gamma < 0, -1.0, 1.0)
+    signed = raw * signs(gamma)
     out, top = (_largest(values, group, len(count)) for values in (F.relu(h) if activated else h, signed.detach()))
     back = -torch.arange(len(h), device=h.device)[:, None].expand_as(h)  # the first row has the largest number
     winner = _largest(torch.where(signed == top.gather(0, group), back, -len(h)), group, len(count))
@@ -100,7 +105,7 @@ class _Call:
     def __init__(self, rows: Rows, weights: Tensors) -> None:
         features, pos, centers, table, count = (None if t is None else t.contiguous() for t in rows)
         assert count is not None
-        self.rows, self.channels = rows, torch.tensor([len(w) for w in weights])
+        self.rows, self.channels = rows, torch.tensor([len(w) for w in weights], dtype=torch.int64)
         self.first = weights[0].contiguous()
         self.of_features = self.first if table is None else self.first[:, 3:]
         self.of_offsets = None if table is None else self.first[:, :3].contiguous()
@@ -116,24 +121,46 @@ class _Call:
 
     def __call__(self, name: str, norms: Tensors, *rest: Any) -> None:
         dense = [n.contiguous() for n in norms]
-        native.call(
-            name, *self.source, _addresses(self.further), _addresses(dense), *rest, what="features or positions"
-        )
+        native.call(name, *self.source, self.further, dense, *rest, what=WHAT)
 
 
-def _addresses(tensors: Tensors) -> Tensor:
-    return torch.tensor([t.data_ptr() for t in tensors], dtype=torch.int64)
+def _checked(rows: Rows) -> Rows:
+    """The rows, if counts and the table are such as the kernels take; what fills up the table is its first entry."""
+    table, counts = rows.table, rows.counts
+    if counts.device.type != "cpu":
+        return rows
+    if table is None:
+        assert rows.features is not None
+        if bool((counts < 1).any()) or int(counts.sum()) != len(rows.features):
+            raise native.error(native.BAD_OFFSETS, WHAT)
+        return rows
+    assert rows.pos is not None
+    bad = bool(((counts < 1) | (counts > table.shape[1])).any())
+    distinct = torch.arange(table.shape[1]) < counts[:, None]
+    if bad or bool((((table < 0) | (table >= len(rows.pos))) & distinct).any()):
+        raise native.error(native.BAD_INDEX, WHAT)
+    return rows._replace(table=torch.where(distinct, table, table[:, :1]))
+
+
+def _check_entering(rows: Rows, weight: Tensor) -> None:
+    """Check that what enters the network is finite: a ReLU or a maximum could swallow what is not."""
+    if rows.features is not None:
+        check_finite(WHAT, F.linear(rows.features, weight if rows.table is None else weight[:, 3:]))
+    if rows.pos is not None and rows.centers is not None:
+        check_finite(WHAT, rows.pos, rows.centers)
 
 
 # The kernels take single precision: autocast must not turn what is handed to them.
 def _usable(rows: Rows, *others: Tensor) -> bool:
-    return native.usable(*[t for t in rows if t is not None], *others)
+    return native.usable(*[t for t in rows[:3] if t is not None], *others)
 
 
 @torch.autocast("cpu", enabled=False)
 def _cpu(*arguments: Any) -> Tensor:
     rows, (weights, norms, eps, activated) = Rows(*arguments[:5]), arguments[5:]
     if not _usable(rows, *weights, *norms):
+        rows = _checked(rows)
+        _check_entering(rows, weights[0])
         return reference(rows, weights, norms, eps, activated)[0]
     out = norms[0].new_empty(len(rows.counts), len(weights[-1]))
     _Call(rows, weights)("grouped_max", norms, eps, int(activated), out)
@@ -142,7 +169,7 @@ def _cpu(*arguments: Any) -> Tensor:
 
 def _turned(weights: Tensors, norms: Tensors) -> tuple[list[Tensor], list[Tensor], Tensor]:
     """With the sign of the last norm's scale folded into its linear layer; gamma and beta; that sign."""
-    sign = torch.where(norms[-2] < 0, -1.0, 1.0)
+    sign = signs(norms[-2])
     pairs = [n for i, n in enumerate(norms) if i % 3]
     pairs[-2] = pairs[-2].abs()
     return [*weights[:-1], weights[-1] * sign[:, None]], pairs, sign
@@ -152,7 +179,7 @@ def _turned(weights: Tensors, norms: Tensors) -> tuple[list[Tensor], list[Tensor
 def _cpu_train(*arguments: Any) -> tuple[Tensor, ...]:
     rows, (weights, norms, eps, activated) = Rows(*arguments[:5]), arguments[5:]
     if not _usable(rows, *weights, *norms):
-        return reference(rows, weights, norms, eps, activated)
+        return reference(_checked(rows), weights, norms, eps, activated)
     turned, pairs, sign = _turned(weights, norms)
     total, channels = sum(len(w) for w in weights), len(weights[-1])
     moments = norms[0].new_empty(2 * total + weights[-1].shape[1])
@@ -177,8 +204,19 @@ def _cpu_backward(*arguments: Any) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     d_of_points = None if call.of_points is None else torch.empty_like(call.of_points)
     d_of_offsets = None if call.of_offsets is None else torch.empty_like(call.of_offsets)
     d_further, d_pairs = [torch.empty_like(w) for w in call.further], [torch.empty_like(n) for n in pairs]
-    places = _addresses(d_further), _addresses(d_pairs)
-    call("grouped_backward", pairs, eps, top, slot, moments, d_out.contiguous(), d_of_points, d_of_offsets, *places)
+    call(
+        "grouped_backward",
+        pairs,
+        eps,
+        top,
+        slot,
+        moments,
+        d_out.contiguous(),
+        d_of_points,
+        d_of_offsets,
+        d_further,
+        d_pairs,
+    )
     d_further[-1] *= sign[:, None]
     d_pairs[-2] *= sign
     d_features, parts = norms[0].new_empty(0), [] if d_of_offsets is None else [d_of_offsets]
@@ -262,8 +300,41 @@ define(
 )  # fmt: skip
 
 
+def _check(rows: Rows, weights: Tensors, norms: Tensors, vectors: int) -> None:
+    features, pos, centers, table, counts = rows
+    check_device(WHAT, *rows, *weights, *norms)
+    fits = counts.dim() == 1 and counts.dtype == torch.int64 and (features is None or features.dim() == 2)
+    depth = 0 if features is None or features.dim() != 2 else features.shape[1]
+    if table is None:
+        fits = fits and features is not None
+    else:
+        fits = fits and table.dim() == 2 and table.shape[0] == counts.shape[0] and table.dtype == torch.int64
+        fits = fits and pos is not None and pos.dim() == 2 and pos.shape[1] == 3
+        fits = fits and centers is not None and tuple(centers.shape) == (counts.shape[0], 3)
+        fits = fits and (features is None or pos is None or features.shape[0] == pos.shape[0])
+        depth += 3
+    for i, weight in enumerate(weights):
+        layer = norms[vectors * i : vectors * (i + 1)]
+        fits = fits and weight.dim() == 2 and weight.shape[1] == depth and len(layer) == vectors
+        fits = fits and all(tuple(vector.shape) == (weight.shape[0],) for vector in layer)
+        depth = weight.shape[0]
+    if not fits or len(weights) < 2 or len(norms) != vectors * len(weights):
+        found = ", ".join("none" if t is None else f"{t.dtype} {tuple(t.shape)}" for t in (*rows, *weights, *norms))
+        raise CloudError(
+            "a network on groups needs features (M, F), or positions (M, 3), centres (G, 3) and an int64 table (G, k), "
+            f"int64 counts (G,), two layers or more whose weights follow each other, and {vectors} vectors for each; "
+            f"found {found}"
+        )
+
+
 def grouped_max(rows: Rows, weights: Tensors, norms: Tensors, eps: float, activated: bool = True) -> Tensor:
-    """(G, C) the maxima with given statistics; arguments as for :func:`reference`, five ``norms`` a layer."""
+    """(G, C) the maxima with given statistics; arguments as for :func:`reference`, five ``norms`` a layer.
+
+    Raises:
+        CloudError: If shapes do not fit; on a CPU also if counts or the table are out of range.
+        NotFiniteError: On a CPU, if features or positions are not finite.
+    """
+    _check(rows, weights, norms, 5)
     return torch.ops.geo3d.grouped_max(*rows, list(weights), list(norms), eps, activated)
 
 
@@ -273,7 +344,11 @@ def grouped_max_train(
     """(G, C) the maxima with the statistics of all rows; arguments as for :func:`reference`, three ``norms`` a layer.
 
     Also returns the means and the biased variances of what the linear layers give, one layer after another.
+
+    Raises:
+        CloudError: If shapes do not fit; on a CPU also if counts or the table are out of range.
     """
+    _check(rows, weights, norms, 3)
     out, _, _, moments = torch.ops.geo3d.grouped_max_train(*rows, list(weights), list(norms), eps, activated)
     mean, var, _ = moments.detach().split([sum(len(w) for w in weights)] * 2 + [weights[-1].shape[1]])
     return out, mean + torch.cat([n.detach() for n in norms[::3]]), var

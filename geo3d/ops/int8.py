@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from geo3d.errors import CloudError, ConfigError, NotFiniteError
+from geo3d.errors import CloudError, ConfigError
 from geo3d.ops import int8_reference as reference
 from geo3d.ops import native
+from geo3d.ops.checks import check_device, check_indices, check_offsets
 from geo3d.ops.int8_packed import GROUP, LIMIT, Packed, pack
 
 __all__ = [
@@ -125,7 +126,7 @@ def quantize_rows(x: Tensor, step: Tensor, offset: Tensor, high: int) -> Tensor:
     width = depth + -depth % GROUP
     if not native.usable(x):
         if bool(x.isnan().any()):
-            raise NotFiniteError(f"x {native.FAULTS[3]}")
+            raise native.error(native.NOT_FINITE, "x")
         return pad(reference.rounded(x, step, offset, high), (0, width - depth))
     x = x if x.stride(1) == 1 else x.contiguous()
     q = torch.empty(rows, width, dtype=torch.uint8)
@@ -237,6 +238,7 @@ def edge_evaluate(
     Raises:
         CloudError: If types or shapes do not fit, or an index is out of range.
     """
+    check_device("an edge convolution's codes", a, codes, table, step, offset, scale, shift)
     rows, channels = a.shape
     width = channels + -channels % ROW
     fits = a.dtype == torch.float32 and codes.shape == (rows, width) and codes.dtype == torch.uint8
@@ -250,8 +252,7 @@ def edge_evaluate(
     _check_rounding(channels, step, offset)
     out = _placed(out, a, rows, channels)
     if not native.usable(a):
-        if rows and (int(table.min()) < 0 or int(table.max()) >= rows):
-            raise CloudError(f"table {native.FAULTS[2]}")
+        check_indices("table", table, rows)
         codes = codes[:, :channels]
         return out.copy_(reference.edge_evaluate(a, codes, table, step, offset, scale, shift, slope))
     native.call(
@@ -283,13 +284,13 @@ def linear_pool(
         CloudError: If types or shapes do not fit, or offsets do not rise from 0 to M.
     """
     _check(q, packed, 1, scale, shift)
+    check_device("codes and offsets", q, packed.data, scale, shift, ptr)
     if ptr.dim() != 1 or ptr.dtype != torch.int64 or len(ptr) < 2:
         raise CloudError(f"ptr must be int64 offsets (B + 1,); found {ptr.dtype} {tuple(ptr.shape)}")
     clouds, channels = len(ptr) - 1, packed.channels
     out = _placed(out, q, clouds, 2 * channels)
     if not native.usable(q):
-        if int(ptr[0]) != 0 or int(ptr[-1]) != len(q) or int(ptr.diff().min()) < 1:
-            raise CloudError(f"ptr {native.FAULTS[4]}")
+        check_offsets("ptr", ptr, len(q))
         return out.copy_(reference.linear_pool(q[:, : packed.depth], packed.codes(), scale, shift, slope, ptr))
     native.call(
         "int8_linear_pool", len(q), channels, q.shape[1], clouds, ptr.contiguous(), q, packed.data, scale, shift,

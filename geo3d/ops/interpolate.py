@@ -4,9 +4,10 @@ import torch
 from torch import Tensor
 
 from geo3d.ops import native
-from geo3d.ops.ball import check_pair, squared_distances
+from geo3d.ops.ball import check_pair, check_pair_values, squared_distances
+from geo3d.ops.checks import common_size
 from geo3d.ops.library import define
-from geo3d.ops.sampling import as_float, check_values, padded_rows
+from geo3d.ops.sampling import as_float, padded_rows
 
 Tables = tuple[Tensor, Tensor]
 
@@ -37,11 +38,11 @@ def _cpu(
     pos: Tensor, ptr: Tensor, centers: Tensor, ptr_c: Tensor, num_points: int | None, num_centers: int | None
 ) -> Tables:
     what = "three_nearest: pos, centers or their offsets"
-    if not native.usable(pos, ptr, centers, ptr_c):
-        check_values(what, pos, ptr)
-        check_values(what, centers, ptr_c)
-        return _reference(pos, ptr, centers, ptr_c, num_points, num_centers)
-    index, weight = ptr.new_empty(pos.shape), torch.empty(pos.shape)
+    if not native.usable(pos, centers):
+        check_pair_values(what, pos, ptr, centers, ptr_c)
+        sizes = common_size(ptr, num_points), common_size(ptr_c, num_centers)
+        return _reference(pos, ptr, centers, ptr_c, *sizes)
+    index, weight = ptr.new_empty(pos.shape), pos.new_empty(pos.shape)
     arrays = (t.contiguous() for t in (pos, ptr, centers, ptr_c))
     native.call("three_nearest", len(pos), len(centers), len(ptr) - 1, *arrays, index, weight, what=what)
     return index, weight

@@ -18,6 +18,11 @@ def wide(values: Tensor) -> Tensor:
     return torch.nn.functional.pad(values, (0, -values.shape[-1] % WIDTH)).contiguous()
 
 
+def signs(values: Tensor) -> Tensor:
+    """(...) -1 where a value is negative, else 1, in its own type; without gradient."""
+    return torch.where(values.detach() < 0, -1.0, 1.0).to(values.dtype)
+
+
 def _ours(*matrices: Tensor) -> bool:
     return native.name() in ("avx2", "avx512") and native.usable(*matrices)
 

@@ -35,7 +35,7 @@ def class_accuracy(pred: Tensor, target: Tensor, num_classes: int) -> Tensor:
     """
     total = torch.bincount(target, minlength=num_classes)
     right = torch.bincount(target[labels(pred) == target], minlength=num_classes)
-    return (right / total.clamp(min=1)).sum() / (total > 0).sum()
+    return (right.float() / total.clamp(min=1)).sum() / (total > 0).sum()
 
 
 def labels(pred: Tensor) -> Tensor:

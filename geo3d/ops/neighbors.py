@@ -9,6 +9,7 @@ from torch import Tensor
 
 from geo3d.errors import CloudError
 from geo3d.ops import native, triton
+from geo3d.ops.checks import check_device, check_finite, check_form_of_offsets, check_offsets, common_size
 from geo3d.ops.library import define
 from geo3d.ops.neighbors_reference import chunks, search, select_smallest
 
@@ -45,7 +46,7 @@ def knn(x: Tensor, ptr: Tensor, k: int, num_points: int | None = None) -> Tensor
         [[0, 1], [1, 0], [2, 1], [3, 3]]
     """
     _check(x, ptr, x, ptr, k)
-    return _knn(x.detach(), ptr, k, num_points)
+    return _knn(x.detach(), ptr.long(), k, num_points)
 
 
 def knn_query(
@@ -75,13 +76,16 @@ def knn_query(
         CloudError: If ``k`` is smaller than 1 or the shapes do not fit; on a CPU also for values as in :func:`knn`.
     """
     _check(x, ptr_x, y, ptr_y, k)
-    return _knn_query(x.detach(), ptr_x, y.detach(), ptr_y, k, num_x, num_y)
+    return _knn_query(x.detach(), ptr_x.long(), y.detach(), ptr_y.long(), k, num_x, num_y)
 
 
 def _check(x: Tensor, ptr_x: Tensor, y: Tensor, ptr_y: Tensor, k: int) -> None:
     if k < 1:
         raise CloudError(f"k must be at least 1 neighbour; found {k}")
-    if x.dim() != 2 or y.dim() != 2 or x.shape[1] != y.shape[1] or len(ptr_x) != len(ptr_y):
+    for ptr in (ptr_x, ptr_y):
+        check_form_of_offsets("the offsets of knn", ptr)
+    check_device("the input of knn", x, ptr_x, y, ptr_y)
+    if x.dim() != 2 or y.dim() != 2 or x.shape[1] != y.shape[1] or x.shape[1] < 1 or len(ptr_x) != len(ptr_y):
         raise CloudError(
             f"neighbours need points (M, C) and queries (M', C) of equally many clouds; found {tuple(x.shape)} and "
             f"{tuple(y.shape)} in {len(ptr_x) - 1} and {len(ptr_y) - 1} clouds"
@@ -98,16 +102,32 @@ def _on_cpu(
     what = "the input of knn" if same else "the input of knn_query"
     x = _searchable(x)
     y = x if same else _searchable(y)
-    if len(ptr_x) > 1 and native.usable(x, y, ptr_x, ptr_y):
+    if native.usable(x, y):
         out = torch.empty(len(y), k, dtype=torch.int64)
         clouds, channels, ptr_x, ptr_y = len(ptr_x) - 1, x.shape[1], ptr_x.contiguous(), ptr_y.contiguous()
         native.call(
             "knn", clouds, channels, k, int(same), len(x), x, ptr_x, len(y), y, ptr_y, TREE_FROM, out, what=what
         )
         return out
-    if not (x.isfinite().all() and (same or y.isfinite().all())):
-        raise CloudError(f"{what} holds NaN or infinite values; remove them first")
-    return search(x, ptr_x, y, ptr_y, k, num_x, num_y, same=same)
+    check_offsets(what, ptr_x, len(x))
+    check_offsets(what, ptr_y, len(y))
+    check_finite(what, x, y)
+    check_finite(what, *_squared_norms(x, ptr_x, y, ptr_y))
+    return search(x, ptr_x, y, ptr_y, k, common_size(ptr_x, num_x), common_size(ptr_y, num_y), same=same)
+
+
+def _squared_norms(x: Tensor, ptr_x: Tensor, y: Tensor, ptr_y: Tensor) -> tuple[Tensor, ...]:
+    """Of single-precision features, measured from the mean of their cloud: infinite where sums of them may be."""
+    if x.shape[1] <= 3 or x.dtype != torch.float32:
+        return ()
+    sizes = ptr_x.diff()
+    cloud_x, cloud_y = (torch.arange(len(sizes)).repeat_interleave(ptr.diff()) for ptr in (ptr_x, ptr_y))
+    sums = torch.zeros(len(sizes), x.shape[1], dtype=torch.float64).index_add_(0, cloud_x, x.double())
+    center = (sums / sizes[:, None]).float()
+    return tuple(
+        16 * (values - center[cloud]).square().sum(1)  # the kernels' margin
+        for values, cloud in ((x, cloud_x), (y, cloud_y))
+    )
 
 
 def _knn_on_cpu(x: Tensor, ptr: Tensor, k: int, num_points: int | None = None) -> Tensor:

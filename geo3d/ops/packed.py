@@ -10,6 +10,7 @@ from torch.nn.functional import leaky_relu
 
 from geo3d.errors import CloudError, ConfigError
 from geo3d.ops import native
+from geo3d.ops.checks import check_device, check_form_of_offsets
 from geo3d.ops.pooling import max_and_mean
 
 WIDTH = 32
@@ -86,6 +87,7 @@ def linear(
         >>> linear(torch.tensor([[1.0, 2.0]]), pack(torch.tensor([[1.0, 1.0], [0.0, -1.0]])), slope=0.5).tolist()
         [[3.0, -1.0]]
     """
+    check_device("a packed layer's input", x, packed.weight, bias)
     (rows, depth), channels = x.shape, packed.weight.shape[0]
     out = torch.empty(rows, channels, dtype=torch.float32, device=x.device) if out is None else out
     _check(x, packed, out, channels, *(() if bias is None else (bias,)))
@@ -119,6 +121,8 @@ def linear_pool(
     Raises:
         CloudError: If types or shapes do not fit, or offsets do not rise from 0 to M.
     """
+    check_form_of_offsets("ptr", ptr)
+    check_device("a packed layer's input", x, packed.weight, scale, shift, ptr)
     (rows, depth), channels, clouds = x.shape, packed.weight.shape[0], len(ptr) - 1
     out = torch.empty(clouds, 2 * channels, dtype=torch.float32, device=x.device) if out is None else out
     _check(x, packed, out, 2 * channels, scale, shift)

@@ -12,6 +12,7 @@ from torch.nn.functional import leaky_relu, pad
 
 from geo3d.errors import CloudError
 from geo3d.ops import native
+from geo3d.ops.checks import check_device, check_form_of_offsets, check_offsets
 from geo3d.ops.distributed import sums_over_processes
 from geo3d.ops.edge import Join, alone
 from geo3d.ops.library import define
@@ -26,10 +27,16 @@ def max_and_mean(x: Tensor, ptr: Tensor, num_points: int | None = None) -> Tenso
         ptr: (B + 1,) offsets of the clouds.
         num_points: The common size of the clouds, if there is one.
 
+    Raises:
+        CloudError: If offsets do not rise from 0 to M (on a CPU).
+
     Example:
         >>> max_and_mean(torch.tensor([[1.0], [3.0], [5.0]]), torch.tensor([0, 2, 3])).tolist()
         [[3.0, 2.0], [5.0, 5.0]]
     """
+    check_form_of_offsets("ptr", ptr)
+    check_device("x and ptr", x, ptr)
+    check_offsets("ptr", ptr, len(x))
     clouds = len(ptr) - 1
     if num_points is not None:
         x = x.view(clouds, num_points, -1)
@@ -70,7 +77,8 @@ def norm_pool_reference(
 
 def _check(x: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, ptr: Tensor) -> None:
     fits = x.dim() == 2 and tuple(weight.shape) == (scale.shape[0], x.shape[1]) and scale.shape == shift.shape
-    if not fits or ptr.dim() != 1 or ptr.dtype != torch.int64:
+    check_device("the input of a pooling", x, weight, scale, shift, ptr)
+    if not fits or ptr.dim() != 1 or ptr.shape[0] < 2 or ptr.dtype != torch.int64:
         raise CloudError(
             "pooling needs x (M, channels), weight (C, channels), two vectors (C,) and int64 offsets (B + 1,); found "
             f"{', '.join(str(tuple(t.shape)) for t in (x, weight, scale, shift, ptr))} and {ptr.dtype}"
@@ -87,7 +95,8 @@ def _train(
     x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, ptr: Tensor, eps: float, slope: float, sync: bool
 ) -> tuple[Tensor, ...]:
     join = sums_over_processes if sync else alone
-    if not native.usable(x, weight, gamma):
+    if not native.usable(x, weight, gamma, beta):
+        check_offsets("ptr", ptr, len(x))
         results = norm_pool_reference(x, weight, gamma, beta, ptr, eps, slope, join)
         return *results, *(x.new_empty(0) for _ in range(3))
     channels, rows, clouds, ptr = len(gamma), len(x), len(ptr) - 1, ptr.contiguous()
@@ -114,7 +123,7 @@ def _shapes(
 ) -> tuple[Tensor, ...]:
     channels, clouds = len(gamma), ptr.shape[0] - 1
     results = gamma.new_empty(clouds, 2 * channels), torch.empty_like(gamma), torch.empty_like(gamma)
-    if x.device.type != "cpu" or x.dtype != torch.float32 or native.name() is None:
+    if not native.usable(x, weight, gamma, beta):
         return *results, gamma.new_empty(()), *(x.new_empty(0) for _ in range(3))
     width = channels + -channels % WIDTH
     kept = x.new_empty(4, width)
@@ -213,7 +222,8 @@ def norm_pool(
 
 @torch.no_grad()
 def _evaluate(x: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, ptr: Tensor, slope: float) -> Tensor:
-    if not native.usable(x, weight, scale):
+    if not native.usable(x, weight, scale, shift):
+        check_offsets("ptr", ptr, len(x))
         h = torch.nn.functional.linear(x, weight).to(scale.dtype)
         return max_and_mean(leaky_relu(torch.addcmul(shift, h, scale), slope), ptr)
     channels, (rows, depth), clouds = len(scale), x.shape, len(ptr) - 1

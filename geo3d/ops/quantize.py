@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from geo3d.errors import CloudError, NotFiniteError
+from geo3d.errors import CloudError
 from geo3d.ops import native
+from geo3d.ops.checks import check_device
 from geo3d.ops.gather import blocks
 from geo3d.ops.library import define
 
@@ -70,7 +71,7 @@ def _codes(x: Tensor, step: Tensor, offset: Tensor | None, low: int, high: int, 
     """The definition of ``geo3d::quantize``."""
     t = _position(x, _spread(step, x, axis), None if offset is None else _spread(offset, x, axis))
     if t.device.type == "cpu" and bool(t.isnan().any()):
-        raise NotFiniteError("x holds NaN or infinite values; remove them first")
+        raise native.error(native.NOT_FINITE, "x")
     return t.clamp_(low, high).round_().to(_code_type(low))
 
 
@@ -109,7 +110,8 @@ def _codes_on_cpu(x: Tensor, step: Tensor, offset: Tensor | None, low: int, high
         return _codes(x, step, offset, low, high, axis)
     x, step, offset = x.contiguous(), step.contiguous(), None if offset is None else offset.contiguous()
     codes = torch.empty_like(x, dtype=_code_type(low))
-    native.call("quantize", *_layout(x, step, axis), x, step, offset, float(low), float(high), codes, what="x")
+    bytes_ = codes.view(torch.uint8)  # signed or unsigned, as low is
+    native.call("quantize", *_layout(x, step, axis), x, step, offset, float(low), float(high), bytes_, what="x")
     return codes
 
 
@@ -156,6 +158,7 @@ _quantize = define(
 
 def _check(x: Tensor, step: Tensor, offset: Tensor | None, low: int, high: int, axis: int) -> None:
     groups = step.shape[0] if step.dim() == 1 else 0
+    check_device("x, step and offset", x, step, offset)
     fits = x.dim() == 2 and groups > 0 and (offset is None or offset.shape == step.shape) and axis in (0, 1)
     if not fits or (groups > 1 and (x.shape[1] != groups if axis == 1 else x.shape[0] % groups)):
         raise CloudError(
@@ -237,8 +240,8 @@ def least_squares(values: Tensor, low: int, high: int, with_offset: bool) -> tup
     middle = values.mean(1).clamp(least, most) if with_offset else torch.zeros_like(least)
     values, below, above = values - middle[:, None], least - middle, most - middle
     reach = min(2.0, (high - low) / 4)  # of the fine grid, in steps at either end
-    moves = torch.linspace(-reach, reach, FINE if with_offset else FINE**2).to(values)
-    shrink = torch.logspace(0, -1.6, COARSE if with_offset else COARSE**2).to(values)
+    moves = torch.linspace(-reach, reach, FINE if with_offset else FINE**2, dtype=torch.float32).to(values)
+    shrink = torch.logspace(0, -1.6, COARSE if with_offset else COARSE**2, dtype=torch.float32).to(values)
     if with_offset:
         a, b = torch.cartesian_prod(shrink, shrink).t()
         start, stop = torch.outer(a, below), torch.outer(b, above)

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from geo3d.errors import CloudError, ConfigError
 from geo3d.ops import native
+from geo3d.ops.checks import check_device, check_finite, check_form_of_offsets, check_offsets, common_size
 from geo3d.ops.library import define
 
 
@@ -45,6 +46,8 @@ def check_shapes(what: str, pos: Tensor, ptr: Tensor, num_points: int | None) ->
         raise CloudError(
             f"{what} needs points (M, 3) and offsets (B + 1,); found shapes {tuple(pos.shape)} and {tuple(ptr.shape)}"
         )
+    check_form_of_offsets(f"{what}: ptr", ptr)
+    check_device(f"{what}: points and offsets", pos, ptr)
     if num_points is not None and num_points * (ptr.shape[0] - 1) != pos.shape[0]:
         raise CloudError(
             f"{what}: {pos.shape[0]} points cannot be {ptr.shape[0] - 1} clouds of {num_points} points each"
@@ -52,19 +55,14 @@ def check_shapes(what: str, pos: Tensor, ptr: Tensor, num_points: int | None) ->
 
 
 def check_values(what: str, pos: Tensor, ptr: Tensor) -> None:
-    """Nothing, if the points are finite and the offsets rise; what compiled kernels check by themselves.
-
-    Tensors that are not on the CPU are not looked at.
+    """Check that the offsets rise and the points are finite, as compiled kernels do by themselves.
 
     Raises:
-        CloudError: If the values do not allow the operation.
+        CloudError: If the offsets do not.
+        NotFiniteError: If the points are not.
     """
-    if pos.device.type != "cpu":
-        return
-    if not bool(torch.isfinite(pos).all()):
-        raise CloudError(f"{what} {native.FAULTS[3]}")
-    if int(ptr[0]) != 0 or int(ptr[-1]) != len(pos) or bool((ptr.diff() < 1).any()):
-        raise CloudError(f"{what} {native.FAULTS[4]}")
+    check_offsets(what, ptr, len(pos))
+    check_finite(what, pos)
 
 
 def _planes(pos: Tensor, ptr: Tensor, num_points: int | None) -> tuple[Tensor, Tensor]:
@@ -82,9 +80,9 @@ def _farthest_from_centroid_reference(pos: Tensor, ptr: Tensor, num_points: int 
 
 def _farthest_from_centroid(pos: Tensor, ptr: Tensor, num_points: int | None) -> Tensor:
     what = "farthest_points: pos or ptr"
-    if not native.usable(pos, ptr):
+    if not native.usable(pos):
         check_values(what, pos, ptr)
-        return _farthest_from_centroid_reference(pos, ptr, num_points)
+        return _farthest_from_centroid_reference(pos, ptr, common_size(ptr, num_points))
     clouds = len(ptr) - 1
     best = ptr.new_empty(clouds)
     native.call("farthest_from_centroid", len(pos), clouds, pos.contiguous(), ptr.contiguous(), best, what=what)
@@ -111,11 +109,11 @@ def _farthest_points_reference(
 
 def _farthest_points(pos: Tensor, ptr: Tensor, first: Tensor, num_samples: int, num_points: int | None) -> Tensor:
     what = "farthest_points: pos, ptr or start"
-    if not native.usable(pos, ptr, first):
+    if not native.usable(pos):
         check_values(what, pos, ptr)
-        if bool((first < 0).any()) or bool((first >= ptr.diff()).any()):
-            raise CloudError(f"{what} {native.FAULTS[2]}")
-        return _farthest_points_reference(pos, ptr, first, num_samples, num_points)
+        if bool(((first < 0) | (first >= ptr.diff())).any()):
+            raise native.error(native.BAD_INDEX, what)
+        return _farthest_points_reference(pos, ptr, first, num_samples, common_size(ptr, num_points))
     clouds = len(ptr) - 1
     picks = ptr.new_empty(clouds * num_samples)
     arrays = (pos.contiguous(), ptr.contiguous(), first.contiguous(), picks)
@@ -156,6 +154,7 @@ def _first_samples(pos: Tensor, ptr: Tensor, num_points: int | None, start: str 
             raise ConfigError(
                 f"start must hold one point of each of the {len(sizes)} clouds; found shape {tuple(start.shape)}"
             )
+        check_device("start and offsets", start, ptr)
         return start.to(ptr)
     if isinstance(start, torch.Generator):
         draw = torch.rand(len(sizes), generator=start, device=start.device, dtype=torch.float64).to(sizes.device)

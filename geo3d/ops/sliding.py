@@ -11,6 +11,7 @@ from torch import Tensor
 
 from geo3d.errors import CloudError
 from geo3d.ops import native
+from geo3d.ops.checks import check_device, check_permutation
 from geo3d.ops.library import define
 
 
@@ -28,6 +29,8 @@ def _sums(x: Tensor, rank: int, order: Tensor | None, scale: float) -> Tensor:
 
 def _sums_on_cpu(x: Tensor, rank: int, order: Tensor | None, scale: float) -> Tensor:
     if not native.usable(x):
+        if order is not None:
+            check_permutation("order", order)
         return _sums(x, rank, order, scale)
     x, out = x.contiguous(), x.new_empty(len(x), rank)
     order = None if order is None else order.contiguous()
@@ -45,6 +48,8 @@ def _spread(grad: Tensor, channels: int, order: Tensor | None, scale: float) -> 
 
 def _spread_on_cpu(grad: Tensor, channels: int, order: Tensor | None, scale: float) -> Tensor:
     if not native.usable(grad):
+        if order is not None:
+            check_permutation("order", order)
         return _spread(grad, channels, order, scale)
     grad, out = grad.contiguous(), grad.new_empty(len(grad), channels)
     order = None if order is None else order.contiguous()
@@ -97,7 +102,7 @@ def sliding_sum(x: Tensor, rank: int, order: Tensor | None = None, scale: float 
         scale: A factor of all sums.
 
     Raises:
-        CloudError: If shapes or types do not fit, or (compiled, on a CPU) if ``order`` is not a permutation.
+        CloudError: If shapes or types do not fit, or (on a CPU) if ``order`` is not a permutation.
 
     Example:
         >>> sliding_sum(torch.tensor([[1.0, 2.0, 4.0, 8.0]]), 2).tolist()
@@ -108,6 +113,7 @@ def sliding_sum(x: Tensor, rank: int, order: Tensor | None = None, scale: float 
             "sliding_sum takes a matrix (M, P) of floats and a rank from 1 to P; found "
             f"{tuple(x.shape)} of {x.dtype} and rank {rank}"
         )
+    check_device("x and order", x, order)
     if order is not None and (order.shape != x.shape[1:] or order.dtype != torch.int64):
         raise CloudError(
             f"order must be a permutation ({x.shape[1]},) of int64; found {tuple(order.shape)} of {order.dtype}"

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from geo3d.errors import CloudError, ConfigError
 from geo3d.ops import native
+from geo3d.ops.checks import common_size
 from geo3d.ops.library import define
 from geo3d.ops.sampling import as_float, check_shapes, check_values, padded
 
@@ -49,9 +50,9 @@ def _too_fine(size: float) -> CloudError:
 
 def _cpu(pos: Tensor, ptr: Tensor, size: float, num_points: int | None) -> Groups:
     what = "voxel_groups: pos or ptr"
-    if not native.usable(pos, ptr):
+    if not native.usable(pos):
         check_values(what, pos, ptr)
-        return _reference(pos, ptr, size, num_points)
+        return _reference(pos, ptr, size, common_size(ptr, num_points))
     rows, clouds = len(pos), len(ptr) - 1
     group, first, count = (ptr.new_empty(rows) for _ in range(3))
     group_ptr = torch.empty_like(ptr)

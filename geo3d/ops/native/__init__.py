@@ -13,9 +13,9 @@ import os
 import sys
 import sysconfig
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,14 @@ import torch
 from torch import Tensor
 
 from geo3d.errors import CloudError, ConfigError, NotFiniteError
+from geo3d.ops.native.kernels import KERNELS
 
 BUILDS = ("portable", "avx2", "avx512")
+OUT_OF_MEMORY, BAD_INDEX, NOT_FINITE, BAD_OFFSETS = 1, 2, 3, 4  # as in src/api.h
 FAULTS = {
-    2: "holds an index that is out of range",
-    3: "holds NaN or infinite values; remove them first",
-    4: "has offsets that do not rise from 0 to the number of rows; clouds must not be empty",
+    BAD_INDEX: "holds an index that is out of range",
+    NOT_FINITE: "holds NaN or infinite values; remove them first",
+    BAD_OFFSETS: "has offsets that do not rise from 0 to the number of rows; clouds must not be empty",
 }
 _switched_off = 0
 _instead: ctypes.CDLL | None = None
@@ -114,10 +116,10 @@ def name() -> str | None:
 
 
 def usable(*tensors: Tensor) -> bool:
-    """Whether these tensors can be worked on by the library: float32 (and indices) on the CPU."""
+    """Whether these tensors can be worked on by the library: float32 or codes in uint8, on the CPU."""
     if _library() is None:
         return False
-    return all(t.device.type == "cpu" and t.dtype in (torch.float32, torch.int64, torch.uint8) for t in tensors)
+    return all(t.device.type == "cpu" and t.dtype in (torch.float32, torch.uint8) for t in tensors)
 
 
 @torch.compiler.assume_constant_result
@@ -172,6 +174,8 @@ def _prepared(build: str) -> ctypes.CDLL:
     region = _openmp_region()
     if region:
         library.geo3d_use_openmp(ctypes.c_void_p(region))
+    for kernel in KERNELS.values():
+        getattr(library, kernel.symbol).argtypes = [ctypes.c_int32, *kernel.types]
     return library
 
 
@@ -183,35 +187,47 @@ def status() -> list[str]:
     return [f"native kernels: {name() or 'switched off'} ({why})", f"library: {library._name}"]
 
 
+def error(fault: int, what: str) -> Exception:
+    """What a kernel's status means for the data ``what``."""
+    if fault == OUT_OF_MEMORY:
+        return MemoryError(f"{what}: not enough memory")
+    return (NotFiniteError if fault == NOT_FINITE else CloudError)(f"{what} {FAULTS[fault]}")
+
+
 def call(function: str, *arguments: Any, what: str = "input") -> None:
     """Call ``geo3d_<function>`` on torch's number of threads; tensors are passed as pointers, None as null.
 
-    Tensors must be dense, on the CPU and of the types the function is declared with. The interpreter's lock is
-    released during the call.
+    The interpreter's lock is released during the call.
 
     Args:
-        function: Name without its prefix.
-        arguments: Tensors, ints, floats and None, in the order of the C declaration after ``threads``.
+        function: Its name in :mod:`geo3d.ops.native.kernels`.
+        arguments: Tensors, ints, floats and None, in the order that is declared there.
         what: What an error message calls the data.
 
     Raises:
+        ArgumentError: If a tensor is not what the kernel is declared with; nothing has been called then.
         CloudError: If the values do not allow the operation.
         MemoryError: If there is not enough memory.
     """
-    library = _library()
+    library, kernel = _library(), KERNELS[function]
     assert library is not None
-    fault = getattr(library, f"geo3d_{function}")(
-        ctypes.c_int32(torch.get_num_threads()), *(_as_c(value) for value in arguments)
-    )
-    if fault == 1:
-        raise MemoryError(f"{what}: not enough memory")
+    fault = getattr(library, kernel.symbol)(torch.get_num_threads(), *kernel.bound(arguments))
     if fault:
-        raise (NotFiniteError if fault == 3 else CloudError)(f"{what} {FAULTS[fault]}")
+        raise error(fault, what)
 
 
-def _as_c(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return ctypes.c_void_p(value.data_ptr())
-    if value is None:
-        return ctypes.c_void_p(None)
-    return ctypes.c_float(value) if isinstance(value, float) else ctypes.c_int64(value)
+def bound(function: str, threads: int, *arguments: Any, what: str = "input") -> Callable[[], None]:
+    """As :func:`call`, by the library in use now, but to be made later, and again and again.
+
+    Arguments may be places (:class:`~geo3d.ops.native.pointers.Place`) too, whose tensors come later. All of them live
+    as long as the call does.
+    """
+    library, kernel = _library(), KERNELS[function]
+    assert library is not None
+    run = partial(getattr(library, kernel.symbol), threads, *kernel.bound(arguments))
+
+    def made(_kept: tuple[Any, ...] = arguments) -> None:
+        if fault := run():
+            raise error(fault, what)
+
+    return made
