@@ -9,6 +9,7 @@ import torch
 from torch_geometric.data import Data
 
 from geo3d.encoders.published import KNOWN, from_published
+from geo3d.errors import CheckpointError
 
 
 def reference(module: str, name: str, *args: Any) -> torch.nn.Module:
@@ -41,3 +42,20 @@ def test_layouts_are_told_apart(case: str, tmp_path: Path) -> None:
     assert features.cloud.shape == (1, channels) == (1, encoder.cloud_channels)
     stored = {value.shape.numel() for value in state.values()}
     assert {p.numel() for p in encoder.parameters()} <= stored
+
+
+class Trap:
+    """Unpickled by anyone who trusts the file, it makes a file of its own."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_a_file_that_would_run_something_is_refused_and_runs_nothing(tmp_path: Path) -> None:
+    torch.save({"model_state_dict": {"conv1.0.weight": Trap(tmp_path / "sprung")}}, tmp_path / "model.pth")
+    with pytest.raises(CheckpointError, match="model.pth: expected a file of tensors"):
+        from_published(tmp_path / "model.pth")
+    assert not (tmp_path / "sprung").exists()

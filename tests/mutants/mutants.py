@@ -17,6 +17,9 @@ ARITHMETIC = {
     ast.LShift: ast.RShift, ast.RShift: ast.LShift,
 }  # fmt: skip
 
+SYMMETRIC = {"max", "min", "maximum", "minimum", "equal", "allclose", "gcd"}
+"""Functions whose first two arguments may be swapped."""
+
 
 class Mutant(NamedTuple):
     """One changed file: ``text`` is all of it after the change."""
@@ -108,6 +111,8 @@ def _variants(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
             yield "arithmetic", _with(node, op=ARITHMETIC.get(type(node.op), type(node.op))())
             if isinstance(node.op, (ast.Sub, ast.Div, ast.MatMult)):
                 yield "order", _with(node, left=node.right, right=node.left)
+        case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)) if name in SYMMETRIC:
+            return
         case ast.Call(args=[first, second, *rest]) if not {type(first), type(second)} & {ast.Starred, ast.GeneratorExp}:
             yield "arguments", _with(node, args=[second, first, *rest])
         case ast.If() | ast.IfExp() | ast.While():

@@ -37,6 +37,7 @@ def test_changes_are_small_and_leave_types_and_texts_alone():
         ("a - b", [("arithmetic", "(a + b)"), ("order", "(b - a)")]),
         ("2 * (a + b)", [("arithmetic", "(2 / (a + b))"), ("number", "3 * (a + b)"), ("arithmetic", "2 * ((a - b))")]),
         ("f(a, b)", [("removed", "pass"), ("arguments", "f(b, a)")]),
+        ("a = max(b, c) + torch.minimum(d, e)", [("arithmetic", "a = (max(b, c) - torch.minimum(d, e))")]),
         ("f(*a, b)", [("removed", "pass")]),
         ("a if b else c", [("branch", "a if (not b) else c")]),
         ("a.b = c", [("removed", "pass")]),
