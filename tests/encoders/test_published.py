@@ -44,6 +44,16 @@ def test_layouts_are_told_apart(case: str, tmp_path: Path) -> None:
     assert {p.numel() for p in encoder.parameters()} <= stored
 
 
+def test_files_from_before_norms_counted_their_batches_are_read(tmp_path: Path) -> None:
+    state = reference("reference_dgcnn", "PublishedDGCNN").state_dict()
+    old = {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
+    assert len(old) < len(state)
+    for name, content in (("old", old), ("new", state)):
+        torch.save(content, tmp_path / f"{name}.pth")
+    a, b = (from_published(tmp_path / f"{name}.pth").state_dict() for name in ("old", "new"))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
 class Trap:
     """Unpickled by anyone who trusts the file, it makes a file of its own."""
 

@@ -74,7 +74,7 @@ class Tree:
         folder = f"tests/{inner.parent.as_posix()}/".replace("/./", "/")
         users = {file for file in self.files if path in self.imports[file]}
         ranks: list[Callable[[str], bool]] = [
-            lambda test: test == f"{folder}test_{inner.stem}.py",
+            lambda test: test == f"{folder}test_{inner.stem.strip('_')}.py",
             lambda test: path in self.imports[test],
             lambda test: bool(users & self.imports[test]),
             lambda test: test.startswith(folder) and folder != "tests/",
