@@ -5,8 +5,8 @@
     python tests/mutants/campaign.py --written                              # those of written.txt, kernels included
 
 A mutant is made in a copy of the checkout and runs in a process forked from this one, which has imported the libraries
-already. Its tests are the mirrored one, those that import the file, those that import what imports it, and the folder's
-others: eight files at most, until their time is used up. A test that fails without any change notices nothing.
+already. Its tests are the mirrored one, those that import the file, those that import what imports it, and others
+in their folders: eight files at most, until their time is used up. A test that fails without a change notices nothing.
 Results are kept in ``--out``, so that a campaign that was ended goes on where it was.
 """
 
@@ -77,7 +77,7 @@ class Tree:
             lambda test: test == f"{folder}test_{inner.stem.strip('_')}.py",
             lambda test: path in self.imports[test],
             lambda test: bool(users & self.imports[test]),
-            lambda test: test.startswith(folder) and folder != "tests/",
+            lambda test: str(Path(test).parent) in {str(Path(other).parent) for other in found},
         ]
         found = [path] if ">>> " in (self.root / path).read_text() and path.endswith(".py") else []
         for rank in ranks:

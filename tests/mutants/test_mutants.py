@@ -111,7 +111,7 @@ def toy(root):
 
 def test_near_tests_mirror_import_or_use_the_file(tmp_path):
     tree = Tree(toy(tmp_path))
-    assert tree.near("geo3d/inner/a.py") == ["tests/inner/test_a.py", "tests/test_fails.py"]
+    assert tree.near("geo3d/inner/a.py") == ["tests/inner/test_a.py", "tests/test_fails.py", "tests/test_c.py"]
     assert tree.near("geo3d/b.py") == ["tests/test_fails.py", "tests/test_c.py"]
     assert folder_of("geo3d/b.py") == "b" and folder_of("geo3d/inner/a.py") == "inner"
 
