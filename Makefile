@@ -27,7 +27,7 @@ test: setup
 
 # Which small changes of the sources no test notices; about an hour. MUTANTS="--written": those that once went unnoticed.
 mutants: setup
-	$(BIN)/python tests/mutants/campaign.py $(MUTANTS)
+	$(BIN)/python tests/mutants/run_mutants.py $(MUTANTS)
 
 # Every table of geo3d/ops/BENCHMARKS.md, on this machine; about half an hour, best on a quiet one.
 bench: setup

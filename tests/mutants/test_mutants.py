@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from campaign import Tree, chance, folder_of, report
 from mutants import Written, applied, compiles, mutants_of, read
+from run_mutants import Tree, chance, folder_of, report
 
 HERE, ROOT = Path(__file__).parent, Path(__file__).resolve().parents[2]
 GOOD = "def larger(a, b):\n    if a > b:\n        return a\n    return b\n"
@@ -126,13 +126,13 @@ def test_a_campaign_tells_well_tested_code_from_hardly_tested_code(tmp_path):
     """In a process of its own, with a copy of the script in the toy's tests."""
     root = toy(tmp_path / "toy")
     (root / "tests" / "mutants").mkdir()
-    for name in ("mutants.py", "campaign.py", "written.txt"):
+    for name in ("mutants.py", "run_mutants.py", "written.txt"):
         (root / "tests" / "mutants" / name).write_text((HERE / name).read_text() if name.endswith(".py") else "")
     equal = "# Nothing tells the one from the other.\ngeo3d/b.py\n- raise ValueError(whole)\n+ pass\n"
     (root / "tests" / "mutants" / "equivalent.txt").write_text(equal)
     words = [
         sys.executable,
-        "tests/mutants/campaign.py",
+        "tests/mutants/run_mutants.py",
         "--number",
         "99",
         "--out",

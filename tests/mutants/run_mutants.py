@@ -1,8 +1,8 @@
 """Run the nearby tests on mutants of geo3d and say which of them nobody noticed.
 
-    python tests/mutants/campaign.py --number 10 --seed 1                   # ten random mutants of every folder
-    python tests/mutants/campaign.py --folders io cli --number 25 --seed 1
-    python tests/mutants/campaign.py --written                              # those of written.txt, kernels included
+    python tests/mutants/run_mutants.py --number 10 --seed 1                   # ten random mutants of every folder
+    python tests/mutants/run_mutants.py --folders io cli --number 25 --seed 1
+    python tests/mutants/run_mutants.py --written                              # those of written.txt, kernels included
 
 A mutant is made in a copy of the checkout and runs in a process forked from this one, which has imported the libraries
 already. Its tests are the mirrored one, those that import the file, those that import what imports it, and others
