@@ -135,3 +135,11 @@ def test_text_is_no_cloud(tmp_path: Path):
         (tmp_path / f"b{suffix}").write_text("1 2 3\n")
         with pytest.raises(CloudError, match=rf"b\{suffix}: expected"):
             read_cloud(tmp_path / f"b{suffix}")
+
+
+@pytest.mark.parametrize("shape", [(5,), (5, 2), (4, 5, 2), (1, 4, 5, 3)])
+def test_coordinates_of_other_shapes_are_refused(tmp_path: Path, shape: tuple[int, ...]):
+    with pytest.raises(CloudError, match="expected coordinates of shape"):
+        read_hdf5_clouds(stored(tmp_path / "a.h5", data=np.zeros(shape)))
+    clouds = read_hdf5_clouds(stored(tmp_path / "b.h5", data=np.zeros((4, 2, 3))))  # four clouds of two points
+    assert [cloud["pos"].shape for cloud in clouds] == [(2, 3)] * 4

@@ -79,12 +79,17 @@ def _changes(tree: ast.AST) -> Iterator[tuple[ast.AST, str, str]]:
 def _walk(node: ast.AST) -> Iterator[ast.AST]:
     """The nodes whose values matter when the program runs."""
     for name, value in ast.iter_fields(node):
-        if name in ("annotation", "returns"):
+        if name in ("annotation", "returns") or (name == "keywords" and _is_zip(node)):
             continue
         for child in value if isinstance(value, list) else [value]:
             if isinstance(child, ast.AST) and not isinstance(child, ast.JoinedStr) and not _types_only(child):
                 yield child
                 yield from _walk(child)
+
+
+def _is_zip(node: ast.AST) -> bool:
+    """Whether the keyword is zip's ``strict``, which only says what holds anyway."""
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "zip"
 
 
 def _types_only(node: ast.AST) -> bool:

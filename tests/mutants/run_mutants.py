@@ -82,7 +82,7 @@ class Tree:
         found = [path] if ">>> " in (self.root / path).read_text() and path.endswith(".py") else []
         for rank in ranks:
             fresh = [test for test in self.tests if test not in found and rank(test)]
-            found += sorted(fresh, key=lambda test: not test.startswith(folder))
+            found += sorted(fresh, key=lambda test: (not test.startswith(folder), inner.stem not in Path(test).stem))
         return found[:NEAR]
 
 

@@ -38,6 +38,7 @@ def test_changes_are_small_and_leave_types_and_texts_alone():
         ("2 * (a + b)", [("arithmetic", "(2 / (a + b))"), ("number", "3 * (a + b)"), ("arithmetic", "2 * ((a - b))")]),
         ("f(a, b)", [("removed", "pass"), ("arguments", "f(b, a)")]),
         ("a = max(b, c) + torch.minimum(d, e)", [("arithmetic", "a = (max(b, c) - torch.minimum(d, e))")]),
+        ("a = zip(*b, strict=True)", []),
         ("f(*a, b)", [("removed", "pass")]),
         ("a if b else c", [("branch", "a if (not b) else c")]),
         ("a.b = c", [("removed", "pass")]),
