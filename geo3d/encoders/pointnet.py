@@ -23,8 +23,8 @@ def point_inputs(batch: Batch, in_channels: int) -> Tensor:
     """(M, in_channels) coordinates, followed by ``x``, or by ``normal`` where there is no ``x``.
 
     Raises:
-        CloudError: If the batch has not that many channels, ``pos`` is not (M, 3), or a channel is NaN or infinite; while
-            torch traces a model, values are not looked at.
+        CloudError: If ``pos`` is not (M, 3), the batch has not that many channels, or one of them is NaN or infinite;
+            while torch traces a model, values are not looked at.
     """
     if batch.pos.dim() != 2 or batch.pos.shape[1] != 3:
         raise CloudError(f"pos must be (M, 3); found {tuple(batch.pos.shape)}")

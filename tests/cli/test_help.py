@@ -5,7 +5,7 @@ import pytest
 
 from geo3d.checks import parameters
 from geo3d.cli.config import choices, config_dir, jobs, read
-from geo3d.cli.help import as_value, overview, summary, usage
+from geo3d.cli.help import as_value, overview, row, summary, usage
 from geo3d.cli.source import named, options
 
 
@@ -80,3 +80,15 @@ def test_every_choice_is_found_in_the_source():
 
 def test_values_are_written_as_on_the_command_line():
     assert [as_value(text) for text in ("True", "3", "'z'", "()", "Classify")] == ["true", "3", "z", "[]", "Classify"]
+
+
+def test_a_row_has_two_columns_unless_the_left_one_is_too_long(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    words = "some words that fill more than a line of forty letters"
+    assert list(row("k=20", words, 20)) == [
+        "  k=20              some words that fill more than a line of",
+        " " * 20 + "forty letters",
+    ]
+    assert list(row("x" * 16, "word", 20)) == ["  " + "x" * 16 + "  word"]
+    assert list(row("x" * 17, "word", 20)) == ["  " + "x" * 17, " " * 20 + "word"]
+    assert list(row("k=20", "", 20)) == ["  k=20"]

@@ -184,6 +184,11 @@ def test_a_termination(failing, capsys):
     assert "stopped by SIGTERM" in line(capsys)
 
 
+def test_what_the_system_refuses_is_named_with_its_file(failing, capsys):
+    assert failing(PermissionError(errno.EACCES, "Permission denied", "clouds/a.ply")) == 2
+    assert line(capsys) == "geo3d: error: clouds/a.ply: permission denied"
+
+
 def test_our_fault_keeps_its_traceback_in_the_run_folder(failing, capsys, tmp_path):
     assert failing(ZeroDivisionError("a\nb")) == 1
     assert line(capsys).endswith(f"ZeroDivisionError: a; the traceback is in {tmp_path / 'run' / 'traceback.txt'}")

@@ -39,6 +39,17 @@ def test_a_warning_that_torch_puts_on_a_line_of_geo3d_is_not_a_note(capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_a_note_is_said_once_by_the_first_process(capsys, monkeypatch):
+    namespace = {"__name__": "geo3d.ops.somewhere", "warnings": warnings}
+    for rank, expected in (("0", "geo3d: note: few points\n"), ("1", "")):
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        with as_notes():
+            warnings.simplefilter("always")
+            for _ in range(3):
+                exec("warnings.warn('few points')", namespace)
+        assert capsys.readouterr().err == expected
+
+
 def test_the_display_of_warnings_is_put_back():
     before = warnings.showwarning
     with as_notes():

@@ -307,6 +307,24 @@ def test_statistics_estimated_anew_are_plain_averages() -> None:
     assert all(norm.momentum == 0.1 for norm in adaptive.modules() if isinstance(norm, BatchNorm))
 
 
+def test_statistics_estimated_anew_forget_those_of_training() -> None:
+    loader = [tiny_batch(4, 30, seed=seed) for seed in range(3)]
+    fresh, trained = (adapt(encoder(), **CHOICES) for _ in range(2))
+    trained.train()
+    for seed in range(5, 9):  # other clouds, four times as large: what is kept of them shows
+        batch = tiny_batch(4, 30, seed=seed)
+        trained(with_(batch, pos=4 * batch.pos))
+        trained.extra_loss(with_(batch, pos=4 * batch.pos), seeds.generator(seed), count=len(trained.settings))
+    for setting in (trained.settings[0], SMALLEST):
+        assert any(
+            not torch.equal(a, b)
+            for a, b in zip(trained.at(setting).buffers(), fresh.at(setting).buffers(), strict=True)
+        )
+    restatistics(fresh, loader), restatistics(trained, loader)
+    for name, value in fresh.state_dict().items():
+        assert torch.equal(trained.state_dict()[name], value), name
+
+
 def test_a_head_for_a_setting() -> None:
     adaptive = adapt(encoder(), **CHOICES).train()
     head = Classifier(adaptive.cloud_channels, 3, hidden=(8,))

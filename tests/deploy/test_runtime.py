@@ -96,6 +96,15 @@ def test_a_budget_takes_the_most_accurate_setting_that_fits_with_the_margin(ms: 
     assert str(runtime.set_budget(ms=ms)) == expected == str(runtime.setting)
 
 
+def test_of_equally_accurate_settings_the_fastest_runs() -> None:
+    for fast, slow in ((GOOD, BEST), (MIDDLE, BEST), (GOOD, MIDDLE)):
+        runtime = ready(accuracy={slow: 0.8, fast: 0.8, FAST: 0.6})
+        assert runtime.table[fast].p95 < runtime.table[slow].p95
+        for accuracy in ({slow: 0.8, fast: 0.8, FAST: 0.6}, {fast: 0.8, slow: 0.8, FAST: 0.6}):  # in any order
+            runtime.accuracy = accuracy
+            assert str(runtime.set_budget(ms=100)) == fast
+
+
 def test_a_budget_below_the_fastest_is_refused_and_changes_nothing() -> None:
     runtime = ready()
     runtime.set_budget(ms=8)

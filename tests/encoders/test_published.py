@@ -73,3 +73,30 @@ def test_sizes_that_do_not_fit_together_ask_for_no_memory(tmp_path: Path) -> Non
     torch.save(state, tmp_path / "a.pth")
     with pytest.raises(CheckpointError, match="should be|misses|no PointNet classification network has such weights"):
         from_published(tmp_path / "a.pth")
+
+
+def test_files_from_before_norms_counted_their_batches_are_read(tmp_path: Path) -> None:
+    state = reference("reference_dgcnn", "PublishedDGCNN").state_dict()
+    old = {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
+    assert len(old) < len(state)
+    for name, content in (("old", old), ("new", state)):
+        torch.save(content, tmp_path / f"{name}.pth")
+    a, b = (from_published(tmp_path / f"{name}.pth").state_dict() for name in ("old", "new"))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+class Trap:
+    """Unpickled by anyone who trusts the file, it makes a file of its own."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_a_file_that_would_run_something_is_refused_and_runs_nothing(tmp_path: Path) -> None:
+    torch.save({"model_state_dict": {"conv1.0.weight": Trap(tmp_path / "sprung")}}, tmp_path / "model.pth")
+    with pytest.raises(CheckpointError, match="model.pth: expected a file of tensors"):
+        from_published(tmp_path / "model.pth")
+    assert not (tmp_path / "sprung").exists()

@@ -30,6 +30,16 @@ def test_occlude_keeps_the_near_cap_of_a_sphere(distance, radius):
     assert height[kept].min() > 1 / distance - 0.35
 
 
+def test_occlude_looks_from_all_sides():
+    """What is seen of a sphere lies around the direction of the eye: its signs are those of a coin."""
+    n = 160
+    out = Occlude()(sphere(n, 60), seeds.generator(0))
+    seen = torch.stack([cloud.mean(0) for cloud in out.pos.split(out.ptr.diff().tolist())])
+    octant = ((seen > 0).long() * torch.tensor([4, 2, 1])).sum(1).bincount(minlength=8)
+    assert (octant - n / 8).abs().max() < 5 * (n * 7 / 64) ** 0.5 and octant.min() > 0
+    assert torch.nn.functional.normalize(seen, dim=1).mean(0).abs().max() < 6 * (1 / 3 / n) ** 0.5
+
+
 def test_occlude_hides_what_is_behind_something():
     grid = torch.cartesian_prod(torch.linspace(-1, 1, 15), torch.linspace(-1, 1, 15)).double()
     wall = torch.cat([grid, torch.full((225, 1), 4.0)], 1)

@@ -3,7 +3,7 @@ import torch
 from scipy.stats import chisquare
 
 from geo3d import seeds
-from geo3d.invariance.per_cloud import by_cloud, random_points, reduce_clouds
+from geo3d.invariance.per_cloud import by_cloud, directions, random_points, reduce_clouds
 from geo3d.testing import tiny_batch
 
 sizes = pytest.mark.parametrize("sizes", [32, 7, [1, 17, 40]], ids=["uniform", "odd", "ragged"])
@@ -39,6 +39,17 @@ def test_by_cloud_has_right_gradients(sizes):
     rows = torch.rand(3, 3, generator=seeds.generator(0), dtype=torch.float64)
     inputs = [t.clone().requires_grad_() for t in (batch.pos, rows)]
     assert torch.autograd.gradcheck(lambda values, rows: by_cloud(torch.mul, values, rows, batch), inputs)
+
+
+def test_directions_are_uniform_over_the_sphere():
+    """Mean 0, second moments 1/3, octants alike: each within six standard deviations of what is uniform."""
+    n = 4000
+    found = directions(tiny_batch(n, 1, dtype=torch.float64), seeds.generator(0))
+    assert torch.allclose(found.norm(dim=1), torch.ones(n, dtype=torch.float64))
+    assert found.mean(0).abs().max() < 6 * (1 / 3 / n) ** 0.5  # a coordinate is uniform in [-1, 1]
+    assert (found.T @ found / n - torch.eye(3) / 3).abs().max() < 6 * (4 / 45 / n) ** 0.5  # variance of its square
+    octant = ((found > 0).long() * torch.tensor([4, 2, 1])).sum(1).bincount(minlength=8)
+    assert (octant - n / 8).abs().max() < 6 * (n * 7 / 64) ** 0.5
 
 
 def test_random_points_are_uniform_within_their_clouds():

@@ -258,3 +258,11 @@ def test_nan_where_no_encoder_looks(tmp_path: Path, suffix: str):
     with pytest.warns(UserWarning, match=rf"a{suffix}: (colours|labels) are NaN or infinite .* left out"):
         data = read_cloud(stored(tmp_path / f"a{suffix}", pos=POINTS, rgb=broken, label=broken[:, 0]))
     assert set(data.keys()) == {"pos"}
+
+
+@pytest.mark.parametrize("shape", [(5,), (5, 2), (4, 5, 2), (1, 4, 5, 3)])
+def test_coordinates_of_other_shapes_are_refused(tmp_path: Path, shape: tuple[int, ...]):
+    with pytest.raises(CloudError, match="expected coordinates of shape"):
+        read_hdf5_clouds(stored(tmp_path / "a.h5", data=np.zeros(shape)))
+    clouds = read_hdf5_clouds(stored(tmp_path / "b.h5", data=np.zeros((4, 2, 3))))  # four clouds of two points
+    assert [cloud["pos"].shape for cloud in clouds] == [(2, 3)] * 4

@@ -74,3 +74,11 @@ def test_the_listing_depends_on_names_and_sizes_alone(tmp_path: Path):
     assert listing(files, tmp_path) == first
     (tmp_path / "a").write_text("345")
     assert listing(files, tmp_path)["sha256"] != first["sha256"]
+
+
+def test_the_listing_names_at_most_a_hundred_files(tmp_path: Path):
+    files = [tmp_path / f"{i:03}" for i in range(101)]
+    for file in files:
+        file.write_text("")
+    assert len(listing(files[:100], tmp_path)["files"]) == 100
+    assert listing(files, tmp_path).keys() == {"num_files", "bytes", "sha256"}

@@ -7,7 +7,7 @@ import torch
 
 from geo3d import objectives
 from geo3d.errors import ConfigError
-from geo3d.objectives.objective import Objective
+from geo3d.objectives.objective import Objective, check
 from geo3d.seeds import generator
 
 B, D = 16, 6
@@ -137,3 +137,12 @@ def test_refuses_what_does_not_fit(name):
     else:
         with pytest.raises(ConfigError, match="has no teacher"):
             objective([a, b], [a, b])
+
+
+def test_two_clouds_are_enough_whichever_processes_hold_them(monkeypatch):
+    one = [torch.ones(1, D), torch.ones(1, D)]
+    with pytest.raises(ConfigError, match="at least 2 clouds; found 1"):
+        check("InfoNCE", one)
+    check("InfoNCE", [torch.ones(2, D)] * 2)
+    monkeypatch.setattr("geo3d.objectives.objective.world_size", lambda: 2)
+    check("InfoNCE", one)

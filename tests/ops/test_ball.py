@@ -60,6 +60,17 @@ def test_compiled_form_is_the_reference(sizes, sizes_c, grid, build):
         assert torch.equal(found[0], expected[0]) and torch.equal(found[1], expected[1])
 
 
+@pytest.mark.parametrize("build", native.builds())
+def test_cells_of_the_grid_miss_no_neighbour(build):
+    """Balls of 10 among 2,500 points of a cube: there the radius decides how wide a cell is."""
+    pos, centers = torch.rand(2, 2500, 3, generator=seeds.generator(0, "cube"))
+    ptr = torch.tensor([0, 2500])
+    with native.using(build):
+        _, count = ball_query_counts(pos, ptr, centers, ptr, 0.1, 64)
+    inside = (torch.cdist(centers.double(), pos.double()) <= 0.1).sum(1)
+    assert torch.equal(count, inside.clamp(min=1)) and 5 < inside.double().mean() < 15
+
+
 @pytest.mark.parametrize("build", BUILDS)
 def test_counts_tell_the_rows_from_the_fill(build):
     pos, ptr, centers, ptr_c = two_layers([60, 9], [20, 5])

@@ -104,6 +104,22 @@ def test_values_on_the_border_and_halfway():
     assert of_step.item() == -2 - 2 - 0.5 + 0.5 - 0.5 + 1 + 1 + 1
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_values_on_the_border_get_no_gradient(build, layout):
+    """Whole numbers of steps that are powers of two: half of the values lie on a border, exactly."""
+    groups, axis = LAYOUTS[layout]
+    rows, columns = 12, 37
+    generator = seeds.generator(0, "border")
+    t = torch.randint(-3, 3, (rows, columns), generator=generator).float()
+    grad = torch.randint(1, 9, t.shape, generator=generator).float()
+    step = torch.tensor([0.25, 0.5, 2.0])[torch.arange(groups or columns) % 3]
+    x = t * per_value(step, t, axis)
+    _, of_x, of_step, _ = ours(x, grad, step, None, -2, 1, axis)
+    inside = (t > -2) & (t < 1)
+    assert torch.equal(of_x, torch.where(inside, grad, 0.0)) and 0.2 < inside.float().mean() < 0.5
+    assert torch.equal(of_step, published(x, grad, step, None, -2, 1, axis)[2])
+
+
 @pytest.mark.parametrize("configuration", [2, 4])
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize(("rows", "columns"), [(6, 1), (12, 3), (30, 17), (600, 40), (36, 700), (0, 4)])

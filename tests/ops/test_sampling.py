@@ -119,6 +119,19 @@ def test_geometric_start_does_not_see_the_order(sizes):
         assert one.view(-1, 5)[b, 0] - batch.ptr[b] == (cloud - cloud.mean(0)).norm(dim=1).argmax(), size
 
 
+@pytest.mark.parametrize("build", BUILDS)
+def test_geometric_start_is_right_wherever_the_cloud_lies(build):
+    """Far from the origin a centroid that is off by a share of itself lies outside of the cloud."""
+    batch = clouds([50, 9, 3], seed=3)
+    for shift in (0.0, 30.0, -30.0):
+        pos = batch.pos + torch.tensor([shift, shift / 2, 0.0])
+        with switched(build):
+            found = farthest_points(pos, batch.ptr, 1, None, "farthest")
+        for b, (start, end) in enumerate(zip(batch.ptr[:-1], batch.ptr[1:], strict=True)):
+            cloud = pos[start:end].double()
+            assert found[b] - start == (cloud - cloud.mean(0)).norm(dim=1).argmax()
+
+
 def test_bad_options():
     batch = clouds([4])
     for options in ({"start": "last"}, {"start": torch.zeros(2)}, {"num_samples": 0}):

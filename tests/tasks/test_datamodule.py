@@ -27,6 +27,39 @@ def test_z_poses_keep_heights_and_so3_poses_keep_distances():
     assert torch.allclose(torch.cdist(still, still), torch.cdist(free, free), atol=1e-5)
 
 
+def poses(data, split, count):
+    """(count, 3, 3) the rotations in which the first clouds of a split arrive, found from where the points went."""
+    still, turned = (DataModule(Blobs, num_points=20, size=count, seed=data.seed), data)
+    pairs = ((each.delivered(split)[i].pos.double() for each in (still, turned)) for i in range(count))
+    return torch.stack([torch.linalg.lstsq(a, b).solution.T for a, b in pairs])
+
+
+@pytest.mark.parametrize(("rotation", "variance"), [("z", 1 / 2), ("so3", 1 / 3)])
+def test_every_cloud_has_a_pose_of_its_own(rotation, variance):
+    count = 150
+    data = DataModule(Blobs, num_points=20, rotation=rotation, size=count, seed=1)
+    found = torch.cat([poses(data, split, count) for split in ("train", "test")])
+    assert torch.allclose(found @ found.mT, torch.eye(3, dtype=torch.float64), atol=1e-4)
+    assert torch.pdist(found.flatten(1)).min() > 1e-5  # no two alike, not even across the splits
+    moving = found[:, :2, :2] if rotation == "z" else found  # entries of mean 0 and known variance
+    assert moving.mean(0).abs().max() < 6 * (variance / len(found)) ** 0.5
+    assert (moving.var(0) - variance).abs().max() < 6 * variance / len(found) ** 0.5
+
+
+def test_every_cloud_has_a_subset_of_its_own():
+    class Numbered(Blobs):
+        def __getitem__(self, index):
+            cloud = super().__getitem__(index)
+            cloud.x = torch.arange(len(cloud.pos))[:, None].float()
+            return cloud
+
+    data = DataModule(Numbered, num_points=24)
+    chosen = [data.delivered(split)[i].x.flatten() for split in ("train", "test") for i in range(24)]
+    assert len({tuple(each.tolist()) for each in chosen}) == 48
+    counts = torch.cat(chosen).long().bincount(minlength=48)  # of each point a coin decides, 48 times
+    assert (counts - 24).abs().max() < 6 * 12**0.5
+
+
 def test_heldout_and_training_are_disjoint_and_stratified():
     data = DataModule(Blobs, size=60, holdout=0.2)
     held, training = data.heldout, data.training

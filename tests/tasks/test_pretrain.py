@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 
 import pytest
 import torch
@@ -14,9 +15,12 @@ from geo3d.errors import CheckpointError, CollapseError, ConfigError
 from geo3d.invariance import SO3, Compose, Jitter
 from geo3d.jobs import pretrain
 from geo3d.seeds import seeded
+from geo3d.tasks import pretrain as pretraining
 from geo3d.tasks.average import average_of, update_average
 from geo3d.tasks.callbacks import CollapseWatch
 from geo3d.tasks.datamodule import DataModule
+from geo3d.tasks.pretrain import Pretrain
+from geo3d.views import Views
 
 OBJECTIVES = {
     "InfoNCE": lambda: objectives.InfoNCE(0.2),
@@ -119,6 +123,72 @@ def test_collapse_ends_the_run_with_advice(tmp_path, monkeypatch):
 def test_a_loss_that_is_not_finite_ends_the_run(tmp_path):
     with pytest.raises(CollapseError, match="loss is nan|features, and so the loss, are not finite"):
         run(tmp_path / "run", lr=1e30, trainer={"gradient_clip_val": 0.0})
+
+
+def test_every_step_draws_views_of_its_own(tmp_path, monkeypatch):
+    drawn = []
+    make = Views.__call__
+
+    def recorded(self, batch, *key):
+        views = make(self, batch, *key)
+        drawn.extend(view.element[1] for view in views)  # the rotations
+        return views
+
+    monkeypatch.setattr(Views, "__call__", recorded)
+    run(tmp_path / "run", epochs=4)
+    rotations = torch.cat([element.flatten(1) for element in drawn])
+    assert len(drawn) == 2 * 2 * 4 and len(rotations) == 8 * len(drawn)  # views, batches an epoch, epochs; clouds
+    assert torch.pdist(rotations).min() > 1e-3  # no cloud of any step is turned as another
+    assert rotations.mean(0).abs().max() < 6 * (1 / 3 / len(rotations)) ** 0.5
+
+
+def test_views_are_keyed_by_step_and_process(monkeypatch):
+    keys = set()
+
+    class AskedError(Exception):
+        pass
+
+    def views(batch, *key):
+        keys.add(key)
+        raise AskedError
+
+    with seeded(0):
+        task = Pretrain(DGCNN(k=4, channels=(8,), embedding=8), objectives.InfoNCE(), Views(SO3()), projector=(8, 8))
+    monkeypatch.setattr(task, "views", views)
+    for step, rank in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        monkeypatch.setattr(Pretrain, "global_step", step)
+        monkeypatch.setattr(Pretrain, "global_rank", rank)
+        with pytest.raises(AskedError):
+            task.training_step(None, 0)
+    assert len(keys) == 4
+
+
+def test_the_teachers_momentum_rises_to_one_along_a_cosine(tmp_path, monkeypatch):
+    momenta = []
+
+    def recorded(average, module, momentum):
+        momenta.append(momentum)
+        update_average(average, module, momentum)
+
+    monkeypatch.setattr(pretraining, "update_average", recorded)
+    run(tmp_path / "run", "BYOL", epochs=4, ema=0.9)
+    shares = [(step + 1) / 8 for step in range(8)]
+    assert momenta == pytest.approx([1 - 0.1 * math.cos(math.pi * share / 2) ** 2 for share in shares])
+    assert momenta[-1] == 1 and momenta == sorted(momenta)
+
+
+def test_what_is_published_has_the_statistics_of_the_trained_encoder(tmp_path, monkeypatch):
+    tasks = []
+    publish = Pretrain.published
+    monkeypatch.setattr(Pretrain, "published", lambda self: tasks.append(self) or publish(self))
+    run(tmp_path / "run", average=0.9)
+    published = load_encoder(tmp_path / "run")
+    trained = dict(tasks[-1].encoder.named_buffers())
+    fresh = dict(DGCNN(k=4, channels=(8, 8), embedding=16).named_buffers())
+    for name, value in published.named_buffers():
+        assert torch.equal(value, trained[name]) and not torch.equal(value, fresh[name]), name
+    weights = zip(published.parameters(), tasks[-1].encoder.parameters(), strict=True)
+    assert any(not torch.equal(a, b) for a, b in weights)  # those are averages
 
 
 def test_max_time_ends_the_run_and_marks_it(tmp_path):
