@@ -18,6 +18,7 @@ from run_results import difference, results
 
 TITLE = "damaged files of a run"
 LIMITS = Limits(seconds=120)
+CHUNK = 8
 LOADED = ("encoder.safetensors", "encoder.json", "head.safetensors")
 CONTINUED = ("checkpoints/last.ckpt", "settings.json", "manifest.json", "metrics.csv", "metrics.json", "config.yaml")
 Change = Callable[[bytes], bytes]
@@ -52,9 +53,13 @@ class Attacked:
         self.more += ["checkpoint=pre/encoder", "out=tuned"]
         self.expected = {}
         for name, act in (("load", self.load), ("go on", self.go_on)):
-            with Copy(base, scratch / f"whole {name}") as folder:
+            with Copy(self.source(name), scratch / f"whole {name}") as folder:
                 done, self.expected[name] = act(folder)
                 assert done.status == 0, done.err
+
+    def source(self, act: str) -> Path:
+        """What a case needs a copy of."""
+        return self.base / "tuned" / "encoder" if act == "load" else self.base
 
     def load(self, folder: Path) -> tuple[Ended, Any]:
         """How loading the encoder and its head ends, in this process, and all that they hold and say."""
@@ -63,9 +68,9 @@ class Attacked:
         from geo3d.errors import Geo3dError
         from geo3d.io import read_cloud
 
-        batch = collate([read_cloud(folder / "clouds/test/ball/0.npz")])
+        batch = collate([read_cloud(self.base / "clouds/test/ball/0.npz")])
         try:
-            encoder, head, card = load_encoder(folder / "tuned"), load_head(folder / "tuned"), read_card(folder / "tuned")
+            encoder, head, card = load_encoder(folder), load_head(folder), read_card(folder)
             with torch.no_grad():
                 features = encoder(batch)
                 logits = None if head is None else head(features.cloud).numpy().tobytes()
@@ -81,8 +86,8 @@ class Attacked:
     def damaged(self, name: str, change: Change, how: str) -> Verdict:
         """Change one file, use it, and see."""
         act = "load" if name in LOADED else "go on"
-        with Copy(self.base, self.scratch / f"{name.replace('/', '-')} {how}") as folder:
-            file = folder / "tuned" / ("encoder" if act == "load" else "") / name
+        with Copy(self.source(act), self.scratch / f"{name.replace('/', '-')} {how}") as folder:
+            file = folder / name if act == "load" else folder / "tuned" / name
             content = file.read_bytes()
             changed = change(content)
             if changed == content:
@@ -147,8 +152,11 @@ def cases(large: bool, seed: int, scratch: Path) -> Iterator[Case]:
 
 
 def places(name: str, size: int, large: bool, draw: Random) -> Iterator[int]:
-    """One byte of every region; all bytes are regions in the large form, where a load is all that they cost."""
-    regions = (size if name in LOADED else 160) if large else 48 if name in LOADED else 4
+    """One byte of every region: of each byte of a small file in the large form, if a load is all that it costs."""
+    if name in LOADED:
+        regions = min(size, 16384) if large else 48
+    else:
+        regions = (160 if name.endswith(".ckpt") else 48) if large else 4
     for i in range(regions):
         low, high = i * size // regions, max((i + 1) * size // regions, i * size // regions + 1)
         yield draw.randrange(low, min(high, size)) if high - low > 1 else low
