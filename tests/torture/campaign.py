@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-SHOWN = 200  # characters of a note, and faults of a campaign that are printed one by one
+SHOWN = 240  # characters of a note
+EACH = 12  # faults of a kind that are printed one by one
 
 
 class Verdict(NamedTuple):
@@ -36,7 +37,7 @@ class Case(NamedTuple):
 
 @dataclass
 class Limits:
-    """What an attack may take; without a number of megabytes, as much memory as it wants."""
+    """What an attack may take: seconds of the processor, and megabytes of memory (None: as much as it wants)."""
 
     seconds: float
     megabytes: int | None = None
@@ -73,7 +74,7 @@ class Tally:
         seen: Counter = Counter()
         for name, verdict in self.faults:
             seen[verdict.kind] += 1
-            if seen[verdict.kind] <= SHOWN // max(len({v.kind for _, v in self.faults}), 1):
+            if seen[verdict.kind] <= EACH:
                 lines += [f"  {verdict.kind}: {name}: {' '.join(verdict.note.split())[:SHOWN]}"]
         if self.faults:
             lines += [f"  one of them again: {self.again} --only '{self.faults[0][0]}'"]
@@ -125,13 +126,13 @@ def _started(cases: Iterable[Case], limits: Limits) -> tuple[int, int]:
             most = _mapped() + limits.megabytes * 2**20
             resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
         for case in cases:
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)  # which ends the process, in whatever loop it is
-            signal.setitimer(signal.ITIMER_REAL, limits.seconds)
+            signal.signal(signal.SIGPROF, signal.SIG_DFL)  # which ends the process, in whatever loop it is
+            signal.setitimer(signal.ITIMER_PROF, limits.seconds)
             try:
                 verdict = case.attack()
             except Exception:
                 verdict = fault("the attack itself failed", traceback.format_exc()[-SHOWN:])
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
             os.write(writing, json.dumps(verdict).encode() + b"\n")
     finally:
         os._exit(0)
@@ -144,6 +145,6 @@ def _mapped() -> int:
 
 
 def _died(code: int, limits: Limits) -> Verdict:
-    if code == -signal.SIGALRM:
-        return fault("too slow", f"more than {limits.seconds:g} s")
+    if code == -signal.SIGPROF:
+        return fault("too slow", f"more than {limits.seconds:g} s of the processor")
     return fault("died", signal.Signals(-code).name if code < 0 else f"status {code}")

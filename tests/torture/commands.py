@@ -5,6 +5,7 @@ that nobody has, a class to be built where none belongs, a path that leads nowhe
 """
 
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from kills import COMPRESS, CPU, DATA, FINETUNE, JOBS, PRETRAIN, TINY, preload, 
 from wrong_values import GIVEN, misspelt, options, wrong_values
 
 TITLE = "wrong commands"
-LIMITS = Limits(seconds=60, megabytes=2048)
+LIMITS = Limits(seconds=400, megabytes=2048)
 SECONDS = 20
 LONGEST = 1500  # characters of a line
 WITNESS = "witness"
@@ -42,16 +43,13 @@ def cases(large: bool, seed: int, scratch: Path) -> Iterator[Case]:
         if name != "demo":
             yield Case(f"right/{name}", partial(right, base, scratch / f"right-{name}", words))
     for kind, make in KINDS.items():
-        draw = Random(f"{seed}/{kind}")
-        found = list(make(draw))
-        chosen = found if large else draw.sample(found, min(len(found), FEW[kind]))
-        for i, words in enumerate(chosen):
-            yield Case(f"{kind}/{' '.join(words)[:3000]}", partial(wrong, base, scratch / f"{kind}-{i}", words))
-    draw = Random(f"{seed}/processes")
-    for i in range(40 if large else 3):
-        words = draw.choice([words for kind in KINDS.values() for words in kind(draw)])
-        key = f"processes/{' '.join(words)[:3000]}"
-        yield Case(key, partial(wrong, base, scratch / f"process-{i}", words, process=True))
+        found = list(enumerate(make(Random(f"{seed}/{kind}"))))
+        number = min(len(found), MANY if large else FEW[kind])
+        for i, words in Random(f"{seed}/chosen").sample(found, number):
+            yield Case(f"{kind}/{i}", partial(wrong, base, scratch / f"{kind}-{i}", words))
+            if i % (50 if large else 60) == 0:
+                alone = partial(wrong, base, scratch / f"process-{kind}-{i}", words, process=True)
+                yield Case(f"process/{kind} {i}", alone)
 
 
 def prepare(base: Path) -> None:
@@ -97,26 +95,28 @@ def wrong(base: Path, folder: Path, words: Words, process: bool = False) -> Verd
         done = in_process(words, cwd) if process else ran(words, cwd, SECONDS)
         made = [each.name for each in cwd.iterdir() if each.name in (WITNESS, "~")]
     last = (done.err.strip().splitlines() or [""])[-1]
+    told = " ".join([words[0], "...", *words[-3:]] if len(words) > 4 else words)
+    told = told if len(told) < 160 else f"{told[:80]} ... {told[-60:]}"
     if made:
-        return fault("something was done", f"made {made[0]}; status {done.status}")
+        return fault("something was done", f"{told}: made {made[0]}; status {done.status}")
     if done.status == 0:
-        return fault("accepted", done.out[-100:])
+        return fault("accepted", told)
     if done.status < 0:
-        return fault("too slow", f"more than {SECONDS} s") if done.status == -24 else fault("died", str(done.status))
+        return fault("too slow" if done.status == -signal.SIGXCPU else f"died of {-done.status}", told)
     if done.status != 2:
-        return fault(f"status {done.status}", last)
+        return fault(f"status {done.status}", f"{told}: {last}")
     if not done.one_line:
-        return fault("not one line", done.err[-300:])
-    return fault("a very long line", last[:100]) if len(last) > LONGEST else Verdict("refused", note=last)
+        return fault("not one line", f"{told}: {done.err[-300:]}")
+    return fault("a very long line", told) if len(last) > LONGEST else Verdict("refused", note=last)
 
 
 def in_process(words: Words, cwd: Path) -> Ended:
     """The same by the command itself."""
     command = [sys.executable, "-m", "geo3d", *words]
     try:
-        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=50)
+        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
     except subprocess.TimeoutExpired:
-        return Ended(-24, "", "")
+        return Ended(-signal.SIGXCPU, "", "")
     return Ended(done.returncode, done.stdout, done.stderr)
 
 
@@ -242,7 +242,7 @@ def targets(draw: Random) -> Iterator[Words]:
 def paths(draw: Random) -> Iterator[Words]:
     """A path that leads nowhere, or to something else."""
     bad = ["", "file", "file/below", "loop", "loop/below", "/proc/nothing/x", "/dev/null", "x" * 300, "clouds/test/ball/0.npz"]
-    bad += ["a\0b", "[a]", "{a: 1}", "null", "~nobody-of-that-name/x"]
+    bad += ["[a]", "{a: 1}", "null", "~nobody-of-that-name/x"]
     for command, words in PLAIN.items():
         for path in bad:
             yield [*words, f"out={path}"]
@@ -301,13 +301,14 @@ def contradictions(draw: Random) -> Iterator[Words]:
         [*PLAIN["compress"], "shaping_steps=0"], [*COMPRESS, "checkpoint=tuned/encoder", "recipe.adapt.widths=[2]"],
         [*SERIES, "runs=3"], [*SERIES, "runs={a: 3}"], [*SERIES, "runs={a: {of: [other]}}"], [*SERIES, "runs={a: {of: 3}}"],
         [*SERIES, "runs={a: {seeds: x}}"], [*SERIES, "runs={a: {steps: 0}}"], [*SERIES, "runs={a: {points: -1}}"],
-        [*SERIES, "checkpoints={}"], [*SERIES, "checkpoints=[a]"], [*SERIES, "seeds=[a]"], [*SERIES, "seeds=3"],
+        [*SERIES, "checkpoints=[a]"], [*SERIES, "seeds=[a]"], [*SERIES, "seeds=3"],
         [*SERIES, "runs={../../a: {quantize: {weights: 8}}}"], [*SERIES, "checkpoints={../../a: tuned/encoder}"],
         [*EMBED, "path=clouds/test/ball/0.npz"], ["embed", "checkpoint=pre/encoder"], [*EMBED, "up=w"],
         ["demo", "size=255"], ["demo", "epochs=0"], ["demo", "size=256", "num_points=0"], ["demo", "size=256", "num_points=-3"],
     ):  # fmt: skip
         yield [*words, "out=out"]
     yield ["pretrain", *TINY, *DATA, *CPU, "trainer.max_epochs=1"]
+    yield [*(word for word in SERIES if "checkpoints" not in word), "out=out"]
     deep = "[" * 2000 + "]" * 2000
     for option in ("projector", "lr", "encoder.channels", "data.root", "trainer.max_epochs"):
         yield [*PRETRAIN, f"{option}={deep}", "out=out"]
@@ -356,4 +357,5 @@ def tools(draw: Random) -> Iterator[Words]:
 KINDS = {
     "values": values, "names": names, "targets": targets, "paths": paths, "contradictions": contradictions, "tools": tools,
 }  # fmt: skip
-FEW = {"values": 70, "names": 40, "targets": 40, "paths": 30, "contradictions": 30, "tools": 25}
+FEW = {"values": 50, "names": 25, "targets": 25, "paths": 20, "contradictions": 20, "tools": 15}
+MANY = 1200

@@ -1,6 +1,7 @@
 """A command of geo3d in a forked process: imports are paid once, and it may be killed at any moment."""
 
 import os
+import resource
 import signal
 import sys
 import tempfile
@@ -29,9 +30,9 @@ class Ended(NamedTuple):
 
 
 class Child:
-    """A function that runs in a process of its own, in the folder ``cwd``."""
+    """A function that runs in a process of its own, in the folder ``cwd``, for so many seconds of the processor."""
 
-    def __init__(self, function: Call, cwd: Path) -> None:
+    def __init__(self, function: Call, cwd: Path, seconds: float = 120.0) -> None:
         self.streams = [tempfile.TemporaryFile() for _ in range(2)]
         self.status: int | None = None
         self.pid = os.fork()
@@ -39,7 +40,7 @@ class Child:
             return
         status = 99
         try:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time() + seconds) + 1, resource.RLIM_INFINITY))
             os.chdir(cwd)
             for stream, target in zip(self.streams, (1, 2), strict=True):
                 os.dup2(stream.fileno(), target)
@@ -76,8 +77,8 @@ class Child:
             time.sleep(0.002)
         return False
 
-    def ended(self, seconds: float = 120.0) -> Ended:
-        """How it ended; killed by SIGXCPU after so many seconds."""
+    def ended(self, seconds: float = 600.0) -> Ended:
+        """How it ended; SIGXCPU tells that it took too long, by the processor's clock or, here, by the wall's."""
         end = time.monotonic() + seconds
         while not self.poll():
             if time.monotonic() > end:
@@ -106,5 +107,5 @@ def command(words: Sequence[str], before: Callable[[], None] = lambda: None) -> 
 
 
 def ran(words: Sequence[str], cwd: Path, seconds: float = 120.0) -> Ended:
-    """How ``geo3d WORDS`` ended in the folder ``cwd``."""
-    return Child(command(words), cwd).ended(seconds)
+    """How ``geo3d WORDS`` ended in the folder ``cwd``, within so many seconds of the processor."""
+    return Child(command(words), cwd, seconds).ended()

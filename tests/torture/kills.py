@@ -253,14 +253,14 @@ def job_cases(job: Job, large: bool, draw: Random) -> Iterator[Case]:
     """The attacks on one job; of one that takes long the large form, too, takes some."""
     writes = [i for i, (kind, _) in enumerate(job.events) if kind == "write"]
     every, disks = list(range(len(job.events) + 1)), list(range(len(job.events)))
-    signals = [("SIGKILL", 12), ("SIGTERM", 8), ("SIGINT", 8), ("two", 8), ("often", 8), ("full", len(disks) // 2)]
+    signals = [("SIGKILL", 12), ("SIGTERM", 8), ("SIGINT", 8), ("two", 8), ("often", 8), ("full", len(disks) // 4)]
     if not large or job.seconds > 5:
         every, writes = draw.sample(every, 6 if large else 1), draw.sample(writes, 2 if large else 1)
         signals = [(name, 2) for name, _ in signals] if large else [(name, 1) for name, _ in draw.sample(signals, 2)]
     yield Case(f"{job.name}/synced", job.synced)
     for i in every:
         yield Case(f"{job.name}/event {i}", lambda i=i: job.killed_at(i))
-    for i in writes:
+    for i in writes[::2] if large else writes:
         yield Case(f"{job.name}/amid {i}", lambda i=i: job.killed_at(i, amid=True))
     for name, number in signals:
         for i in range(number):
