@@ -5,7 +5,7 @@ BIN := .venv/bin
 
 KERNELS := geo3d/ops/native
 
-.PHONY: setup test demo bench sanitize clean
+.PHONY: setup test torture demo bench sanitize clean
 
 setup: .venv/.stamp
 
@@ -22,6 +22,12 @@ test: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/pytest -q
+
+# Kills at every file event, mutated files, wrong commands, damaged checkpoints: what `make test` runs a small part of;
+# about half an hour on two cores. SEED=n draws others; tests/torture/run.py runs single campaigns and single cases.
+SEED ?= 0
+torture: setup
+	$(BIN)/python tests/torture/run.py --large --seed $(SEED)
 
 # Every table of geo3d/ops/BENCHMARKS.md, on this machine; about half an hour, best on a quiet one.
 bench: setup

@@ -6,6 +6,7 @@ folder are given to the command that wrote them, which is told to go on.
 
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -136,19 +137,24 @@ def cases(large: bool, seed: int, scratch: Path) -> Iterator[Case]:
     attacked = Attacked(base, scratch)
     for name in (*LOADED, *CONTINUED):
         file = base / "tuned" / ("encoder" if name in LOADED else "") / name
-        size, draw = file.stat().st_size, Random(f"{seed}/{name}")
-        row = f"{file.name}/"
-        for at in places(name, size, large, draw):
-            how = f"bit {draw.randrange(8)} of byte {at}"
-            yield Case(row + how, lambda n=name, c=flipped(at, int(how[4])), h=how: attacked.damaged(n, c, h))
-        for i in range(64 if large and name in LOADED else 16 if large else 2):
-            at, length = draw.randrange(size), draw.choice((2, 8, 64, 512))
-            how = f"{length} bytes from {at} are {(value := draw.choice((0, 255, 32, 48)))}"
-            yield Case(row + how, lambda n=name, c=blotted(at, length, value), h=how: attacked.damaged(n, c, h))
-        for at in sorted({0, 1, size - 1, *(draw.randrange(size) for _ in range(16 if large else 1))}):
-            yield Case(f"{row}cut at {at}", lambda n=name, c=cut(at), h=f"cut at {at}": attacked.damaged(n, c, h))
-        for how, extra in {"a blank more": b" ", "a zero more": b"\0", "twice": file.read_bytes()}.items():
-            yield Case(row + how, lambda n=name, c=longer(extra), h=how: attacked.damaged(n, c, h))
+        draw = Random(f"{seed}/{name}")
+        for how, change in changes(name, file.read_bytes(), large, draw):
+            yield Case(f"{file.name}/{how}", partial(attacked.damaged, name, change, how))
+
+
+def changes(name: str, content: bytes, large: bool, draw: Random) -> Iterator[tuple[str, Change]]:
+    """What is done to a file, in words and as a function."""
+    size = len(content)
+    for at in places(name, size, large, draw):
+        bit = draw.randrange(8)
+        yield f"bit {bit} of byte {at}", flipped(at, bit)
+    for _ in range(64 if large and name in LOADED else 16 if large else 2):
+        at, length, value = draw.randrange(size), draw.choice((2, 8, 64, 512)), draw.choice((0, 255, 32, 48))
+        yield f"{length} bytes from {at} are {value}", blotted(at, length, value)
+    for at in sorted({0, 1, size - 1, *(draw.randrange(size) for _ in range(16 if large else 1))}):
+        yield f"cut at {at}", cut(at)
+    for how, extra in {"a blank more": b" ", "a zero more": b"\0", "twice": content}.items():
+        yield how, longer(extra)
 
 
 def places(name: str, size: int, large: bool, draw: Random) -> Iterator[int]:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import oracles
 from campaign import Case, Limits, Verdict, fault
+from kills import preload
 from layouts import layout_cases
 from mutations import MUTATIONS
 from samples import POS, Sample, samples
@@ -26,12 +27,7 @@ CHUNK = 25
 
 def cases(large: bool, seed: int, scratch: Path) -> Iterator[Case]:
     """For every sample the sound file, and so many mutations of each kind."""
-    import h5py
-    import torch
-
-    import geo3d.data
-    import geo3d.io.read
-
+    preload()
     for name, sample in samples():
         yield Case(f"{name}/sound", lambda n=name, s=sample: sound(scratch, n, s))
         for mutation in MUTATIONS:
@@ -104,7 +100,7 @@ def meshed(path: Path) -> bool:
 
 
 def same(data: Any, reading: oracles.Reading) -> bool:
-    """Whether a cloud has the coordinates of a reading: to the bit, or in steps of 1e-4 of its extent around an origin."""
+    """Whether a cloud has the coordinates of a reading: to the bit, or around an origin to 1e-4 of its extent."""
     if tuple(data.pos.shape) != reading.pos.shape:
         return False
     found = data.pos.numpy()

@@ -33,7 +33,7 @@ class Child:
     """A function that runs in a process of its own, in the folder ``cwd``, for so many seconds of the processor."""
 
     def __init__(self, function: Call, cwd: Path, seconds: float = 120.0) -> None:
-        self.streams = [tempfile.TemporaryFile() for _ in range(2)]
+        self.streams = [tempfile.TemporaryFile(), tempfile.TemporaryFile()]  # noqa: SIM115
         self.status: int | None = None
         self.pid = os.fork()
         if self.pid:

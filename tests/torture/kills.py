@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -36,9 +37,9 @@ REGULAR = ["recipe=w4a4_structured", "recipe.structure.regularize=1.0", "recipe.
 FITTED = ["recipe=structured2", *REGULAR[1:]]
 SOFT = ["recipe=pruned2", "recipe.prune.shrink_output=true"]
 WIDTHS = ["recipe=adaptive", "recipe.adapt.widths=[0.5,1]", "recipe.adapt.ks=[2,4]", "recipe.adapt.points=[8,16]"]
-RUNS = (
-    "runs={soft: {prune: {kept: 0.5}, quantize: {weights: 4, activations: 8}}, bits: {quantize: {weights: 8}, steps: 2}}"
-)
+RUNS = "runs={soft: {prune: {kept: 0.5}, quantize: {weights: 4}}, bits: {quantize: {weights: 8}, steps: 2}}"
+PRELOADED = ["geo3d.jobs", "geo3d.cli.build", "geo3d.cli.check", "hydra", "yaml", "h5py", "matplotlib.pyplot"]
+PRELOADED += ["pytorch_lightning", "sklearn.svm", "tensorboard.summary", "torch.utils.tensorboard"]
 JOBS = {
     "pretrain": [*PRETRAIN, "average=0.9", "objective=byol"],
     "pretrain-recipe": [*PRETRAIN, *SOFT],
@@ -226,17 +227,8 @@ class _Copy:
 
 def preload() -> None:
     """Import what commands import, so that their processes need not."""
-    import hydra
-    import matplotlib.pyplot
-    import pytorch_lightning
-    import sklearn.svm
-    import tensorboard.summary
-    import torch.utils.tensorboard
-    import yaml
-
-    import geo3d.cli.build
-    import geo3d.cli.check
-    import geo3d.jobs
+    for name in PRELOADED:
+        import_module(name)
 
 
 def cases(large: bool, seed: int, scratch: Path) -> Iterator[Case]:

@@ -112,7 +112,9 @@ def judged(name: str, root: Path, known: Callable[[], dict[str, Clouds]] | None,
     except Geo3dError as error:
         if known is None:
             return fault("sound folder refused", str(error))
-        return fault("more than a line", str(error)[:200]) if "\n" in str(error) else Verdict("refused", note=str(error))
+        return (
+            fault("more than a line", str(error)[:200]) if "\n" in str(error) else Verdict("refused", note=str(error))
+        )
     except Exception as error:
         return fault(type(error).__name__, f"{touched}: {error}")
     if known is None:

@@ -21,7 +21,8 @@ WORDS = [
     b"element", b"list", b"float", b"double", b"int", b"uint", b"uchar", b"char", b"short", b"uint64", b"half",
     b"ascii", b"binary_little_endian", b"binary_big_endian", b"binary", b"binary_compressed", b"comment", b"end_header",
     b"format", b"ply", b"OFF", b"COFF", b"NOFF", b"STOFF", b"nOFF", b"OFF BINARY", b"FIELDS", b"SIZE", b"TYPE",
-    b"COUNT", b"WIDTH", b"HEIGHT", b"POINTS", b"DATA", b"F", b"U", b"I", b"v", b"vn", b"vt", b"f", b"g", b"data", b"pos",
+    b"COUNT", b"WIDTH", b"HEIGHT", b"POINTS", b"DATA", b"F", b"U", b"I", b"v", b"vn", b"vt", b"f", b"g", b"data",
+    b"pos",
     b"descr", b"shape", b"fortran_order", b"False", b"True", b"vertex_indices", b"vertex_index", b"_", b"scalar",
     b"comment end_header", b"east", b"R", b"#", b"//",
 ]  # fmt: skip

@@ -84,7 +84,8 @@ def pcd(form: str, label: list[int]) -> bytes:
     """Points with a label and a packed colour."""
     header = (
         "# .PCD v0.7 - Point Cloud Data file format\nVERSION 0.7\nFIELDS x y z label rgb\nSIZE 4 8 4 4 4\n"
-        f"TYPE F F F U F\nCOUNT 1 1 1 1 1\nWIDTH {SIZE}\nHEIGHT 1\nVIEWPOINT 0 0 0 1 0 0 0\nPOINTS {SIZE}\nDATA {form}\n"
+        f"TYPE F F F U F\nCOUNT 1 1 1 1 1\nWIDTH {SIZE}\nHEIGHT 1\nVIEWPOINT 0 0 0 1 0 0 0\nPOINTS {SIZE}\n"
+        f"DATA {form}\n"
     )
     colours = [struct.unpack("<f", struct.pack("<I", 65536 * 9 * i + 256 * i + 3))[0] for i in range(SIZE)]
     table = [(*pos, y, colour) for pos, y, colour in zip(POS.tolist(), label, colours, strict=True)]
@@ -93,7 +94,8 @@ def pcd(form: str, label: list[int]) -> bytes:
     if form == "binary":
         return header.encode() + b"".join(struct.pack("<fdfIf", *row) for row in table)
     raw = b"".join(
-        struct.pack(f"<{SIZE}{letter}", *column) for letter, column in zip("fdfIf", zip(*table, strict=True), strict=True)
+        struct.pack(f"<{SIZE}{letter}", *column)
+        for letter, column in zip("fdfIf", zip(*table, strict=True), strict=True)
     )
     packed = lzf(raw)
     return header.encode() + struct.pack("<II", len(packed), len(raw)) + packed
