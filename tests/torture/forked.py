@@ -1,5 +1,6 @@
 """A command of geo3d in a forked process: imports are paid once, and it may be killed at any moment."""
 
+import ctypes
 import os
 import resource
 import signal
@@ -8,10 +9,14 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 PREFIX = "geo3d: error: "
+PR_SET_PDEATHSIG = 1
+PROCESSES = 24
+TOO_MANY = 98  # exit status of a command that starts more of them, or itself again
 Call = Callable[[], int]
 
 
@@ -29,6 +34,26 @@ class Ended(NamedTuple):
         return self.status == 2 and len(said) == 1 and "Traceback" not in self.err
 
 
+def guard() -> None:
+    """End this process when it starts processes without end, or copies of itself; and when its parent dies.
+
+    A wrong command that asks for a thousand devices or workers must not take the machine with it.
+    """
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    started = 0
+
+    def audit(name: str, arguments: tuple) -> None:
+        nonlocal started
+        if name in ("os.fork", "os.forkpty", "os.posix_spawn", "os.exec", "subprocess.Popen"):
+            started += 1
+            copies = name != "os.fork" and "python" in os.path.basename(str(arguments[0]))
+            if copies or started > PROCESSES:
+                os.write(2, b"Traceback: starts too many processes\n")
+                os._exit(TOO_MANY)
+
+    sys.addaudithook(audit)
+
+
 class Child:
     """A function that runs in a process of its own, in the folder ``cwd``, for so many seconds of the processor."""
 
@@ -41,6 +66,8 @@ class Child:
         status = 99
         try:
             resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time() + seconds) + 1, resource.RLIM_INFINITY))
+            os.setpgid(0, 0)
+            guard()
             os.chdir(cwd)
             for stream, target in zip(self.streams, (1, 2), strict=True):
                 os.dup2(stream.fileno(), target)
@@ -85,6 +112,8 @@ class Child:
                 os.kill(self.pid, signal.SIGXCPU)
                 end = float("inf")
             time.sleep(0.002)
+        with suppress(OSError):  # whatever it has started
+            os.killpg(self.pid, signal.SIGKILL)
         texts = []
         for stream in self.streams:
             stream.seek(0)
