@@ -7,7 +7,7 @@ KERNELS := geo3d/ops/native
 
 MUTANTS ?= --number 10 --seed 0
 
-.PHONY: setup test mutants demo bench sanitize clean
+.PHONY: setup test torture mutants demo bench sanitize clean
 
 setup: .venv/.stamp
 
@@ -24,6 +24,12 @@ test: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/pytest -q
+
+# Kills at every file event, mutated files, wrong commands, damaged checkpoints: what `make test` runs a small part of;
+# about half an hour on two cores. SEED=n draws others; tests/torture/run.py runs single campaigns and single cases.
+SEED ?= 0
+torture: setup
+	$(BIN)/python tests/torture/run.py --large --seed $(SEED)
 
 # Which small changes of the sources no test notices; about an hour. MUTANTS="--written": those that once went unnoticed.
 mutants: setup

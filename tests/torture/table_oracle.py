@@ -1,0 +1,58 @@
+"""Tables of numbers in text."""
+
+import re
+
+import numpy as np
+from readings import NOT_FINITE, NUMBER, WHOLE, InvalidError, Reading, count, lines_of, number, points
+
+
+def table(content: bytes) -> list[Reading]:
+    """Rows of numbers with one separator, perhaps names above them or the number of rows."""
+    lines = [line.strip(" \t") for line in lines_of(content.decode("utf-8-sig", "replace"))]
+    lines = [line for line in lines if line]
+    found: list[Reading] = []
+    for separator in (None, "\t", ",", ";"):
+        for comma in (False, True) if separator != "," else (False,):
+            try:
+                reading = _rows(lines, separator, comma)
+            except InvalidError:
+                continue
+            if not any(np.array_equal(reading.pos, other.pos) for other in found):
+                found.append(reading)
+    return found
+
+
+def _rows(lines: list[str], separator: str | None, comma: bool) -> Reading:
+    named = [line for line in lines if line.startswith(("#", "//"))]
+    body = [re.split(r"\s(?:#|//)", line)[0].rstrip() for line in lines if line not in named]
+    names = _fields(named[0].lstrip("#/"), separator) if named and lines[0] == named[0] else []
+    if body and not any(map(_numeric, _fields(body[0], separator))):
+        names, body = _fields(body[0], separator), body[1:]
+        explicit = True
+    else:
+        explicit = False
+    declared = count(body.pop(0)) if body and WHOLE.fullmatch(body[0]) else None
+    if comma and (not any("," in line for line in body) or any("." in line for line in body)):
+        raise InvalidError("no decimal commas")
+    rows = [
+        [number(field.replace(",", ".") if comma else field) for field in _fields(line, separator)] for line in body
+    ]
+    if not rows or len({len(row) for row in rows}) != 1 or len(rows[0]) < 3:
+        raise InvalidError("rows of different lengths")
+    if declared is not None and declared != len(rows):
+        raise InvalidError("another number of rows is declared")
+    places = [0, 1, 2]
+    if explicit or (names and len(names) == len(rows[0])):
+        plain = [re.sub(r"\s*[(\[].*[)\]]$", "", name.strip("\"' ")).lower() for name in names]
+        if len(plain) != len(rows[0]) or [plain.count(axis) for axis in "xyz"] != [1, 1, 1]:
+            raise InvalidError("names that are not understood")
+        places = [plain.index(axis) for axis in "xyz"]
+    return Reading(points([[row[i] for i in places] for row in rows]))
+
+
+def _fields(line: str, separator: str | None) -> list[str]:
+    return line.split() if separator is None else [field.strip(" \t") for field in line.split(separator)]
+
+
+def _numeric(field: str) -> bool:
+    return bool(NUMBER.fullmatch(field.replace(",", ".")) or NOT_FINITE.fullmatch(field))
