@@ -2,7 +2,17 @@ import pytest
 import torch
 from torch_geometric.data import Batch, Data
 
-from geo3d.cloud import as_batch, check_cloud, collate, common_size, make_batch, num_clouds, select_points, with_
+from geo3d.cloud import (
+    as_batch,
+    check_cloud,
+    collate,
+    common_size,
+    first_points,
+    make_batch,
+    num_clouds,
+    select_points,
+    with_,
+)
 from geo3d.errors import CloudError
 
 
@@ -79,3 +89,13 @@ def test_origins_are_stacked_and_a_cloud_without_one_has_zero():
     part = select_points(batch, torch.tensor([1, 2, 4]), ptr=torch.tensor([0, 1, 3]))
     assert part.origin.equal(batch.origin) and with_(part, pos=part.pos + 1).origin.equal(batch.origin)
     assert as_batch(batch) is batch and collate([a]).origin.shape == (1, 3)
+
+
+def test_first_points_are_cut_off_every_cloud():
+    batch = make_batch(torch.arange(30.0).view(10, 3), num_points=5)
+    few = first_points(batch, 2)
+    assert torch.equal(few.pos, batch.pos[[0, 1, 5, 6]]) and few.ptr.tolist() == [0, 2, 4]
+    assert torch.equal(first_points(batch, 5).pos, batch.pos)
+    for clouds in (batch, make_batch(torch.zeros(5, 3), ptr=torch.tensor([0, 2, 5]))):
+        with pytest.raises(CloudError, match="first_points needs clouds of one size"):
+            first_points(clouds, 6)

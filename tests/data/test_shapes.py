@@ -1,6 +1,7 @@
 import json
 import math
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -246,3 +247,26 @@ def test_generate_names_mistakes() -> None:
     with pytest.raises(ConfigError, match="at least 1"):
         generate("chair", rng(), 0)
     assert generate("chair", rng(), 1)[0].shape == (1, 3)
+
+
+def moments(name: str) -> list[float]:
+    """The mean squares of the coordinates, and of each of them times the part's number, of three clouds of a class."""
+    found = []
+    for seed in range(3):
+        pos, _, part = generate(name, rng(seed), 3000)
+        square = pos.astype(np.float64) ** 2
+        found += [square.mean(0), (square * (1 + part[:, None])).mean(0)]
+    return np.concatenate(found).tolist()
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_the_shapes_are_those_that_published_figures_were_made_with(name: str) -> None:
+    """Who changes a shape on purpose writes the file anew, and says so: encoders are compared on these clouds."""
+    expected = json.loads(Path(__file__).with_name("shapes.json").read_text())[name]
+    np.testing.assert_allclose(moments(name), expected, rtol=2e-3, atol=1e-4)
+
+
+def test_a_tube_of_two_points_is_a_cylinder() -> None:
+    tube = mesh.sweep([(0, 0, 0), (0, 0, 2)], 0.5)
+    pos = tube.corner.reshape(-1, 3)
+    assert np.ptp(pos, axis=0) == pytest.approx([1, 1, 2], abs=0.02)

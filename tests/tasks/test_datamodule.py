@@ -18,6 +18,14 @@ def test_delivered_clouds_are_normalised_subsets_in_a_fixed_pose():
     assert not torch.allclose(data.reseeded(4).delivered("train")[4].pos, cloud.pos)
 
 
+def test_a_cloud_is_made_once_while_there_is_room():
+    delivered = DataModule(Blobs, num_points=20).delivered("train")
+    assert delivered[4] is delivered[4]
+    delivered.room = 0
+    assert delivered[5] is not delivered[5] and torch.equal(delivered[5].pos, delivered[5].pos)
+    assert delivered[4] is delivered[4]
+
+
 def test_z_poses_keep_heights_and_so3_poses_keep_distances():
     still = DataModule(Blobs, num_points=20, seed=1).delivered("test")[2].pos
     turned = DataModule(Blobs, num_points=20, rotation="z", seed=1).delivered("test")[2].pos
