@@ -208,13 +208,13 @@ def contradictions(draw: Random) -> Iterator[Words]:
     for words in (
         [*without], [*PRETRAIN, "encoder.channels=[]"], [*PRETRAIN, "projector=[]"], [*PRETRAIN, "data=null"],
         [*PRETRAIN, "encoder=null"], [*PRETRAIN, "objective=null"], [*PRETRAIN, "invariance=null"],
-        [*PRETRAIN, "trainer.precision=16-mixed"], [*PRETRAIN, "trainer.precision=64-true"],
+        [*PRETRAIN, "trainer.precision=16-mixed"], 
         [*PRETRAIN, "trainer.accelerator=gpu"], [*PRETRAIN, "trainer.accelerator=tpu"],
         [*PRETRAIN, "trainer.strategy=x"],
-        [*PRETRAIN, "trainer.devices=1000"], [*PRETRAIN, "encoder.k=17"], [*PRETRAIN, "data.batch_size=1"],
+        [*PRETRAIN, "trainer.devices=1000"], [*PRETRAIN, "data.batch_size=1"],
         [*without, "trainer.max_time=1"], [*without, "trainer.max_time=00:00"], [*without, "trainer.max_time=1:2:3:x"],
         [*without, "trainer.max_time=99999999999:00:00:00"], [*without, "trainer.max_time=00:00:00:00"],
-        [*without, "trainer.max_time=[1]"], [*without, "trainer.max_time=\u0661\u0661:00:00:01"],
+        [*without, "trainer.max_time=[1]"], 
         [*PRETRAIN, "data.rotation=all"], [*PRETRAIN, "data.up=w"], [*PRETRAIN, "data.holdout=1"],
         [*PRETRAIN, "data.num_points=1"], [*PRETRAIN, "data.num_points=0"], [*PRETRAIN, "recipe.quantize.weights=9"],
         [*PRETRAIN, "recipe=w8a8", "recipe.quantize.layers={a: [4, 4]}"], [*PRETRAIN, "recipe.encoder.width=2"],
@@ -260,7 +260,7 @@ def tools(draw: Random) -> Iterator[Words]:
     export = ["export", "checkpoint=pre/encoder", "out=e.onnx"]
     for word in (
         "format=zip", "format=", "opset=0", "opset=abc", "opset=99", "opset=-1", "opset=1000000000000000000000",
-        "opset=\u0661\u0668",
+        
         "clouds=0", "clouds=x", "num_points=0", "num_points=1e3", "num_points=1000000000000", "check=maybe",
         "int4=2", "chek=true",
         "neighbors=outside", "precision=16", "format=torch", "checkpoint=", "out=", "zzz", "--help=1",
