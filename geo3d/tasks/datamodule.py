@@ -72,6 +72,8 @@ class Delivered(Dataset):
     def deliver(self, index: int) -> Data:
         """The cloud made anew from the data set."""
         cloud = self.dataset[index].clone()
+        if "origin" in cloud:
+            del cloud.origin  # of the file's coordinates; those delivered are turned and scaled
         source = self.source(index)
         check_cloud(cloud.pos, source)
         total = cloud.pos.shape[0]
