@@ -18,7 +18,8 @@ Separator = bytes | None
 BLANKS: Separator = None
 """The separator of ``bytes.split`` that stands for any number of blanks and tabs."""
 CALLED = {BLANKS: "blanks", b",": "','", b";": "';'", b"\t": "tabs"}
-NOTE = re.compile(rb"(#|//).*", re.DOTALL)
+NOTE = re.compile(rb"(?:^|(?<=[\s,;]))(#|//).*", re.DOTALL)
+"""A remark; within a word, as in ``1#2``, its mark is damage."""
 ROWS = 2**15
 """Rows that are taken apart at once."""
 KNOWN = {"id", "intensity", "scalar", "time", *LABEL, *(name for each in TRIPLES.values() for t in each for name in t)}

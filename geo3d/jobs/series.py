@@ -1,5 +1,6 @@
 """The job that compresses encoders by many recipes, one after another, and tabulates what came out."""
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -108,6 +109,16 @@ def check_run(run: str, recipe: Any) -> None:
         raise ConfigError(f"runs.{run}: {error}") from None
 
 
+def check_name(option: str, name: Any) -> None:
+    """Check that a name can be that of a folder in the run folder.
+
+    Raises:
+        ConfigError: If it would lie elsewhere.
+    """
+    if not re.fullmatch(r"(?!\.)[\w.+ -]{1,100}", str(name)):
+        raise ConfigError(f"{option}.{name}: expected a name of letters, digits, '_', '+', '-' and '.' for a folder")
+
+
 def planned(checkpoints: Mapping[str, str | Path], runs: Mapping[str, Any], seeds: Sequence[int]) -> Any:
     """Checkpoint, run and seed of everything to do: first seeds first.
 
@@ -116,7 +127,10 @@ def planned(checkpoints: Mapping[str, str | Path], runs: Mapping[str, Any], seed
     """
     if not checkpoints:
         raise ConfigError("checkpoints: there is none; give checkpoints.NAME=DIR/encoder")
+    for name in checkpoints:
+        check_name("checkpoints", name)
     for run, recipe in runs.items():
+        check_name("runs", run)
         check_run(run, recipe)
     for repetition in range(len(seeds)):
         for run, given in runs.items():

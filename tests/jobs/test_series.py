@@ -63,6 +63,7 @@ def test_the_plan_has_first_seeds_first_and_only_what_was_asked_for(checkpoints)
 @pytest.mark.parametrize(
     ("runs", "message"),
     [
+        ({"../../a": {}}, r"runs\.\.\./\.\./a: expected a name of letters"),
         ({"w2": {"of": ["c"]}}, "runs.w2.of: expected some of a, b; found ..c"),
         ({"w2": {"of": "a"}}, "runs.w2.of: 'a' is not a list of str or null"),
         ({"w2": {"steps": 0}}, "runs.w2.steps: 0 is not an int from 1"),

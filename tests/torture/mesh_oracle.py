@@ -48,8 +48,8 @@ def _off_lines(lines: list[list[str]], _: bool) -> Reading:
 
 def _off_words(lines: list[list[str]], more: bool) -> Reading:
     words = iter([word for line in lines for word in line])
-    if more:
-        raise InvalidError("colours and normals need lines")
+    if more:  # with faces, what stands behind a vertex can be told from the next one by lines alone
+        return _off_points([word for line in lines for word in line])
 
     def take() -> str:
         word = next(words, None)
@@ -63,6 +63,16 @@ def _off_words(lines: list[list[str]], more: bool) -> Reading:
     if next(words, None) is not None:
         raise InvalidError("data are left over")
     return Reading(pos, fans(polygons, vertices))
+
+
+def _off_points(words: list[str]) -> Reading:
+    vertices, faces = count(words[0]), count(words[1]) if len(words) > 3 else 1
+    count(words[2] if len(words) > 3 else "x")
+    values = [number(word) for word in words[3:]]
+    if faces or not vertices or len(values) % vertices or not 3 <= len(values) // vertices <= 10:
+        raise InvalidError("colours and normals need lines")
+    width = len(values) // vertices
+    return Reading(points([values[i * width : i * width + 3] for i in range(vertices)]), [])
 
 
 def obj(content: bytes) -> list[Reading]:

@@ -35,7 +35,8 @@ def _rows(lines: list[str], separator: str | None, comma: bool) -> Reading:
     if comma and (not any("," in line for line in body) or any("." in line for line in body)):
         raise InvalidError("no decimal commas")
     rows = [
-        [number(field.replace(",", ".") if comma else field) for field in _fields(line, separator)] for line in body
+        [_value(field.replace(",", ".") if comma else field, separator) for field in _fields(line, separator)]
+        for line in body
     ]
     if not rows or len({len(row) for row in rows}) != 1 or len(rows[0]) < 3:
         raise InvalidError("rows of different lengths")
@@ -52,6 +53,14 @@ def _rows(lines: list[str], separator: str | None, comma: bool) -> Reading:
 
 def _fields(line: str, separator: str | None) -> list[str]:
     return line.split() if separator is None else [field.strip(" \t") for field in line.split(separator)]
+
+
+def _value(field: str, separator: str | None) -> float:
+    """A number, perhaps in quotes; nothing between two separators is a value that is missing."""
+    if separator is None:
+        return number(field)
+    field = field[1:-1] if len(field) > 2 and field[0] == field[-1] == '"' else field
+    return number(field) if field else float("nan")
 
 
 def _numeric(field: str) -> bool:
