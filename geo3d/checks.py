@@ -248,7 +248,7 @@ def described(annotation: Any) -> str:
     if annotation in (None, type(None)):
         return "null"
     name = "str" if annotation is Path else getattr(annotation, "__name__", str(annotation))
-    return f"an {name}" if name[0] in "aeiou" else f"a {name}"
+    return f"an {name}" if name[0].lower() in "aeiou" else f"a {name}"
 
 
 def _marked(text: str, marks: Sequence[Any]) -> str:

@@ -26,7 +26,7 @@ def parsed(words: list[str]) -> argparse.Namespace:
     """
     parser = Parser(add_help=False, allow_abbrev=False)
     parser.add_argument("--checkpoint", nargs="+", type=place, required=True)
-    parser.add_argument("--names", nargs="+")
+    parser.add_argument("--names", nargs="+", type=text)
     for option in ("reference", "root", "up"):
         parser.add_argument(f"--{option}", type=text)
     parser.add_argument("--data", choices=choices("data"))

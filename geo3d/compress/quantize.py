@@ -33,7 +33,7 @@ def quantize(
     *,
     first: Bits = 8,
     last: Bits = 8,
-    layers: Mapping[str, Annotated[Sequence[Bits], Length(2, 2)]] | None = None,
+    layers: Mapping[str, Annotated[Sequence[Bits | Annotated[int, Range(0, 0)]], Length(2, 2)]] | None = None,
     per_channel: bool = True,
 ) -> nn.Module:
     """A copy whose linear layers work on rounded weights and inputs; its steps are set by the first training batch.
@@ -50,7 +50,8 @@ def quantize(
         activations: Bits of what enters the products, 2 to 8.
         first: Bits of the weights of layers that read coordinates, and of the inputs of the layers behind these.
         last: Bits of both in layers without a norm behind them.
-        layers: Bits ``[weights, activations]`` of single layers by their path in the encoder, instead of the above.
+        layers: Bits ``[weights, activations]`` of single layers by their path in the encoder, instead of the above; 0
+            activations where a layer reads coordinates.
         per_channel: One step for each output channel; otherwise one for each matrix.
 
     Raises:

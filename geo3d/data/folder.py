@@ -14,9 +14,10 @@ from torch_geometric.data import Data
 from geo3d.checks import Like, Points, Split, Up, checked
 from geo3d.data.tree import files_below, matches, split_folders
 from geo3d.errors import CloudError, SplitError
-from geo3d.io.arrays import coordinates, hdf5_bytes, open_hdf5, read_hdf5, read_hdf5_clouds
+from geo3d.io.arrays import coordinates
 from geo3d.io.axes import to_z_up
 from geo3d.io.files import existing_folder, listing
+from geo3d.io.hdf5 import hdf5_bytes, open_hdf5, read_hdf5, read_hdf5_clouds
 from geo3d.io.names import Arrays
 from geo3d.io.read import READERS, as_data, read_arrays
 from geo3d.seeds import generator

@@ -17,9 +17,9 @@ from torch_geometric.data import Data
 from geo3d.checks import Points, Split, Up, checked
 from geo3d.cloud import check_cloud
 from geo3d.errors import CloudError
-from geo3d.io.arrays import open_hdf5
 from geo3d.io.axes import to_z_up
 from geo3d.io.files import existing_folder, listing, read_bytes, replacing
+from geo3d.io.hdf5 import open_hdf5
 from geo3d.io.precision import check_precision
 from geo3d.io.read import read_cloud
 from geo3d.seeds import generator
@@ -199,7 +199,7 @@ class ModelNet(Dataset):
         first = read(self.files[0])[0]
         log.info("reading %d files of %s", len(self.files), root)
         if self.cache and os.access(root / CACHE if (root / CACHE).exists() else root, os.W_OK):
-            with replacing(stored) as temporary, h5py.File(temporary, "w") as file:
+            with replacing(stored) as temporary, h5py.File(temporary, "w", locking=False) as file:
                 shape = (len(self.files), *first.shape)
                 arrays = [file.create_dataset(key, shape, "f4") for key in ("data", "normal")]
                 for i, cloud in enumerate(_same_size(self.files, read, len(first))):

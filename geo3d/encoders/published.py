@@ -59,7 +59,9 @@ def from_published(path: str | Path, **keywords: Any) -> nn.Module:
         try:  # without memory first, since sizes that do not fit together may be any
             with torch.device("meta"):
                 own = encoder_class(**(sizes | keywords)).state_dict()
-        except SHAPES as error:
+        except (ConfigError, *SHAPES) as error:
+            if isinstance(error, ConfigError) and any(f".{keyword}:" in str(error) for keyword in keywords):
+                raise
             raise CheckpointError(f"{path}: no {name} network has such weights: {error}"[:300]) from error
         _check_fits(own, weights, f"{path} ({name})")
         encoder = encoder_class(**(sizes | keywords))

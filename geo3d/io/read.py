@@ -11,8 +11,9 @@ from torch_geometric.data import Data
 
 from geo3d.cloud import POINT_KEYS, check_cloud
 from geo3d.errors import CloudError
-from geo3d.io.arrays import read_hdf5, read_npy, read_npz
+from geo3d.io.arrays import read_npy, read_npz
 from geo3d.io.files import existing_file
+from geo3d.io.hdf5 import read_hdf5
 from geo3d.io.names import Arrays, as_colours, as_labels
 from geo3d.io.obj import read_obj
 from geo3d.io.off import read_off

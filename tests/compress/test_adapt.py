@@ -313,8 +313,8 @@ def test_statistics_estimated_anew_forget_those_of_training() -> None:
     trained.train()
     for seed in range(5, 9):  # other clouds, four times as large: what is kept of them shows
         batch = tiny_batch(4, 30, seed=seed)
-        trained(with_(batch, pos=4 * batch.pos))
-        trained.extra_loss(with_(batch, pos=4 * batch.pos), seeds.generator(seed), count=len(trained.settings))
+        large = with_(batch, pos=4 * batch.pos)
+        trained.extra_loss(large, trained(large).cloud, seeds.generator(seed), count=len(trained.settings))
     for setting in (trained.settings[0], SMALLEST):
         assert any(
             not torch.equal(a, b)

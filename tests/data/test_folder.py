@@ -298,7 +298,7 @@ def test_a_class_may_be_called_train(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("pattern", "count"),
-    [("**/*", 4), ("**/*.ply", 4), ("*/0.*", 2), ("cup/*", 2), ("*", 0), ("", 0), ("**", 4), ("./cup/[0]*", 1)],
+    [("**/*", 4), ("**/*.ply", 4), ("*/0.*", 2), ("cup/*", 2), ("*", 0), ("**", 4), ("./cup/[0]*", 1)],
 )
 def test_patterns(tmp_path: Path, pattern: str, count: int):
     classes(tmp_path, "bowl", "cup")
@@ -307,6 +307,13 @@ def test_patterns(tmp_path: Path, pattern: str, count: int):
     else:
         with pytest.raises(CloudError, match="no file to read among"):
             Folder(str(tmp_path), pattern=pattern)
+
+
+@pytest.mark.parametrize("pattern", ["", "/x", "../*", "a**", "."])
+def test_patterns_that_are_none(tmp_path: Path, pattern: str):
+    classes(tmp_path, "bowl", "cup")
+    with pytest.raises(ConfigError, match="Folder.pattern: .* is not a glob"):
+        Folder(str(tmp_path), pattern=pattern)
 
 
 def test_a_compressed_file_is_read_cloud_by_cloud_if_it_becomes_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

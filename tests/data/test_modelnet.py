@@ -275,7 +275,11 @@ def test_broken_text(sample):
 
 
 def test_options_that_do_not_exist(tmp_path: Path):
-    for options, message in (({"split": "val"}, "'val'"), ({"up": "x"}, "'x'"), ({"num_points": 0}, "found 0")):
+    for options, message in (
+        ({"split": "val"}, "'val'"),
+        ({"up": "x"}, "'x'"),
+        ({"num_points": 0}, "num_points: 0 is"),
+    ):
         with pytest.raises(ConfigError, match=message):
             ModelNet(str(tmp_path), **options)
     (tmp_path / "readme.md").touch()

@@ -352,7 +352,7 @@ def test_every_recipe_that_is_delivered_fits(recipe):
         (["recipe=w8a8", "recipe.quantize=8"], "recipe.quantize: expected keywords of quantize"),
         (["recipe=w8a8", "recipe.quantize.weights=9"], "recipe.quantize.weights: 9 is not an int from 2 to 8"),
         (["recipe=w8a8", "recipe.quantize.layers={embd: [4, 4]}"], "found embd: [4, 4]"),
-        (["recipe=null"], "recipe: a value is needed; give recipe=NAME (adaptive, pruned2"),
+        (["recipe=null"], "recipe: a value is needed; give recipe=NAME (adaptive, none, pruned2"),
         (["recipe=w8a8", "recipe.encoder.k=many"], "recipe.encoder"),
         (["labels=1"], "labels: the checkpoint has no head"),
         (["label=1"], "did you mean 'labels'?"),
