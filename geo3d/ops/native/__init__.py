@@ -224,7 +224,12 @@ def bound(function: str, threads: int, *arguments: Any, what: str = "input") -> 
     """
     library, kernel = _library(), KERNELS[function]
     assert library is not None
-    run = partial(getattr(library, kernel.symbol), threads, *kernel.bound(arguments))
+    # Converted once, for a function object of its own that does not convert its arguments again at every call.
+    given = (
+        value if isinstance(value, ctypes.c_void_p | ctypes.Array) else make(value)
+        for make, value in zip(kernel.types, kernel.bound(arguments), strict=True)
+    )
+    run = partial(library[kernel.symbol], ctypes.c_int32(threads), *given)
 
     def made(_kept: tuple[Any, ...] = arguments) -> None:
         if fault := run():

@@ -184,3 +184,24 @@ def _addresses(tensors: Sequence[Tensor], dtype: torch.dtype, sizes: list[int]) 
         return None
     found: list[Any] = [pointer(tensor, dtype, size) for tensor, size in zip(tensors, sizes, strict=True)]
     return None if None in found else (c_int64 * len(found))(*found)
+
+
+class Kernels(dict[str, Kernel]):
+    """Kernels by their names."""
+
+    def declare(self, sizes: Callable[..., Sizes]) -> Callable[..., Sizes]:
+        """Decorator of a declaration."""
+        self[sizes.__name__] = Kernel(sizes)
+        return sizes
+
+
+def rounded_up(count: int, to: int) -> int:
+    """The count, rounded up to a multiple."""
+    return count + -count % to
+
+
+def full(channels: int) -> int:
+    """The channels, which are taken in full vectors."""
+    if channels % 16:
+        raise ArgumentError(f"the kernel takes channels in multiples of 16; found {channels}")
+    return channels
