@@ -11,6 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import geo3d
 from geo3d.checkpoint import CARD, HEAD, WEIGHTS
 from geo3d.errors import ConfigError
@@ -42,6 +44,11 @@ def run_folder(
     Raises:
         ConfigError: As :func:`start_run`, or if another process works in ``out``.
     """
+    if torch.get_default_dtype() is not torch.float32:
+        raise ConfigError(
+            f"torch's default dtype is {torch.get_default_dtype()}; clouds are float32, and so must new weights be; call "
+            "torch.set_default_dtype(torch.float32) before encoders are made"
+        )
     with owned(out) as folder:
         for place in (folder, *(folder / name for name in PARTS)):
             sweep(place)

@@ -4,6 +4,7 @@ import json
 import warnings
 
 import pytest
+import torch
 
 from geo3d.errors import ConfigError
 from geo3d.io.owner import DRAFT
@@ -62,3 +63,15 @@ def test_results_of_other_settings_or_of_none_are_not_overwritten(tmp_path):
     (tmp_path / "settings.json").write_bytes(b"\xff{")
     with pytest.raises(ConfigError, match=r"settings\.json: damaged"):
         start_run(tmp_path, {"data": 2}, {"lr": 2})
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_another_default_dtype_is_refused_before_anything_is_made(dtype, tmp_path):
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with pytest.raises(ConfigError, match=f"default dtype is {dtype}"), run_folder(tmp_path / "run", {}):
+            pytest.fail("began")
+    finally:
+        torch.set_default_dtype(before)
+    assert not (tmp_path / "run").exists()
