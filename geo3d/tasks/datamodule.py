@@ -4,14 +4,13 @@ import copy
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import pytorch_lightning as pl
 import torch
-import torch.distributed as dist
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 from torch_geometric.data import Data
 
 from geo3d.checks import OneOf, Range, Seed, checked
@@ -21,6 +20,7 @@ from geo3d.ops.distributed import world_size
 from geo3d.ops.normalize import unit_sphere
 from geo3d.ops.rotation import random_rotations, rotation_about_z
 from geo3d.seeds import generator
+from geo3d.tasks.shuffle import KeyedShuffle
 
 POOL = 4  # views draw their points from a pool this many times as large as a view
 CACHE_BYTES = 1 << 30
@@ -95,29 +95,6 @@ class Delivered(Dataset):
             for key in [*placed, *(["normal"] if "normal" in cloud else [])]:
                 cloud[key] = cloud[key] @ pose.T
         return cloud
-
-
-class KeyedShuffle(Sampler[int]):
-    """Indices in an order keyed by (seed, epoch); each process gets its rows of every joined batch."""
-
-    def __init__(self, indices: Tensor, batch_size: int, seed: int) -> None:
-        self.indices, self.batch_size, self.seed, self.epoch = indices, batch_size, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by the trainer before every epoch."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self.indices) // world_size()
-
-    def __iter__(self) -> Iterator[int]:
-        order = torch.randperm(len(self.indices), generator=generator(self.seed, "order", self.epoch))
-        shuffled = self.indices[order]
-        world = world_size()
-        if world > 1:
-            whole = len(shuffled) // (world * self.batch_size) * world * self.batch_size
-            shuffled = shuffled[:whole].view(-1, world, self.batch_size)[:, dist.get_rank()].reshape(-1)
-        return iter(shuffled.tolist())
 
 
 class DataModule(pl.LightningDataModule):

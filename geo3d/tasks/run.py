@@ -46,7 +46,7 @@ def run_folder(
     """
     if torch.get_default_dtype() is not torch.float32:
         raise ConfigError(
-            f"torch's default dtype is {torch.get_default_dtype()}; clouds are float32, and so must new weights be; call "
+            f"torch's default dtype is {torch.get_default_dtype()}; clouds are float32, and so must weights be; call "
             "torch.set_default_dtype(torch.float32) before encoders are made"
         )
     with owned(out) as folder:
