@@ -33,7 +33,7 @@ def quantize(
     *,
     first: Bits = 8,
     last: Bits = 8,
-    layers: Mapping[str, Annotated[Sequence[Bits | Annotated[int, Range(0, 0)]], Length(2, 2)]] | None = None,
+    layers: Mapping[str, Annotated[Sequence[Annotated[int, Range(0, 8)]], Length(2, 2)]] | None = None,
     per_channel: bool = True,
 ) -> nn.Module:
     """A copy whose linear layers work on rounded weights and inputs; its steps are set by the first training batch.
@@ -66,6 +66,8 @@ def quantize(
             raise ConfigError(
                 f"layers: expected NAME: [weights, activations] with one of {', '.join(bits)}; found {name}: {pair}"
             )
+        if pair[0] < 2 or pair[1] == 1 or (bits[name][1] and not pair[1]):
+            raise ConfigError(f"layers.{name}: expected 2 to 8 bits of weights and of activations; found {list(pair)}")
         bits[name] = (pair[0], pair[1] if bits[name][1] else 0)
     record = {"step": "quantize", "bits": {name: list(pair) for name, pair in bits.items()}, "per_channel": per_channel}
     encoder = restore(encoder, record)

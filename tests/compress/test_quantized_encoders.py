@@ -112,14 +112,19 @@ def test_bits_out_of_range(name, keywords):
         ({"weights": True}, "int from 2 to 8"),
         ({"weights": "4"}, "int from 2 to 8"),
         ({"layers": {"embd": [4, 4]}}, "one of layers.0.linear, layers.1.linear, embed; found embd"),
-        ({"layers": {"embed": 4}}, r"layers: {'embed': 4} is not a mapping to lists of int from 2 to 8 of length 2"),
+        ({"layers": {"embed": 4}}, r"layers: {'embed': 4} is not a mapping to lists of int from 0 to 8 of length 2"),
         (
             {"layers": {"embed": [4]}},
-            r"layers: {'embed': \[4\]} is not a mapping to lists of int from 2 to 8 of length 2",
+            r"layers: {'embed': \[4\]} is not a mapping to lists of int from 0 to 8 of length 2",
         ),
-        ({"layers": {"embed": [4, 1]}}, "int from 2 to 8"),
-        ({"layers": {"embed": [2.5, 4]}}, "int from 2 to 8"),
-        ({"layers": {"embed": ["a", 4]}}, "int from 2 to 8"),
+        (
+            {"layers": {"embed": [4, 1]}},
+            r"layers.embed: expected 2 to 8 bits of weights and of activations; found \[4, 1\]",
+        ),
+        ({"layers": {"embed": [0, 4]}}, r"layers.embed: expected 2 to 8 bits .* found \[0, 4\]"),
+        ({"layers": {"embed": [4, 0]}}, r"layers.embed: expected 2 to 8 bits .* found \[4, 0\]"),
+        ({"layers": {"embed": [2.5, 4]}}, "int from 0 to 8"),
+        ({"layers": {"embed": ["a", 4]}}, "int from 0 to 8"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(keywords, message):
