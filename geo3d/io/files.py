@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import stat
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -22,10 +23,14 @@ def existing_file(path: str | Path) -> Path:
         CloudError: If nothing is there, or a folder, or a file that may not be read.
     """
     path = Path(path)
-    if path.is_dir():
+    try:
+        kind = path.stat().st_mode
+    except FileNotFoundError:
+        raise CloudError(f"{path}: no such file") from None
+    except OSError as error:  # a name that is too long, links that lead in a circle
+        raise CloudError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}"[:600]) from None
+    if stat.S_ISDIR(kind):
         raise CloudError(f"{path}: expected a file, found a folder; data=folder reads whole folders")
-    if not path.exists():
-        raise CloudError(f"{path}: no such file")
     if not os.access(path, os.R_OK):
         raise CloudError(f"{path}: the file may not be read; check its permissions")
     return path
@@ -138,7 +143,7 @@ def listing(files: Iterable[Path], root: Path) -> dict[str, Any]:
     Returns:
         ``num_files``, ``bytes``, ``sha256`` and, for at most 100 files, ``files``: name relative to root -> size.
     """
-    sizes = {file.relative_to(root).as_posix(): file.stat().st_size for file in sorted(files)}
+    sizes = {file.relative_to(root).as_posix(): existing_file(file).stat().st_size for file in sorted(files)}
     digest = hashlib.sha256(json.dumps(sorted(sizes.items())).encode()).hexdigest()
     summary: dict[str, Any] = {"num_files": len(sizes), "bytes": sum(sizes.values()), "sha256": digest}
     return summary | ({"files": sizes} if len(sizes) <= 100 else {})

@@ -26,7 +26,7 @@ def header_lines(content: bytes) -> Iterator[tuple[str, int]]:
     start = 0
     while (end := content.find(mark, start)) >= 0:
         line, start = content[start:end], end + 1
-        yield line.decode("ascii", "replace").strip("\r \t"), start
+        yield line.decode("ascii", "replace").rstrip("\r").strip(" \t"), start
 
 
 def check_end(content: bytes, end: int, source: str) -> None:

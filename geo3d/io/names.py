@@ -83,7 +83,9 @@ def _axes(names: Sequence[str], source: str) -> list[int]:
         return [_only(axis, names, source) for axis in "xyz"]
     told = [axis_of(name) for name in names]
     plain = [(axis if bare in "xyz" else None) for axis, bare, _ in told]
-    for axes in (plain, [axis for axis, _, _ in told]):
+    mapped = [(axis if axis == 2 or bare not in "xyz" else None) for axis, bare, _ in told]
+    level = [(axis if axis == 2 or bare in "xyz" else None) for axis, bare, _ in told]
+    for axes in (plain, mapped, level):  # x and y, or easting and northing, never one of each
         places = [[i for i, axis in enumerate(axes) if axis == wanted] for wanted in range(3)]
         if all(len(each) == 1 for each in places):
             break

@@ -14,6 +14,7 @@ from geo3d.io.names import Arrays
 from geo3d.io.numbers import count, numbers, shown, whole
 
 KIND = re.compile(rb"(ST)?(C)?(N)?(4)?(n)?OFF")
+CORNER = re.compile(rb"-?[0-9]{1,15}")
 Faces = tuple[list[bytes], list[int]]
 """The corners of all polygons, and how many each has."""
 
@@ -56,7 +57,9 @@ def read_off(path: str | Path) -> Arrays:
         raise CloudError(f"{source}: expected {num_vertices} vertices of 3 numbers, found {width} in a line")
     found = _vertices(vertices, width, kind, source)
     corners, counts = faces
-    found["faces"] = fan(whole(numbers(corners, source), source), np.array(counts, dtype=np.int64))
+    if wrong := [word for word in corners if not CORNER.fullmatch(word)]:
+        raise CloudError(f"{source}: expected faces of vertex numbers, found {shown(wrong[0])}")
+    found["faces"] = fan(np.array(corners, dtype=bytes).astype(np.int64), np.array(counts, dtype=np.int64))
     check_faces(found["faces"], num_vertices, source)
     return found
 

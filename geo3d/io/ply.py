@@ -109,7 +109,7 @@ def _header(content: bytes, source: str) -> tuple[str, list[Element], int]:
                 break
             case [] | ["comment" | "obj_info", *_]:
                 pass
-            case ["format", name, _] if name in FORMATS:
+            case ["format", name, "1.0"] if name in FORMATS and order is None:
                 order = FORMATS[name]
             case ["element", name, size]:
                 elements.append(Element(name, count(size, f"rows of {name[:40]}", source), []))

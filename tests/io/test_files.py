@@ -82,3 +82,11 @@ def test_the_listing_names_at_most_a_hundred_files(tmp_path: Path):
         file.write_text("")
     assert len(listing(files[:100], tmp_path)["files"]) == 100
     assert listing(files, tmp_path).keys() == {"num_files", "bytes", "sha256"}
+
+
+def test_names_that_are_no_files(tmp_path):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for name in ("loop", "9" * 300):
+        with pytest.raises(CloudError, match="cannot be read: (too many levels|file name too long)") as raised:
+            existing_file(tmp_path / name)
+        assert "\n" not in str(raised.value)

@@ -221,3 +221,11 @@ def test_colours_that_are_nan_are_left_out(tmp_path: Path):
     with pytest.warns(UserWarning, match=r"a\.obj: colours are NaN or infinite at some points, and were left out"):
         data = read_cloud(written(tmp_path / "a.obj", text))
     assert data.pos.tolist() == [[0, 0, 0], [1, 0, 0]] and "rgb" not in data
+
+
+def test_a_corner_is_a_whole_number(tmp_path: Path):
+    head = "OFF\n4 1 0\n0 0 0\n1 0 0\n1 1 0\n0 1 0\n"
+    for corner in ("1e-400", "2.0", "1e0", "nan"):
+        (tmp_path / "a.off").write_text(f"{head}3 0 1 {corner}\n")
+        with pytest.raises(CloudError, match=f"expected faces of vertex numbers, found '{corner}'"):
+            read_cloud(tmp_path / "a.off")

@@ -254,3 +254,11 @@ def test_a_list_of_negative_length(tmp_path: Path):
     path.write_bytes(content[:-17] + b"\xff" + content[-16:])
     with pytest.raises(CloudError, match="length of -1"):
         read_cloud(path)
+
+
+@pytest.mark.parametrize("lines", ["format ascii 1", "format ascii 1.1", "format ascii 1.0\nformat ascii 1.0"])
+def test_another_version_or_two_formats_are_refused(tmp_path: Path, lines: str):
+    body = "element vertex 1\nproperty float x\nproperty float y\nproperty float z\nend_header\n0 0 1\n"
+    (tmp_path / "a.ply").write_text(f"ply\n{lines}\n{body}")
+    with pytest.raises(CloudError, match="cannot understand the header line 'format"):
+        read_cloud(tmp_path / "a.ply")

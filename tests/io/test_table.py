@@ -171,3 +171,22 @@ def test_whole_numbers_in_six_columns_are_read_where_commas_are_clear(tmp_path: 
 def test_nan_in_a_column_that_nobody_uses(tmp_path: Path):
     data = read_cloud(written(tmp_path / "a.csv", "x,y,z,nx,ny,nz,t\n1,2,3,0,0,1,nan\n4,5,6.5,nan,nan,nan,1\n"))
     assert data.pos.tolist() == ROWS and bool(data.x[0].isnan()) and bool(data.normal[1].isnan().all())
+
+
+@pytest.mark.parametrize("names", ["easting,y,z", "x,northing,z", "x,n,h"])
+def test_axes_of_two_kinds_are_refused(tmp_path: Path, names: str):
+    (tmp_path / "a.csv").write_text(f"{names}\n1,2,3\n4,5,7\n")
+    with pytest.raises(CloudError, match="expected columns x, y, z; found"):
+        read_cloud(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("names", ["x,y,elevation", "easting,northing,z", "E,N,H"])
+def test_the_height_may_be_called_either_way(tmp_path: Path, names: str):
+    (tmp_path / "a.csv").write_text(f"{names}\n1,2,3\n4,5,7\n")
+    assert read_cloud(tmp_path / "a.csv").pos.tolist() == [[1, 2, 3], [4, 5, 7]]
+
+
+def test_a_mark_within_a_word_is_damage(tmp_path: Path):
+    (tmp_path / "a.xyz").write_text("0 0 1 # first\n1 2 3\n4 5 6#7\n")
+    with pytest.raises(CloudError, match=r"a\.xyz, line 3"):
+        read_cloud(tmp_path / "a.xyz")
