@@ -239,7 +239,7 @@ def _lines(file: Path) -> list[str]:
 
 
 def _check_there(files: list[Path], source: str) -> None:
-    missing = [file for file in files if not file.is_file()]
+    missing = [file for file in files if not os.path.isfile(file)]  # also of a name that is too long
     if missing:
         others = f"with {len(missing) - 1} others that {source} lists"
         raise CloudError(f"{missing[0]}: missing, {others}; complete the folder")

@@ -26,7 +26,8 @@ def header_lines(content: bytes) -> Iterator[tuple[str, int]]:
     start = 0
     while (end := content.find(mark, start)) >= 0:
         line, start = content[start:end], end + 1
-        yield line.decode("ascii", "replace").rstrip("\r").strip(" \t"), start
+        # a carriage return that does not end a line is damage, and must not pass for a blank
+        yield line.decode("ascii", "replace").rstrip("\r").replace("\r", "\ufffd").strip(" \t"), start
 
 
 def check_end(content: bytes, end: int, source: str) -> None:
