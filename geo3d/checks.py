@@ -43,7 +43,7 @@ class Range(NamedTuple):
 
 
 class Length(NamedTuple):
-    """Lists of ``low`` to ``high`` entries, or text of so many characters."""
+    """A list with ``low`` to ``high`` entries, or a text with that many characters."""
 
     low: int
     high: int

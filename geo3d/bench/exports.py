@@ -108,7 +108,7 @@ class Exported:
 
 
 def fastest(calls: Sequence[Exported], expected: Tensor) -> Exported:
-    """The fastest of those that give the features expected; what says something else is no contender.
+    """The fastest call among those that give the expected features; the others are left out.
 
     Raises:
         CannotRunError: If none does.
