@@ -6,7 +6,6 @@ under :func:`checked` refuse what does not fit; the command line asks :func:`fit
 
 import functools
 import inspect
-import os
 import re
 import sys
 import types
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from geo3d.errors import ConfigError
+from geo3d.home import expanded
 
 F = TypeVar("F", bound=Callable[..., Any])
 Parameters = dict[str, inspect.Parameter]
@@ -130,7 +130,7 @@ def checked(function: F) -> F:
                 annotation = takes[name].annotation
                 if not fits(value, annotation):
                     raise ConfigError(f"{owner}.{name}: {mistake(value, annotation)}")
-                given.arguments[name] = expanded(value, annotation)
+                given.arguments[name] = expanded(value, annotation, f"{owner}.{name}")
         return function(*given.args, **given.kwargs)
 
     return cast(F, call)
@@ -150,13 +150,6 @@ def parameters(function: Callable[..., Any]) -> Parameters:
         elif parameter.kind is not parameter.VAR_POSITIONAL:
             found[name] = parameter.replace(annotation=hints.get(name, Any))
     return found
-
-
-def alternatives(annotation: Any) -> tuple[Any, ...]:
-    """The members of a union, one after another; of anything else itself."""
-    if get_origin(annotation) in (Union, types.UnionType):
-        return tuple(each for member in get_args(annotation) for each in alternatives(member))
-    return (annotation,)
 
 
 def fits(value: Any, annotation: Any) -> bool:
@@ -268,29 +261,3 @@ def plural(annotation: Any) -> str:
     if inner:
         return f"lists of {plural(inner[0])}"
     return "str" if annotation is Path else getattr(annotation, "__name__", str(annotation))
-
-
-def expanded(value: Any, annotation: Any) -> Any:
-    """The value, with the home folder for a ``~`` where ``annotation`` asks for a path, in lists and mappings too.
-
-    Example:
-        >>> expanded("~/x", str), expanded("~/x", str | Path) == str(Path.home() / "x")
-        ('~/x', True)
-    """
-    if not _mentions_path(annotation):
-        return value
-    if isinstance(value, str | Path) and Path in alternatives(annotation):
-        return type(value)(os.path.expanduser(value))
-    for kind in alternatives(annotation):
-        origin, inner = get_origin(kind), get_args(kind)
-        if origin is Annotated:
-            value = expanded(value, inner[0])
-        elif isinstance(value, Mapping) and inspect.isclass(origin) and issubclass(origin, Mapping):
-            value = {key: expanded(each, inner[1]) for key, each in value.items()}
-        elif isinstance(value, list | tuple) and inspect.isclass(origin) and issubclass(origin, Sequence):
-            value = [expanded(each, inner[0]) for each in value]
-    return value
-
-
-def _mentions_path(annotation: Any) -> bool:
-    return annotation is Path or any(map(_mentions_path, get_args(annotation)))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from torch import nn
 
-from geo3d.checks import Length, Like, OneOf, Range, checked, described, expanded, fits, parameters, shown
+from geo3d.checks import Length, Like, OneOf, Range, checked, described, fits, parameters, shown
 from geo3d.errors import ConfigError
 
 NAN, INF = float("nan"), float("inf")
@@ -93,8 +93,6 @@ def test_the_home_folder_is_put_in_wherever_a_path_is_asked_for(monkeypatch):
         {"a": "/somewhere/z"},
     )
     assert found["text"] == "~/x" and found["more"] == {"other": "~/w"}
-    assert expanded(expanded("~/x", str | Path), str | Path) == "/somewhere/x"
-    assert expanded(Path("~"), Annotated[str | Path, Length(1, 9)]) == Path("/somewhere")
 
 
 def test_a_checked_function_is_still_itself():

@@ -3,12 +3,12 @@
 import argparse
 import json
 import re
-from pathlib import Path
 from typing import Any, NoReturn
 
-from geo3d.checks import Range, expanded, shown
+from geo3d.checks import Range, shown
 from geo3d.cli.config import did_you_mean
 from geo3d.errors import ConfigError
+from geo3d.home import home
 
 USAGE = """usage: geo3d bench kernels|encoder|train|data|scaling|model [OPTIONS]
 
@@ -112,8 +112,15 @@ def text(word: str) -> str:
 
 
 def place(word: str) -> str:
-    """A path, with the home folder for a ``~``."""
-    return str(expanded(text(word), str | Path))
+    """A path, with the home folder for a ``~``.
+
+    Raises:
+        argparse.ArgumentTypeError: If it is the home folder of nobody.
+    """
+    try:
+        return home(text(word))
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def parsed(words: list[str]) -> argparse.Namespace:

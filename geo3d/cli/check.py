@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from geo3d.checks import Parameters, alternatives, expanded, fits, mistake, parameters
+from geo3d.checks import Parameters, fits, mistake, parameters
 from geo3d.cli.config import MISSING, as_written, choices, config_dir, did_you_mean, read
 from geo3d.cli.words import TARGET, split, value_of
 from geo3d.errors import ConfigError
+from geo3d.home import alternatives, expanded
 
 PLACES = {"out": "DIR", "root": "PATH", "path": "FILE", "checkpoint": "DIR/encoder"}
 PARTIAL = "_partial_"
@@ -133,7 +134,7 @@ def settled_value(found: Any, annotation: Any, written: Mapping[str, str], path:
         text = written[path]
         again = [each.strip().strip("'\"") for each in text[1:-1].split(",")] if isinstance(found, list) else text
         found = again if fits(again, annotation) else found
-    return expanded(found, annotation)
+    return expanded(found, annotation, path)
 
 
 def member_of(annotation: Any) -> Any:

@@ -119,3 +119,24 @@ def test_a_place_that_can_be_no_folder_is_the_users_mistake(out, home, capsys):
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith("geo3d: error: ") and "fault" not in line
     assert (home / "work" / "file").read_text() == "kept"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["pretrain", "data=shapes", "out={}"],
+        ["finetune", "task=classify", "data=folder", "data.root={}", "out=o"],
+        ["probe", "checkpoint=[a,{}]", "data=shapes", "out=o"],
+        ["data", "check", "folder", "root={}"],
+        ["export", "checkpoint={}", "out=a.onnx"],
+        ["bench", "kernels", "--out", "{}"],
+        ["bench", "model", "--checkpoint", "a", "{}"],
+    ],
+    ids=lambda words: " ".join(words[:3]),
+)
+def test_the_home_folder_of_nobody_is_no_place(words, home, capsys):
+    nobody = "~nobody-of-that-name/x"
+    assert main([word.format(nobody) for word in words]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and f"{nobody}: expected ~ or a user of this machine" in said
+    assert [path.name for path in Path.cwd().iterdir()] == ["2024"]
