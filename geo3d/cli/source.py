@@ -85,7 +85,12 @@ def stated(annotation: ast.AST | None, path: Path) -> str:
 
 
 def number(node: ast.AST) -> float:
-    """A number as it is written in a range: ``10_000``, ``1e-3`` or ``2**18``."""
+    """A number as it is written in a range: ``10_000``, ``1e-3`` or ``2**18``.
+
+    Example:
+        >>> [number(ast.parse(text, mode="eval").body) for text in ("10_000", "1e-3", "2**18")]
+        [10000, 0.001, 262144]
+    """
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
         return number(node.left) ** number(node.right)
     value: float = ast.literal_eval(node)

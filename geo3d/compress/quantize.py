@@ -82,9 +82,9 @@ def linears(encoder: nn.Module) -> list[tuple[str, Linear]]:
 
 def reads_coordinates(encoder: nn.Module, name: str, layer: Linear) -> bool:
     """Whether all that a layer reads comes as it is from the cloud."""
-    given = getattr(encoder, "in_channels", 0) if hasattr(encoder, "point_channels") else 0
+    is_encoder = hasattr(encoder, "point_channels") and hasattr(encoder, "in_channels")
     if name in ("layers.0.linear", "local.0", "input_net.pool.linears.0"):
-        return given > 0
+        return is_encoder
     return layer.skip == layer.in_features
 
 

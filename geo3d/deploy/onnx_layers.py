@@ -125,9 +125,8 @@ def edge_conv(graph: Graph, x: str, layer: EdgeConv, table: str, k: int) -> str:
         of_a = [Matrix(center.values() - neighbor.values()).times(scale)]
     rounding = layer.table_quantizer
     if rounding is None:
-        *parts, (b, missing) = products(graph, x, linear, *of_a, neighbor.times(scale))
+        *parts, (b, _) = products(graph, x, linear, *of_a, neighbor.times(scale))  # nothing is missing from floats
         top = gather_max(graph, b, table, k, AT_ONCE)
-        shift = shift + missing
     else:
         step, offset = array(rounding.step), 0.0 if rounding.offset is None else array(rounding.offset)
         in_steps = neighbor.times(np.broadcast_to(1 / step, scale.shape))

@@ -84,6 +84,7 @@ def test_a_record_tells_everything():
     for row in record["rows"]:
         assert len(row["times_ms"]) == 2 and row["min_ms"] <= row["median_ms"]
         assert row["share_of_limit"] == pytest.approx(row["gflops"] / 100)
+        assert row["clouds_per_second"] == pytest.approx(1e3 * SIZES["clouds"][0] / row["median_ms"])
         assert sum(row["stages"].values()) == pytest.approx(1)
         searched = {"knn", "neighbours"} if "geo3d" in row["name"] else {"neighbours"}
         assert sum(row["stages"].get(kind, 0) for kind in searched) > 0

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from geo3d.errors import CloudError, Geo3dError
-from geo3d.io.files import existing_file, listing, read_bytes, replacing, write_json
+from geo3d.io.files import existing_file, existing_folder, listing, read_bytes, replacing, write_json
 
 
 def test_a_failed_block_leaves_what_was_there_and_no_rest(tmp_path: Path):
@@ -90,3 +90,12 @@ def test_names_that_are_no_files(tmp_path):
         with pytest.raises(CloudError, match="cannot be read: (too many levels|file name too long)") as raised:
             existing_file(tmp_path / name)
         assert "\n" not in str(raised.value)
+
+
+def test_what_is_no_folder_says_what_it_is(tmp_path):
+    (tmp_path / "file").write_text("x")
+    assert existing_folder(tmp_path) == tmp_path
+    with pytest.raises(CloudError, match="file: expected a folder, found a file$"):
+        existing_folder(tmp_path / "file")
+    with pytest.raises(CloudError, match="nowhere: no such folder; expected clouds$"):
+        existing_folder(tmp_path / "nowhere", "clouds")

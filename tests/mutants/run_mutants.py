@@ -75,6 +75,7 @@ class Tree:
         users = {file for file in self.files if path in self.imports[file]}
         ranks: list[Callable[[str], bool]] = [
             lambda test: test == f"{folder}test_{inner.stem.strip('_')}.py",
+            lambda test: test.startswith(folder) and Path(test).stem.endswith(f"_{inner.stem}"),
             lambda test: path in self.imports[test],
             lambda test: bool(users & self.imports[test]),
             lambda test: str(Path(test).parent) in {str(Path(other).parent) for other in found},

@@ -39,6 +39,7 @@ def test_training_draws_what_was_logged(tmp_path, figures):
     assert [file.name for file in path.parent.iterdir()] == ["training.png"]  # nothing temporary stays
     loss, std, rank, knn = figures[0].axes
     assert [line.get_label() for line in loss.lines] == ["loss", "align"]
+    assert [bool(ax.get_legend()) for ax in (loss, std, rank, knn)] == [True, False, False, False]
     np.testing.assert_array_equal(loss.lines[0].get_xdata(), [1, 2, 4, 5, 6, 7, 8])  # without the NaN
     np.testing.assert_allclose(knn.lines[0].get_ydata(), [74, 78])
     assert knn.lines[1].get_ydata()[0] == 60
