@@ -125,3 +125,14 @@ def test_damaged_codes_are_named():
     with pytest.raises(RuntimeError, match="embed.weight"):
         other = empty(encoder)
         other.load_state_dict(from_codes(other, missing))
+
+
+def test_layers_whose_weights_are_stored_as_they_are_stand_beside_those_in_codes():
+    encoder = rounded(make())
+    state = as_codes(encoder)
+    del state["layers.0.linear.codes"]
+    state["layers.0.linear.weight"] = encoder.layers[0].linear.weight.detach().clone()
+    other = empty(encoder)
+    other.load_state_dict(from_codes(other, state))
+    with torch.no_grad():
+        assert torch.equal(encoder(tiny_batch()).cloud, other(tiny_batch()).cloud)

@@ -5,6 +5,7 @@ from functools import partial
 import pytest
 import torch
 
+from geo3d.bench import encoders
 from geo3d.bench.augmenting import RECIPES, view_cases
 from geo3d.bench.case import Case
 from geo3d.bench.contenders import own_paths, usable
@@ -12,6 +13,7 @@ from geo3d.bench.encoders import dgcnn_case, encoder_cases
 from geo3d.bench.inputs import randomized, surfaces, uneven
 from geo3d.bench.kernels import kernel_cases
 from geo3d.bench.measure import measure, measure_all, values
+from geo3d.bench.pyg import PyGPointNet2
 from geo3d.bench.report import table
 from geo3d.bench.searches import near, shortfall
 from geo3d.bench.training import training_case, training_cases
@@ -64,6 +66,15 @@ def test_an_encoder_that_computes_something_else_has_no_ratio(monkeypatch):
     assert published["ratio"] == 1.0 and pyg["ratio"] > 0
     text = table(record)
     assert "NOT EQUAL, no ratio" in text and text.count("differs") == 1
+
+
+def test_the_rivals_run_in_their_best_forms(monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        encoders, "PyGPointNet2", lambda *_, distinct: made.append(distinct) or PyGPointNet2(*_, distinct)
+    )
+    encoders.pointnet2_case(2, 96, ("torch",))
+    assert made == [True]  # without repeated edges, as PyG's users build it
 
 
 def test_wrong_gradients_are_found():
