@@ -1,6 +1,6 @@
 """What ``import geo3d`` and ``python -m geo3d`` give."""
 
-import subprocess
+import runpy
 import sys
 
 import pytest
@@ -17,9 +17,10 @@ def test_public_functions_are_those_of_their_homes():
         geo3d.load_decoder  # noqa: B018 - what asking for it does is the test
 
 
-def test_the_module_is_the_command_and_passes_its_status_on():
-    done = subprocess.run([sys.executable, "-m", "geo3d", "--version"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0 and geo3d.__version__ in done.stdout
-    assert (
-        subprocess.run([sys.executable, "-m", "geo3d", "no-such-job"], capture_output=True, check=False).returncode == 2
-    )
+def test_the_module_is_the_command_and_passes_its_status_on(monkeypatch, capsys):
+    for words, status in ((["--version"], 0), (["no-such-job"], 2)):
+        monkeypatch.setattr(sys, "argv", ["geo3d", *words])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_module("geo3d.__main__", run_name="__main__")
+        assert ended.value.code == status
+    assert capsys.readouterr().out == f"geo3d {geo3d.__version__}\n"

@@ -74,6 +74,11 @@ class WrongIdentity(Translation):
         return torch.full_like(super().identity(batch), 1e-8)
 
 
+class WrongFromTheLeft(SO3):
+    def compose(self, a, b):
+        return a if torch.equal(a, torch.eye(3).to(a).expand_as(a)) else super().compose(a, b)
+
+
 class ForgetsNormals(SO3):
     def act(self, element, batch):
         out = super().act(element, batch)
@@ -87,6 +92,7 @@ class ForgetsNormals(SO3):
         (WrongOrder(), r"WrongOrder\(\): compose\(a, b\) is not b and then a \(normal\)"),
         (WrongInverse(), "the inverse does not undo a"),
         (WrongIdentity(), r"the identity changes the batch \(pos\)"),
+        (WrongFromTheLeft(), r"the identity after a is not a \(normal\)"),
         (ForgetsNormals(), r"the identity changes the batch \(normal\)"),
     ],
     ids=lambda value: type(value).__name__,

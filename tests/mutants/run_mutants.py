@@ -70,13 +70,14 @@ class Tree:
 
     def near(self, path: str) -> list[str]:
         """The tests of a file, the nearest first; its own examples count as one."""
-        inner = Path(path).relative_to(self.package)
+        inner, module = Path(path).relative_to(self.package), path.removesuffix(".py").replace("/", ".")
         folder = f"tests/{inner.parent.as_posix()}/".replace("/./", "/")
         users = {file for file in self.files if path in self.imports[file]}
         ranks: list[Callable[[str], bool]] = [
             lambda test: test == f"{folder}test_{inner.stem.strip('_')}.py",
             lambda test: test.startswith(folder) and Path(test).stem.endswith(f"_{inner.stem}"),
             lambda test: path in self.imports[test],
+            lambda test: module in (self.root / test).read_text(),
             lambda test: bool(users & self.imports[test]),
             lambda test: str(Path(test).parent) in {str(Path(other).parent) for other in found},
         ]

@@ -44,6 +44,7 @@ def test_the_picture_has_its_size_and_every_name_apart_from_the_others(tmp_path,
     assert [file.name for file in path.parent.iterdir()] == ["pareto.png"]
     (ax,) = figures[0].axes
     assert ax.get_xscale() == "log" and ax.get_xlim()[1] < 500
+    assert 78 < ax.get_ylim()[0] < 80 and 100 * (0.79 + 0.01 * len(rows())) < ax.get_ylim()[1] < 88
     names = {text.get_text(): text for text in ax.texts}
     assert "near" in names and any("far: 500 ms" in name for name in names)
     boxes = [names[row["name"]].get_window_extent() for row in rows()]

@@ -1,14 +1,16 @@
 """The run folder: what makes a run finished, and what is refused."""
 
 import json
+import subprocess
 import warnings
 
 import pytest
 import torch
 
+import geo3d
 from geo3d.errors import ConfigError
 from geo3d.io.owner import DRAFT
-from geo3d.tasks.run import FINISHED, finish_run, is_finished, reopen_run, run_folder, start_run
+from geo3d.tasks.run import FINISHED, finish_run, git_commit, is_finished, reopen_run, run_folder, start_run
 
 
 def test_a_run_is_finished_when_the_last_file_says_so_and_all_results_are_whole(tmp_path):
@@ -75,3 +77,21 @@ def test_another_default_dtype_is_refused_before_anything_is_made(dtype, tmp_pat
     finally:
         torch.set_default_dtype(before)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_commit_says_whether_files_differ(tmp_path, monkeypatch):
+    def git(*words):
+        names = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        return subprocess.run(["git", *names, *words], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+
+    file = tmp_path / "geo3d" / "__init__.py"
+    file.parent.mkdir()
+    file.write_text("")
+    monkeypatch.setattr(geo3d, "__file__", str(file))
+    assert git_commit() is None
+    git("init", "-q")
+    git("add", "-A")
+    git("commit", "-qm", "x")
+    assert git_commit() == git("rev-parse", "HEAD").strip()
+    file.write_text("x = 1")
+    assert git_commit() == git("rev-parse", "HEAD").strip() + "+"
