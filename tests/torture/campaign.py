@@ -52,6 +52,11 @@ class Tally:
     rows: dict[str, Counter] = field(default_factory=lambda: defaultdict(Counter))
     faults: list[tuple[str, Verdict]] = field(default_factory=list)
 
+    @property
+    def tried(self) -> int:
+        """How many attacks there were."""
+        return sum(map(Counter.total, self.rows.values()))
+
     def add(self, case: Case, verdict: Verdict) -> None:
         """Count one verdict."""
         row = case.name.partition("/")[0]
@@ -63,7 +68,7 @@ class Tally:
         """The table, then the faults: each kind's first ones, with the command that repeats one."""
         kinds = sorted({kind for row in self.rows.values() for kind in row}, key=lambda kind: (":" in kind, kind))
         width = max([len(row) for row in self.rows] + [5]) + 2
-        lines = [f"{self.title}: {sum(map(Counter.total, self.rows.values()))} tried, {len(self.faults)} faults"]
+        lines = [f"{self.title}: {self.tried} tried, {len(self.faults)} faults"]
         lines += [" " * width + "  ".join(["tried", *kinds])]
         total: Counter = Counter()
         for row in self.rows.values():
@@ -122,6 +127,7 @@ def _started(cases: Iterable[Case], limits: Limits) -> tuple[int, int]:
         return pid, reading
     try:
         os.close(reading)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         if limits.megabytes is not None:
             most = _mapped() + limits.megabytes * 2**20
             resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))

@@ -6,6 +6,7 @@ exit status is 1 if there was a fault.
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -26,11 +27,15 @@ def campaign(name: str, large: bool, seed: int, only: str | None, workers: int) 
         os.environ["HOME"] = scratch
         cases = list(module.cases(large, seed, Path(scratch)))
         chosen = [case for case in cases if only is None or case.name == only or case.name.startswith(f"{only}/")]
-        for case, verdict in judged(chosen, module.LIMITS, workers, getattr(module, "CHUNK", 1)):
-            tally.add(case, verdict)
-            if only is not None:
-                print(f"{case.name}: {verdict.kind}: {verdict.note}", flush=True)
-    print(f"{tally.text()}\n  {time.monotonic() - begun:.0f} s\n", flush=True)
+        try:
+            for case, verdict in judged(chosen, module.LIMITS, workers, getattr(module, "CHUNK", 1)):
+                tally.add(case, verdict)
+                if verdict.fault or only is not None:
+                    print(f"{case.name}: {verdict.kind}: {verdict.note}", flush=True)
+        finally:  # a campaign that is ended early says how far it came
+            left = len(chosen) - tally.tried
+            ended = f", ended with {left} not tried" if left else ""
+            print(f"{tally.text()}\n  {time.monotonic() - begun:.0f} s{ended}\n", flush=True)
     return bool(chosen) and not tally.faults
 
 
@@ -48,6 +53,7 @@ def main() -> int:
     # A process that forks must have no threads, and results must not depend on a GPU; before anything imports torch.
     os.environ |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     sys.path.insert(1, str(Path(__file__).parents[2]))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of what is printed last
     names = given.campaigns or CAMPAIGNS
     found = [campaign(name, given.large, given.seed, given.only, given.workers) for name in names]
     return 0 if all(found) else 1
