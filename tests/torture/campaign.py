@@ -97,25 +97,32 @@ def judged(cases: Sequence[Case], limits: Limits, workers: int = 2, chunk: int =
     """
     waiting = deque(list(cases[i : i + chunk]) for i in range(0, len(cases), chunk))
     running = selectors.DefaultSelector()
-    while waiting or running.get_map():
-        while waiting and len(running.get_map()) < workers:
-            todo = waiting.popleft()
-            pid, pipe = _started(todo, limits)
-            running.register(pipe, selectors.EVENT_READ, (pid, todo, bytearray()))
-        for key, _ in running.select():
-            pid, todo, said = key.data
-            said += (piece := os.read(key.fd, 1 << 16))
-            if piece:
-                continue
-            running.unregister(key.fd)
+    try:
+        while waiting or running.get_map():
+            while waiting and len(running.get_map()) < workers:
+                todo = waiting.popleft()
+                pid, pipe = _started(todo, limits)
+                running.register(pipe, selectors.EVENT_READ, (pid, todo, bytearray()))
+            for key, _ in running.select():
+                pid, todo, said = key.data
+                said += (piece := os.read(key.fd, 1 << 16))
+                if piece:
+                    continue
+                running.unregister(key.fd)
+                os.close(key.fd)
+                _, status, usage = os.wait4(pid, 0)
+                verdicts = [Verdict(*json.loads(line)) for line in said.splitlines()]
+                yield from zip(todo, verdicts, strict=False)
+                if len(verdicts) < len(todo):
+                    yield todo[len(verdicts)], _died(os.waitstatus_to_exitcode(status), limits)
+                    if rest := todo[len(verdicts) + 1 :]:
+                        waiting.appendleft(rest)
+    finally:
+        for key in list(running.get_map().values()):  # of a campaign that is ended
+            os.kill(key.data[0], signal.SIGKILL)
+            os.waitpid(key.data[0], 0)
             os.close(key.fd)
-            _, status, usage = os.wait4(pid, 0)
-            verdicts = [Verdict(*json.loads(line)) for line in said.splitlines()]
-            yield from zip(todo, verdicts, strict=False)
-            if len(verdicts) < len(todo):
-                yield todo[len(verdicts)], _died(os.waitstatus_to_exitcode(status), limits)
-                if rest := todo[len(verdicts) + 1 :]:
-                    waiting.appendleft(rest)
+        running.close()
 
 
 def _started(cases: Iterable[Case], limits: Limits) -> tuple[int, int]:
@@ -128,6 +135,7 @@ def _started(cases: Iterable[Case], limits: Limits) -> tuple[int, int]:
     try:
         os.close(reading)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         if limits.megabytes is not None:
             most = _mapped() + limits.megabytes * 2**20
             resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))

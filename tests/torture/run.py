@@ -10,12 +10,15 @@ import signal
 import sys
 import tempfile
 import time
+from contextlib import closing
 from importlib import import_module
 from pathlib import Path
 
 from campaign import Tally, judged
 
 CAMPAIGNS = ("commands", "damage", "files", "kills")
+ENDED: list[object] = []
+"""Signals that asked for an end; the campaign then says how far it came."""
 
 
 def campaign(name: str, large: bool, seed: int, only: str | None, workers: int) -> bool:
@@ -27,16 +30,17 @@ def campaign(name: str, large: bool, seed: int, only: str | None, workers: int) 
         os.environ["HOME"] = scratch
         cases = list(module.cases(large, seed, Path(scratch)))
         chosen = [case for case in cases if only is None or case.name == only or case.name.startswith(f"{only}/")]
-        try:
-            for case, verdict in judged(chosen, module.LIMITS, workers, getattr(module, "CHUNK", 1)):
+        with closing(judged(chosen, module.LIMITS, workers, getattr(module, "CHUNK", 1))) as verdicts:
+            for case, verdict in verdicts:
                 tally.add(case, verdict)
                 if verdict.fault or only is not None:
                     print(f"{case.name}: {verdict.kind}: {verdict.note}", flush=True)
-        finally:  # a campaign that is ended early says how far it came
-            left = len(chosen) - tally.tried
-            ended = f", ended with {left} not tried" if left else ""
-            print(f"{tally.text()}\n  {time.monotonic() - begun:.0f} s{ended}\n", flush=True)
-    return bool(chosen) and not tally.faults
+                if ENDED:
+                    break
+    left = len(chosen) - tally.tried
+    ended = f", ended with {left} not tried" if left else ""
+    print(f"{tally.text()}\n  {time.monotonic() - begun:.0f} s{ended}\n", flush=True)
+    return bool(chosen) and not tally.faults and not left
 
 
 def main() -> int:
@@ -53,10 +57,11 @@ def main() -> int:
     # A process that forks must have no threads, and results must not depend on a GPU; before anything imports torch.
     os.environ |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     sys.path.insert(1, str(Path(__file__).parents[2]))
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of what is printed last
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ENDED.append(_))  # an exception would be lost where a fork is being made
     names = given.campaigns or CAMPAIGNS
-    found = [campaign(name, given.large, given.seed, given.only, given.workers) for name in names]
-    return 0 if all(found) else 1
+    found = [campaign(name, given.large, given.seed, given.only, given.workers) for name in names if not ENDED]
+    return 143 if ENDED else 0 if all(found) else 1
 
 
 if __name__ == "__main__":
