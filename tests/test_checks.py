@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from torch import nn
 
-from geo3d.checks import Length, Like, OneOf, Range, checked, described, fits, parameters, shown
+from geo3d.checks import Length, Like, OneOf, Range, Seed, checked, described, fits, parameters, shown
 from geo3d.errors import ConfigError
 
 NAN, INF = float("nan"), float("inf")
@@ -30,6 +30,7 @@ NAN, INF = float("nan"), float("inf")
         (Literal[8, 16], [8, 16], [8.0, True, 9, "8", [8]]),
         (Annotated[int, Range(1, 4)], [1, 4], [0, 5, 2.0, 10**20, -(10**20)]),
         (Annotated[float, Range(0, 10, above=True)], [1e-9, 10], [0, -0.0, 10.0001, 1e300, float("nan")]),
+        (Seed, [0, 2**63 - 1], [-1, 2**63, 1.0]),
         (Annotated[int, Range(1, 4)] | None, [None, 1], [0, ""]),
         (bool | Annotated[int, Range(0, 4)], [True, 0, 4], [-1, 5]),
         (Annotated[str, OneOf("y", "z")], ["y"], ["x", "", 1, None, ["y"]]),

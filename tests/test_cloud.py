@@ -99,3 +99,9 @@ def test_first_points_are_cut_off_every_cloud():
     for clouds in (batch, make_batch(torch.zeros(5, 3), ptr=torch.tensor([0, 2, 5]))):
         with pytest.raises(CloudError, match="first_points needs clouds of one size"):
             first_points(clouds, 6)
+
+
+def test_text_of_clouds_becomes_a_list_beside_tensors():
+    clouds = [Data(pos=torch.zeros(2, 3), file=name, normal=torch.ones(2, 3), y=torch.tensor(1)) for name in "ab"]
+    batch = collate(clouds)
+    assert batch.file == ["a", "b"] and batch.normal.shape == (4, 3) and batch.y.tolist() == [1, 1]

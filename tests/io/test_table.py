@@ -145,6 +145,7 @@ def test_an_empty_field_is_nan(tmp_path: Path):
         ("1,5,2,5,3,5\n4,5,5,5,6,5\n", "may separate 6 whole numbers, or belong to 3 decimal ones"),
         ("1,5, 2,5, 3,5\n4,5, 5,5, 6,5\n", "may separate 6 whole numbers, or belong to 3 decimal ones"),
         ("1.000,5;2;3\n", "both '.' and ','"),
+        ("x,y,z,label,label\n1,2,3,0,1\n", "found 2 columns called label; which one counts cannot be told"),
         ("1;2;3\n4,5,6\n", "line 2|line 1"),
         ("1" * 5000 + "\n1 2 3\n", "1"),
         ('x,y,z\n1,2,"' + "3" * 200_000 + '"\n', "1"),

@@ -16,9 +16,9 @@ from geo3d.checkpoint import load_encoder, read_card
 from geo3d.cloud import collate
 from geo3d.encoders import DGCNN, PointNet
 from geo3d.errors import CheckpointError, CloudError, ConfigError
-from geo3d.invariance import SO3
+from geo3d.invariance import SO3, AnisotropicScale, Translation
 from geo3d.jobs import embed, finetune, pretrain, probe
-from geo3d.jobs.common import fresh_encoder
+from geo3d.jobs.common import augmentation, fresh_encoder
 from geo3d.seeds import seeded
 from geo3d.tasks.datamodule import DataModule
 
@@ -142,3 +142,17 @@ def test_embed_writes_features_of_a_data_set_and_of_a_file(pretrained, tmp_path)
     assert arrays["cloud"].shape == (1, 32) and arrays["point"].shape == (16, 16) and arrays["pos"].shape == (16, 3)
     with pytest.raises(ConfigError, match="exactly one"):
         embed(pretrained, out=tmp_path / "none")
+
+
+def test_embed_says_when_clouds_have_other_numbers_of_points_than_in_training(pretrained, tmp_path):
+    with pytest.warns(UserWarning, match="trained on 16 points and is given data.num_points=12"):
+        embed(pretrained, blobs(num_points=12), out=tmp_path)
+
+
+def test_supervised_training_draws_the_pose_of_the_data_and_the_usual_scale_and_shift():
+    found = {rotation: augmentation(rotation).parts for rotation in ("aligned", "z", "so3")}
+    assert {name: [type(part).__name__ for part in parts[:-2]] for name, parts in found.items()} == {
+        "aligned": [], "z": ["SO2"], "so3": ["SO3"],
+    }  # fmt: skip
+    for *_, scale, shift in found.values():
+        assert repr(scale) == repr(AnisotropicScale(2 / 3, 1.5)) and repr(shift) == repr(Translation(0.2))

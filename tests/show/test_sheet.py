@@ -4,7 +4,7 @@ import torch
 from matplotlib.image import imread
 
 from geo3d.errors import CloudError
-from geo3d.show.sheet import _seen, picture_sheet, project
+from geo3d.show.sheet import _lines, _seen, picture_sheet, project
 
 
 def ball(number: int = 800) -> torch.Tensor:
@@ -63,3 +63,8 @@ def test_unfit_clouds_are_named_and_leave_no_file(clouds: dict, tmp_path) -> Non
     with pytest.raises(CloudError, match="sheet.png"):
         picture_sheet(clouds, tmp_path / "sheet.png")
     assert not list(tmp_path.iterdir())
+
+
+def test_long_names_of_folders_are_broken_at_their_underscores() -> None:
+    assert _lines("short_name") == "short_name"
+    assert _lines("night_stand_of_oak") == "night stand\nof oak"

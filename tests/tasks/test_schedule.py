@@ -4,13 +4,14 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from blobs import Blobs
+from pytorch_lightning.callbacks import Timer
 
 from geo3d.encoders import DGCNN
 from geo3d.invariance import SO3
 from geo3d.nn.norm import BatchNorm
 from geo3d.tasks.classify import Classify
 from geo3d.tasks.datamodule import DataModule
-from geo3d.tasks.schedule import decayed, warmup_cosine
+from geo3d.tasks.schedule import decayed, elapsed_share, warmup_cosine
 from geo3d.tasks.trainer import make_trainer
 from geo3d.views import Views
 
@@ -39,6 +40,17 @@ def test_no_step_of_a_run_has_learning_rate_zero(tmp_path):
     trainer.fit(module, data)
     assert rates == pytest.approx([0.5 * warmup_cosine((step + 0.5) / 8, 0.25) for step in range(8)])
     assert min(rates) > 0 and rates[0] == pytest.approx(0.125)
+
+
+@pytest.mark.parametrize(
+    ("elapsed", "left", "share"), [(0.0, 8.0, 0.0), (2.0, 6.0, 0.25), (8.0, 0.0, 1.0), (0.0, 0.0, 0.0)]
+)
+def test_time_counts_where_it_ends_a_run_sooner_than_steps(elapsed, left, share, tmp_path, monkeypatch):
+    trainer = make_trainer(tmp_path, max_epochs=9, max_time="00:00:00:08", accelerator="cpu", progress=False)
+    monkeypatch.setattr(pl.Trainer, "estimated_stepping_batches", math.inf)
+    monkeypatch.setattr(Timer, "time_elapsed", lambda self, stage=None: elapsed)
+    monkeypatch.setattr(Timer, "time_remaining", lambda self, stage=None: left)
+    assert elapsed_share(trainer) == pytest.approx(share)
 
 
 def test_norms_and_biases_are_not_decayed_and_frozen_weights_left_out():
