@@ -6,12 +6,12 @@
 
 A mutant is made in a copy of the checkout and runs in a process forked from this one, which has imported the libraries
 already. Its tests are the mirrored one, those that import the file, those that import what imports it, and others
-in their folders: eight files at most, until their time is used up. A test that fails without a change notices nothing.
-Results are kept in ``--out``, so that a campaign that was ended goes on where it was.
+in their folders: eight files at most, until their time is used up. What survives is looked at once more, by five times
+as many files in ten times the time. A test that fails without a change notices nothing. Results are kept in ``--out``,
+so that a campaign that was ended goes on where it was.
 """
 
 import argparse
-import ast
 import importlib
 import json
 import os
@@ -24,13 +24,14 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from mutants import Mutant, applied, compiles, mutants_of, read
+from nearness import NEAR, Tree
 
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = ("geo3d", "tests", "configs", "datasets", "notebooks", ".ci", "pyproject.toml", "README.md", "Makefile")
@@ -39,61 +40,6 @@ LIBRARIES = (
     "scipy.spatial", "scipy.stats", "matplotlib.pyplot", "safetensors.torch",
 )  # fmt: skip
 KERNELS = "geo3d/ops/native"
-NEAR = 8  # test files that a mutant is shown to
-
-
-class Tree:
-    """A checkout: its files, and which tests are near each."""
-
-    def __init__(self, root: Path, package: str = "geo3d") -> None:
-        self.root, self.package = root, package
-        self.tests = sorted(path.relative_to(root).as_posix() for path in (root / "tests").rglob("test_*.py"))
-        self.files = sorted(path.relative_to(root).as_posix() for path in (root / package).rglob("*.py"))
-        self.imports = {path: set(self._imported(path)) for path in [*self.files, *self.tests]}
-
-    def _file(self, module: str) -> str | None:
-        path = module.replace(".", "/")
-        return next((name for name in (f"{path}.py", f"{path}/__init__.py") if (self.root / name).is_file()), None)
-
-    def _imported(self, path: str) -> Iterator[str]:
-        """Files that a file imports anywhere; names that a package passes on count for where they come from."""
-        for module, name in _import_statements(self.root / path):
-            if module.split(".")[0] != self.package:
-                continue
-            whole = self._file(f"{module}.{name}") if name else None
-            file = whole or self._file(module)
-            if file is not None:
-                yield file
-            if whole is None and file is not None and file.endswith("__init__.py"):
-                passed = (inner for inner, said in _import_statements(self.root / file) if said == name)
-                yield from filter(None, map(self._file, passed))
-
-    def near(self, path: str) -> list[str]:
-        """The tests of a file, the nearest first; its own examples count as one."""
-        inner, module = Path(path).relative_to(self.package), path.removesuffix(".py").replace("/", ".")
-        folder = f"tests/{inner.parent.as_posix()}/".replace("/./", "/")
-        users = {file for file in self.files if path in self.imports[file]}
-        ranks: list[Callable[[str], bool]] = [
-            lambda test: test == f"{folder}test_{inner.stem.strip('_')}.py",
-            lambda test: test.startswith(folder) and Path(test).stem.endswith(f"_{inner.stem}"),
-            lambda test: path in self.imports[test],
-            lambda test: module in (self.root / test).read_text(),
-            lambda test: bool(users & self.imports[test]),
-            lambda test: str(Path(test).parent) in {str(Path(other).parent) for other in found},
-        ]
-        found = [path] if ">>> " in (self.root / path).read_text() and path.endswith(".py") else []
-        for rank in ranks:
-            fresh = [test for test in self.tests if test not in found and rank(test)]
-            found += sorted(fresh, key=lambda test: (not test.startswith(folder), inner.stem not in Path(test).stem))
-        return found[:NEAR]
-
-
-def _import_statements(path: Path) -> Iterator[tuple[str, str]]:
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            yield from ((node.module, alias.name) for alias in node.names)
-        elif isinstance(node, ast.Import):
-            yield from ((alias.name, "") for alias in node.names)
 
 
 class Watch:
@@ -313,6 +259,11 @@ def chance(tree: Tree, folders: list[str] | None, number: int, seed: int) -> lis
     return found
 
 
+def key_of(entry: dict[str, Any]) -> tuple[Any, ...]:
+    """What tells a mutant from all others."""
+    return tuple(entry[key] for key in ("path", "line", "kind", "new"))
+
+
 def campaign(
     tree: Tree, mutants: list[tuple[Mutant, list[str]]], out: Path, workers: int = 1, budget: float = 60.0
 ) -> list[dict[str, Any]]:
@@ -326,8 +277,8 @@ def campaign(
         budget: Seconds of processor time for the tests of a mutant.
     """
     results = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
-    known = {(entry["path"], entry["line"], entry["new"], entry["kind"]) for entry in results}
-    jobs = [Job(m, tests) for m, tests in mutants if (m.path, m.line, m.new, m.kind) not in known]
+    known = set(map(key_of, results))
+    jobs = [Job(mutant, tests) for mutant, tests in mutants if key_of(mutant._asdict()) not in known]
 
     def done(job: Job) -> None:
         entry = {key: getattr(job.mutant, key) for key in ("path", "line", "kind", "old", "new")}
@@ -342,6 +293,16 @@ def campaign(
         slots = [Slot(tree.root, Path(folder) / str(i)) for i in range(workers)]
         Campaign(slots, tree.package, budget).run(jobs, done)
     return results
+
+
+def looked_at_again(
+    tree: Tree, results: list[dict[str, Any]], mutants: list[Mutant], out: Path, workers: int, budget: float
+) -> list[dict[str, Any]]:
+    """The results, those of survivors after more tests with more time."""
+    survived = {key_of(entry) for entry in results if entry["status"] == "survived"}
+    again = [(mutant, tree.near(mutant.path, 5 * NEAR)) for mutant in mutants if key_of(mutant._asdict()) in survived]
+    second = {key_of(entry): entry for entry in campaign(tree, again, out, workers, 10 * budget)} if again else {}
+    return [second.get(key_of(entry), entry) for entry in results]
 
 
 def report(results: list[dict[str, Any]], equivalent: set[tuple[str, str, str]]) -> str:
@@ -386,6 +347,10 @@ def main() -> None:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     results = campaign(tree, mutants, options.out, options.workers, options.budget)
+    if not options.written:  # those have tests of their own
+        second = options.out.with_name(f"{options.out.name}.again")
+        drawn = [mutant for mutant, _ in mutants]
+        results = looked_at_again(tree, results, drawn, second, options.workers, options.budget)
     same = {(change.path, change.old, change.new) for change in read(here / "equivalent.txt")}
     print(report(results, same))
     print(f"{len(mutants)} mutants in {(time.monotonic() - started) / 60:.1f} minutes")

@@ -127,7 +127,7 @@ def test_a_campaign_tells_well_tested_code_from_hardly_tested_code(tmp_path):
     """In a process of its own, with a copy of the script in the toy's tests."""
     root = toy(tmp_path / "toy")
     (root / "tests" / "mutants").mkdir()
-    for name in ("mutants.py", "run_mutants.py", "written.txt"):
+    for name in ("mutants.py", "run_mutants.py", "nearness.py", "written.txt"):
         (root / "tests" / "mutants" / name).write_text((HERE / name).read_text() if name.endswith(".py") else "")
     equal = "# Nothing tells the one from the other.\ngeo3d/b.py\n- raise ValueError(whole)\n+ pass\n"
     (root / "tests" / "mutants" / "equivalent.txt").write_text(equal)
@@ -153,6 +153,24 @@ def test_a_campaign_tells_well_tested_code_from_hardly_tested_code(tmp_path):
     again = subprocess.run(words, cwd=root, capture_output=True, text=True, check=True)
     assert again.stdout.splitlines()[-5:-1] == done.stdout.splitlines()[-5:-1]  # known results are not made again
     assert (root / "geo3d" / "b.py").read_text() == BAD
+
+
+def test_what_survived_is_looked_at_again_and_the_rest_is_not(tmp_path):
+    root = toy(tmp_path / "toy")
+    code = f"""
+import os, sys
+sys.path.insert(0, {str(HERE)!r})
+from pathlib import Path
+from run_mutants import Tree, looked_at_again, mutants_of
+tree = Tree(Path("."))
+path = "geo3d/inner/a.py"
+mutants = mutants_of(path, Path(path).read_text())[:3]
+entries = [m._asdict() | {{"status": s}} for m, s in zip(mutants, ["survived", "killed", "timeout"])]
+found = looked_at_again(tree, entries, mutants, Path("again.jsonl"), 1, 3.0)
+print([entry["status"] for entry in found], "noticed" in found[0], "noticed" in found[1])
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1:] == ["['killed', 'killed', 'timeout'] True False"], done.stderr
 
 
 def test_a_score_leaves_out_what_changes_nothing():
