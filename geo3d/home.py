@@ -21,7 +21,7 @@ def expanded(value: Any, annotation: Any, option: str = "path") -> Any:
     """The value, with the home folder for a ``~`` where ``annotation`` asks for a path, in lists and mappings too.
 
     Raises:
-        ConfigError: If nobody is known whose home folder ``~name`` could be; the option is named.
+        ConfigError: If the machine knows no user of a ``~name``; the message begins with ``option``.
 
     Example:
         >>> expanded("~/x", str), expanded("~/x", str | Path) == str(Path.home() / "x")
@@ -46,17 +46,17 @@ def expanded(value: Any, annotation: Any, option: str = "path") -> Any:
 
 
 def home(path: str) -> str:
-    """The path, with the home folder for a ``~`` or ``~name`` at its beginning.
+    """The path, with the home folder in place of a ``~`` or ``~name`` at its beginning.
 
     Raises:
-        ConfigError: If no such user is known; the name would become that of a folder here.
+        ConfigError: If the machine knows no user of that name.
     """
-    found = os.path.expanduser(path)
-    if found.startswith("~"):
+    whole = os.path.expanduser(path)
+    if whole.startswith("~"):
         raise ConfigError(
             f"{path}: expected ~ or a user of this machine behind it, found no such user; give a whole path"
         )
-    return found
+    return whole
 
 
 def _mentions_path(annotation: Any) -> bool:
