@@ -105,3 +105,9 @@ def test_text_of_clouds_becomes_a_list_beside_tensors():
     clouds = [Data(pos=torch.zeros(2, 3), file=name, normal=torch.ones(2, 3), y=torch.tensor(1)) for name in "ab"]
     batch = collate(clouds)
     assert batch.file == ["a", "b"] and batch.normal.shape == (4, 3) and batch.y.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("shape", [(6,), (6, 2), (6, 4), (2, 3, 3), (2, 3, 4)])
+def test_positions_of_another_shape_make_no_batch(shape):
+    with pytest.raises(CloudError, match=r"pos must be \(M, 3\); found"):
+        make_batch(torch.zeros(shape), num_points=3)
