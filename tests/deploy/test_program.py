@@ -6,9 +6,8 @@ from torch_geometric.data import Batch, Data
 from geo3d.cloud import make_batch
 from geo3d.compress.quantize import calibrate, quantize
 from geo3d.compress.structure import structure
-from geo3d.deploy import program
 from geo3d.deploy.plan import STAGES
-from geo3d.deploy.program import CACHED, Program, stages
+from geo3d.deploy.program import CACHED, Program, _pieces, stages
 from geo3d.encoders import DGCNN, PointNet, PointNet2
 from geo3d.errors import CloudError, ConfigError, NotFiniteError
 from geo3d.nn.threshold import Threshold
@@ -233,10 +232,10 @@ def test_bad_options():
 
 
 def test_pieces_are_whole_clouds_and_no_larger_than_what_stays_near(monkeypatch):
-    monkeypatch.setattr(program, "CACHED", 10)
-    sizes = [4, 4, 4, 12, 2, 8]
+    monkeypatch.setattr("geo3d.deploy.program.CACHED", 10)
+    sizes = [8, 4, 4, 12, 2, 8]
     ptr = torch.tensor([0, *sizes]).cumsum(0)
     x = torch.arange(float(ptr[-1]))[:, None]
-    found = list(program._pieces(x, x, ptr))
-    assert [piece.diff().tolist() for *_, piece in found] == [[4, 4], [4], [12], [2, 8]]
+    found = list(_pieces(x, x, ptr))
+    assert [piece.diff().tolist() for *_, piece in found] == [[8], [4, 4], [12], [2, 8]]
     assert torch.equal(torch.cat([rows for rows, *_ in found]), x)
