@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+from torch import nn
 
 from geo3d.errors import ConfigError
 from geo3d.nn.edge_conv import EdgeConv
@@ -175,3 +176,18 @@ def test_an_edge_convolution_with_one_basis_for_both_halves_is_the_dense_one(tra
     torch.testing.assert_close(leaves[1].grad, leaves[0].grad)
     of_alpha = dense.linear.weight.grad.unflatten(1, (2, 12)) @ pool.basis()
     torch.testing.assert_close(small.linear.weight.grad, of_alpha.flatten(1))
+
+
+@pytest.mark.parametrize("kind", [SlidingSum, LowRank])
+def test_gradients_reach_what_a_pool_takes(kind):
+    pool = kind(64, 16)
+    for weight in pool.parameters():
+        nn.init.normal_(weight, generator=generator(3))
+    x = torch.randn(512, 64, generator=generator(4), requires_grad=True)
+    incoming = torch.randn(512, 16, generator=generator(5))
+    pool(x).backward(incoming)
+    torch.testing.assert_close(x.grad.double(), incoming.double() @ pool.basis().t(), rtol=1e-4, atol=1e-4)
+    for weight in pool.parameters():
+        torch.testing.assert_close(weight.grad.double(), incoming.double().t() @ x.double(), rtol=1e-4, atol=1e-3)
+    with torch.no_grad():
+        torch.testing.assert_close(pool(x).double(), x.double() @ pool.basis(), rtol=1e-4, atol=1e-4)
