@@ -42,6 +42,10 @@ LIBRARIES = (
 KERNELS = "geo3d/ops/native"
 
 
+OWN_COPY = "import sys; sys.meta_path[:] = [each for each in sys.meta_path if 'editable' not in type(each).__module__]"
+"""What an editable installation puts in front of the path would find the checkout, not the copy."""
+
+
 class Watch:
     """A plugin of pytest: remembers the first failure, and ends the session when its processor time is used up."""
 
@@ -77,6 +81,9 @@ class Slot:
         self.stamp, self.before = 1_000_000_000, ("", "")
         self.began = self.limit = 0.0
         self.tree.mkdir(parents=True)
+        self.start_up = folder / "start_up"
+        self.start_up.mkdir()
+        (self.start_up / "sitecustomize.py").write_text(OWN_COPY)
         for name in COPIED:
             source = root / name
             if source.is_dir():
@@ -111,10 +118,9 @@ class Slot:
             log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(log, 1), os.dup2(log, 2), os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.chdir(self.tree)
-            os.environ["PYTHONPATH"] = str(self.tree)
+            os.environ["PYTHONPATH"] = f"{self.start_up}{os.pathsep}{self.tree}"  # of what the tests start
             sys.path.insert(0, str(self.tree))
-            # what an editable installation puts in front of the path would find the checkout, not the copy
-            sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in type(finder).__module__]
+            exec(OWN_COPY)
             if kernels:
                 self._compile()
             resource.setrlimit(resource.RLIMIT_CPU, (int(sum(os.times()[:2]) + 3 * budget), resource.RLIM_INFINITY))

@@ -84,3 +84,11 @@ def test_mistakes_are_one_line(given, message, tmp_path):
     with pytest.raises(ConfigError, match=message):
         plot_pareto(given, tmp_path / "pareto.png")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_axis_reaches_what_else_was_timed_if_that_is_not_far(tmp_path, figures):
+    for also in ({"near": 10.0}, {"below": 0.6}, {"far": 13.0}, {"nowhere": 0.4}):
+        plot_pareto(rows(), tmp_path / "pareto.png", also=also)
+    near, below, far, nowhere = (figure.axes[0].get_xlim() for figure in figures)
+    assert near[1] > 10 and below[0] < 0.6
+    assert far == nowhere and far[1] < 10 and far[0] > 0.6
