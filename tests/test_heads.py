@@ -32,6 +32,8 @@ def test_predictor():
     head = Predictor(6, hidden=9)
     assert kinds(head) == [Linear, BatchNorm, nn.ReLU, Linear]
     assert head(torch.ones(3, 6)).shape == (3, 6)
+    default = Predictor()
+    assert (default.channels, default.hidden, Projector(10).out_channels) == (128, 512, 128)
 
 
 def test_dgcnn_head():

@@ -66,6 +66,7 @@ def test_meshes_are_sampled_only_with_a_generator(tmp_path: Path):
         (f"OFF\n4 1 0\n{VERTICES}3 0 1 4\n", "vertex 4 .* the file has 4"),
         (f"OFF\n4 1 0\n{VERTICES}3 0 1 -1\n", "vertex -1"),
         ("OFF\n2 0 0\n0 0 0\n1 0 zero\n", "expected numbers"),
+        ("OFF\n3 2 0\n0 0 0 1 0 0\n0 1 0\n3 0 1 2 3\n0 1\n", "expected 2 faces, file ends after 1"),
         ("OFF\n2 0 0\n0 0 0\n1 0\n", "expected 2 points, file ends after 1"),
         ("OFF\n0 0 0\n", "empty"),
         ("OFF\n1 0 0\nnan 0 0\n", "1 of 1 points have NaN"),

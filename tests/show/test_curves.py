@@ -60,6 +60,8 @@ def test_bars_have_the_heights_of_the_means(tmp_path, figures):
     assert [round(p.get_height(), 6) for p in ax.patches if p.get_height()] == [71, 89, 92.5, 50, 80]
     assert [t.get_text() for t in ax.texts] == ["71.0", "89.0", "92.5", "50.0", "80.0"]
     assert [t.get_text() for t in ax.get_xticklabels()] == ["linear SVM", "kNN"]
+    left, right = ax.get_xlim()
+    assert -left == pytest.approx(right - 1) and 0.5 < -left < 1
 
 
 def test_labels_lie_on_a_logarithmic_axis(tmp_path, figures):
