@@ -18,6 +18,7 @@ from typing import Any
 import geo3d
 from geo3d.cli import help as texts
 from geo3d.cli.config import LAST, compose, config_dir, did_you_mean, jobs, read, record
+from geo3d.cli.interrupts import heeded
 from geo3d.cli.notes import as_notes
 from geo3d.errors import ConfigError, Geo3dError
 
@@ -33,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     """The exit status of ``geo3d`` with the given words (those of the process if None)."""
     words = sys.argv[1:] if argv is None else argv
     try:
-        with as_notes():
+        with heeded(), as_notes():
             readable(words)
             status = run(words)
         sys.stdout.flush()
