@@ -4,15 +4,18 @@ from collections.abc import Iterator
 
 from geo3d.errors import CloudError
 
+PAGE = 2**12
+"""Bytes of a page of memory: programs that write by way of memory may fill the last one with zeros."""
 PADDING = 2**16
-"""Zero bytes that may follow the data: some programs fill the last page of memory."""
+"""The most zeros that may follow the data; the largest pages have as many bytes."""
 
 
 def header_lines(content: bytes) -> Iterator[tuple[str, int]]:
     r"""Each complete line with the place where the next one begins.
 
     The first line says how lines end: with a line feed, perhaps after a carriage return, or with a carriage return
-    alone. To look for any of them would take bytes of the data for the end of a line.
+    alone. To look for any of them would take bytes of the data for the end of a line. A carriage return within a line
+    is damage; it is left there, and must not pass for a blank.
 
     Example:
         >>> [line for line, _ in header_lines(b"ply\r\nend_header\r\n")]
@@ -26,18 +29,20 @@ def header_lines(content: bytes) -> Iterator[tuple[str, int]]:
     start = 0
     while (end := content.find(mark, start)) >= 0:
         line, start = content[start:end], end + 1
-        # a carriage return that does not end a line is damage, and must not pass for a blank
-        yield line.decode("ascii", "replace").rstrip("\r").replace("\r", "\ufffd").strip(" \t"), start
+        yield line.decode("ascii", "replace").rstrip("\r").strip(" \t"), start
 
 
 def check_end(content: bytes, end: int, source: str) -> None:
-    """Check that nothing but padding with zero bytes follows the data of a binary file.
+    """Check that nothing follows the data of a binary file but zeros that fill the last page of memory.
+
+    A few zeros that fill no page are no padding: a byte that was put in before would push them out of the data.
 
     Raises:
         CloudError: If something does: then the numbers of points or the sizes of numbers are not those declared.
     """
     rest = len(content) - end
-    if rest > PADDING or content[end:].strip(b"\0"):
+    padded = rest <= PADDING and len(content) % PAGE == 0 and not content[end:].strip(b"\0")
+    if rest and not padded:
         raise CloudError(
             f"{source}: {rest} bytes are left over after the data that the header declares; "
             "its counts, types or line ends are damaged"

@@ -6,6 +6,7 @@ Readers return a dict of arrays under geo3d's names: ``pos (N, 3)``, ``normal (N
 
 import re
 from collections.abc import Sequence
+from math import prod
 
 import numpy as np
 
@@ -64,7 +65,11 @@ def from_columns(columns: Sequence[tuple[str, np.ndarray]], source: str) -> Arra
         if rest[place][1].ndim == 1:
             found["point_y"] = rest[place][1]
             used.add(place)
-    features = [v.reshape(len(v), -1) for i, (name, v) in enumerate(rest) if i not in used and name not in IGNORED]
+    features = [
+        v.reshape(len(v), prod(v.shape[1:]))
+        for i, (name, v) in enumerate(rest)
+        if i not in used and name not in IGNORED
+    ]
     if features:
         found["x"] = np.concatenate([feature.astype(np.float32) for feature in features], 1)
     return found

@@ -58,6 +58,8 @@ def _header(content: bytes, source: str) -> tuple[list[tuple[str, str, int]], in
         words = line.split()
         if not words or words[0].startswith("#"):
             continue
+        if "\r" in line:
+            raise CloudError(f"{source}: a carriage return within the header line {line[:80]!r}; the file is damaged")
         key = words[0].upper()
         if key not in KEYS or key in lines:
             raise CloudError(f"{source}: cannot understand the header line {line[:80]!r}")

@@ -104,11 +104,15 @@ def _header(content: bytes, source: str) -> tuple[str, list[Element], int]:
     next(lines, None)
     for line, after in lines:
         match line.split():
+            case [] | ["comment" | "obj_info", *_]:
+                pass
+            case _ if "\r" in line:
+                raise CloudError(
+                    f"{source}: a carriage return within the header line {line[:80]!r}; the file is damaged"
+                )
             case ["end_header"]:
                 start = after
                 break
-            case [] | ["comment" | "obj_info", *_]:
-                pass
             case ["format", name, "1.0"] if name in FORMATS and order is None:
                 order = FORMATS[name]
             case ["element", name, size]:

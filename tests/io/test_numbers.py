@@ -54,7 +54,9 @@ def test_the_first_line_decides_how_lines_end():
 
 
 def test_only_zeros_may_follow_the_data():
-    check_end(b"data" + bytes(4096), 4, "a")
-    for rest in (b"\n", b"\0\0\1", bytes(2**16 + 1)):
+    check_end(b"data", 4, "a")
+    for pages in (4096, 8192, 65536):
+        check_end(b"data" + bytes(pages - 4), 4, "a")
+    for rest in (b"\n", b"\0\0\1", b"\0", bytes(4096), bytes(4091) + b"1", bytes(2**17 - 4)):
         with pytest.raises(CloudError, match=f"a: {len(rest)} bytes are left over"):
             check_end(b"data" + rest, 4, "a")

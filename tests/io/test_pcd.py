@@ -194,8 +194,12 @@ def test_more_data_than_declared(tmp_path: Path, form: str):
         read_cloud(path)
     if form != "ascii":  # old programs fill the last page of memory
         path = write_pcd(tmp_path / "a.pcd", rows, form)
-        path.write_bytes(path.read_bytes() + bytes(4096))
+        whole = path.read_bytes()
+        path.write_bytes(whole + bytes(-len(whole) % 4096))
         assert len(read_cloud(path).pos) == 9
+        path.write_bytes(whole + b"\0")  # which a byte put in before would have pushed out of the data
+        with pytest.raises(CloudError, match="1 bytes are left over"):
+            read_cloud(path)
 
 
 @pytest.mark.parametrize(

@@ -174,7 +174,8 @@ def test_lines_that_end_in_carriage_returns(tmp_path: Path, form: str):
     assert read_cloud(path).pos.tolist() == [list(c) for c in CORNERS]
     if form == "binary_little_endian":  # a line feed among the data ends no line; zeros behind them are padding
         first = struct.pack("<f", struct.unpack("<f", b"\0\x0a\x80\x3e")[0])
-        path.write_bytes(path.read_bytes()[: -len(body)] + first + body[4:] + bytes(16))
+        whole = path.read_bytes()[: -len(body)] + first + body[4:]
+        path.write_bytes(whole + bytes(-len(whole) % 4096))
         assert read_cloud(path).pos[0].tolist() == [struct.unpack("<f", first)[0], 0, 0]
 
 
@@ -262,3 +263,22 @@ def test_another_version_or_two_formats_are_refused(tmp_path: Path, lines: str):
     (tmp_path / "a.ply").write_text(f"ply\n{lines}\n{body}")
     with pytest.raises(CloudError, match="cannot understand the header line 'format"):
         read_cloud(tmp_path / "a.ply")
+
+
+@pytest.mark.parametrize(
+    "line", ["property float\rx", "\rproperty float x", "element vert\rex 5", "end_\rheader", "\rend_header"]
+)
+def test_a_carriage_return_within_a_header_line_is_damage(tmp_path: Path, line: str):
+    path = write_ply(tmp_path / "a.ply", "binary_little_endian", [("vertex", XYZ, CORNERS)])
+    plain = line.replace("\r", " ").strip() if "float" in line else line.replace("\r", "")
+    assert plain.encode() in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(plain.encode(), line.encode()))
+    with pytest.raises(CloudError, match="a carriage return within the header line"):
+        read_cloud(path)
+
+
+def test_no_vertices_are_no_points_whatever_else_they_would_have(tmp_path: Path):
+    properties = [*XYZ, ("short", "quality")]
+    path = write_ply(tmp_path / "a.ply", "ascii", [("vertex", properties, [])])
+    with pytest.raises(CloudError, match=r"a\.ply: the cloud is empty"):
+        read_cloud(path)

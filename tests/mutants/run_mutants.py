@@ -7,8 +7,8 @@
 A mutant is made in a copy of the checkout and runs in a process forked from this one, which has imported the libraries
 already. Its tests are the mirrored one, those that import the file, those that import what imports it, and others
 in their folders: eight files at most, until their time is used up. What survives is looked at once more, by five times
-as many files in ten times the time. A test that fails without a change notices nothing. Results are kept in ``--out``,
-so that a campaign that was ended goes on where it was.
+as many files in five times the time. A test that fails without a change notices nothing. Results are kept in
+``--out``, so that a campaign that was ended goes on where it was.
 """
 
 import argparse
@@ -307,7 +307,7 @@ def looked_at_again(
     """The results, those of survivors after more tests with more time."""
     survived = {key_of(entry) for entry in results if entry["status"] == "survived"}
     again = [(mutant, tree.near(mutant.path, 5 * NEAR)) for mutant in mutants if key_of(mutant._asdict()) in survived]
-    second = {key_of(entry): entry for entry in campaign(tree, again, out, workers, 10 * budget)} if again else {}
+    second = {key_of(entry): entry for entry in campaign(tree, again, out, workers, 5 * budget)} if again else {}
     return [second.get(key_of(entry), entry) for entry in results]
 
 

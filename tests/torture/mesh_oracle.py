@@ -66,8 +66,10 @@ def _off_words(lines: list[list[str]], more: bool) -> Reading:
 
 
 def _off_points(words: list[str]) -> Reading:
-    vertices, faces = count(words[0]), count(words[1]) if len(words) > 3 else 1
-    count(words[2] if len(words) > 3 else "x")
+    if len(words) < 4:
+        raise InvalidError("no counts")
+    vertices, faces = count(words[0]), count(words[1])
+    count(words[2])
     values = [number(word) for word in words[3:]]
     if faces or not vertices or len(values) % vertices or not 3 <= len(values) // vertices <= 10:
         raise InvalidError("colours and normals need lines")

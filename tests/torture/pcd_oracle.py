@@ -57,6 +57,8 @@ def header(content: bytes) -> Fields:
     names = [name.lower() for name in lines.get("FIELDS") or lines.get("COLUMNS") or []]
     sizes, kinds = [count(word) for word in lines.get("SIZE", [])], lines.get("TYPE", [])
     counts = [count(word) for word in lines.get("COUNT", ["1"] * len(names))]
+    if sum(counts) > len(content):  # no room for them, nor memory for their letters
+        raise InvalidError("more values than bytes")
     if not names or not len(names) == len(sizes) == len(kinds) == len(counts) or not all(counts):
         raise InvalidError("fields")
     letters = [LETTERS.get(kind.upper(), {}).get(size, "") for kind, size in zip(kinds, sizes, strict=True)]

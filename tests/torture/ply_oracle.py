@@ -20,24 +20,26 @@ Element = tuple[str, int, list[tuple[str, str, str]]]
 def ply(content: bytes) -> list[Reading]:
     """What the file says; a line of the header may end in any way."""
     found: list[Reading] = []
-    for ending in (b"\r\n", b"\n", b"\r"):
+    one = b"\r\n|\n|\r"
+    for ending in (b"\r\n", b"\n", b"\r", one):
         try:
             form, elements, start = header(content, ending)
-            found.append(reading(content[start:], form, elements))
+            if ending != one or form == "text":  # among numbers of text, it does not matter how lines end
+                found.append(reading(content[start:], form, elements))
         except (InvalidError, struct.error, UnicodeDecodeError):
             continue
     return found
 
 
 def header(content: bytes, ending: bytes) -> tuple[str, list[Element], int]:
-    """Form of the data, elements, and where the data begin."""
+    """Form of the data, elements, and where the data begin; ``ending`` is a pattern of the ends of lines."""
     lines, start = [], 0
     while not lines or lines[-1] != b"end_header":
-        end = content.find(ending, start)
-        if end < 0 or len(lines) > 100:
+        end = re.compile(ending).search(content, start)
+        if not end or len(lines) > 100:
             raise InvalidError("no end of the header")
-        lines.append(content[start:end].strip(b" \t"))
-        start = end + len(ending)
+        lines.append(content[start : end.start()].strip(b" \t"))
+        start = end.end()
     if lines[0] != b"ply":
         raise InvalidError("not PLY")
     form = ""

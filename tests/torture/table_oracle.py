@@ -8,8 +8,8 @@ from readings import NOT_FINITE, NUMBER, WHOLE, InvalidError, Reading, count, li
 
 def table(content: bytes) -> list[Reading]:
     """Rows of numbers with one separator, perhaps names above them or the number of rows."""
-    lines = [line.strip(" \t") for line in lines_of(content.decode("utf-8-sig", "replace"))]
-    lines = [line for line in lines if line]
+    lines = [line.strip(" ") for line in lines_of(content.decode("utf-8-sig", "replace"))]
+    lines = [line for line in lines if line.strip()]  # a tab at the end may stand before a field that is missing
     found: list[Reading] = []
     for separator in (None, "\t", ",", ";"):
         for comma in (False, True) if separator != "," else (False,):
@@ -23,9 +23,9 @@ def table(content: bytes) -> list[Reading]:
 
 
 def _rows(lines: list[str], separator: str | None, comma: bool) -> Reading:
-    named = [line for line in lines if line.startswith(("#", "//"))]
-    body = [re.split(r"\s(?:#|//)", line)[0].rstrip() for line in lines if line not in named]
-    names = _fields(named[0].lstrip("#/"), separator) if named and lines[0] == named[0] else []
+    named = [line for line in lines if line.lstrip().startswith(("#", "//"))]
+    body = [re.split(r"\s(?:#|//)", line)[0].rstrip(" ") for line in lines if line not in named]
+    names = _fields(named[0].lstrip("#/ \t"), separator) if named and lines[0] == named[0] else []
     if body and not any(map(_numeric, _fields(body[0], separator))):
         names, body = _fields(body[0], separator), body[1:]
         explicit = True
