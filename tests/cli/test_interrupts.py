@@ -2,6 +2,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -23,10 +24,8 @@ def turned():
 
 
 def swallowed():
-    try:
+    with suppress(KeyboardInterrupt):
         interrupt()
-    except KeyboardInterrupt:
-        pass
 
 
 @pytest.fixture(autouse=True)
