@@ -6,8 +6,8 @@ from geo3d.errors import CloudError
 
 PAGE = 2**12
 """Bytes of a page of memory: programs that write by way of memory may fill the last one with zeros."""
-PADDING = 2**16
-"""The most zeros that may follow the data; the largest pages have as many bytes."""
+PADDING = range(16, 2**16 + 1)
+"""Zeros that may follow the data and fill no page; the largest pages have as many bytes."""
 
 
 def header_lines(content: bytes) -> Iterator[tuple[str, int]]:
@@ -33,16 +33,17 @@ def header_lines(content: bytes) -> Iterator[tuple[str, int]]:
 
 
 def check_end(content: bytes, end: int, source: str) -> None:
-    """Check that nothing follows the data of a binary file but zeros that fill the last page of memory.
+    """Check that nothing follows the data of a binary file but padding with zeros.
 
-    A few zeros that fill no page are no padding: a byte that was put in before would push them out of the data.
+    A few zeros that do not fill the last page are no padding: as many bytes that were put in before would push them out
+    of the data.
 
     Raises:
         CloudError: If something does: then the numbers of points or the sizes of numbers are not those declared.
     """
     rest = len(content) - end
-    padded = rest <= PADDING and len(content) % PAGE == 0 and not content[end:].strip(b"\0")
-    if rest and not padded:
+    fills = len(content) % PAGE == 0 and rest < PADDING.stop
+    if rest and (not (rest in PADDING or fills) or content[end:].strip(b"\0")):
         raise CloudError(
             f"{source}: {rest} bytes are left over after the data that the header declares; "
             "its counts, types or line ends are damaged"

@@ -11,6 +11,24 @@ LONGEST = 400
 """Characters of a number; the longest that programs write, 1e308 with all its digits, has 317."""
 VALUE = b"0123456789+-.eE" + b"naifytNAIFYT"
 COUNT = re.compile(r"[0-9]{1,15}")
+CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+"""No text has these but a damaged one; ``bytes.split`` would take some of them for blanks."""
+
+
+def plain(content: bytes, source: str) -> bytes:
+    r"""The content, if it holds no control characters but tabs and those that end lines.
+
+    Raises:
+        CloudError: If it does; the line is named.
+
+    Example:
+        >>> plain(b"1 2 3\n", "a.xyz")
+        b'1 2 3\n'
+    """
+    if match := CONTROL.search(content):
+        line = len(content[: match.end()].splitlines())
+        raise CloudError(f"{source}, line {line}: expected plain text, found a byte of value {match[0][0]}")
+    return content
 
 
 def numbers(words: Sequence[bytes], source: str) -> np.ndarray:

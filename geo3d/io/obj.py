@@ -9,7 +9,7 @@ from geo3d.errors import CloudError
 from geo3d.io.files import read_bytes
 from geo3d.io.mesh import check_faces, fan
 from geo3d.io.names import Arrays
-from geo3d.io.numbers import numbers, shown
+from geo3d.io.numbers import numbers, plain, shown
 
 VERTEX = (3, 4, 6)
 """Numbers behind ``v``: coordinates, or these and a weight, or these and a colour."""
@@ -31,7 +31,7 @@ def read_obj(path: str | Path) -> Arrays:
         CloudError: If there is no vertex, a line is cut off, or a face has a corner that does not exist.
     """
     source = str(path)
-    text = read_bytes(path).replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\\\n", b" ")
+    text = plain(read_bytes(path), source).replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\\\n", b" ")
     vertices: list[list[bytes]] = []
     normals: list[list[bytes]] = []
     corners: list[tuple[int, int]] = []

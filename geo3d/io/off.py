@@ -11,7 +11,7 @@ from geo3d.errors import CloudError
 from geo3d.io.files import read_bytes
 from geo3d.io.mesh import check_faces, fan
 from geo3d.io.names import Arrays
-from geo3d.io.numbers import count, numbers, shown, whole
+from geo3d.io.numbers import count, numbers, plain, shown, whole
 
 KIND = re.compile(rb"(ST)?(C)?(N)?(4)?(n)?OFF")
 CORNER = re.compile(rb"-?[0-9]{1,15}")
@@ -30,7 +30,7 @@ def read_off(path: str | Path) -> Arrays:
             not exist.
     """
     source = str(path)
-    lines = [bare for line in read_bytes(path).splitlines() if (bare := line.split(b"#")[0].strip())]
+    lines = [bare for line in plain(read_bytes(path), source).splitlines() if (bare := line.split(b"#")[0].strip())]
     kind = KIND.match(lines[0]) if lines else None
     if kind is None:
         raise CloudError(f"{source}: expected an OFF file that begins with OFF, found {lines[:1]}"[:300])
@@ -44,7 +44,8 @@ def read_off(path: str | Path) -> Arrays:
     if len(words) not in (2, 3):
         first = shown(b" ".join(words))
         raise CloudError(f"{source}: expected the numbers of vertices, faces and edges after OFF, found {first}")
-    num_vertices, num_faces = (count(w.decode("ascii", "replace"), "vertices and faces", source) for w in words[:2])
+    counts = [count(w.decode("ascii", "replace"), "vertices, faces and edges", source) for w in words]
+    num_vertices, num_faces = counts[:2]
     rows = [line.split() for line in body[1:]]
     regular = len(rows) == num_vertices + num_faces and len({len(row) for row in rows[:num_vertices]}) <= 1
     if regular:
@@ -96,9 +97,9 @@ def _vertices(words: list[bytes], width: int, kind: re.Match[bytes], source: str
 
 def _lines_of_faces(rows: list[list[bytes]], source: str) -> Faces:
     """The polygons of lines "count, corners, perhaps a colour"."""
-    counts = whole(numbers([row[0] for row in rows], source), source).tolist()
+    counts = [count(row[0].decode("ascii", "replace"), "corners", source) for row in rows]
     for row, number in zip(rows, counts, strict=True):
-        if number < 0 or len(row) - 1 - number not in (0, 1, 3, 4):
+        if len(row) - 1 - number not in (0, 1, 3, 4):
             raise CloudError(f"{source}: expected a face with {number} corners, found {shown(b' '.join(row[:9]))}")
         numbers(row[1 + number :], source)
     return [word for row, number in zip(rows, counts, strict=True) for word in row[1 : 1 + number]], counts

@@ -9,7 +9,7 @@ from geo3d.errors import CloudError
 from geo3d.io.files import read_bytes
 from geo3d.io.layout import check_end, header_lines
 from geo3d.io.names import Arrays, from_columns
-from geo3d.io.numbers import count, numbers, typed
+from geo3d.io.numbers import count, numbers, plain, typed
 
 KEYS = ("VERSION", "FIELDS", "COLUMNS", "SIZE", "TYPE", "COUNT", "WIDTH", "HEIGHT", "VIEWPOINT", "POINTS", "DATA")
 PACKED = ("rgb", "rgba")
@@ -31,7 +31,7 @@ def read_pcd(path: str | Path) -> Arrays:
     fields, num_points, form, start = _header(content, source)
     row = np.dtype([(f"{i}", kind, (width,)) for i, (_, kind, width) in enumerate(fields)])
     if form == "ascii":
-        columns = _text(content[start:], fields, num_points, source)
+        columns = _text(plain(content, source)[start:], fields, num_points, source)
     elif form == "binary":
         complete = min(num_points, (len(content) - start) // row.itemsize)
         _check_complete(num_points, complete, source)

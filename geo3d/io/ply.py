@@ -10,7 +10,7 @@ from geo3d.io.files import read_bytes
 from geo3d.io.layout import check_end, header_lines
 from geo3d.io.mesh import check_faces, fan, strips
 from geo3d.io.names import Arrays, from_columns
-from geo3d.io.numbers import count, numbers, typed, whole
+from geo3d.io.numbers import count, numbers, plain, typed, whole
 
 SCALARS = {"char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4"}
 SCALARS |= {"float": "f4", "double": "f8", "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2"}
@@ -55,7 +55,7 @@ def read_ply(path: str | Path) -> Arrays:
     source = str(path)
     content = read_bytes(path)
     order, elements, start = _header(content, source)
-    lines = [line.split() for line in content[start:].splitlines()] if not order else []
+    lines = [line.split() for line in plain(content, source)[start:].splitlines()] if not order else []
     values = numbers([word for line in lines for word in line], source)
     ends = np.cumsum([len(line) for line in lines], dtype=np.int64)
     found: Arrays = {}
@@ -96,12 +96,11 @@ def _triangles(element: Element, columns: list[Columns], source: str) -> list[np
 
 def _header(content: bytes, source: str) -> tuple[str, list[Element], int]:
     """Byte order ("" for text), elements, and where the data begin."""
-    if not content.startswith(b"ply"):
+    lines = header_lines(content)
+    if next(lines, (content.decode("ascii", "replace"), 0))[0] != "ply":
         raise CloudError(f"{source}: expected a PLY file that begins with ply, found {content[:16]!r}")
     order: str | None = None
     elements: list[Element] = []
-    lines = header_lines(content)
-    next(lines, None)
     for line, after in lines:
         match line.split():
             case [] | ["comment" | "obj_info", *_]:

@@ -12,7 +12,7 @@ import numpy as np
 from geo3d.errors import CloudError
 from geo3d.io.files import read_bytes
 from geo3d.io.names import LABEL, TRIPLES, Arrays, axis_of, from_columns, from_rows
-from geo3d.io.numbers import COUNT, is_number, numbers, shown
+from geo3d.io.numbers import COUNT, is_number, numbers, plain, shown
 
 Separator = bytes | None
 BLANKS: Separator = None
@@ -83,9 +83,9 @@ def read_table(path: str | Path) -> Arrays:
 
 def _lines(content: bytes, source: str) -> list[Line]:
     """The lines that are not blank; they may end in line feeds, carriage returns or both."""
-    text = content.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    if b"\0" in text[:1000]:
+    if b"\0" in content[:1000]:
         raise CloudError(f"{source}: expected a table in plain text, found bytes of value 0; save it as UTF-8")
+    text = plain(content, source).removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     return [Line(i, line.strip(b" ")) for i, line in enumerate(text.split(b"\n"), 1) if line.strip()]
 
 

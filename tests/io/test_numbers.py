@@ -2,7 +2,7 @@ import pytest
 
 from geo3d.errors import CloudError
 from geo3d.io.layout import check_end, header_lines
-from geo3d.io.numbers import count, numbers, typed, whole
+from geo3d.io.numbers import count, numbers, plain, typed, whole
 
 
 def test_numbers_of_every_common_form():
@@ -47,6 +47,17 @@ def test_a_declared_type_bounds_the_numbers_of_a_text():
             typed(numbers([word], "a"), kind, "a")
 
 
+@pytest.mark.parametrize("byte", [b"\0", b"\x0b", b"\x0c", b"\x1a", b"\x1c", b"\x7f"])
+@pytest.mark.parametrize(("before", "line"), [(b"", 1), (b"1 2 3\n", 2), (b"1 2 3\r\n\r\n4", 3), (b"1\r2\r", 3)])
+def test_control_characters_are_no_text(byte: bytes, before: bytes, line: int):
+    with pytest.raises(CloudError, match=f"^a, line {line}: expected plain text, found a byte of value {byte[0]}$"):
+        plain(before + byte + b"1 2 3\n", "a")
+
+
+def test_tabs_line_ends_and_other_alphabets_are_text():
+    assert plain(content := "# für 点\t1\r\n2\r3\n".encode(), "a") is content
+
+
 def test_the_first_line_decides_how_lines_end():
     assert [line for line, _ in header_lines(b"ply\r\nb\r\n")] == ["ply", "b"]
     assert list(header_lines(b"ply\rend\r\n\n")) == [("ply", 4), ("end", 8)]  # the rest are data
@@ -55,8 +66,10 @@ def test_the_first_line_decides_how_lines_end():
 
 def test_only_zeros_may_follow_the_data():
     check_end(b"data", 4, "a")
-    for pages in (4096, 8192, 65536):
-        check_end(b"data" + bytes(pages - 4), 4, "a")
-    for rest in (b"\n", b"\0\0\1", b"\0", bytes(4096), bytes(4091) + b"1", bytes(2**17 - 4)):
+    for zeros in (16, 17, 64, 4096, 2**16):
+        check_end(b"data" + bytes(zeros), 4, "a")
+    for page in (4096, 8192, 65536):
+        check_end(b"1" * (page - 3) + bytes(3), page - 3, "a")
+    for rest in (b"\n", b"\0\0\1", b"\0", bytes(15), bytes(4091) + b"1", bytes(2**16 + 1), bytes(2**17 - 4)):
         with pytest.raises(CloudError, match=f"a: {len(rest)} bytes are left over"):
             check_end(b"data" + rest, 4, "a")

@@ -232,6 +232,14 @@ def test_few_compressed_bytes_cannot_be_many_points(tmp_path: Path):
         read_cloud(path)
 
 
+def test_a_control_character_among_the_numbers_of_a_text(tmp_path: Path):
+    rows = np.array([(1, 2, 3)], [(n, "<f4") for n in "xyz"])
+    path = write_pcd(tmp_path / "a.pcd", rows, "ascii")
+    path.write_bytes(path.read_bytes().replace(b"2.0 ", b"2.0\x0b"))
+    with pytest.raises(CloudError, match="line 12: expected plain text, found a byte of value 11"):
+        read_cloud(path)
+
+
 def test_packed_colours_that_are_nan_in_text_have_lost_their_bits(tmp_path: Path):
     rows = np.array([(1, 2, 3, np.nan)], [(n, "<f4") for n in ("x", "y", "z", "rgb")])
     with pytest.raises(CloudError, match="packed colours that are NaN in text"):

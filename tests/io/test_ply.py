@@ -122,6 +122,10 @@ def test_cut_off(tmp_path: Path, form: str):
     ("header", "message"),
     [
         ("hello", "begins with ply"),
+        ("ply\x1a\nformat ascii 1.0\n", "begins with ply"),
+        ("plyformat ascii 1.0\n", "begins with ply"),
+        ("ply", "no end_header"),
+        ("ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nend_header\n\x0c1", "line 6: expected plain text"),
         ("ply\nformat ascii 1.0\nelement vertex 3\n", "no end_header"),
         ("ply\nelement vertex 1\nproperty float x\nend_header\n1", "no line 'format"),
         ("ply\nformat ascii 1.0\nelement vertex many\nend_header\n", "number of rows of vertex, found 'many'"),
@@ -174,8 +178,7 @@ def test_lines_that_end_in_carriage_returns(tmp_path: Path, form: str):
     assert read_cloud(path).pos.tolist() == [list(c) for c in CORNERS]
     if form == "binary_little_endian":  # a line feed among the data ends no line; zeros behind them are padding
         first = struct.pack("<f", struct.unpack("<f", b"\0\x0a\x80\x3e")[0])
-        whole = path.read_bytes()[: -len(body)] + first + body[4:]
-        path.write_bytes(whole + bytes(-len(whole) % 4096))
+        path.write_bytes(path.read_bytes()[: -len(body)] + first + body[4:] + bytes(16))
         assert read_cloud(path).pos[0].tolist() == [struct.unpack("<f", first)[0], 0, 0]
 
 

@@ -33,5 +33,6 @@ def test_every_figure_is_scored_on_the_test_split(protocol, tmp_path):
     for name in ("floor", "result"):  # on the training split each figure is near 1
         (record,) = metrics["details"][name]
         assert (record["train"], record["test"]) == (45, 21)
+        assert {*metrics["figures"]} == {"all labels", "kNN", "5 labels a class"}
         for figure, row in metrics["figures"].items():
             assert row[name]["mean"] < 0.2, figure

@@ -4,7 +4,7 @@ from matplotlib.image import imread
 
 from geo3d.errors import ConfigError
 from geo3d.show import pareto
-from geo3d.show.pareto import KINDS, front, plot_pareto
+from geo3d.show.pareto import AROUND, KINDS, front, plot_pareto
 
 
 def rows(count=6):
@@ -51,6 +51,10 @@ def test_the_picture_has_its_size_and_every_name_apart_from_the_others(tmp_path,
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
     frame = ax.get_window_extent()
     assert all(frame.x0 <= box.x0 and box.x1 <= frame.x1 for box in boxes)
+    for row, box in zip(rows(), boxes, strict=True):  # in points, as the places around a marker are
+        x, y = ax.transData.transform((row["ms"], 100 * row["accuracy"]))
+        steps = np.array([box.x0 - x, (box.y0 + box.y1) / 2 - y]) * 72 / ax.figure.dpi
+        assert any(abs(steps[1] - dy) < 1 for _, dy in AROUND), (row["name"], steps)
 
 
 def test_markers_follow_the_kind_and_bars_the_errors(tmp_path, figures):

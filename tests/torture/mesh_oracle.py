@@ -9,10 +9,7 @@ OBJ_WORDS = {"vt", "vp", "l", "p", "g", "o", "s", "mg", "usemtl", "mtllib", "lod
 
 def off(content: bytes) -> list[Reading]:
     """A vertex and a face a line, or words one after another; a comment runs to the end of its line."""
-    try:
-        lines = [line.split("#")[0].split() for line in lines_of(content.decode("ascii"))]
-    except UnicodeDecodeError:
-        return []
+    lines = [line.split("#")[0].split() for line in lines_of(content.decode("latin-1"))]
     lines = [line for line in lines if line]
     head = re.fullmatch(r"(ST)?(C?)(N?)OFF(\d*)", lines[0][0]) if lines else None
     if not head:
@@ -81,12 +78,12 @@ def obj(content: bytes) -> list[Reading]:
     """Vertices of equally many numbers, and faces that count from 1 or backwards."""
     try:
         return [_obj(content)]
-    except (InvalidError, UnicodeDecodeError):
+    except InvalidError:
         return []
 
 
 def _obj(content: bytes) -> Reading:
-    text = re.sub(r"\\(\r\n|\n|\r)", " ", content.decode("ascii"))
+    text = re.sub(r"\\(\r\n|\n|\r)", " ", content.decode("latin-1"))
     rows, polygons = [], []
     for line in lines_of(text):
         match line.split("#")[0].split():

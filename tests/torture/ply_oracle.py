@@ -21,7 +21,7 @@ def ply(content: bytes) -> list[Reading]:
     """What the file says; a line of the header may end in any way."""
     found: list[Reading] = []
     one = b"\r\n|\n|\r"
-    for ending in (b"\r\n", b"\n", b"\r", one):
+    for ending in (b"\r?\n", b"\r", one):
         try:
             form, elements, start = header(content, ending)
             if ending != one or form == "text":  # among numbers of text, it does not matter how lines end
@@ -45,7 +45,7 @@ def header(content: bytes, ending: bytes) -> tuple[str, list[Element], int]:
     form = ""
     elements: list[Element] = []
     for raw in lines[1:-1]:
-        if re.match(rb"(comment|obj_info)\b", raw) or not raw:
+        if re.match(rb"\s*(comment|obj_info)\b", raw) or not raw:
             continue
         match raw.decode("latin-1").split():
             case ["format", name, _] if not form:

@@ -5,6 +5,9 @@ import re
 import numpy as np
 from readings import NOT_FINITE, NUMBER, WHOLE, InvalidError, Reading, count, lines_of, number, points
 
+MAPS = {"easting": "x", "east": "x", "northing": "y", "north": "y", "height": "z", "elevation": "z", "altitude": "z"}
+"""What maps call the coordinates."""
+
 
 def table(content: bytes) -> list[Reading]:
     """Rows of numbers with one separator, perhaps names above them or the number of rows."""
@@ -45,6 +48,7 @@ def _rows(lines: list[str], separator: str | None, comma: bool) -> Reading:
     places = [0, 1, 2]
     if explicit or (names and len(names) == len(rows[0])):
         plain = [re.sub(r"\s*[(\[].*[)\]]$", "", name.strip("\"' ")).lower() for name in names]
+        plain = [MAPS.get(name, name) for name in plain]
         if len(plain) != len(rows[0]) or [plain.count(axis) for axis in "xyz"] != [1, 1, 1]:
             raise InvalidError("names that are not understood")
         places = [plain.index(axis) for axis in "xyz"]
