@@ -18,8 +18,8 @@ Separator = bytes | None
 BLANKS: Separator = None
 """The separator of ``bytes.split`` that stands for any number of blanks and tabs."""
 CALLED = {BLANKS: "blanks", b",": "','", b";": "';'", b"\t": "tabs"}
-NOTE = re.compile(rb"(?:^|(?<=[\s,;]))(#|//).*", re.DOTALL)
-"""A remark; within a word, as in ``1#2``, its mark is damage."""
+NOTE = re.compile(rb"(?:^|(?<=\s))(#|//).*", re.DOTALL)
+"""A remark; behind anything but a blank, as in ``1#2``, its mark is damage."""
 ROWS = 2**15
 """Rows that are taken apart at once."""
 KNOWN = {"id", "intensity", "scalar", "time", *LABEL, *(name for each in TRIPLES.values() for t in each for name in t)}
@@ -129,9 +129,9 @@ def _split(line: bytes, separator: Separator) -> list[bytes]:
     if separator is BLANKS:
         return line.split()
     if b'"' in line:
-        text = line.decode("utf-8", "surrogateescape")
+        text, mark = line.decode("utf-8", "surrogateescape"), (separator or b" ").decode()
         try:
-            quoted = next(csv.reader([text], delimiter=(separator or b" ").decode(), skipinitialspace=True), [])
+            quoted = next(csv.reader([text], delimiter=mark, skipinitialspace=True, strict=True), [])
         except csv.Error:  # too long, or damaged; as one field it fits no table
             quoted = [text]
         return [field.strip().encode("utf-8", "surrogateescape") for field in quoted]

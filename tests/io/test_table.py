@@ -78,6 +78,8 @@ def test_names_decide(tmp_path: Path):
         ("x y z\n", "file ends after 0"),
         ("3\x1f\n1 2 3\n4 5 6\n", "line 1: expected plain text, found a byte of value 31"),
         ("3%\n1 2 3\n4 5 6\n", "line 1: expected 3 names separated by blanks, as the numbers are; found 1"),
+        ('1\t2\t3\n4\t"1"5\t6\n', "line 2: expected rows of numbers of the same length, 3 separated by tabs"),
+        ("1,2,3,4\n4,5,6,#7\n", "line 2: expected rows of numbers separated by ','; found '#7'"),
         ("1,2,3\n4,5,6\x0b\n", "line 2: expected plain text, found a byte of value 11"),
         ("3\n1 2 3\n4 5 6\n", "expected 3 points, file ends after 2"),
         ("1 2\n3 4\n", "three or more columns, found 2"),

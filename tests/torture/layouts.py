@@ -174,6 +174,7 @@ def damage(root: Path, draw: Random) -> str:
         file.write_bytes(b"")
     elif kind == "cut":
         file.write_bytes(file.read_bytes()[: draw.randrange(20)])
+        kind = "cut of the list" if file in lists else "cut"
     elif kind == "other suffix":
         file.rename(file.with_suffix(".dat"))
     elif kind == "stray":

@@ -46,7 +46,7 @@ def _rows(lines: list[str], separator: str | None, comma: bool) -> Reading:
     if declared is not None and declared != len(rows):
         raise InvalidError("another number of rows is declared")
     places = [0, 1, 2]
-    if explicit or (names and len(names) == len(rows[0])):
+    if explicit or (len(names) == len(rows[0]) and not any(map(_numeric, names))):
         plain = [re.sub(r"\s*[(\[].*[)\]]$", "", name.strip("\"' ")).lower() for name in names]
         plain = [MAPS.get(name, name) for name in plain]
         if len(plain) != len(rows[0]) or [plain.count(axis) for axis in "xyz"] != [1, 1, 1]:
