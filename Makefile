@@ -26,7 +26,7 @@ test: setup
 	$(BIN)/pytest -q
 
 # Kills at every file event, mutated files, wrong commands, damaged checkpoints: what `make test` runs a small part of;
-# about half an hour on two cores. SEED=n draws others; tests/torture/run.py runs single campaigns and single cases.
+# one to two hours on two cores. SEED=n draws others; tests/torture/run.py runs single campaigns and single cases.
 SEED ?= 0
 torture: setup
 	$(BIN)/python tests/torture/run.py --large --seed $(SEED)
