@@ -67,6 +67,10 @@ def test_another_class_than_asked_for_is_refused(tmp_path):
 def test_missing_and_damaged_checkpoints_are_named(tmp_path):
     with pytest.raises(CheckpointError, match="no such folder"):
         load_encoder(tmp_path / "nowhere")
+    for i in range(12):
+        (tmp_path / "other" / f"{i:02}").mkdir(parents=True)
+    with pytest.raises(CheckpointError, match="found 00, 01, 02, 03, 04, 05, 06, 07; give the encoder's folder"):
+        load_encoder(tmp_path / "other")
     save_encoder(small(), tmp_path)
     blob = (tmp_path / WEIGHTS).read_bytes()
     (tmp_path / WEIGHTS).write_bytes(blob[: len(blob) // 2])

@@ -14,6 +14,9 @@ from geo3d.checkpoint import keywords_of
 from geo3d.cloud import with_
 from geo3d.deploy.export import export_onnx, export_openvino, export_torch, feeds, onnx_model
 from geo3d.deploy.onnx_check import (
+    FEW,
+    MEAN,
+    TOLERANCE,
     Difference,
     checked,
     difference,
@@ -294,3 +297,21 @@ def test_difference_counts_what_is_not_a_number() -> None:
     found = difference(exact, point, np.ones((1, 2), np.float32))
     assert found.share == 1 / 8
     assert not any(found.acceptable(rounded=r, searched=s) for r in (False, True) for s in (False, True))
+
+
+def test_what_is_acceptable_goes_by_what_explains_it() -> None:
+    near, far = 0.1 * TOLERANCE, 10 * TOLERANCE
+    for rounded, searched, accepted in [
+        (False, False, Difference(near, 1.0, 1.0)),  # the largest counts
+        (False, True, Difference(far, 1.0, 0.1 * FEW)),  # a few values with other neighbours
+        (True, False, Difference(far, 0.1 * MEAN, 1.0)),  # the mean
+        (True, True, Difference(far, 0.1 * MEAN, 1.0)),
+    ]:
+        assert accepted.acceptable(rounded=rounded, searched=searched)
+    for rounded, searched, refused in [
+        (False, False, Difference(far, 0.0, 0.0)),
+        (False, True, Difference(near, 0.0, 10 * FEW)),
+        (True, False, Difference(near, 10 * MEAN, 0.0)),
+        (True, True, Difference(near, 10 * MEAN, 0.0)),
+    ]:
+        assert not refused.acceptable(rounded=rounded, searched=searched)

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from geo3d.errors import ConfigError
+from geo3d.io import owner
 from geo3d.io.files import draft_folder, replacing
 from geo3d.io.owner import DRAFT, LOCK, held, owned, sweep
 
@@ -120,3 +121,9 @@ def test_a_file_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
     with replacing(tmp_path / "a") as draft:
         draft.write_text("x")
     assert events == ["fsync", "replace", "fsync"]
+
+
+def test_where_the_system_knows_no_locks_everybody_gets_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(owner, "fcntl", None)
+    with owned(tmp_path / "run") as folder:
+        assert owner.lock(-1) and folder.is_dir()

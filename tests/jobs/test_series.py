@@ -110,6 +110,7 @@ def test_in_pieces_it_comes_to_the_same(checkpoints, tmp_path, capsys):
         assert job(out, checkpoints) == {"finished": 5, "left": 0}
     changed = {path.name for path, stamp in stamps.items() if path.stat().st_mtime_ns != stamp}
     assert changed == {"manifest.json", "settings.json", "versions.json"}  # the results stay as they are
+    assert job(out, checkpoints, only="none of them") == {"finished": 5, "left": 0}
     printed, written = capsys.readouterr().out, (out / "table.md").read_text()
     assert written in printed and "seed" in written
     check_table(out, written)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 NEAR = 8
 """Test files that a mutant is shown to."""
+EVERYWHERE = "tests/test_options.py"
+"""A test that walks through the whole package is near every file."""
 
 
 class Tree:
@@ -35,7 +37,7 @@ class Tree:
                 yield from filter(None, map(self._file, passed))
 
     def near(self, path: str, most: int = NEAR) -> list[str]:
-        """The tests of a file, the nearest first, ``most`` of them; its own examples count as one."""
+        """The tests of a file, the nearest first, ``most`` of them, and the one of the whole package; examples count, too."""
         inner, module = Path(path).relative_to(self.package), path.removesuffix(".py").replace("/", ".")
         folder = f"tests/{inner.parent.as_posix()}/".replace("/./", "/")
         users = {file for file in self.files if path in self.imports[file]}
@@ -51,7 +53,8 @@ class Tree:
         for rank in ranks:
             fresh = [test for test in self.tests if test not in found and rank(test)]
             found += sorted(fresh, key=lambda test: (not test.startswith(folder), inner.stem not in Path(test).stem))
-        return found[:most]
+        found = found[:most]
+        return found if EVERYWHERE in found or EVERYWHERE not in self.tests else [*found, EVERYWHERE]
 
 
 def _import_statements(path: Path) -> Iterator[tuple[str, str]]:

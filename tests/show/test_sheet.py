@@ -68,3 +68,9 @@ def test_unfit_clouds_are_named_and_leave_no_file(clouds: dict, tmp_path) -> Non
 def test_long_names_of_folders_are_broken_at_their_underscores() -> None:
     assert _lines("short_name") == "short_name"
     assert _lines("night_stand_of_oak") == "night stand\nof oak"
+
+
+def test_points_hide_only_what_lies_behind_them_in_the_same_square() -> None:
+    spot = np.array([[-0.9, 0.0, 1.0], [-0.5, 0.0, -1.0], [0.5, 0.0, 1.0], [0.51, 0.01, -1.0]])
+    assert _seen(spot).tolist() == [True, True, True, False]
+    assert _seen(spot[:, [1, 0, 2]]).tolist() == [True, True, True, False]

@@ -1,0 +1,38 @@
+"""What several jobs have in common."""
+
+import pytest
+import torch
+
+from geo3d import compress
+from geo3d.encoders import DGCNN
+from geo3d.heads import Classifier
+from geo3d.jobs.common import head_for
+from geo3d.seeds import generator, seeded
+
+
+@pytest.fixture
+def parts():
+    with seeded(0):
+        return DGCNN(k=4, channels=(16, 16), embedding=64), Classifier(128, 3, hidden=(8,))
+
+
+def test_the_head_of_an_encoder_that_says_everything_is_a_copy_to_be_trained(parts):
+    encoder, head = parts
+    assert head_for(encoder, None) is None
+    copy = head_for(encoder, head.requires_grad_(False))
+    assert copy is not head and all(weight.requires_grad for weight in copy.parameters())
+    for name, value in head.state_dict().items():
+        assert torch.equal(copy.state_dict()[name], value), name
+
+
+def test_the_head_of_a_pruned_encoder_reads_the_outputs_that_are_left(parts):
+    encoder, head = parts
+    recipe = {"prune": {"kept": 0.4, "shrink_output": True, "one_shot": True}}
+    less = compress.apply(encoder, recipe).eval()
+    left = compress.outputs_left(less)
+    assert left is not None and len(left) < 128
+    narrow = head_for(less, head.eval())
+    cloud = torch.randn(5, 128, generator=generator(0, "clouds"))
+    missing = torch.ones(128, dtype=torch.bool).index_fill(0, left, False)
+    assert torch.allclose(narrow(cloud[:, left]), head(cloud.masked_fill(missing, 0.0)), atol=1e-6)
+    assert not narrow.training and all(weight.requires_grad for weight in narrow.parameters())

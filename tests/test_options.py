@@ -1,0 +1,74 @@
+"""Every option of the package with its default and its range, against the list in options.txt.
+
+Who changes one writes the new list with ``python tests/test_options.py`` and says in the changelog what changed.
+"""
+
+import inspect
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any, get_args
+
+import geo3d
+from geo3d.checks import Length, OneOf, Range, parameters
+
+LIST = Path(__file__).with_name("options.txt")
+PLAIN = bool | int | float | str | None
+
+
+def options() -> Iterator[str]:
+    """One line for each parameter of a function or constructor that has a default of numbers or words, or a range."""
+    root = Path(geo3d.__file__).parent
+    for path in sorted(root.rglob("*.py")):
+        parts = path.relative_to(root).with_suffix("").parts
+        if "triton" in parts[:-1] or path.name.startswith("__"):
+            continue  # kernels are another language; what begins with __ defines nothing of its own, or runs
+        module = import_module(".".join(["geo3d", *parts]))
+        for name, value in vars(module).items():
+            here = getattr(value, "__module__", "") == module.__name__
+            if here and (inspect.isclass(value) or inspect.isfunction(value)):
+                yield from described(f"{module.__name__}.{name}", value)
+
+
+def described(name: str, value: Any) -> Iterator[str]:
+    functions = [(name, value)]
+    if inspect.isclass(value):
+        methods = ((key, each) for key, each in vars(value).items() if key != "__init__")
+        functions += [(f"{name}.{key}", each) for key, each in methods if inspect.isfunction(each)]
+    for path, function in functions:
+        try:
+            given = parameters(function)
+        except (ValueError, TypeError):  # classes without a signature
+            continue
+        for key, parameter in given.items():
+            words = [f"= {parameter.default!r}"] if plain(parameter.default) else []
+            words += [
+                str(each.names) if isinstance(each, OneOf) else repr(each) for each in ranges(parameter.annotation)
+            ]
+            if words:
+                yield " ".join([path, key, *words])
+
+
+def plain(value: Any) -> bool:
+    """Whether a default is made of numbers and words alone."""
+    if value is inspect.Parameter.empty:
+        return False
+    return all(map(plain, value)) if isinstance(value, tuple | list) else isinstance(value, PLAIN)
+
+
+def ranges(annotation: Any) -> Iterator[Any]:
+    """Ranges, lengths and choices anywhere in an annotation."""
+    if isinstance(annotation, Range | Length | OneOf):
+        yield annotation
+    for part in get_args(annotation):
+        yield from ranges(part)
+
+
+def test_every_option_has_the_default_and_the_range_of_the_list():
+    expected, found = LIST.read_text().splitlines(), sorted(set(options()))
+    assert len(found) > 500
+    assert found == expected
+
+
+if __name__ == "__main__":
+    LIST.write_text("\n".join(sorted(set(options()))) + "\n")
