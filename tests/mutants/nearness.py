@@ -37,7 +37,7 @@ class Tree:
                 yield from filter(None, map(self._file, passed))
 
     def near(self, path: str, most: int = NEAR) -> list[str]:
-        """The tests of a file, the nearest first, ``most`` of them, and the one of the whole package; examples count, too."""
+        """The ``most`` tests nearest to a file, its own examples among them, and the test of the whole package."""
         inner, module = Path(path).relative_to(self.package), path.removesuffix(".py").replace("/", ".")
         folder = f"tests/{inner.parent.as_posix()}/".replace("/./", "/")
         users = {file for file in self.files if path in self.imports[file]}
