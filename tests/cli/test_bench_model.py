@@ -43,7 +43,8 @@ def test_a_run_with_data_prints_the_table_and_writes_all_three_files(models, tmp
     assert record["reference"] == names[0] and record["num_points"] == 32
     assert all(row["accuracy"]["draws"] == 2 and row["accuracy"]["by"] == "linear probe" for row in record["rows"])
     assert all(len(row["timings"]) == 2 and row["stages_ms"] and row["peak_mb"] == {} for row in record["rows"])
-    assert (tmp_path / "model.md").read_text().rstrip("\n") in printed
+    written = (tmp_path / "model.md").read_text().rstrip("\n")
+    assert names[1] in written and written in printed
     assert imread(tmp_path / "pareto.png").shape[:2] == (800, 1200)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "model.md", "pareto.png"]
 

@@ -24,6 +24,11 @@ def test_help_lists_every_keyword_of_the_job(command):
         assert f"  {name}=" in text or f"  {name}." in text, name
 
 
+def test_help_lists_the_choices_of_each_group_behind_its_name():
+    shown = usage("pretrain", ["encoder=pointnet"]).partition("choices (* is chosen)\n")[2].partition("objective=")[0]
+    assert shown.split() == ["encoder=", *(f"*{n}" if n == "pointnet" else n for n in choices("encoder"))]
+
+
 def test_help_lists_the_protocols():
     from geo3d.probes.protocols import PROTOCOLS
 

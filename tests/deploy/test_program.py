@@ -168,6 +168,13 @@ def test_later_changes_of_the_encoder_do_not_matter(build):
     assert encoder.embed.weight.requires_grad
 
 
+def test_its_copy_of_the_encoder_is_not_trained(build):
+    encoder = DGCNN(k=4, channels=(8,), embedding=8)
+    program = Program(encoder.eval(), num_points=20)
+    assert not any(weight.requires_grad for weight in program.encoder.parameters())
+    assert all(weight.requires_grad for weight in encoder.parameters())
+
+
 def test_threads_do_not_change_a_bit():
     encoder = trained(DGCNN(k=4, channels=(16, 24), embedding=40))
     data = clouds()["ragged"]

@@ -42,7 +42,8 @@ def test_whole_numbers(value: float):
 def test_a_declared_type_bounds_the_numbers_of_a_text():
     assert typed(numbers([b"255", b"0"], "a"), "u1", "a").dtype == "u1"
     assert typed(numbers([b"0.25"], "a"), "f4", "a").tolist() == [0.25]
-    for word, kind in ((b"256", "u1"), (b"-1", "<U1"), (b"0.5", "i4"), (b"nan", "i4"), (b"9007199254740993e3", "i8")):
+    assert typed(numbers([b"9007199254740992"], "a"), "i8", "a").tolist() == [2**53]
+    for word, kind in ((b"256", "u1"), (b"-1", "<U1"), (b"0.5", "i4"), (b"nan", "i4"), (b"9007199254740994", "i8")):
         with pytest.raises(CloudError, match="expected whole numbers from"):
             typed(numbers([word], "a"), kind, "a")
 

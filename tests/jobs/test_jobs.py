@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tasks"))
 from blobs import Blobs
 
 from geo3d import objectives
-from geo3d.checkpoint import load_encoder, read_card
+from geo3d.checkpoint import load_encoder, read_card, save_encoder
 from geo3d.cloud import collate
 from geo3d.encoders import DGCNN, PointNet
 from geo3d.errors import CheckpointError, CloudError, ConfigError
@@ -142,6 +142,22 @@ def test_embed_writes_features_of_a_data_set_and_of_a_file(pretrained, tmp_path)
     assert arrays["cloud"].shape == (1, 32) and arrays["point"].shape == (16, 16) and arrays["pos"].shape == (16, 3)
     with pytest.raises(ConfigError, match="exactly one"):
         embed(pretrained, out=tmp_path / "none")
+
+
+def test_embed_turns_normals_with_the_points(tmp_path):
+    with seeded(0, "encoder"):
+        save_encoder(DGCNN(in_channels=6, k=4, channels=(8,), embedding=8), tmp_path / "encoder")
+    draw = np.random.default_rng(0)
+    pos, normal = draw.normal(size=(2, 20, 3)).astype("f4")
+    turned = [np.stack([each[:, 0], -each[:, 2], each[:, 1]], 1) for each in (pos, normal)]
+    np.savez(tmp_path / "y.npz", pos=pos, normal=normal)
+    np.savez(tmp_path / "z.npz", pos=turned[0], normal=turned[1])
+    features = []
+    for up in "yz":
+        embed(tmp_path / "encoder", path=tmp_path / f"{up}.npz", up=up, out=tmp_path / up)
+        features.append(np.load(tmp_path / up / "features.npz"))
+    for name in ("cloud", "point", "pos"):
+        assert np.array_equal(features[0][name], features[1][name]), name
 
 
 def test_embed_says_when_clouds_have_other_numbers_of_points_than_in_training(pretrained, tmp_path):
