@@ -1,8 +1,9 @@
-"""Every option of the package with its default and its range, against the list in options.txt.
+"""Every option of the package with its default and its range, and every constant, against the list in options.txt.
 
 Who changes one writes the new list with ``python tests/test_options.py`` and says in the changelog what changed.
 """
 
+import ast
 import inspect
 from collections.abc import Iterator
 from importlib import import_module
@@ -14,20 +15,32 @@ from geo3d.checks import Length, OneOf, Range, parameters
 
 LIST = Path(__file__).with_name("options.txt")
 PLAIN = bool | int | float | str | None
+PARTS = ast.Tuple | ast.List | ast.Dict | ast.Set | ast.BinOp | ast.operator | ast.UnaryOp | ast.unaryop
+LITERAL = ast.Constant | ast.Name | ast.Attribute | ast.expr_context | PARTS
 
 
 def options() -> Iterator[str]:
-    """One line for each parameter of a function or constructor that has a default of numbers or words, or a range."""
+    """One line for each constant, and for each parameter that has a default of numbers or words, or a range."""
     root = Path(geo3d.__file__).parent
     for path in sorted(root.rglob("*.py")):
         parts = path.relative_to(root).with_suffix("").parts
         if "triton" in parts[:-1] or path.name.startswith("__"):
             continue  # kernels are another language; what begins with __ defines nothing of its own, or runs
         module = import_module(".".join(["geo3d", *parts]))
+        yield from (f"{module.__name__}.{line}" for line in constants(path.read_text()))
         for name, value in vars(module).items():
             here = getattr(value, "__module__", "") == module.__name__
             if here and (inspect.isclass(value) or inspect.isfunction(value)):
                 yield from described(f"{module.__name__}.{name}", value)
+
+
+def constants(source: str) -> Iterator[str]:
+    """Names in capitals that a file gives to numbers and words."""
+    for node in ast.parse(source).body:
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value) if name.isupper():
+                if all(isinstance(part, LITERAL) for part in ast.walk(value)):
+                    yield ast.unparse(node)
 
 
 def described(name: str, value: Any) -> Iterator[str]:
@@ -51,8 +64,6 @@ def described(name: str, value: Any) -> Iterator[str]:
 
 def plain(value: Any) -> bool:
     """Whether a default is made of numbers and words alone."""
-    if value is inspect.Parameter.empty:
-        return False
     return all(map(plain, value)) if isinstance(value, tuple | list) else isinstance(value, PLAIN)
 
 
