@@ -101,6 +101,11 @@ def test_finetune_refuses_what_does_not_fit(pretrained, tmp_path):
         finetune(blobs(size=1), out=tmp_path, checkpoint=pretrained, trainer=TRAINER)
 
 
+def test_finetune_takes_the_epochs_it_is_given(pretrained, tmp_path):
+    finetune(blobs(), out=tmp_path, checkpoint=pretrained, trainer=TRAINER | {"max_epochs": 3})
+    assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 1 + 3
+
+
 def test_finetune_leaves_its_data_module_as_it_was(pretrained, tmp_path):
     data = blobs(label_fraction=0.5)
     before = data.training
@@ -142,6 +147,18 @@ def test_embed_writes_features_of_a_data_set_and_of_a_file(pretrained, tmp_path)
     assert arrays["cloud"].shape == (1, 32) and arrays["point"].shape == (16, 16) and arrays["pos"].shape == (16, 3)
     with pytest.raises(ConfigError, match="exactly one"):
         embed(pretrained, out=tmp_path / "none")
+
+
+def test_embed_refuses_features_that_are_not_finite(tmp_path):
+    with seeded(0, "encoder"):
+        encoder = DGCNN(k=4, channels=(8,), embedding=8)
+    with torch.no_grad():
+        encoder.norm.weight.fill_(3e38)
+    save_encoder(encoder.eval(), tmp_path / "encoder")
+    np.savetxt(tmp_path / "cloud.xyz", 100 * np.random.default_rng(0).normal(size=(40, 3)))
+    with pytest.raises(CloudError, match="the features are not all finite; look at the clouds"):
+        embed(tmp_path / "encoder", path=tmp_path / "cloud.xyz", out=tmp_path / "run")
+    assert not (tmp_path / "run" / "features.npz").exists()
 
 
 def test_embed_turns_normals_with_the_points(tmp_path):

@@ -7,7 +7,7 @@ import torch
 
 from geo3d import objectives
 from geo3d.errors import ConfigError
-from geo3d.objectives.objective import Objective, check
+from geo3d.objectives.objective import Objective, check, found_in
 from geo3d.seeds import generator
 
 B, D = 16, 6
@@ -146,3 +146,15 @@ def test_two_clouds_are_enough_whichever_processes_hold_them(monkeypatch):
     check("InfoNCE", [torch.ones(2, D)] * 2)
     monkeypatch.setattr("geo3d.objectives.objective.world_size", lambda: 2)
     check("InfoNCE", one)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "said"),
+    [
+        ([(4, 8)] * 3, "3 of (4, 8)"),
+        ([(4, 8)] * 2, "[(4, 8), (4, 8)]"),
+        ([(4, 8), (4, 8), (4, 6)], "[(4, 8), (4, 8), (4, 6)]"),
+    ],
+)
+def test_shapes_are_said_once_if_they_are_the_same(shapes, said):
+    assert found_in([torch.zeros(shape) for shape in shapes]) == said

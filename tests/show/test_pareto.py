@@ -70,6 +70,23 @@ def test_markers_follow_the_kind_and_bars_the_errors(tmp_path, figures):
     assert half[-5:] == pytest.approx([0.4] * 5)
 
 
+def test_kinds_that_are_missing_are_passed_over(tmp_path, figures):
+    first, *_, last = rows()
+    plot_pareto([first, last], tmp_path / "pareto.png")
+    drawn = {each.get_label() for each in figures[0].axes[0].collections}
+    assert {first["kind"], last["kind"]} <= drawn and not drawn & ({*KINDS} - {first["kind"], last["kind"]})
+
+
+def test_names_keep_off_the_whole_of_a_bar(tmp_path, figures):
+    row = {"name": "a", "kind": "float", "ms": 2.0, "accuracy": 0.8, "error": 0.05}
+    plot_pareto([row], tmp_path / "pareto.png")
+    (ax,) = figures[0].axes
+    (marker, bar) = pareto._drawn(ax, [row], [ax.transData.transform((2.0, 80.0))], [0], ax.figure.dpi / 72)
+    low, high = (ax.transData.transform((2.0, y)) for y in (75.0, 85.0))
+    assert bar.y0 == pytest.approx(low[1]) and bar.y1 == pytest.approx(high[1]) and bar.x0 < low[0] < bar.x1
+    assert marker.y0 < (low[1] + high[1]) / 2 < marker.y1
+
+
 def test_a_single_point_has_an_axis_that_can_be_read(tmp_path, figures):
     plot_pareto(rows(1), tmp_path / "pareto.png")
     low, high = figures[0].axes[0].get_xlim()
