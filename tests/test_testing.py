@@ -107,6 +107,7 @@ def test_tiny_batch():
     assert batch.num_points == 50 and batch.y.tolist() == [0, 1] and batch.point_y.unique().tolist() == [0, 1]
     assert torch.equal(batch.pos, tiny_batch(2, 50, dtype=torch.float64).pos)
     assert not torch.equal(batch.pos, tiny_batch(2, 50, seed=1, dtype=torch.float64).pos)
+    assert torch.equal(batch.point_y, (batch.pos[:, 2] > 0).long()) and 0.5 < batch.pos.norm(dim=1).max() < 1.5
     ragged = tiny_batch(num_points=[4, 9])
     assert ragged.get("num_points") is None and ragged.ptr.tolist() == [0, 4, 13]
     first = batch.pos[:50].square()  # an ellipsoid: squares of the coordinates in proportion add up to 1

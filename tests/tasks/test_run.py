@@ -10,7 +10,8 @@ import torch
 import geo3d
 from geo3d.errors import ConfigError
 from geo3d.io.owner import DRAFT
-from geo3d.tasks.run import FINISHED, finish_run, git_commit, is_finished, reopen_run, run_folder, start_run
+from geo3d.tasks import run
+from geo3d.tasks.run import FINISHED, finish_run, git_commit, is_finished, reopen_run, run_folder, start_run, versions
 
 
 def test_a_run_is_finished_when_the_last_file_says_so_and_all_results_are_whole(tmp_path):
@@ -95,3 +96,9 @@ def test_the_commit_says_whether_files_differ(tmp_path, monkeypatch):
     assert git_commit() == git("rev-parse", "HEAD").strip()
     file.write_text("x = 1")
     assert git_commit() == git("rev-parse", "HEAD").strip() + "+"
+
+
+def test_versions_name_the_commit(monkeypatch):
+    monkeypatch.setattr(run, "git_commit", lambda: "abc+")
+    found = versions()
+    assert found["git"] == "abc+" and found["geo3d"] == geo3d.__version__ and {"torch", "numpy"} <= {*found}

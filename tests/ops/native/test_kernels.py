@@ -129,6 +129,15 @@ def test_nothing_else_becomes_a_pointer(name):
                 kernel.bound([None if i == array.place else value for i, value in enumerate(given)])
 
 
+@pytest.mark.parametrize("name", sorted(name for name in KERNELS if name.startswith("grouped")))
+def test_edges_of_a_table_need_all_their_parts(name):
+    labels, given = [label for _, label in declarations()[name]], arguments_for(name)
+    for label in ("pos", "centers", "offset_weight"):
+        missing = [None if other == label else value for other, value in zip(labels, given, strict=True)]
+        with pytest.raises(ArgumentError, match="edges of a table need positions, centres"):
+            KERNELS[name].bound(missing)
+
+
 def test_rows_may_lie_apart_only_as_far_as_is_said():
     rows = torch.zeros(3, 8)[:, 2:6]
     assert pointer(rows, torch.float32, Spaced(3, 4, 8)) == rows.data_ptr()
