@@ -37,6 +37,15 @@ def pair(dtype=torch.float64, in_channels=3, feature_transform=True):
     return theirs, ours
 
 
+def assert_as_near(found, published, exact, tolerance):
+    """In single precision ours may be 8 times as far from the exact value as the published form in that precision."""
+    if found.dtype == torch.float64:
+        torch.testing.assert_close(found, published, rtol=tolerance, atol=tolerance)
+        return
+    rounding = (published.double() - exact).abs().max().clamp_min(torch.finfo(found.dtype).eps * exact.abs().max())
+    assert float((found.double() - exact).detach().abs().max()) <= 8 * float(rounding.detach())
+
+
 @pytest.mark.parametrize("sizes", [[16, 16, 16, 16], [16, 5, 1, 11]])
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("in_channels, feature_transform", [(3, True), (6, False)])
@@ -50,14 +59,14 @@ def test_is_the_published_function(sizes, train, in_channels, feature_transform,
     found = ours.train(train)(batch)
     # In training the transforms' norms see four rows, which brings rounding forward.
     scale = tolerance * (1 + float(cloud.detach().abs().max())) * (10 if train else 1)
-    torch.testing.assert_close(found.cloud, cloud, rtol=0, atol=scale)
-    torch.testing.assert_close(found.point, point, rtol=0, atol=scale)
+    exact = exactly([part.double() for part in parts])
+    assert_as_near(found.cloud, cloud, exact[0], scale)
+    assert_as_near(found.point, point, exact[1], scale)
 
     generator = seeds.generator(0, "ask")
     ask = [torch.randn(x.shape, generator=generator, dtype=dtype) for x in (cloud, point)]
     ((cloud * ask[0]).mean() + (point * ask[1]).mean()).backward()
     ((found.cloud * ask[0]).mean() + (found.point * ask[1]).mean()).backward()
-    exact = exactly([part.double() for part in parts])
     sum((x * each.double()).mean() for x, each in zip(exact, ask, strict=True)).backward()
     _, exact = published_state({f"feat.{name}": value.grad for name, value in exactly.named_parameters()})
     wanted = {f"feat.{name}": value.grad for name, value in theirs.feat.named_parameters()}

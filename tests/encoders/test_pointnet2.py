@@ -1,3 +1,4 @@
+import copy
 import importlib.util
 from pathlib import Path
 
@@ -44,6 +45,15 @@ def pair(scales, dtype=torch.float64, in_channels=3):
     return theirs, ours
 
 
+def assert_as_near(found, published, exact, tolerance):
+    """In single precision ours may be 8 times as far from the exact value as the published form in that precision."""
+    if found.dtype == torch.float64:
+        torch.testing.assert_close(found, published, rtol=tolerance, atol=tolerance)
+        return
+    rounding = (published.double() - exact).abs().max().clamp_min(torch.finfo(found.dtype).eps * exact.abs().max())
+    assert float((found.double() - exact).detach().abs().max()) <= 8 * float(rounding.detach())
+
+
 @pytest.mark.parametrize("scales", ["ssg", "msg"])
 @pytest.mark.parametrize("sizes", [[60, 60, 60], [60, 30, 18]])
 @pytest.mark.parametrize("train", [True, False])
@@ -51,10 +61,12 @@ def pair(scales, dtype=torch.float64, in_channels=3):
 def test_is_the_published_function(scales, sizes, train, dtype, tolerance):
     theirs, ours = pair(scales, dtype)
     batch, parts = clouds(sizes, dtype)
+    exactly = copy.deepcopy(theirs).double().train(train)
     cloud, point = theirs.train(train).encode(parts)
     found = ours.train(train)(batch)
-    torch.testing.assert_close(found.cloud, cloud, rtol=tolerance, atol=tolerance)
-    torch.testing.assert_close(found.point, point, rtol=tolerance, atol=tolerance)
+    exact = exactly.encode([part.double() for part in parts])
+    assert_as_near(found.cloud, cloud, exact[0], tolerance)
+    assert_as_near(found.point, point, exact[1], tolerance)
 
     generator = seeds.generator(0, "ask")
     ask = [torch.randn(x.shape, generator=generator, dtype=dtype) for x in (cloud, point)]
