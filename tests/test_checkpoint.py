@@ -71,6 +71,10 @@ def test_missing_and_damaged_checkpoints_are_named(tmp_path):
         (tmp_path / "other" / f"{i:02}").mkdir(parents=True)
     with pytest.raises(CheckpointError, match="found 00, 01, 02, 03, 04, 05, 06, 07; give the encoder's folder"):
         load_encoder(tmp_path / "other")
+    save_encoder(small(), tmp_path / "half")
+    (tmp_path / "half" / WEIGHTS).unlink()
+    with pytest.raises(CheckpointError, match=f"expected {WEIGHTS} and {CARD}; found {CARD}; give"):
+        load_encoder(tmp_path / "half")
     save_encoder(small(), tmp_path)
     blob = (tmp_path / WEIGHTS).read_bytes()
     (tmp_path / WEIGHTS).write_bytes(blob[: len(blob) // 2])

@@ -12,6 +12,7 @@ from geo3d.data.shapes import CLASSES, PARTS, Shapes, generate, mesh, warp
 from geo3d.data.shapes.assembly import Assembly, Draws, turn
 from geo3d.data.shapes.dataset import DIVISION, MAKERS
 from geo3d.data.shapes.sample import Sampler
+from geo3d.data.shapes.vessels import wall
 from geo3d.errors import ConfigError
 
 
@@ -82,6 +83,12 @@ def test_a_sphere_has_the_moments_of_a_sphere() -> None:
     np.testing.assert_allclose((normal**2).mean(0), 1 / 3, atol=0.01)
     np.testing.assert_allclose((normal**4).mean(0), 1 / 5, atol=0.01)
     assert np.degrees(np.arccos(np.clip((mesh.unit(pos) * normal).sum(1), -1, 1))).max() < 1
+
+
+def test_the_wall_of_a_vessel_thinner_than_its_wall_ends_at_its_axis() -> None:
+    corner = wall([(0.05, 0.0), (0.05, 1.0)], 0.1, times=1).corner
+    radii = np.unique(np.linalg.norm(corner[..., :2].astype(float), axis=-1).round(6))
+    assert radii.tolist() == [0.0, 0.01, 0.05]
 
 
 def test_an_ellipsoid_has_its_exact_normals() -> None:

@@ -17,7 +17,7 @@ ARITHMETIC = {
     ast.LShift: ast.RShift, ast.RShift: ast.LShift,
 }  # fmt: skip
 
-SYMMETRIC = {"max", "min", "maximum", "minimum", "equal", "allclose", "gcd", "transpose", "swapaxes"}
+SYMMETRIC = {"max", "min", "maximum", "minimum", "equal", "allclose", "gcd", "transpose", "swapaxes", "runs", "usable"}
 """Functions whose first two arguments may be swapped."""
 
 

@@ -106,3 +106,8 @@ def test_bad_input(tmp_path):
     with pytest.raises(Geo3dError, match="found a folder"):
         plot_training(history(), tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_panel_is_framed_on_two_sides_only():
+    _, (ax,) = curves.panel(3, 2)
+    assert {side for side, spine in ax.spines.items() if spine.get_visible()} == {"left", "bottom"}

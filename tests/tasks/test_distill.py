@@ -55,6 +55,14 @@ def loss(module, batch):
     return module.training_step(batch, 0)
 
 
+def test_only_the_student_and_its_head_are_trained(teacher):
+    module = task(copy.deepcopy(teacher), teacher, head=head(), teacher_head=head())
+    trained = {id(weight) for group in module.configure_optimizers().param_groups for weight in group["params"]}
+    assert trained == {id(weight) for part in (module.student, module.head) for weight in part.parameters()}
+    assert not any(weight.requires_grad for weight in module.teacher.parameters()) and len(module.teacher) == 2
+    assert all(weight.requires_grad for weight in teacher.parameters())
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_the_loss_is_zero_for_the_teacher_itself(training, teacher, batch):
     module = task(copy.deepcopy(teacher), teacher)

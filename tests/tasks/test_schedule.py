@@ -61,7 +61,7 @@ def test_norms_and_biases_are_not_decayed_and_frozen_weights_left_out():
     assert sum(p.numel() for p in others["params"]) == 4 + 4 + 4 and others["weight_decay"] == 0.0
 
 
-@pytest.mark.parametrize(("steps", "share"), [(0, 0.0), (math.inf, 0.0), (-1, 0.0), (8, 0.5), (2, 1.0)])
+@pytest.mark.parametrize(("steps", "share"), [(0, 0.0), (math.inf, 0.0), (-1, 0.0), (8, 0.5), (2, 1.0), (1, 1.0)])
 def test_a_run_without_a_number_of_steps_has_done_none_of_them(steps, share):
     running = SimpleNamespace(estimated_stepping_batches=steps, global_step=4, callbacks=[])
     assert elapsed_share(running) == share
