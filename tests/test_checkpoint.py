@@ -58,6 +58,12 @@ def test_every_encoder_comes_back_as_it_was(name, tmp_path):
     assert type(build_encoder(read_card(tmp_path / "run"))) is type(encoder)
 
 
+def test_the_sum_of_a_card_does_not_depend_on_the_order_of_its_lines():
+    card = {"class": "DGCNN", "keywords": {"k": 4, "channels": [8]}, "card_sha256": "x"}
+    other = {"keywords": {"channels": (8,), "k": 4}, "class": "DGCNN"}
+    assert card_sum(card) == card_sum(other) != card_sum(other | {"class": "PointNet"})
+
+
 def test_another_class_than_asked_for_is_refused(tmp_path):
     save_encoder(small(), tmp_path)
     with pytest.raises(CheckpointError, match="expected a PointNet, found a DGCNN"):

@@ -15,7 +15,7 @@ from geo3d.bench.kernels import kernel_cases
 from geo3d.bench.measure import measure, measure_all, values
 from geo3d.bench.pyg import PyGPointNet2
 from geo3d.bench.report import table
-from geo3d.bench.searches import near, shortfall
+from geo3d.bench.searches import knn_case, near, shortfall
 from geo3d.bench.training import training_case, training_cases
 from geo3d.cli.build import build_value
 from geo3d.cli.config import config_dir, read
@@ -150,3 +150,8 @@ def test_picks_that_are_not_the_farthest_fall_short():
     picks = farthest_points(batch.pos, batch.ptr, 16, 64)
     assert shortfall(batch.pos, picks, 64) < 1e-6
     assert shortfall(batch.pos, picks.roll(1), 64) > 1e-2
+
+
+@pytest.mark.parametrize(("channels", "what"), [(3, "points"), (64, "features")])
+def test_a_case_says_what_is_searched(channels, what):
+    assert knn_case(2, 32, channels, 4, ("torch",)).title == f"kNN, 2 x 32 {what}, C = {channels}, k = 4"

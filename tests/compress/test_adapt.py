@@ -325,6 +325,13 @@ def test_statistics_estimated_anew_forget_those_of_training() -> None:
         assert torch.equal(trained.state_dict()[name], value), name
 
 
+def test_statistics_leave_out_a_last_batch_of_one_cloud_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    adaptive, seen = adapt(encoder(), **CHOICES), []
+    monkeypatch.setattr(adaptive, "encode", lambda _, batch: seen.append(batch.num_graphs))
+    restatistics(adaptive, [tiny_batch(clouds, 30) for clouds in (4, 2, 1)])
+    assert seen == [4] * len(adaptive.settings) + [2] * len(adaptive.settings)
+
+
 def test_a_head_for_a_setting() -> None:
     adaptive = adapt(encoder(), **CHOICES).train()
     head = Classifier(adaptive.cloud_channels, 3, hidden=(8,))

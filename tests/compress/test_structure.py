@@ -1,12 +1,13 @@
 import copy
 import json
 
+import numpy as np
 import pytest
 import torch
 from torch_geometric.data import Data
 
 from geo3d.cloud import make_batch
-from geo3d.compress.channel_order import _gains, _positions, channel_order
+from geo3d.compress.channel_order import _gains, _positions, _swaps, channel_order
 from geo3d.compress.structure import equal_rank, finish, input_moments, places, restore, structure
 from geo3d.encoders import DGCNN, PointNet, PointNet2
 from geo3d.errors import ConfigError
@@ -358,3 +359,13 @@ def test_any_data_goes_through():
 def test_numbers_that_are_none_are_refused(keywords):
     with pytest.raises(ConfigError, match=r"^structure\.\w+: (nan|inf) is not a float from"):
         structure(DGCNN(k=2, channels=(64, 64), embedding=64), **keywords)
+
+
+def test_the_best_exchange_comes_first_and_takes_its_classes() -> None:
+    gain = np.zeros((4, 4))
+    gain[0, 1] = gain[1, 0] = 5.0
+    gain[1, 2] = gain[2, 1] = 3.0
+    gain[3, 0] = gain[0, 3] = 4.0
+    assert _swaps(gain, np.array([0, 1, 2, 3])) == [(0, 1)]
+    gain[2, 3] = gain[3, 2] = 4.5
+    assert _swaps(gain, np.array([0, 1, 2, 3])) == [(0, 1), (2, 3)]

@@ -6,7 +6,7 @@ import torch
 
 from geo3d.errors import CloudError
 from geo3d.io import read_cloud
-from geo3d.io.pcd import lzf_decompress
+from geo3d.io.pcd import _reached, lzf_decompress
 from geo3d.seeds import numpy_generator
 
 FORMS = ["ascii", "binary", "binary_compressed"]
@@ -252,3 +252,8 @@ def test_a_point_of_a_text_is_a_line(tmp_path: Path):
     path.write_bytes(path.read_bytes().replace(b"3.0\n4.0", b"3.0 4.0\n"))
     with pytest.raises(CloudError, match="each a line of 3 numbers; found 6 numbers or lines of other lengths"):
         read_cloud(path)
+
+
+@pytest.mark.parametrize(("size", "points"), [(0, 0), (79, 0), (80, 0), (84, 1), (100, 5), (119, 9), (120, 10)])
+def test_of_fields_that_lie_one_after_another_a_point_needs_the_last(size: int, points: int):
+    assert _reached(size, [("x", "f4", 1), ("y", "f4", 1), ("z", "f4", 1)], 10) == points

@@ -6,7 +6,9 @@ import torch
 from geo3d import compress
 from geo3d.encoders import DGCNN
 from geo3d.heads import Classifier
-from geo3d.jobs.common import head_for
+from geo3d.invariance import SO3, Compose
+from geo3d.jobs.common import head_for, scalars
+from geo3d.objectives import InfoNCE
 from geo3d.seeds import generator, seeded
 
 
@@ -36,3 +38,8 @@ def test_the_head_of_a_pruned_encoder_reads_the_outputs_that_are_left(parts):
     missing = torch.ones(128, dtype=torch.bool).index_fill(0, left, False)
     assert torch.allclose(narrow(cloud[:, left]), head(cloud.masked_fill(missing, 0.0)), atol=1e-6)
     assert not narrow.training and all(weight.requires_grad for weight in narrow.parameters())
+
+
+def test_scalars_are_the_settings_alone():
+    assert scalars(InfoNCE(0.2)) == {"class": "InfoNCE", "temperature": 0.2}
+    assert scalars(Compose([SO3()])) == {"class": "Compose"}

@@ -66,6 +66,9 @@ def test_markers_follow_the_kind_and_bars_the_errors(tmp_path, figures):
     for row in rows():
         assert by_kind[row["kind"]].get_offsets().tolist() == [[row["ms"], pytest.approx(100 * row["accuracy"])]]
     bars = [each for each in ax.collections if each.get_label() not in KINDS]
+    assert {float(path.vertices[0, 0]) for bar in bars for path in bar.get_paths()} == {
+        row["ms"] for row in rows() if row["error"]
+    }
     half = sorted(abs(np.diff(path.vertices[:, 1])[0]) / 2 for bar in bars for path in bar.get_paths())
     assert half[-5:] == pytest.approx([0.4] * 5)
 

@@ -5,6 +5,7 @@ from geo3d.encoders import DGCNN
 from geo3d.ops import native
 from geo3d.tasks.datamodule import DataModule
 from geo3d.tasks.extract import extract, recalibrate
+from geo3d.testing import tiny_batch
 
 
 def test_recalibrated_statistics_are_the_mean_over_batches():
@@ -37,3 +38,11 @@ def test_extract_keeps_order_and_mode():
     assert encoder.training and features.shape == (24, 16)
     alone = extract(encoder, data.loader("test", torch.tensor([5]), batch_size=1))
     assert torch.allclose(features[5], alone[0], atol=1e-5)
+
+
+def test_only_a_last_batch_of_one_cloud_is_left_out():
+    encoder = DGCNN(k=4, channels=(8,), embedding=8)
+    recalibrate(encoder, [tiny_batch(4, 20), tiny_batch(2, 20), tiny_batch(1, 20)])
+    assert encoder.norm.num_batches_tracked == 2
+    recalibrate(encoder, [tiny_batch(1, 20), tiny_batch(1, 20)])
+    assert encoder.norm.num_batches_tracked == 1
