@@ -7,7 +7,7 @@ from geo3d import compress
 from geo3d.encoders import DGCNN
 from geo3d.heads import Classifier
 from geo3d.invariance import SO3, Compose
-from geo3d.jobs.common import head_for, scalars
+from geo3d.jobs.common import head_for, rewritten, scalars
 from geo3d.objectives import InfoNCE
 from geo3d.seeds import generator, seeded
 
@@ -43,3 +43,14 @@ def test_the_head_of_a_pruned_encoder_reads_the_outputs_that_are_left(parts):
 def test_scalars_are_the_settings_alone():
     assert scalars(InfoNCE(0.2)) == {"class": "InfoNCE", "temperature": 0.2}
     assert scalars(Compose([SO3()])) == {"class": "Compose"}
+
+
+def test_random_weights_keep_their_scale_when_they_are_structured(monkeypatch, parts):
+    asked = []
+    monkeypatch.setattr(compress, "apply", lambda encoder, recipe: asked.append(recipe) or encoder)
+    recipe = {"structure": {"reduction": 2, "min_channels": 8}}
+    rewritten(parts[0], recipe, fresh=True)
+    rewritten(parts[0], recipe)
+    rewritten(parts[0], {"structure": {"reduction": 2, "regularize": 0.1}}, fresh=True)
+    assert [each["structure"].get("fresh", False) for each in asked] == [True, False, False]
+    assert rewritten(parts[0], None, fresh=True) is parts[0]

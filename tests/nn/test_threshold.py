@@ -99,6 +99,10 @@ def test_each_use_of_a_threshold_has_its_gradient_clipped():
     assert float(mask.log_tau.grad) == 0.0
 
 
+def test_groups_that_are_alike_have_a_millionth_of_their_mean_for_a_temperature():
+    assert float(temperature(torch.full((4,), 0.09), 0.5)) == pytest.approx(0.09e-6, rel=1e-4)
+
+
 def test_temperature_is_t0_times_the_variance_and_never_zero():
     weight = weights()
     torch.testing.assert_close(temperature(weight**2, 1e-3), 1e-3 * weight.abs().var(correction=0))

@@ -111,3 +111,9 @@ def test_bad_input(tmp_path):
 def test_a_panel_is_framed_on_two_sides_only():
     _, (ax,) = curves.panel(3, 2)
     assert {side for side, spine in ax.spines.items() if spine.get_visible()} == {"left", "bottom"}
+
+
+def test_all_panels_reach_from_the_first_epoch_to_the_last(tmp_path, figures):
+    plot_training(history(), tmp_path / "training.png")
+    limits = {ax.get_xlim() for ax in figures[0].axes if ax.get_visible() and ax.lines}
+    assert limits == {(1 - 0.03 * 7, 8 + 0.03 * 7)}
