@@ -1,8 +1,10 @@
 from functools import partial
 
+import pytest
 import torch
 from torch import nn
 
+from geo3d.bench import memory
 from geo3d.bench.case import Case
 from geo3d.bench.measure import measure
 
@@ -27,3 +29,11 @@ def small_step():
 def test_what_libraries_set_up_for_themselves_is_not_counted():
     record = measure(small_step, repeats=1, profiled=False, shortest=0)
     assert record["rows"][0]["peak_mb_per_cloud"] < 2
+
+
+@pytest.mark.skipif(not memory.STATUS.is_file(), reason="only Linux says it in two ways")
+def test_where_the_system_keeps_no_such_file_the_most_is_known_all_the_same(monkeypatch, tmp_path):
+    most = memory._resident("VmHWM")
+    monkeypatch.setattr(memory, "STATUS", tmp_path / "status")
+    assert memory._resident("VmRSS") == 0
+    assert most / 2 < memory._resident("VmHWM") < 2 * most

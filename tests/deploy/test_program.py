@@ -116,7 +116,7 @@ def test_each_rounded_layer_has_the_faster_form():
         pytest.skip("nothing compiled runs")
     encoder = ready(trained(DGCNN(k=4, channels=(16, 32), embedding=20)))
     choices = Program(encoder, num_points=64).choices
-    assert choices["layers.0"].form == "float"
+    assert choices["layers.0"] == ("float", {})
     for name in ("layers.1", "embed"):
         assert set(choices[name].ms) == {"float", "int8"}
         assert choices[name].ms[choices[name].form] == min(choices[name].ms.values())

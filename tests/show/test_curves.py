@@ -117,3 +117,13 @@ def test_all_panels_reach_from_the_first_epoch_to_the_last(tmp_path, figures):
     plot_training(history(), tmp_path / "training.png")
     limits = {ax.get_xlim() for ax in figures[0].axes if ax.get_visible() and ax.lines}
     assert limits == {(1 - 0.03 * 7, 8 + 0.03 * 7)}
+
+
+def test_a_bar_has_its_deviation_if_there_is_one(figures):
+    for deviation, drawn in ((0.02, 1), (None, 0)):
+        _, (ax,) = curves.panel(3, 2)
+        curves.bar(ax, 1.0, {"mean": 0.5, "std": deviation}, "red")
+        assert ax.patches[0].get_height() == 50 and len(ax.collections) == drawn
+        assert [text.get_text() for text in ax.texts] == ["50.0"]
+        for line in ax.collections:
+            assert line.get_segments()[0][:, 1].tolist() == [48, 52]

@@ -90,6 +90,17 @@ def test_names_keep_off_the_whole_of_a_bar(tmp_path, figures):
     assert marker.y0 < (low[1] + high[1]) / 2 < marker.y1
 
 
+def test_names_keep_off_the_steps_of_the_front(tmp_path, figures):
+    both = [{"name": n, "kind": "float", "ms": ms, "accuracy": a} for n, ms, a in (("a", 2.0, 0.8), ("b", 4.0, 0.9))]
+    plot_pareto(both, tmp_path / "pareto.png")
+    (ax,) = figures[0].axes
+    at = [ax.transData.transform((row["ms"], 100 * row["accuracy"])) for row in both]
+    *_, along, upwards = pareto._drawn(ax, both, at, [0, 1], 1.0)
+    (x0, y0), (x1, y1) = at
+    assert along.extents.tolist() == pytest.approx([x0, y0 - 1, x1, y0 + 1])
+    assert upwards.extents.tolist() == pytest.approx([x1 - 1, y0, x1 + 1, y1])
+
+
 def test_a_single_point_has_an_axis_that_can_be_read(tmp_path, figures):
     plot_pareto(rows(1), tmp_path / "pareto.png")
     low, high = figures[0].axes[0].get_xlim()
