@@ -53,7 +53,9 @@ def test_hdf5_whose_numbers_lie_elsewhere(tmp_path: Path):
     with h5py.File(tmp_path / "e.h5", "w") as file:
         file["group/pos"] = h5py.ExternalLink("b.h5", "pos")
         file["pos"] = h5py.SoftLink("/group/pos")
-    for name in "acde":
+    with h5py.File(tmp_path / "g.h5", "w") as file:
+        file["pos"] = h5py.ExternalLink("nowhere.h5", "pos")
+    for name in "acdeg":
         with pytest.raises(CloudError, match=rf"{name}\.h5.* (in|lie) .*another file"):
             read_cloud(tmp_path / f"{name}.h5")
     with h5py.File(tmp_path / "f.h5", "w") as file:
