@@ -71,11 +71,6 @@ def test_a_file_is_one_idea():
         assert path.name not in ("utils.py", "helpers.py", "misc.py")
 
 
-def test_test_files_have_names_of_their_own():
-    names = [path.name for path in (ROOT / "tests").rglob("*.py")]
-    assert sorted(set(names)) == sorted(names)
-
-
 @pytest.mark.parametrize("path", LEAVES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_a_configuration_is_short_and_says_what_it_is(path):
     lines = path.read_text().splitlines()

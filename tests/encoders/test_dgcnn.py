@@ -1,12 +1,11 @@
 """DGCNN against the published network, and the reading of its public weight files."""
 
-import importlib.util
 from collections import OrderedDict
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
+from support import reference_dgcnn as reference
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
@@ -15,16 +14,6 @@ from geo3d.encoders import DGCNN, dgcnn
 from geo3d.encoders.published import from_published
 from geo3d.errors import CheckpointError, CloudError, ConfigError
 
-
-def _load_reference() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("reference_dgcnn", Path(__file__).with_name("reference_dgcnn.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-reference = _load_reference()
 SMALL = {"channels": (8, 8, 12), "embedding": 16}
 SIZES = {"uniform": [30, 30, 30], "ragged": [30, 1, 4, 50], "one": [40]}
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}

@@ -1,19 +1,15 @@
 import copy
-import importlib.util
-from pathlib import Path
 
 import pytest
 import torch
+from support import reference_pointnet as reference
+from support.rounding import assert_as_near
 from torch_geometric.data import Data
 
 from geo3d import seeds
 from geo3d.cloud import make_batch, select_points
 from geo3d.encoders.pointnet import PointNet, orthogonality, point_inputs, published_state
 from geo3d.errors import CloudError, ConfigError
-
-spec = importlib.util.spec_from_file_location("reference_pointnet", Path(__file__).with_name("reference_pointnet.py"))
-reference = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(reference)
 
 
 def clouds(sizes, dtype=torch.float64, channels=3):
@@ -35,15 +31,6 @@ def pair(dtype=torch.float64, in_channels=3, feature_transform=True):
     ours = PointNet(**keywords).to(dtype)
     ours.load_state_dict(state)
     return theirs, ours
-
-
-def assert_as_near(found, published, exact, tolerance):
-    """In single precision ours may be 8 times as far from the exact value as the published form in that precision."""
-    if found.dtype == torch.float64:
-        torch.testing.assert_close(found, published, rtol=tolerance, atol=tolerance)
-        return
-    rounding = (published.double() - exact).abs().max().clamp_min(torch.finfo(found.dtype).eps * exact.abs().max())
-    assert float((found.double() - exact).detach().abs().max()) <= 8 * float(rounding.detach())
 
 
 @pytest.mark.parametrize("sizes", [[16, 16, 16, 16], [16, 5, 1, 11]])

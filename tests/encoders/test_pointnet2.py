@@ -1,9 +1,9 @@
 import copy
-import importlib.util
-from pathlib import Path
 
 import pytest
 import torch
+from support import reference_pointnet2 as reference
+from support.rounding import assert_as_near
 from torch_geometric.data import Batch, Data
 
 from geo3d import seeds
@@ -11,10 +11,6 @@ from geo3d.cloud import make_batch, select_points
 from geo3d.encoders import pointnet2
 from geo3d.encoders.pointnet2 import PointNet2, published_state
 from geo3d.errors import CloudError, ConfigError
-
-spec = importlib.util.spec_from_file_location("reference_pointnet2", Path(__file__).with_name("reference_pointnet2.py"))
-reference = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(reference)
 
 SMALL = {
     "ssg": ([8, 8, 12], [10, 12], [16, 24]),
@@ -43,15 +39,6 @@ def pair(scales, dtype=torch.float64, in_channels=3):
     ours = PointNet2(num_samples=SAMPLES, **keywords).to(dtype)
     ours.load_state_dict(state)
     return theirs, ours
-
-
-def assert_as_near(found, published, exact, tolerance):
-    """In single precision ours may be 8 times as far from the exact value as the published form in that precision."""
-    if found.dtype == torch.float64:
-        torch.testing.assert_close(found, published, rtol=tolerance, atol=tolerance)
-        return
-    rounding = (published.double() - exact).abs().max().clamp_min(torch.finfo(found.dtype).eps * exact.abs().max())
-    assert float((found.double() - exact).detach().abs().max()) <= 8 * float(rounding.detach())
 
 
 @pytest.mark.parametrize("scales", ["ssg", "msg"])

@@ -1,37 +1,31 @@
 """Every known public layout is told apart and loaded whole; DGCNN's file handling is in test_dgcnn."""
 
-import importlib.util
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from support.reference_dgcnn import PublishedDGCNN
+from support.reference_pointnet import PublishedPointNet
+from support.reference_pointnet2 import PublishedPointNet2
 from torch_geometric.data import Data
 
 from geo3d.encoders.published import KNOWN, from_published
 from geo3d.errors import CheckpointError
 
-
-def reference(module: str, name: str, *args: Any) -> torch.nn.Module:
-    spec = importlib.util.spec_from_file_location(module, Path(__file__).with_name(f"{module}.py"))
-    assert spec is not None and spec.loader is not None
-    loaded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loaded)
-    return getattr(loaded, name)(*args)
-
-
 CASES = {
-    "dgcnn": ("DGCNN", ("reference_dgcnn", "PublishedDGCNN"), 2048),
-    "pointnet": ("PointNet", ("reference_pointnet", "PublishedPointNet"), 1024),
-    "pointnet2 ssg": ("PointNet2", ("reference_pointnet2", "PublishedPointNet2", "ssg"), 1024),
-    "pointnet2 msg": ("PointNet2", ("reference_pointnet2", "PublishedPointNet2", "msg"), 1024),
+    "dgcnn": ("DGCNN", PublishedDGCNN, 2048),
+    "pointnet": ("PointNet", PublishedPointNet, 1024),
+    "pointnet2 ssg": ("PointNet2", partial(PublishedPointNet2, "ssg"), 1024),
+    "pointnet2 msg": ("PointNet2", partial(PublishedPointNet2, "msg"), 1024),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_layouts_are_told_apart(case: str, tmp_path: Path) -> None:
     expected, source, channels = CASES[case]
-    state = reference(*source).state_dict()
+    state = source().state_dict()
     readers = [cls.__name__ for _, cls, reader in KNOWN if reader(dict(state)) is not None]
     assert readers == [expected]
     torch.save({"epoch": 1, "model_state_dict": state}, tmp_path / "best_model.pth")
@@ -54,7 +48,7 @@ def test_containers_that_hold_themselves_or_nothing_that_fits(tmp_path: Path) ->
         torch.save(content, tmp_path / "a.pth")
         with pytest.raises(CheckpointError, match=r"a\.pth: .* found 8 dictionaries in one another"):
             from_published(tmp_path / "a.pth")
-    state = reference("reference_dgcnn", "PublishedDGCNN").state_dict()
+    state = PublishedDGCNN().state_dict()
     torch.save({"model": {"net": state}}, tmp_path / "a.pth")
     assert type(from_published(tmp_path / "a.pth")).__name__ == "DGCNN"
     state["conv5.0.weight"] = torch.zeros(1).expand(10**9, 512, 1)
@@ -68,7 +62,7 @@ def test_containers_that_hold_themselves_or_nothing_that_fits(tmp_path: Path) ->
 
 
 def test_sizes_that_do_not_fit_together_ask_for_no_memory(tmp_path: Path) -> None:
-    state = reference("reference_pointnet", "PublishedPointNet").state_dict()
+    state = PublishedPointNet().state_dict()
     state["feat.conv1.weight"], state["feat.conv3.weight"] = torch.zeros(10**6, 3, 1), torch.zeros(10**6, 1, 1)
     torch.save(state, tmp_path / "a.pth")
     with pytest.raises(CheckpointError, match="should be|misses|no PointNet classification network has such weights"):
@@ -76,7 +70,7 @@ def test_sizes_that_do_not_fit_together_ask_for_no_memory(tmp_path: Path) -> Non
 
 
 def test_files_from_before_norms_counted_their_batches_are_read(tmp_path: Path) -> None:
-    state = reference("reference_dgcnn", "PublishedDGCNN").state_dict()
+    state = PublishedDGCNN().state_dict()
     old = {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
     assert len(old) < len(state)
     for name, content in (("old", old), ("new", state)):

@@ -1,6 +1,5 @@
 """Files cut off or damaged anywhere: a cloud with points, or one line that says what is wrong; never anything else."""
 
-import runpy
 import warnings
 from pathlib import Path
 
@@ -8,15 +7,13 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from support.pcd_files import cloud, write_pcd
+from support.ply_files import write_ply
 from torch_geometric.data import Data
 
 from geo3d.errors import CloudError
 from geo3d.io import read_cloud, write_cloud
 from geo3d.seeds import generator, numpy_generator
-
-HERE = Path(__file__).parent
-write_ply = runpy.run_path(str(HERE / "test_ply.py"))["write_ply"]
-pcd = runpy.run_path(str(HERE / "test_pcd.py"))
 
 VERTICES = [(x / 4, x % 3, -x, 255 - x) for x in range(12)]
 PLY = [
@@ -38,7 +35,7 @@ def make(folder: Path, kind: str) -> Path:
     if suffix == "ply":
         return write_ply(path, form, PLY)
     if suffix == "pcd":
-        return pcd["write_pcd"](path, pcd["cloud"](12), form)
+        return write_pcd(path, cloud(12), form)
     if suffix == "off":
         path.write_text(f"OFF12 3 0\n{ROWS}3 0 1 2\n4 3 4 5 6\n3 7 8 9\n")
     elif suffix == "obj":

@@ -1,16 +1,12 @@
 """Compressing a trained encoder, and training in compressed form from the start, on a tiny data set."""
 
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tasks"))
-from blobs import Blobs
+from support.blobs import Blobs
 
 from geo3d import compress as forms
 from geo3d import objectives

@@ -1,15 +1,11 @@
 """Fine-tuning, probing and embedding as plain functions, on a tiny data set."""
 
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tasks"))
-from blobs import Blobs
+from support.blobs import Blobs
 
 from geo3d import objectives
 from geo3d.checkpoint import load_encoder, read_card, save_encoder

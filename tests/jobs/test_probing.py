@@ -1,12 +1,7 @@
 """What a probe is fitted to and what it is scored on."""
 
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tasks"))
-from blobs import Blobs
+from support.blobs import Blobs
 
 from geo3d.checkpoint import save_encoder
 from geo3d.encoders import DGCNN

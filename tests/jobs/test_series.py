@@ -2,14 +2,10 @@
 
 import json
 import shutil
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tasks"))
-from blobs import Blobs
+from support.blobs import Blobs
 
 from geo3d.checkpoint import read_card
 from geo3d.cli.__main__ import main

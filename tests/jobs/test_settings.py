@@ -1,13 +1,8 @@
 """What the settings of an adaptive encoder are worth, counted by hand."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tasks"))
-from blobs import Blobs
+from support.blobs import Blobs
 
 from geo3d.compress import adapt
 from geo3d.compress.sandwich import head_for

@@ -4,7 +4,7 @@ import runpy
 import sys
 from pathlib import Path
 
-from blobs import Blobs
+from support.blobs import Blobs
 
 from geo3d.encoders import DGCNN
 from geo3d.jobs import finetune

@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 import torch
-from operator_cases import CASES, SIZES, Inputs
+from support.operator_cases import CASES, SIZES, Inputs
 
 from geo3d.cloud import make_batch
 from geo3d.compress.adapt import adapt

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from operator_cases import Inputs
+from support.operator_cases import Inputs
 
 from geo3d.cloud import make_batch
 from geo3d.deploy.program import Program

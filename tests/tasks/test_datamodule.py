@@ -1,6 +1,6 @@
 import pytest
 import torch
-from blobs import Blobs
+from support.blobs import Blobs
 
 from geo3d.errors import CloudError, ConfigError
 from geo3d.tasks.datamodule import DataModule, KeyedShuffle

@@ -6,7 +6,7 @@ import math
 import pytest
 import pytorch_lightning as pl
 import torch
-from blobs import Blobs
+from support.blobs import Blobs
 from torch import nn
 
 from geo3d import compress

@@ -1,5 +1,5 @@
 import torch
-from blobs import Blobs
+from support.blobs import Blobs
 
 from geo3d.encoders import DGCNN
 from geo3d.ops import native

@@ -22,7 +22,10 @@ def start(out: Path, *words: str) -> subprocess.Popen:
 
 def python(*words: object, cwd: Path) -> subprocess.Popen:
     others = filter(None, [os.environ.get("PYTHONPATH")])
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), *others])}
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests"), *others]),
+    }
     command = [sys.executable, *map(str, words)]
     return subprocess.Popen(
         command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -41,11 +44,10 @@ def finish(runs: dict[str, subprocess.Popen]) -> None:
 
 
 def test_without_random_views_two_processes_are_one_with_the_joined_batch(tmp_path):
-    script = Path(__file__).with_name("joined.py")
     finish(
         {
-            "two": python(script, tmp_path / "two", 2, 8, cwd=tmp_path),
-            "one": python(script, tmp_path / "one", 1, 16, cwd=tmp_path),
+            "two": python("-m", "support.joined", tmp_path / "two", 2, 8, cwd=tmp_path),
+            "one": python("-m", "support.joined", tmp_path / "one", 1, 16, cwd=tmp_path),
         }
     )
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 import torch
-from blobs import Blobs
+from support.blobs import Blobs
 
 from geo3d import objectives
 from geo3d.checkpoint import load_encoder

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 import pytest
 import pytorch_lightning as pl
 import torch
-from blobs import Blobs
 from pytorch_lightning.callbacks import Timer
+from support.blobs import Blobs
 
 from geo3d.encoders import DGCNN
 from geo3d.invariance import SO3

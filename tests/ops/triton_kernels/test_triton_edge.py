@@ -1,6 +1,6 @@
 import pytest
 import torch
-from triton_device import DEVICE
+from support.triton_device import DEVICE
 
 from geo3d.ops import gather
 from geo3d.ops.triton.edge import gather_max, scatter, transposed

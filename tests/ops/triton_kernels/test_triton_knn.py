@@ -1,6 +1,6 @@
 import pytest
 import torch
-from triton_device import DEVICE, offsets
+from support.triton_device import DEVICE, offsets
 
 from geo3d.ops import neighbors
 from geo3d.ops.triton import knn as module

@@ -1,8 +1,8 @@
-"""A pretraining run without random views, by one process or several: python joined.py OUT DEVICES BATCH_SIZE."""
+"""A pretraining run without random views: python -m support.joined OUT DEVICES BATCH_SIZE."""
 
 import sys
 
-from blobs import Blobs
+from support.blobs import Blobs
 
 from geo3d.encoders import DGCNN
 from geo3d.invariance import Compose

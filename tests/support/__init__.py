@@ -1,0 +1,1 @@
+"""What several tests share: small data sets, published forms, writers of files."""
