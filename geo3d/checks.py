@@ -98,6 +98,8 @@ Decay = Annotated[float, Range(0, 10)]
 Size = Annotated[int, Range(1, 8192)]
 """Channels of a layer."""
 Points = Annotated[int, Range(1, 10_000_000)]
+Distance = Annotated[float, Range(0, 1e6)]
+"""In the units of a cloud."""
 Up = Annotated[str, OneOf("y", "z")]
 Split = Annotated[str, OneOf("train", "test")]
 
@@ -137,6 +139,16 @@ def checked(function: F) -> F:
 
 
 @functools.cache
+def ordered(owner: object, low: str, high: str, least: float, most: float) -> None:
+    """Check that ``least <= most``.
+
+    Raises:
+        ConfigError: If not, naming the class and its two keywords.
+    """
+    if least > most:
+        raise ConfigError(f"{type(owner).__name__}: {low} must not be above {high}; found {(least, most)}")
+
+
 def parameters(function: Callable[..., Any]) -> Parameters:
     """The parameters that may be given by keyword, with their annotations evaluated; ``**`` under that name."""
     try:

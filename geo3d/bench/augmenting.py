@@ -15,7 +15,7 @@ from geo3d.bench.contenders import PATHS, own_paths
 from geo3d.bench.inputs import surfaces
 from geo3d.bench.measure import values
 from geo3d.invariance import SO2, SO3, AnisotropicScale, Compose, Jitter, Scale, Translation
-from geo3d.views import Views
+from geo3d.invariance.views import Views
 
 RECIPES = {
     "so3": Compose([Scale(0.8, 1.25), AnisotropicScale(0.8, 1.25), Jitter(0.02, 0.05), SO3()]),

@@ -18,9 +18,9 @@ from geo3d.bench.pyg import PyGDGCNN, PyGPointNet2
 from geo3d.bench.roofline import dgcnn_flops, knn_flops, rows_flops
 from geo3d.cloud import common_size
 from geo3d.encoders import DGCNN, PointNet2
-from geo3d.ops.ball import ball_query
-from geo3d.ops.neighbors import knn
-from geo3d.ops.sampling import farthest_points
+from geo3d.ops.search.ball import ball_query
+from geo3d.ops.search.farthest import farthest_points
+from geo3d.ops.search.knn import knn
 from geo3d.seeds import seeded
 
 RTOL = 1e-4

@@ -16,9 +16,9 @@ from geo3d.bench.exports import CannotRunError, Exported, Form, Prepare, fastest
 from geo3d.bench.stages import stages
 from geo3d.bench.timing import timed
 from geo3d.cloud import common_size
-from geo3d.deploy.plan import STAGES
-from geo3d.deploy.program import Program
-from geo3d.deploy.program import stages as program_stages
+from geo3d.deploy.program.plan import STAGES
+from geo3d.deploy.program.program import Program
+from geo3d.deploy.program.program import stages as program_stages
 from geo3d.errors import ConfigError, Geo3dError
 from geo3d.ops import native
 

@@ -62,7 +62,7 @@ def forms(encoder: nn.Module) -> list[Form]:
         >>> [str(form) for form in forms(DGCNN(dynamic=False))]
         ['neighbors in the graph, products of floats', "neighbors by geo3d's search, products of floats"]
     """
-    from geo3d.deploy.export import rounds
+    from geo3d.deploy.onnx.export import rounds
 
     searches: tuple[str, ...] = ("inside",)
     if isinstance(encoder, PointNet2):
@@ -93,7 +93,7 @@ class Exported:
     def __init__(
         self, engine: str, encoder: nn.Module, batch: Batch, form: Form, path: Path, threads: int, before: Prepare
     ) -> None:
-        from geo3d.deploy.export import export_onnx
+        from geo3d.deploy.onnx.export import export_onnx
 
         self.engine, self.form = engine, form
         if not path.is_file():
@@ -168,7 +168,7 @@ def _openvino(path: Path, fed: Fed, threads: int) -> Callable[[], Tensor]:
 
 def _fed(encoder: nn.Module, batch: Batch, before: Prepare, neighbors: str, inputs: list[str]) -> dict[str, Any]:
     """The inputs of an exported model, made anew for each call: finding neighbours is part of the work."""
-    from geo3d.deploy.export import feeds
+    from geo3d.deploy.onnx.export import feeds
 
     with torch.inference_mode():
         found = feeds(encoder, before(batch), neighbors)

@@ -15,10 +15,10 @@ from geo3d.bench.inputs import more_pairs, ragged_surfaces, spread, surfaces, un
 from geo3d.bench.measure import largest_difference
 from geo3d.bench.searches import ball_case, fps_case, knn_case, near, three_case
 from geo3d.cloud import common_size
-from geo3d.ops.ball import ball_query
-from geo3d.ops.gather import gather_max
-from geo3d.ops.neighbors import knn
-from geo3d.ops.sampling import farthest_points
+from geo3d.ops.edge.gather import gather_max
+from geo3d.ops.search.ball import ball_query
+from geo3d.ops.search.farthest import farthest_points
+from geo3d.ops.search.knn import knn
 from geo3d.seeds import generator
 
 

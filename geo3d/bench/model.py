@@ -23,7 +23,7 @@ from geo3d.bench.published import FULL, Rivals
 from geo3d.bench.timing import interleaved, ratio
 from geo3d.cloud import make_batch, num_clouds
 from geo3d.compress import Adaptive, Setting
-from geo3d.compress.narrow import thinned
+from geo3d.compress.adaptive.slices import thinned
 
 KINDS = {"structure": "structured", "prune": "pruned", "quantize": "quantised"}
 OWN_FORMS = {"geo3d": "the compiled runtime", "torch": "the module as it is, eager, without compiled kernels"}

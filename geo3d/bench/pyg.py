@@ -11,9 +11,9 @@ from geo3d.bench.counterpart import Counterpart, Place, norm_places
 from geo3d.bench.published_dgcnn import cdist_topk
 from geo3d.bench.published_pointnet2 import pool_names, pools, single_scales, sizes_of
 from geo3d.encoders import DGCNN, PointNet2
-from geo3d.ops.ball import ball_query
-from geo3d.ops.neighbors import to_edge_index
-from geo3d.ops.sampling import farthest_points
+from geo3d.ops.search.ball import ball_query
+from geo3d.ops.search.farthest import farthest_points
+from geo3d.ops.search.knn import to_edge_index
 
 
 class PyGDGCNN(Counterpart):

@@ -15,10 +15,10 @@ from geo3d.bench.inputs import surfaces
 from geo3d.bench.published_dgcnn import cdist_topk, matmul_topk
 from geo3d.bench.published_pointnet2 import loop_fps, picked, sorted_ball, square_distance
 from geo3d.bench.roofline import knn_flops
-from geo3d.ops.ball import ball_query
-from geo3d.ops.interpolate import three_nearest
-from geo3d.ops.neighbors import knn
-from geo3d.ops.sampling import farthest_points
+from geo3d.ops.search.ball import ball_query
+from geo3d.ops.search.farthest import farthest_points
+from geo3d.ops.search.knn import knn
+from geo3d.ops.search.three_nearest import three_nearest
 
 DISTANCE = 1e-5
 """By how much squared distances of the neighbours found may differ, as a share of the mean squared norm."""

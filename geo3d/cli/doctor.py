@@ -91,11 +91,12 @@ def operations() -> dict[str, Callable[..., tuple[Any, ...]]]:
 
     from geo3d.nn.edge_conv import EdgeConv
     from geo3d.nn.set_abstraction import SetAbstraction
-    from geo3d.ops import edge, gather
-    from geo3d.ops.ball import ball_query
-    from geo3d.ops.interpolate import interpolate, three_nearest
-    from geo3d.ops.neighbors import knn
-    from geo3d.ops.sampling import farthest_points
+    from geo3d.ops.edge import gather
+    from geo3d.ops.edge import moments as edge
+    from geo3d.ops.search.ball import ball_query
+    from geo3d.ops.search.farthest import farthest_points
+    from geo3d.ops.search.knn import knn
+    from geo3d.ops.search.three_nearest import interpolate, three_nearest
     from geo3d.seeds import seeded
 
     def picked(pos: Any, ptr: Any, common: Any) -> Any:

@@ -114,8 +114,8 @@ def exported(
 
 def write(encoder: Any, draft: Path, format: str, options: dict[str, Any], sizes: dict[str, Any]) -> None:
     """Write the file, or the two of OpenVINO."""
-    from geo3d.deploy.export import export_onnx, export_openvino, export_torch
-    from geo3d.deploy.onnx_check import random_clouds
+    from geo3d.deploy.onnx.check import random_clouds
+    from geo3d.deploy.onnx.export import export_onnx, export_openvino, export_torch
 
     if format == "torch":
         export_torch(encoder, draft, random_clouds(encoder, sizes.get("clouds", 1), sizes["num_points"]))
@@ -129,8 +129,8 @@ def compared(encoder: Any, draft: Path, out: Path, format: str, neighbors: str, 
     Raises:
         ConfigError: If the difference is more than rounding explains.
     """
-    from geo3d.deploy.export import rounds
-    from geo3d.deploy.onnx_check import RUNTIMES, checked
+    from geo3d.deploy.onnx.check import RUNTIMES, checked
+    from geo3d.deploy.onnx.export import rounds
 
     package = RUNTIMES[format][0]
     if find_spec(package) is None:

@@ -95,8 +95,8 @@ def plain(text: str) -> str:
     """A docstring's text without its markup.
 
     Example:
-        >>> plain("``k`` neighbours, see :func:`geo3d.ops.neighbors.knn`.")
-        'k neighbours, see geo3d.ops.neighbors.knn.'
+        >>> plain("``k`` neighbours, see :func:`geo3d.ops.search.knn.knn`.")
+        'k neighbours, see geo3d.ops.search.knn.knn.'
     """
     return re.sub(r":\w+:`~?([^`]+)`", r"\1", text).replace("``", "")
 

@@ -98,18 +98,24 @@ def number(node: ast.AST) -> float:
 
 
 @functools.cache
-def alias(path: Path, name: str) -> ast.AST | None:
-    """What a module calls by that name: ``NAME = Annotated[...]`` in it, or in the one it is imported from."""
+def alias(path: Path, name: str, passed: tuple[Path, ...] = ()) -> ast.AST | None:
+    """What a module calls by that name: ``NAME = Annotated[...]`` in it, or in the one it is imported from.
+
+    A package's files may import from one another: what was looked through before (``passed``) is not asked again.
+    """
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     if not re.search(rf"\b{name}\b", text):
         return None
+    passed += (path,)
     for statement in ast.parse(text).body:
         if isinstance(statement, ast.Assign) and getattr(statement.targets[0], "id", "") == name:
             return statement.value
         if isinstance(statement, ast.ImportFrom) and any(each.name == name for each in statement.names):
             module = statement.module or ""
             others = files(module) if module.startswith("geo3d.") and name[:1].isupper() else []
-            return next((found for other in others if (found := alias(other, name))), None)
+            return next(
+                (found for other in others if other not in passed and (found := alias(other, name, passed))), None
+            )
     return None
 
 

@@ -4,7 +4,7 @@ Each takes an encoder and gives back a rewritten copy, which can then be trained
 imitating the encoder it was made from, or with labels.
 """
 
-from geo3d.compress.adapt import Adaptive, Setting, adapt
+from geo3d.compress.adaptive.encoder import Adaptive, Setting, adapt
 from geo3d.compress.pipeline import SHAPING, added_loss, apply, finish, opening, outputs_left, penalty, trained_as
 from geo3d.compress.prune import prune
 from geo3d.compress.quantize import calibrate, quantize

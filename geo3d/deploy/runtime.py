@@ -17,8 +17,8 @@ from torch_geometric.data import Batch, Data
 from geo3d import seeds
 from geo3d.checkpoint import load_encoder, read_card
 from geo3d.cloud import Features, as_batch, make_batch, num_clouds
-from geo3d.compress.adapt import Adaptive
-from geo3d.compress.narrow import Setting, thinned
+from geo3d.compress.adaptive.encoder import Adaptive
+from geo3d.compress.adaptive.slices import Setting, thinned
 from geo3d.compress.record import records
 from geo3d.deploy.timing import Clock, Latency, latency_table, machine, percentiles
 from geo3d.errors import ConfigError
@@ -49,7 +49,8 @@ class Runtime:
         threads: Of torch, for the whole process; left as they are by default.
         accuracy: Of the settings by name (``str(setting)``); only these are chosen from. Without, a setting counts as
             the better the longer it takes.
-        compile: Makes of an encoder what is called; by default ``geo3d.deploy.program.Program`` where there is one.
+        compile: Makes of an encoder what is called; by default a :class:`~geo3d.deploy.program.program.Program` where
+            there is one.
         table: A file of :meth:`save_table`, instead of measuring.
         margin: Share of the budget that is kept free.
         feedback: See above.
@@ -216,10 +217,10 @@ class Runtime:
 
 
 def _program() -> Compile:
-    """``geo3d.deploy.program.Program``, or what leaves an encoder as it is."""
-    if find_spec("geo3d.deploy.program") is None:
+    """``geo3d.deploy.program.program.Program``, or what leaves an encoder as it is."""
+    if find_spec("geo3d.deploy.program.program") is None:
         return lambda encoder: encoder
-    return import_module("geo3d.deploy.program").Program
+    return import_module("geo3d.deploy.program.program").Program
 
 
 def _calls(encoder: nn.Module, compile: Compile) -> tuple[dict[str, Setting | None], dict[str, Any]]:

@@ -13,7 +13,7 @@ from geo3d.nn.linear import linear
 from geo3d.nn.norm import BatchNorm
 from geo3d.nn.normalized import normalized_relu
 from geo3d.nn.set_abstraction import PooledMLP
-from geo3d.ops.sampling import padded, padded_rows
+from geo3d.ops.search.farthest import padded, padded_rows
 
 REGULARIZER = 0.001
 """The paper's weight of the feature transform's distance from orthogonal matrices in the loss."""

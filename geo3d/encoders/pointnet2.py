@@ -12,8 +12,8 @@ from geo3d.cloud import Features, as_batch, common_size
 from geo3d.encoders.pointnet import point_inputs
 from geo3d.errors import ConfigError
 from geo3d.nn.set_abstraction import PooledMLP, SetAbstraction
-from geo3d.ops.interpolate import interpolate, three_nearest
-from geo3d.ops.sampling import farthest_points
+from geo3d.ops.search.farthest import farthest_points
+from geo3d.ops.search.three_nearest import interpolate, three_nearest
 
 GLOBAL = (256, 512, 1024)
 DEFAULTS: dict[str, dict[str, Sequence[Any]]] = {
@@ -63,7 +63,7 @@ class PointNet2(nn.Module):
         num_neighbors: At each level the points in a ball, or those for each scale.
         channels: At each level the sizes of the layers, or those for each scale; finally those of the global level.
         in_channels: 3, or more: see :func:`geo3d.encoders.pointnet.point_inputs`.
-        start: ``"first"`` or ``"farthest"``, see :func:`geo3d.ops.sampling.farthest_points`.
+        start: ``"first"`` or ``"farthest"``, see :func:`geo3d.ops.search.farthest.farthest_points`.
         width: Factor of all ``channels``.
 
     Raises:

@@ -6,8 +6,7 @@ from typing import Annotated
 import torch
 from torch_geometric.data import Batch
 
-from geo3d.checks import Points, Range, checked
-from geo3d.invariance.checks import ordered
+from geo3d.checks import Points, Range, checked, ordered
 from geo3d.invariance.per_cloud import by_cloud, random_points, reduce_clouds, uniform
 from geo3d.invariance.selection import Kept, Selection, keep_smallest, kept_counts
 

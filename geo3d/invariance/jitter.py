@@ -4,10 +4,9 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
-from geo3d.checks import checked
+from geo3d.checks import Distance, checked
 from geo3d.cloud import with_
 from geo3d.invariance.base import Invariance
-from geo3d.invariance.checks import Distance
 
 
 class Jitter(Invariance):

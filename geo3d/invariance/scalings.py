@@ -7,12 +7,11 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
-from geo3d.checks import Like, Range, checked
+from geo3d.checks import Like, Range, checked, ordered
 from geo3d.cloud import num_clouds, with_
+from geo3d.geometry.normalize import unit_vectors
 from geo3d.invariance.base import Group
-from geo3d.invariance.checks import ordered
 from geo3d.invariance.per_cloud import by_cloud, uniform
-from geo3d.ops.normalize import unit_vectors
 
 Factor = Annotated[float, Range(1e-3, 1e3)]
 """Products of three, as normals need them, stay far from where float32 ends."""

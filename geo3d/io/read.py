@@ -11,6 +11,7 @@ from torch_geometric.data import Data
 
 from geo3d.cloud import POINT_KEYS, check_cloud
 from geo3d.errors import CloudError
+from geo3d.geometry.triangles import sample_triangles
 from geo3d.io.arrays import read_npy, read_npz
 from geo3d.io.files import existing_file
 from geo3d.io.hdf5 import read_hdf5
@@ -21,7 +22,6 @@ from geo3d.io.pcd import read_pcd
 from geo3d.io.ply import read_ply
 from geo3d.io.precision import centered
 from geo3d.io.table import read_table
-from geo3d.ops.triangles import sample_triangles
 
 READERS: dict[str, Callable[[Path], Arrays]] = {
     ".ply": read_ply,

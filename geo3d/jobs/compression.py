@@ -15,15 +15,15 @@ from geo3d.checkpoint import encoder_folder, load_encoder, load_head, read_card,
 from geo3d.checks import Decay, Range, Rate, Seed, Share, checked
 from geo3d.errors import ConfigError
 from geo3d.heads import Classifier
+from geo3d.invariance.views import Views
 from geo3d.io.files import replacing, write_json
 from geo3d.jobs.common import augmentation, card_of, finished, head_for, training_metrics
+from geo3d.jobs.run import finish_run, is_finished, reopen_run, run_folder, start_run, stored
 from geo3d.jobs.settings import worth
 from geo3d.tasks.datamodule import DataModule
 from geo3d.tasks.distill import Distill
 from geo3d.tasks.extract import extract
-from geo3d.tasks.run import finish_run, is_finished, reopen_run, run_folder, start_run, stored
 from geo3d.tasks.trainer import fit, make_trainer
-from geo3d.views import Views
 
 DEFAULT_STEPS = 300
 Steps = Annotated[int, Range(1, 1_000_000_000)]

@@ -12,13 +12,13 @@ from geo3d.checkpoint import load_encoder, read_card
 from geo3d.checks import Up, checked
 from geo3d.cloud import collate
 from geo3d.errors import CloudError, ConfigError
+from geo3d.geometry.normalize import unit_sphere
 from geo3d.io import read_cloud, to_z_up
 from geo3d.io.files import replacing
-from geo3d.ops.normalize import unit_sphere
+from geo3d.jobs.run import finish_run, run_folder
 from geo3d.seeds import generator
 from geo3d.tasks.datamodule import DataModule
 from geo3d.tasks.extract import extract
-from geo3d.tasks.run import finish_run, run_folder
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 

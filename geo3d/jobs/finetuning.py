@@ -12,14 +12,14 @@ from geo3d.checkpoint import load_encoder, read_card, save_encoder, save_head
 from geo3d.checks import Decay, Rate, Seed, Share, checked
 from geo3d.errors import CloudError, ConfigError
 from geo3d.heads import Classifier
+from geo3d.invariance.views import Views
 from geo3d.jobs.common import augmentation, card_of, finished, fresh_encoder, head_for, rewritten, training_metrics
-from geo3d.ops.metrics import accuracy, class_accuracy
+from geo3d.jobs.run import finish_run, run_folder
+from geo3d.metrics import accuracy, class_accuracy
 from geo3d.seeds import seeded
 from geo3d.tasks.classify import Classify
 from geo3d.tasks.datamodule import DataModule
-from geo3d.tasks.run import finish_run, run_folder
 from geo3d.tasks.trainer import fit, make_trainer
-from geo3d.views import Views
 
 DEFAULT_STEPS = 500  # the same whatever the share of labels, so that budgets are equal
 

@@ -11,15 +11,15 @@ from torch import nn
 from geo3d.checkpoint import save_encoder
 from geo3d.checks import Decay, Length, Range, Rate, Seed, Share, Size, checked
 from geo3d.invariance import Invariance
+from geo3d.invariance.views import Views
 from geo3d.jobs.common import card_of, finished, history, rewritten, scalars, training_metrics
+from geo3d.jobs.run import finish_run, run_folder
 from geo3d.seeds import generator, seeded
 from geo3d.show.curves import plot_training
 from geo3d.tasks.callbacks import CollapseWatch, OnlineKNN
 from geo3d.tasks.datamodule import DataModule
 from geo3d.tasks.pretrain import Pretrain
-from geo3d.tasks.run import finish_run, run_folder
 from geo3d.tasks.trainer import fit, make_trainer
-from geo3d.views import Views
 
 MONITOR_BANK = 512  # clouds whose labels vote in the online kNN
 

@@ -16,13 +16,13 @@ from geo3d.checks import Length, Range, Seed, checked
 from geo3d.errors import ConfigError
 from geo3d.jobs.common import fresh_encoder
 from geo3d.jobs.finetuning import finetune
+from geo3d.jobs.run import finish_run, is_finished, run_folder
 from geo3d.probes import Protocol, compare, evaluate, few_label_accuracy, few_shot_accuracy, knn_accuracy
 from geo3d.probes import protocol as protocol_named
 from geo3d.show.curves import plot_bars
 from geo3d.show.table import render
 from geo3d.tasks.datamodule import DataModule
 from geo3d.tasks.extract import extract, recalibrate
-from geo3d.tasks.run import finish_run, is_finished, run_folder
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 CALIBRATION_CLOUDS = 1024  # over which the untrained encoder's BatchNorm statistics are taken

@@ -14,8 +14,8 @@ from geo3d.errors import ConfigError
 from geo3d.io.files import replacing, write_json
 from geo3d.io.owner import owned
 from geo3d.jobs.compression import Draws, Steps, compress
+from geo3d.jobs.run import FINISHED, is_finished, stored, versions
 from geo3d.tasks.datamodule import DataModule
-from geo3d.tasks.run import FINISHED, is_finished, stored, versions
 
 RESULT = "metrics.json"
 OPTIONS: dict[str, Any] = {

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch
 
 from geo3d.compress import Adaptive, Setting
-from geo3d.compress.narrow import thinned
-from geo3d.compress.sandwich import head_for
+from geo3d.compress.adaptive.slices import thinned
+from geo3d.compress.adaptive.training import head_for
 from geo3d.tasks.datamodule import DataModule
 
 CLOUDS = 512

@@ -9,9 +9,9 @@ from torch.nn.functional import leaky_relu
 
 from geo3d.nn.linear import linear
 from geo3d.nn.norm import BatchNorm
-from geo3d.ops.edge_conv import edge_conv, edge_conv_fixed, edge_conv_given, edge_conv_reference, halves
-from geo3d.ops.edge_join import edge_join
-from geo3d.ops.gather import gather_max
+from geo3d.ops.edge.conv import edge_conv, edge_conv_fixed, edge_conv_given, edge_conv_reference, halves
+from geo3d.ops.edge.gather import gather_max
+from geo3d.ops.edge.join import edge_join
 from geo3d.ops.native import runs
 
 COORDINATES = 9

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from geo3d.ops.distributed import sum_over_processes, world_size
+from geo3d.distributed import sum_over_processes, world_size
 
 
 class BatchNorm(nn.BatchNorm1d):

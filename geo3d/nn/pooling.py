@@ -6,8 +6,8 @@ from torch.nn.functional import leaky_relu, linear
 
 from geo3d.nn.linear import Linear
 from geo3d.nn.norm import BatchNorm
+from geo3d.ops.dense.pooling import linear_pool, max_and_mean, norm_pool
 from geo3d.ops.native import runs
-from geo3d.ops.pooling import linear_pool, max_and_mean, norm_pool
 
 
 def embed_and_pool(

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from geo3d.distributed import sum_over_processes, world_size
 from geo3d.errors import ConfigError, NotFiniteError
-from geo3d.ops.distributed import sum_over_processes, world_size
-from geo3d.ops.quantize import fake_quantize, least_squares, quantize
+from geo3d.ops.quant.fake_quantize import fake_quantize, least_squares, quantize
 
 SAMPLE = 1 << 16
 """About so many values are looked at to find the first step and offset; at least 256 rows."""

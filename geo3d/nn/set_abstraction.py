@@ -13,12 +13,12 @@ from geo3d.nn.linear import Linear, linear
 from geo3d.nn.norm import BatchNorm
 from geo3d.nn.normalized import CHUNK, check_rows, moments, normalized_relu
 from geo3d.ops import native
-from geo3d.ops.ball import ball_query_counts
 from geo3d.ops.checks import check_device, check_finite, check_form_of_offsets, check_offsets
-from geo3d.ops.grouped import WHAT, Rows, grouped_max, grouped_max_train
+from geo3d.ops.dense.grouped import WHAT, Rows, grouped_max, grouped_max_train
+from geo3d.ops.dense.matrix import signs
 from geo3d.ops.library import define
-from geo3d.ops.matrix import signs
-from geo3d.ops.sampling import padded
+from geo3d.ops.search.ball import ball_query_counts
+from geo3d.ops.search.farthest import padded
 
 
 def _fake_largest(rows: Tensor, ptr: Tensor) -> tuple[Tensor, Tensor]:

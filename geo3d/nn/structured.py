@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from geo3d.errors import ConfigError
 from geo3d.nn.linear import Linear
-from geo3d.ops import matrix
+from geo3d.ops.dense import matrix
+from geo3d.ops.dense.sliding import sliding_sum
 from geo3d.ops.native import runs
-from geo3d.ops.sliding import sliding_sum
 
 
 def composite(channels: int, rank: int) -> Tensor:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from geo3d.checks import checked
+from geo3d.distributed import gather
 from geo3d.objectives.objective import Eps, Objective, Terms, Weight
-from geo3d.ops.distributed import gather
 
 
 def off_diagonal(matrix: Tensor) -> Tensor:

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from geo3d.checks import checked
+from geo3d.distributed import gather
 from geo3d.objectives.objective import Objective, Temperature, Terms
-from geo3d.ops.distributed import gather
 
 
 def positive_similarity(views: Sequence[Tensor]) -> Tensor:

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from geo3d.checks import Range, Size, checked
+from geo3d.distributed import gather
 from geo3d.errors import ConfigError
 from geo3d.objectives.objective import Objective, Temperature, Terms
-from geo3d.ops.distributed import gather
 
 
 def moco(query: Tensor, key: Tensor, queue: Tensor, temperature: float = 0.1, filled: Tensor | None = None) -> Tensor:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from geo3d.checks import Range
+from geo3d.distributed import world_size
 from geo3d.errors import ConfigError
-from geo3d.ops.distributed import world_size
 
 Terms = dict[str, Tensor]
 Temperature = Annotated[float, Range(1e-4, 1000)]

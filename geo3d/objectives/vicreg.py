@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from geo3d.checks import Range, checked
+from geo3d.distributed import gather
 from geo3d.objectives.barlow_twins import off_diagonal
 from geo3d.objectives.objective import Eps, Objective, Terms, Weight
-from geo3d.ops.distributed import gather
 
 Coefficient = Annotated[float, Range(0, 1e6)]
 

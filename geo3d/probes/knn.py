@@ -2,8 +2,8 @@
 
 import torch
 
+from geo3d import metrics
 from geo3d.errors import ConfigError
-from geo3d.ops import metrics
 from geo3d.probes.features import ArrayLike, train_and_test
 
 

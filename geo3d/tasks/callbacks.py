@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from geo3d.errors import CollapseError
 from geo3d.io.files import replacing
-from geo3d.ops.metrics import knn_accuracy
+from geo3d.metrics import knn_accuracy
 from geo3d.tasks.extract import extract
 
 

@@ -13,10 +13,10 @@ from geo3d.checks import Decay, Length, Range, Rate, Seed, Share, Size, checked
 from geo3d.compress import added_loss
 from geo3d.errors import ConfigError
 from geo3d.heads import Classifier
+from geo3d.invariance.views import Views
 from geo3d.seeds import generator, seeded
 from geo3d.tasks.regularize import encoded
 from geo3d.tasks.schedule import MIDDLE, decayed, elapsed_share, set_learning_rates, warmup_cosine
-from geo3d.views import Views
 
 
 class Classify(pl.LightningModule):

@@ -15,10 +15,10 @@ from torch_geometric.data import Data
 
 from geo3d.checks import OneOf, Range, Seed, checked
 from geo3d.cloud import POINT_KEYS, check_cloud, collate
+from geo3d.distributed import world_size
 from geo3d.errors import CloudError, SplitError
-from geo3d.ops.distributed import world_size
-from geo3d.ops.normalize import unit_sphere
-from geo3d.ops.rotation import random_rotations, rotation_about_z
+from geo3d.geometry.normalize import unit_sphere
+from geo3d.geometry.rotation import random_rotations, rotation_about_z
 from geo3d.seeds import generator
 from geo3d.tasks.shuffle import KeyedShuffle
 

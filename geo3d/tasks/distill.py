@@ -11,9 +11,9 @@ from torch_geometric.data import Batch
 
 from geo3d.checks import Decay, Points, Range, Rate, Seed, Share, checked
 from geo3d.compress import added_loss, outputs_left
+from geo3d.invariance.views import Views
 from geo3d.seeds import generator
 from geo3d.tasks.schedule import MIDDLE, decayed, elapsed_share, set_learning_rates, warmup_cosine
-from geo3d.views import Views
 
 
 class Distill(pl.LightningModule):

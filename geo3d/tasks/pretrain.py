@@ -11,15 +11,15 @@ from torch_geometric.data import Batch
 
 from geo3d.checks import Decay, Length, Rate, Seed, Share, Size, checked
 from geo3d.compress import added_loss
+from geo3d.distributed import gather
 from geo3d.errors import CollapseError, ConfigError
 from geo3d.heads import Predictor, Projector
-from geo3d.ops.distributed import gather
-from geo3d.ops.metrics import effective_rank, embedding_std
+from geo3d.invariance.views import Views
+from geo3d.metrics import effective_rank, embedding_std
 from geo3d.seeds import generator
 from geo3d.tasks.average import average_of, copy_buffers, update_average
 from geo3d.tasks.regularize import encoded
 from geo3d.tasks.schedule import MIDDLE, decayed, elapsed_share, set_learning_rates, warmup_cosine
-from geo3d.views import Views
 
 
 class Pretrain(pl.LightningModule):

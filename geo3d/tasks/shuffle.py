@@ -7,7 +7,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import Sampler
 
-from geo3d.ops.distributed import world_size
+from geo3d.distributed import world_size
 from geo3d.seeds import generator
 
 

@@ -22,7 +22,7 @@ from geo3d.cli.config import config_dir, read
 from geo3d.encoders import DGCNN
 from geo3d.errors import ConfigError
 from geo3d.ops import native
-from geo3d.ops.sampling import farthest_points
+from geo3d.ops.search.farthest import farthest_points
 
 SIZES = {"clouds": (2,), "points": 96}
 RAGGED = {"ragged": (40, 100)}

@@ -8,7 +8,7 @@ from geo3d.bench.published_dgcnn import PublishedDGCNN
 from geo3d.bench.published_pointnet2 import PublishedPointNet2
 from geo3d.bench.pyg import PyGDGCNN, PyGPointNet2
 from geo3d.encoders import DGCNN, PointNet2
-from geo3d.ops.neighbors import knn
+from geo3d.ops.search.knn import knn
 
 NUM_POINTS = 96
 

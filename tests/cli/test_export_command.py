@@ -10,8 +10,8 @@ from geo3d.checks import OneOf, parameters
 from geo3d.cli import export as command
 from geo3d.cli import help as texts
 from geo3d.cli.__main__ import main
-from geo3d.deploy import onnx_layers
-from geo3d.deploy.onnx_check import random_clouds
+from geo3d.deploy.onnx import layers as onnx_layers
+from geo3d.deploy.onnx.check import random_clouds
 from geo3d.encoders import DGCNN, PointNet2
 from geo3d.errors import ConfigError
 from geo3d.seeds import seeded

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import pytest
 
 import geo3d.jobs
-from geo3d import data, encoders, heads, invariance, objectives, views
+from geo3d import data, encoders, heads, invariance, objectives
 from geo3d.checks import Length, Like, OneOf, Range, fits, parameters
 from geo3d.cli import bench, bench_model
 from geo3d.cli.check import check, data_parameters, trainer_parameters
@@ -18,6 +18,7 @@ from geo3d.compress import pipeline
 from geo3d.compress.record import ORDER
 from geo3d.errors import ConfigError
 from geo3d.home import alternatives
+from geo3d.invariance import views
 from geo3d.jobs.series import OPTIONS as RUN
 from geo3d.tasks.classify import Classify
 from geo3d.tasks.datamodule import DataModule

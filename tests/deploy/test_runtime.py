@@ -11,8 +11,8 @@ from torch import nn
 
 from geo3d.checkpoint import save_encoder
 from geo3d.cloud import Features
-from geo3d.compress.adapt import Adaptive, adapt
-from geo3d.compress.narrow import thinned
+from geo3d.compress.adaptive.encoder import Adaptive, adapt
+from geo3d.compress.adaptive.slices import thinned
 from geo3d.deploy import runtime as runtime_module
 from geo3d.deploy.runtime import Runtime
 from geo3d.deploy.timing import Latency, latency, latency_table, machine, percentiles

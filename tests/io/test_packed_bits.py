@@ -3,8 +3,8 @@ import random
 import pytest
 import torch
 
+from geo3d.checkpoint.bits import pack_bits, packed_size, unpack_bits
 from geo3d.errors import CheckpointError
-from geo3d.io.packed import pack_bits, packed_size, unpack_bits
 
 
 def limits(bits, signed):

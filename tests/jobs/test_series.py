@@ -14,10 +14,10 @@ from geo3d.compress import opening
 from geo3d.encoders import DGCNN
 from geo3d.errors import ConfigError
 from geo3d.jobs import finetune, series
+from geo3d.jobs.run import finish_run
 from geo3d.jobs.series import planned, recipe_of, summary, table
 from geo3d.seeds import seeded
 from geo3d.tasks.datamodule import DataModule
-from geo3d.tasks.run import finish_run
 
 TRAINER = {"max_epochs": 1, "progress": False, "accelerator": "cpu"}
 RUNS = {

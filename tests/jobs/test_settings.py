@@ -4,8 +4,8 @@ import pytest
 import torch
 from support.blobs import Blobs
 
-from geo3d.compress import adapt
-from geo3d.compress.sandwich import head_for
+from geo3d.compress.adaptive import encoder as adapt
+from geo3d.compress.adaptive.training import head_for
 from geo3d.encoders import DGCNN
 from geo3d.heads import Classifier
 from geo3d.jobs import settings

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from geo3d.nn.edge_conv import EdgeConv
 from geo3d.ops import native
-from geo3d.ops.neighbors import knn
+from geo3d.ops.search.knn import knn
 
 
 class PlainEdgeConv(nn.Module):

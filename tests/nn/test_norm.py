@@ -1,4 +1,4 @@
-"""One process; the statistics of several are tested in tests/ops/test_distributed.py."""
+"""One process; the statistics of several are tested in tests/test_distributed.py."""
 
 import pytest
 import torch

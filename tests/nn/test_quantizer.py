@@ -8,8 +8,8 @@ import torch
 from geo3d import seeds
 from geo3d.errors import ConfigError, NotFiniteError
 from geo3d.nn.quantizer import Quantizer
-from geo3d.ops.gather import gather_max
-from geo3d.ops.quantize import least_squares
+from geo3d.ops.edge.gather import gather_max
+from geo3d.ops.quant.fake_quantize import least_squares
 
 SORTS = {
     "weight": lambda bits: Quantizer.of_weight(bits),

@@ -11,7 +11,7 @@ from geo3d.nn.norm import BatchNorm
 from geo3d.nn.normalized import normalized_relu
 from geo3d.nn.set_abstraction import PooledMLP, SetAbstraction, _MaxWithMoments
 from geo3d.ops import native
-from geo3d.ops.ball import ball_query
+from geo3d.ops.search.ball import ball_query
 
 PTR = torch.tensor([0, 4, 5, 12])
 

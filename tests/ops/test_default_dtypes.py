@@ -7,11 +7,11 @@ import torch
 from support.operator_cases import CASES, SIZES, Inputs
 
 from geo3d.cloud import make_batch
-from geo3d.compress.adapt import adapt
+from geo3d.compress.adaptive.encoder import adapt
 from geo3d.compress.prune import prune
 from geo3d.compress.quantize import calibrate, quantize
 from geo3d.compress.structure import structure
-from geo3d.deploy.program import Program
+from geo3d.deploy.program.program import Program
 from geo3d.deploy.runtime import Runtime
 from geo3d.encoders import DGCNN, PointNet, PointNet2
 from geo3d.ops import native

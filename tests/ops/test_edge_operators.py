@@ -4,9 +4,9 @@ from torch.nn.functional import leaky_relu
 
 from geo3d.errors import CloudError
 from geo3d.ops import native
-from geo3d.ops.edge_conv import edge_conv, edge_conv_fixed, edge_conv_reference
-from geo3d.ops.gather import gather_max
-from geo3d.ops.neighbors import knn
+from geo3d.ops.edge.conv import edge_conv, edge_conv_fixed, edge_conv_reference
+from geo3d.ops.edge.gather import gather_max
+from geo3d.ops.search.knn import knn
 
 BUILDS = [*native.builds(), None]
 SIZES = {"uniform": [40, 40, 40], "ragged": [7, 90, 1, 33]}

@@ -5,16 +5,22 @@ import torch
 from support.operator_cases import Inputs
 
 from geo3d.cloud import make_batch
-from geo3d.deploy.program import Program
+from geo3d.deploy.program.program import Program
 from geo3d.encoders import DGCNN, PointNet, PointNet2
 from geo3d.errors import Geo3dError, NotFiniteError
-from geo3d.ops import gather, grouped, int8, native, packed, pooling, sampling, sliding, voxel
-from geo3d.ops import quantize as rounding
-from geo3d.ops.ball import ball_query
-from geo3d.ops.edge_conv import edge_conv, edge_conv_fixed
-from geo3d.ops.edge_join import edge_join
-from geo3d.ops.interpolate import three_nearest
-from geo3d.ops.neighbors import knn, knn_query
+from geo3d.ops import native
+from geo3d.ops.dense import grouped, pooling, sliding
+from geo3d.ops.dense import prepacked as packed
+from geo3d.ops.edge import gather
+from geo3d.ops.edge.conv import edge_conv, edge_conv_fixed
+from geo3d.ops.edge.join import edge_join
+from geo3d.ops.quant import fake_quantize as rounding
+from geo3d.ops.quant import int8
+from geo3d.ops.search import farthest as sampling
+from geo3d.ops.search import voxel
+from geo3d.ops.search.ball import ball_query
+from geo3d.ops.search.knn import knn, knn_query
+from geo3d.ops.search.three_nearest import three_nearest
 
 BUILDS = [*native.builds(), None]
 GIVEN = Inputs((7, 20, 13))

@@ -5,29 +5,20 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from geo3d import seeds
-from geo3d.ops import (
-    ball,
-    gather,
-    grouped,
-    int8,
-    interpolate,
-    matrix,
-    metrics,
-    neighbors,
-    normalize,
-    packed,
-    pooling,
-    rotation,
-    sampling,
-    sliding,
-    triangles,
-    voxel,
-)
-from geo3d.ops import quantize as rounding
-from geo3d.ops.edge import edge_moments
-from geo3d.ops.edge_conv import edge_conv, edge_conv_fixed
-from geo3d.ops.edge_join import edge_join
+from geo3d import metrics, seeds
+from geo3d.geometry import normalize, rotation, triangles
+from geo3d.ops.dense import grouped, matrix, pooling, sliding
+from geo3d.ops.dense import prepacked as packed
+from geo3d.ops.edge import gather
+from geo3d.ops.edge.conv import edge_conv, edge_conv_fixed
+from geo3d.ops.edge.join import edge_join
+from geo3d.ops.edge.moments import edge_moments
+from geo3d.ops.quant import fake_quantize as rounding
+from geo3d.ops.quant import int8
+from geo3d.ops.search import ball, voxel
+from geo3d.ops.search import farthest as sampling
+from geo3d.ops.search import knn as neighbors
+from geo3d.ops.search import three_nearest as interpolate
 
 SIZES = {"uniform": (20, 20, 20), "ragged": (1, 7, 33, 19)}
 K = 5

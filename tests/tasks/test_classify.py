@@ -4,8 +4,8 @@ import pytest
 
 from geo3d.encoders import DGCNN
 from geo3d.invariance import Compose
+from geo3d.invariance.views import Views
 from geo3d.tasks.classify import Classify
-from geo3d.views import Views
 
 
 @pytest.mark.parametrize("freeze", [False, True])

@@ -15,10 +15,10 @@ from geo3d.encoders import DGCNN
 from geo3d.errors import ConfigError, Geo3dError
 from geo3d.heads import Classifier
 from geo3d.invariance import SO3
+from geo3d.invariance.views import Views
 from geo3d.seeds import generator, seeded
 from geo3d.tasks.datamodule import DataModule
 from geo3d.tasks.distill import Distill, divergence, feature_distance
-from geo3d.views import Views
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are trying to `self.log")
 

@@ -13,6 +13,7 @@ from geo3d.checkpoint import load_encoder
 from geo3d.encoders import DGCNN
 from geo3d.errors import CheckpointError, CollapseError, ConfigError
 from geo3d.invariance import SO3, Compose, Jitter
+from geo3d.invariance.views import Views
 from geo3d.jobs import pretrain
 from geo3d.seeds import seeded
 from geo3d.tasks import pretrain as pretraining
@@ -20,7 +21,6 @@ from geo3d.tasks.average import average_of, update_average
 from geo3d.tasks.callbacks import CollapseWatch
 from geo3d.tasks.datamodule import DataModule
 from geo3d.tasks.pretrain import Pretrain
-from geo3d.views import Views
 
 OBJECTIVES = {
     "InfoNCE": lambda: objectives.InfoNCE(0.2),

@@ -6,13 +6,13 @@ import torch
 from geo3d.encoders import DGCNN, PointNet
 from geo3d.encoders.pointnet import REGULARIZER, orthogonality
 from geo3d.invariance import SO3
+from geo3d.invariance.views import Views
 from geo3d.objectives import InfoNCE
 from geo3d.seeds import seeded
 from geo3d.tasks.classify import Classify
 from geo3d.tasks.pretrain import Pretrain
 from geo3d.tasks.regularize import encoded
 from geo3d.testing import tiny_batch
-from geo3d.views import Views
 
 
 def pointnet(**keywords):

@@ -9,12 +9,12 @@ from support.blobs import Blobs
 
 from geo3d.encoders import DGCNN
 from geo3d.invariance import SO3
+from geo3d.invariance.views import Views
 from geo3d.nn.norm import BatchNorm
 from geo3d.tasks.classify import Classify
 from geo3d.tasks.datamodule import DataModule
 from geo3d.tasks.schedule import decayed, elapsed_share, warmup_cosine
 from geo3d.tasks.trainer import make_trainer
-from geo3d.views import Views
 
 
 def test_warmup_meets_the_cosine_and_ends_at_zero():

@@ -3,8 +3,8 @@
 The modules of this folder (``knn``, ``fps``, ``edge``) can be imported anywhere but run only where :func:`available`
 says so: on CUDA tensors, or on CPU tensors in Triton's interpreter (``TRITON_INTERPRET=1``). They never wait for the
 GPU, and indices or offsets that are wrong never make them touch memory outside their tensors. They check no
-arguments: what calls them does. The pure functions they stand for are :mod:`geo3d.ops.neighbors`,
-:mod:`geo3d.ops.sampling` and :mod:`geo3d.ops.edge`.
+arguments: what calls them does. The pure functions they stand for are :mod:`geo3d.ops.search.knn`,
+:mod:`geo3d.ops.search.farthest` and :mod:`geo3d.ops.edge.moments`.
 """
 
 from functools import cache

@@ -87,8 +87,8 @@ def _farthest_kernel(
 def farthest_points(pos: Tensor, ptr: Tensor, num_samples: int, first: Tensor, max_points: int | None = None) -> Tensor:
     """(B * num_samples,) int64 flat indices of points of each cloud, each the farthest from those picked before it.
 
-    As :func:`geo3d.ops.sampling.farthest_points`: ties go to the lower index, no point is picked twice before all are,
-    and a cloud of fewer points then repeats its picks.
+    As :func:`geo3d.ops.search.farthest.farthest_points`: ties go to the lower index, no point is picked twice before
+    all are, and a cloud of fewer points then repeats its picks.
 
     Args:
         pos: (M, 3) float32 coordinates of all clouds, one after another.

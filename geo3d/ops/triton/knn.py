@@ -140,7 +140,7 @@ def _knn_kernel(
 def knn(x: Tensor, ptr: Tensor, k: int) -> Tensor:
     """(M, k) int64 flat indices of the ``k`` nearest points of each point in its own cloud, nearest first.
 
-    As :func:`geo3d.ops.neighbors.knn`; beyond three channels a point is its own first neighbour.
+    As :func:`geo3d.ops.search.knn.knn`; beyond three channels a point is its own first neighbour.
 
     Args:
         x: (M, C) float32 coordinates or features of all clouds, one after another.

@@ -10,7 +10,7 @@ import torch
 
 from geo3d.errors import CloudError, ConfigError
 from geo3d.ops import native
-from geo3d.ops.matrix import linear
+from geo3d.ops.dense.matrix import linear
 
 needs_library = pytest.mark.skipif(not native.builds(), reason="the compiled kernels are not installed")
 
@@ -42,7 +42,7 @@ def test_unknown_build_is_refused():
 def test_missing_library_is_said_once_and_all_goes_on(tmp_path: Path):
     code = (
         "import torch, warnings\n"
-        "from geo3d.ops.neighbors import knn\n"
+        "from geo3d.ops.search.knn import knn\n"
         "with warnings.catch_warnings(record=True) as said:\n"
         "    warnings.simplefilter('always')\n"
         "    x = torch.tensor([[0.0, 0, 0], [1, 0, 0], [3, 0, 0]])\n"
@@ -101,7 +101,7 @@ def test_faults_become_errors_that_say_what_to_do():
 def test_forked_process_works(threads: str):
     code = (
         "import os, torch\n"
-        "from geo3d.ops.neighbors import knn\n"
+        "from geo3d.ops.search.knn import knn\n"
         "torch.set_num_threads(2)\n"
         "pos, ptr = torch.rand(2000, 3, generator=torch.Generator().manual_seed(0)), torch.arange(0, 2001, 500)\n"
         "expected = knn(pos, ptr, 4)\n"

@@ -2,7 +2,7 @@ import pytest
 import torch
 from support.triton_device import DEVICE
 
-from geo3d.ops import gather
+from geo3d.ops.edge import gather
 from geo3d.ops.triton.edge import gather_max, scatter, transposed
 
 SHAPES = [(40, 40, 5, 3), (33, 17, 1, 1), (9, 21, 20, 7), (12, 30, 6, 64), (5, 8, 3, 130)]

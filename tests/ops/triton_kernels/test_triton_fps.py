@@ -2,7 +2,7 @@ import pytest
 import torch
 from support.triton_device import DEVICE, offsets
 
-from geo3d.ops import sampling
+from geo3d.ops.search import farthest as sampling
 from geo3d.ops.triton import fps as module
 from geo3d.ops.triton.fps import farthest_points
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from support.triton_device import DEVICE, offsets
 
-from geo3d.ops import neighbors
+from geo3d.ops.search import knn as neighbors
 from geo3d.ops.triton import knn as module
 from geo3d.ops.triton.knn import knn
 

@@ -116,7 +116,7 @@ constexpr Products tiles() {
   return tiles<Path>(std::make_integer_sequence<int, Path::ROWS>());
 }
 
-// Places agree with PATHS in geo3d/ops/int8.py; a library without some of them repeats the one before.
+// Places agree with PATHS in geo3d/ops/quant/int8.py; a library without some of them repeats the one before.
 constexpr Products PATHS[] = {
     tiles<Portable>(),
 #if defined(__AVX2__)

@@ -1,0 +1,77 @@
+"""Rounded weights as whole numbers of few bits: how they are stored."""
+
+import torch
+from torch import Tensor, nn
+
+from geo3d.checkpoint.bits import pack_bits, unpack_bits
+from geo3d.errors import CheckpointError
+from geo3d.nn.edge_conv import EdgeConv
+from geo3d.nn.linear import Linear
+from geo3d.ops.dense.matrix import signs
+from geo3d.ops.edge.conv import halves
+
+
+def _rounded(module: nn.Module) -> list[tuple[str, Linear, EdgeConv | None]]:
+    """Path, layer, and the edge convolution it belongs to, of all layers with rounded weights."""
+    layers: list[tuple[str, Linear, EdgeConv | None]] = []
+    edges = {id(edge.linear): edge for edge in module.modules() if isinstance(edge, EdgeConv)}
+    for name, layer in module.named_modules():
+        if isinstance(layer, Linear) and layer.quantizer is not None:
+            layers.append((name, layer, edges.get(id(layer))))
+    return layers
+
+
+def _matrix(layer: Linear, edge: EdgeConv | None) -> Tensor:
+    """What is rounded: the weight, or the two halves of that of an edge convolution."""
+    return layer.masked() if edge is None else halves(layer.masked(), edge.norm.weight)[0]
+
+
+def _exact(layer: Linear) -> bool:
+    """Whether codes are all there is to a weight: its steps are set, and a mask, which acts again, leaves them."""
+    return bool(layer.quantizer.ready) and (layer.mask is None or bool(layer.mask.frozen))
+
+
+@torch.no_grad()
+def as_codes(module: nn.Module) -> dict[str, Tensor]:
+    """The module's state, in which each rounded weight is replaced by its codes, packed, named ``PATH.codes``.
+
+    Layers whose steps have not been set yet keep their weights, as do those that are still being pruned.
+    """
+    state = dict(module.state_dict())
+    for name, layer, edge in _rounded(module):
+        if _exact(layer):
+            del state[f"{name}.weight"]
+            state[f"{name}.codes"] = pack_bits(layer.quantizer.codes(_matrix(layer, edge)), layer.quantizer.bits)
+    return state
+
+
+@torch.no_grad()
+def from_codes(module: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state that ``module.load_state_dict`` takes, from one made by :func:`as_codes`.
+
+    Args:
+        module: Of the right shapes; its values do not matter, but for its quantisers, whose steps are set.
+        state: As stored.
+
+    Raises:
+        CheckpointError: If a weight is not there, or is of another size.
+    """
+    state = dict(state)
+    for name, layer, edge in _rounded(module):
+        packed = state.pop(f"{name}.codes", None)
+        if packed is None:
+            continue
+        prefix = f"{name}.quantizer."
+        layer.quantizer.load_state_dict({k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)})
+        rows, columns = layer.weight.shape
+        shape = (rows, columns) if edge is None else (2 * rows, columns // 2)
+        try:
+            values = layer.quantizer.from_codes(unpack_bits(packed, layer.quantizer.bits, shape, signed=True))
+        except CheckpointError as error:
+            raise CheckpointError(f"{name}.codes: {error}") from None
+        if edge is not None:
+            gamma = state[f"{name.removesuffix('linear')}norm.weight"]
+            of_center, of_neighbor = (values * signs(gamma).repeat(2)[:, None]).chunk(2)
+            values = torch.cat([of_neighbor, of_center], 1)
+        state[f"{name}.weight"] = values
+    return state

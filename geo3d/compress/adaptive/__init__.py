@@ -1,0 +1,1 @@
+"""One encoder that runs at several widths, depths and numbers of points."""

@@ -1,0 +1,264 @@
+"""One set of DGCNN weights for many speeds: width, exit, neighbours and points are chosen when the encoder is run."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy, deepcopy
+from itertools import product
+from typing import Annotated, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch_geometric.data import Batch, Data
+
+from geo3d.checks import Length, Points, Range, checked
+from geo3d.cloud import Features, as_batch
+from geo3d.compress.adaptive.slices import (
+    Setting,
+    check_choices,
+    leading,
+    narrowed,
+    own_quantizers,
+    remaining,
+    structured,
+    thinned,
+)
+from geo3d.compress.adaptive.training import Statistics, chosen, disagreement, imitation, logits_of
+from geo3d.compress.record import copied, records
+from geo3d.encoders.dgcnn import DGCNN
+from geo3d.errors import ConfigError
+from geo3d.nn.norm import BatchNorm
+
+NAMES = ("widths", "exits", "ks", "points")
+
+
+class Adaptive(nn.Module):
+    """A DGCNN whose leading channels and first layers are encoders, too.
+
+    A sub-network of width w and exit e has the first e edge convolutions, with the leading share w of their channels
+    and of the embedding's; its parameters are slices of the full ones (slimmable networks, arXiv 1812.08928 and
+    1903.05134; the cloud features are nested, arXiv 2205.13147). k and the number of points need no weights.
+    Every setting has BatchNorm statistics of its own. Weights are rounded by the full encoder's steps; what rounds
+    features is of every (width, exit) its own.
+
+    Features of narrower settings are filled up with zeros, each channel at its place, so that one head serves all.
+    ``Features.point`` has a row for each point that is used, in farthest-point order where points are left out.
+
+    In training, ``forward`` gives the features of the largest setting and :meth:`extra_loss` teaches the others; in
+    evaluation it gives those of the setting last chosen by :meth:`use`.
+
+    Args:
+        inner: The full encoder, which is wrapped, not copied; its statistics are those of the largest setting.
+        widths: Shares of the channels; 1 among them. If left out, (0.25, 0.5, 1), or 1 for a structured encoder.
+        exits: Numbers of edge convolutions; all of them among these. If left out, all numbers from 2, or all
+            convolutions for a structured encoder.
+        ks: Numbers of neighbours.
+        points: Numbers of points, at most, of each cloud.
+
+    Attributes:
+        settings: All of them, the largest first and the smallest last.
+        setting: The one in use.
+
+    Raises:
+        ConfigError: If the encoder is no DGCNN, a number does not fit it, or a structured one is to be narrowed.
+
+    Example:
+        >>> adaptive = Adaptive(DGCNN(channels=(16, 16), embedding=32), widths=(0.5, 1), ks=(4, 8), points=(16, 32))
+        >>> len(adaptive.settings), str(adaptive.settings[0]), str(adaptive.settings[-1])
+        (8, 'w1-e2-k8-n32', 'w0.5-e2-k4-n16')
+        >>> adaptive.at(adaptive.settings[-1]).channels
+        (8, 8)
+    """
+
+    def __init__(
+        self,
+        inner: Any,
+        widths: Sequence[float] | None = None,
+        exits: Sequence[int] | None = None,
+        ks: Sequence[int] = (10, 20),
+        points: Sequence[int] = (256, 512),
+    ) -> None:
+        super().__init__()
+        if not isinstance(inner, DGCNN):
+            raise ConfigError(f"adapt needs a DGCNN, whose layers it can narrow; found a {type(inner).__name__}")
+        depth, fixed = len(inner.layers), structured(inner)
+        widths = ((1.0,) if fixed else (0.25, 0.5, 1.0)) if widths is None else widths
+        exits = ((depth,) if fixed else range(min(2, depth), depth + 1)) if exits is None else exits
+        values: list[list[Any]] = [sorted(set(each), reverse=True) for each in (widths, exits, ks, points)]
+        check_choices(inner, *values)
+        self.widths, self.exits, self.ks, self.points = (tuple(each[::-1]) for each in values)
+        self.inner = inner
+        self.point_channels, self.cloud_channels = inner.point_channels, inner.cloud_channels
+        self.settings = [Setting(*each) for each in product(*values)]
+        self.setting = self.settings[0]
+        # A DGCNN without weights for each smaller shape: in a plain dict, hence not among the registered modules.
+        shapes = dict.fromkeys(setting[:2] for setting in self.settings if setting[:2] != self.setting[:2])
+        self._forms = {(width, exit): narrowed(inner, width, exit) for width, exit in shapes}
+        self.quantizers = nn.ModuleList(nn.ModuleDict(own_quantizers(form)) for form in self._forms.values())
+        self.statistics: Any = nn.ModuleList(Statistics(inner, self._form(setting)) for setting in self.settings[1:])
+        self.compression = [*records(inner), {"step": "adapt"} | {name: list(getattr(self, name)) for name in NAMES}]
+
+    def use(self, setting: Setting) -> "Adaptive":
+        """Itself, after the setting has been chosen for evaluation.
+
+        Raises:
+            ConfigError: If it is not one of ``settings``.
+        """
+        self.setting = self.settings[self._number(setting)]
+        return self
+
+    def forward(self, data: Data) -> Features:
+        """Features (M', point_channels) and (B, cloud_channels): in training of the largest setting."""
+        setting = self.settings[0] if self.training else self.setting
+        return self.encode(setting, thinned(as_batch(data), [setting.num_points])[setting.num_points])
+
+    def encode(self, setting: Setting, batch: Batch) -> Features:
+        """Features of all points of the batch, by the sub-network of a setting, in the encoder's mode."""
+        form = copy(self._form(setting))  # k is of the copy, layers are shared
+        form.k = setting.k
+        if setting[:2] in self._forms:
+            for name, module in form.named_modules():
+                like = self.inner.get_submodule(name)
+                if not name.endswith(".quantizer"):  # the steps of weights are set by the full encoder alone
+                    module.training = like.training
+                if isinstance(module, BatchNorm) and isinstance(like, BatchNorm):
+                    module.momentum = like.momentum
+        return self.fill(setting, functional_call(form, self.state(setting), (batch,)))
+
+    def state(self, setting: Setting) -> dict[str, Tensor]:
+        """What a setting has instead of its form's tensors: weights, as differentiable slices, and statistics."""
+        number, form = self._number(setting), self._form(setting)
+        inner: Any = self.inner
+        state: dict[str, Tensor] = self.statistics[number - 1].named() if number else {}
+        if form is inner:
+            return state
+        for i, (layer, full) in enumerate(zip(form.layers, inner.layers, strict=False)):
+            halves = full.linear.masked().view(full.out_channels, 2, full.in_channels)
+            part = halves[: layer.out_channels, :, : layer.in_channels]
+            state[f"layers.{i}.linear.weight"] = part.reshape(layer.out_channels, -1)
+            state |= self._shared(f"layers.{i}.norm", f"layers.{i}.linear.quantizer", layer.out_channels)
+        columns = inner.embed.masked()[: form.embedding].split(inner.channels, 1)
+        state["embed.weight"] = torch.cat([part[:, :c] for part, c in zip(columns, form.channels, strict=False)], 1)
+        return state | self._shared("norm", "embed.quantizer", form.embedding)
+
+    def _shared(self, norm: str, quantizer: str, count: int) -> dict[str, Tensor]:
+        """The leading parameters of a norm, and the leading steps that the weight before it is rounded by."""
+        full: Any = self.inner.get_submodule(norm)
+        out = {f"{norm}.{name}": getattr(full, name)[:count] for name in ("weight", "bias")}
+        owner, _, _ = quantizer.rpartition(".")
+        rounds: Any = getattr(self.inner.get_submodule(owner), "quantizer", None)
+        if rounds is None:
+            return out
+        steps = leading(rounds.log_step, full.num_features, count)
+        return out | {f"{quantizer}.log_step": steps, f"{quantizer}.ready": rounds.ready}
+
+    def fill(self, setting: Setting, features: Features) -> Features:
+        """A sub-network's features at their places among the full number of channels, with zeros in between."""
+        form, inner = self._form(setting), self.inner
+        if form is inner:
+            return features
+        parts = features.point.split(form.channels, 1)
+        point = [F.pad(part, (0, c - part.shape[1])) for part, c in zip(parts, inner.channels, strict=False)]
+        later = sum(inner.channels[len(parts) :])
+        cloud = F.pad(features.cloud.unflatten(1, (2, form.embedding)), (0, inner.embedding - form.embedding))
+        return Features(F.pad(torch.cat(point, 1), (0, later)), cloud.flatten(1))
+
+    @torch.no_grad()
+    def at(self, setting: Setting) -> DGCNN:
+        """A DGCNN of its own, in evaluation mode, with copies of the setting's weights; its features are not filled up.
+
+        It takes all points it is given: :func:`~geo3d.compress.adaptive.slices.thinned` comes before it, :meth:`fill`
+        behind it.
+        """
+        out = deepcopy(self._form(setting))
+        for path, value in self.state(setting).items():
+            owner, _, name = path.rpartition(".")
+            module, value = out.get_submodule(owner), value.clone(memory_format=torch.contiguous_format)
+            old = getattr(module, name)
+            new = nn.Parameter(value) if isinstance(old, nn.Parameter) else value
+            new.__dict__.update(vars(old))  # a step's lr_factor
+            setattr(module, name, new)
+        out.k = setting.k
+        out.compression = remaining(self.compression, out, full=setting[:2] not in self._forms)
+        return out.eval()
+
+    def sandwich(self, batch: Batch, generator: torch.Generator, count: int = 4) -> list[tuple[Setting, Features]]:
+        """The largest setting, some drawn at random and the smallest, ``count`` in all, with their features.
+
+        The sandwich rule of arXiv 1903.05134. Several processes must draw the same settings: give their generators
+        one key.
+        """
+        return list(self._each(as_batch(batch), chosen(self.settings, count, generator)))
+
+    def extra_loss(
+        self,
+        batch: Batch,
+        largest: Tensor,
+        generator: torch.Generator,
+        head: Callable[[Tensor], Tensor] | None = None,
+        count: int = 4,
+    ) -> Tensor:
+        """How far sub-networks are from the largest one on the same clouds: in-place distillation, without labels.
+
+        Args:
+            batch: Clouds.
+            largest: (B, cloud_channels) features that the largest setting has made of these clouds; making them here
+                again would move its running statistics twice in a step.
+            generator: Draws the settings; of one key on all processes.
+            head: Without, the cloud features are compared, on the leading channels that the sub-network has; with
+                it, what the head makes of them, by the Kullback-Leibler divergence of its softmax. The head's own
+                running statistics do not follow the sub-networks.
+            count: Settings, the largest included.
+        """
+        batch = as_batch(batch)
+        _, *others = chosen(self.settings, count, generator)
+        with torch.no_grad():
+            target = largest.detach() if head is None else logits_of(head, largest.detach())
+        losses = [
+            imitation(features.cloud, target, self._form(setting).embedding)
+            if head is None
+            else disagreement(logits_of(head, features.cloud), target)
+            for setting, features in self._each(batch, others)
+        ]
+        return torch.stack(losses).mean() if losses else target.new_zeros(())
+
+    def _each(self, batch: Batch, settings: Sequence[Setting]) -> Iterator[tuple[Setting, Features]]:
+        thin = thinned(batch, (setting.num_points for setting in settings))
+        return ((setting, self.encode(setting, thin[setting.num_points])) for setting in settings)
+
+    def _number(self, setting: Setting) -> int:
+        if setting not in self.settings:
+            known = ", ".join(map(str, self.settings[:4]))
+            raise ConfigError(f"the adaptive encoder has no setting {Setting(*setting)}; it has {known}, ...")
+        return self.settings.index(setting)
+
+    def _form(self, setting: Setting) -> Any:
+        return self._forms.get(setting[:2], self.inner)
+
+
+@checked
+def adapt(
+    encoder: nn.Module,
+    widths: Annotated[Sequence[Annotated[float, Range(0, 1, above=True)]], Length(1, 8)] | None = None,
+    exits: Annotated[Sequence[Annotated[int, Range(1, 16)]], Length(1, 16)] | None = None,
+    ks: Annotated[Sequence[Annotated[int, Range(1, 1024)]], Length(1, 8)] = (10, 20),
+    points: Annotated[Sequence[Points], Length(1, 8)] = (256, 512),
+) -> Adaptive:
+    """A copy of a DGCNN that can be run at several speeds; see :class:`Adaptive` for the arguments.
+
+    Raises:
+        ConfigError: If the encoder is adaptive already, or its pruning or structure is not finished; or see there.
+    """
+    if any(hasattr(module, "penalty") for module in encoder.modules()):
+        raise ConfigError("adapt: the encoder is still being pruned or structured; call compress.finish on it before")
+    return Adaptive(copied(encoder, "adapt"), widths, exits, ks, points)
+
+
+def restore(encoder: nn.Module, record: Mapping[str, Any]) -> Adaptive:
+    """The adaptive encoder that the record describes, around the encoder; ``load_state_dict`` then fills it in."""
+    return Adaptive(encoder, *(record[name] for name in NAMES))
+
+
+def finish(encoder: nn.Module) -> nn.Module:
+    """The encoder as it is: nothing has to be settled after training."""
+    return encoder

@@ -1,0 +1,176 @@
+"""What a setting means: a DGCNN with fewer channels and layers, clouds with fewer points."""
+
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch_geometric.data import Batch
+
+from geo3d.cloud import common_size, select_points
+from geo3d.encoders.dgcnn import DGCNN
+from geo3d.errors import ConfigError
+from geo3d.nn.edge_conv import EdgeConv
+from geo3d.nn.linear import Linear
+from geo3d.nn.norm import BatchNorm
+from geo3d.nn.quantizer import Quantizer
+from geo3d.ops.search.farthest import farthest_points
+
+
+class Setting(NamedTuple):
+    """One of the speeds of an adaptive encoder.
+
+    Example:
+        >>> str(Setting(0.5, 4, 20, 512))
+        'w0.5-e4-k20-n512'
+    """
+
+    width: float
+    """Share of the channels of every layer."""
+    exit: int
+    """How many edge convolutions are used."""
+    k: int
+    """Neighbours a point."""
+    num_points: int
+    """Points a cloud, at most."""
+
+    def __str__(self) -> str:
+        return f"w{self.width:g}-e{self.exit}-k{self.k}-n{self.num_points}"
+
+
+def check_choices(
+    inner: DGCNN, widths: Sequence[float], exits: Sequence[int], ks: Sequence[int], points: Sequence[int]
+) -> None:
+    """Nothing, if the encoder can be run with these, each given from the largest to the smallest.
+
+    Raises:
+        ConfigError: If not.
+    """
+    depth = len(inner.layers)
+    if not all((widths, exits, ks, points)):
+        raise ConfigError("adapt needs at least one of each of widths, exits, ks and points; found an empty list")
+    if widths[0] != 1 or widths[-1] <= 0:
+        raise ConfigError(f"widths must be shares from 0 to 1, with 1 among them; found {list(widths)}")
+    if exits[0] != depth or exits[-1] < 1:
+        raise ConfigError(f"exits must be from 1 to {depth}, the encoder's layers, with {depth}; found {list(exits)}")
+    if ks[-1] < 1 or points[-1] < 1:
+        raise ConfigError(f"ks and points must be positive; found {list(ks)} and {list(points)}")
+    if (len(widths), len(exits)) != (1, 1) and structured(inner):
+        raise ConfigError(
+            "a structured encoder cannot be made narrower or shorter, as its layers sum fixed windows of channels; "
+            "leave out widths and exits and choose among ks and points"
+        )
+
+
+def structured(encoder: nn.Module) -> bool:
+    """Whether layers of the encoder sum windows of channels before their product."""
+    return any(isinstance(module, Linear) and module.pool is not None for module in encoder.modules())
+
+
+def thinned(batch: Batch, sizes: Iterable[int]) -> dict[int, Batch]:
+    """For each n of ``sizes`` the batch with at most n points of each cloud, spread out as far as can be.
+
+    The smaller of two clouds is the beginning of the larger one: one farthest-point order serves them all. A batch
+    whose clouds all have at most n points is returned as it is.
+    """
+    sizes, size = sorted(set(sizes)), common_size(batch)
+    lengths = batch.ptr.diff()
+    longest = int(lengths.max()) if size is None else size
+    out = {n: batch for n in sizes if n >= longest}
+    fewer = [n for n in sizes if n < longest]
+    if not fewer:
+        return out
+    order = farthest_points(batch.pos, batch.ptr, fewer[-1], size, start="farthest").view(-1, fewer[-1])
+    for n in fewer:
+        if size is not None:
+            out[n] = select_points(batch, order[:, :n].reshape(-1), num_points=n)
+        else:  # behind the last point of a shorter cloud its order begins again
+            kept = torch.arange(n, device=order.device) < lengths[:, None]
+            out[n] = select_points(batch, order[:, :n][kept], ptr=F.pad(lengths.clamp_max(n).cumsum(0), (1, 0)))
+    return out
+
+
+def scaled(channels: int, width: float) -> int:
+    """``width * channels``, to the next multiple of 8.
+
+    Example:
+        >>> scaled(64, 0.25), scaled(20, 0.5), scaled(12, 0.1), scaled(20, 1.0)
+        (16, 8, 8, 20)
+    """
+    return channels if width == 1 else min(channels, max(8, 8 * int(width * channels / 8 + 0.5)))
+
+
+def narrowed(inner: DGCNN, width: float, exit: int) -> DGCNN:
+    """The first ``exit`` layers with a share of their channels, without weights (on torch's meta device).
+
+    So are the quantisers of its weights: their steps are the full encoder's, whence the codes of a sub-network are part
+    of the codes that are stored. Those of inputs and of tables are real ones, the sub-network's own, as what they round
+    depends on the width; they begin as the full encoder's.
+
+    Raises:
+        ConfigError: If inputs are rounded with a step for each channel.
+    """
+    keywords = {name: getattr(inner, name) for name in inspect.signature(DGCNN).parameters}
+    channels = [scaled(count, width) for count in inner.channels[:exit]]
+    with torch.device("meta"):
+        form = DGCNN(**keywords | {"channels": channels, "embedding": scaled(inner.embedding, width)})
+    for name, module in list(form.named_modules()):
+        full = inner.get_submodule(name)
+        if isinstance(module, BatchNorm) and isinstance(full, BatchNorm):
+            module.eps, module.momentum, module.sync = full.eps, full.momentum, full.sync
+        elif isinstance(module, Linear) and isinstance(full, Linear):
+            if full.input_quantizer is not None and full.input_quantizer.groups > 1:
+                raise ConfigError(
+                    f"{name} rounds each input channel by a step of its own; adapt needs one step for all"
+                )
+            module.input_quantizer = deepcopy(full.input_quantizer)
+            module.quantizer = _of_fewer(full.quantizer, full.out_features, module.out_features)
+            if module.quantizer is not None:
+                module.quantizer.to("meta").eval()
+        elif isinstance(module, EdgeConv) and isinstance(full, EdgeConv):
+            module.table_quantizer = _of_fewer(full.table_quantizer, full.out_channels, module.out_channels)
+    return form
+
+
+def leading(steps: Tensor, full: int, small: int) -> Tensor:
+    """Those of the first ``small`` of ``full`` channels, of each of the matrices that are rounded together.
+
+    Steps that are not one a channel stay as they are.
+
+    Example:
+        >>> leading(torch.arange(8), 4, 2).tolist(), leading(torch.arange(2), 4, 2).tolist()
+        ([0, 1, 4, 5], [0, 1])
+    """
+    return steps if len(steps) < full else steps.view(-1, full)[:, :small].reshape(-1)
+
+
+def _of_fewer(quantizer: Quantizer | None, full: int, small: int) -> Quantizer | None:
+    """A copy for the first ``small`` of ``full`` output channels."""
+    copy = deepcopy(quantizer)
+    if copy is not None:
+        for parameter in copy.parameters():
+            parameter.data = leading(parameter.data, full, small).clone()
+        copy.groups = len(copy.log_step)
+    return copy
+
+
+def own_quantizers(form: DGCNN) -> dict[str, nn.Module]:
+    """The quantisers that are a sub-network's own, under names that a ``ModuleDict`` takes."""
+    found = {name: module for name, module in form.named_modules() if isinstance(module, Quantizer)}
+    return {name.replace(".", "_"): module for name, module in found.items() if not module.log_step.is_meta}
+
+
+def remaining(records: Iterable[Mapping[str, Any]], form: DGCNN, full: bool) -> list[dict[str, Any]]:
+    """What of an encoder's compression is left to be said of a sub-network standing alone.
+
+    In a narrower one masks are part of the weights, and of the layers with quantisers only some are there.
+    """
+    out = [dict(record) for record in records if record["step"] != "adapt" and (full or record["step"] == "quantize")]
+    for record in out:
+        if record["step"] == "quantize":
+            names = dict(form.named_modules())
+            record["bits"] = {name: bits for name, bits in record["bits"].items() if name in names}
+    return out

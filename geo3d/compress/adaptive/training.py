@@ -1,0 +1,181 @@
+"""How sub-networks are taught by the largest one, and statistics of their own for each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch_geometric.data import Batch
+
+from geo3d.compress.adaptive.slices import Setting, thinned
+from geo3d.nn.norm import BatchNorm
+from geo3d.nn.quantizer import Quantizer
+
+if TYPE_CHECKING:
+    from geo3d.compress.adaptive.encoder import Adaptive
+
+T = TypeVar("T")
+
+
+class Statistics(nn.Module):
+    """Running statistics of the norms of one setting, in three tensors; they begin as the leading ones of the full.
+
+    Args:
+        full: The full encoder.
+        form: The sub-network, whose norms have the same names.
+    """
+
+    mean: Tensor
+    var: Tensor
+    batches: Tensor
+
+    def __init__(self, full: nn.Module, form: nn.Module) -> None:
+        super().__init__()
+        norms = {name: norm for name, norm in form.named_modules() if isinstance(norm, BatchNorm)}
+        self.sizes = {name: norm.num_features for name, norm in norms.items()}
+        begins: list[tuple[Any, int]] = [(full.get_submodule(name), size) for name, size in self.sizes.items()]
+        for name, key in (("mean", "running_mean"), ("var", "running_var")):
+            self.register_buffer(name, torch.cat([getattr(norm, key)[:size] for norm, size in begins]))
+        self.register_buffer("batches", torch.stack([norm.num_batches_tracked for norm, _ in begins]))
+
+    def named(self) -> dict[str, Tensor]:
+        """The norms' buffers by name, as views: what a norm writes into them stays."""
+        out, start = {}, 0
+        for i, (name, size) in enumerate(self.sizes.items()):
+            out[f"{name}.running_mean"] = self.mean[start : start + size]
+            out[f"{name}.running_var"] = self.var[start : start + size]
+            out[f"{name}.num_batches_tracked"] = self.batches[i]
+            start += size
+        return out
+
+    def reset(self) -> None:
+        """As if no batch had been seen."""
+        self.mean.zero_(), self.var.fill_(1), self.batches.zero_()
+
+
+def chosen(settings: Sequence[T], count: int, generator: torch.Generator) -> list[T]:
+    """The first, ``count - 2`` of those between at random, and the last; all, if there are not more."""
+    if len(settings) <= count:
+        return list(settings)
+    drawn = torch.randperm(len(settings) - 2, generator=generator, device=generator.device)[: max(0, count - 2)]
+    return [settings[0], *(settings[1 + i] for i in sorted(drawn.tolist())), settings[-1]]
+
+
+def imitation(cloud: Tensor, target: Tensor, embedding: int) -> Tensor:
+    """Mean squared distance from the target on the leading channels, in its deviations over the batch.
+
+    One head serves all settings, so features shall have the same place and size, which a cosine would not ask for; and
+    deviations from cloud to cloud are what tells clouds apart, which a plain distance drowns in the channels' sizes.
+    Channels that hardly vary in this batch are not blown up by more than ten times the others.
+
+    Args:
+        cloud: (B, 2 * E) features, maxima and means.
+        target: Those to be imitated, without gradient.
+        embedding: So many channels of either half are compared.
+    """
+    cloud, target = (x.float().unflatten(1, (2, -1))[:, :, :embedding] for x in (cloud, target))
+    deviation = target.std(0, correction=0)
+    deviation = deviation.clamp_min(0.1 * float(deviation.mean())).clamp_min(1e-3)
+    return ((cloud - target) / deviation).square().mean()
+
+
+def disagreement(logits: Tensor, target: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of softmax(logits) from softmax(target), mean over the clouds."""
+    logits, target = F.log_softmax(logits.float(), 1), F.log_softmax(target.float(), 1)
+    return F.kl_div(logits, target, log_target=True, reduction="batchmean")
+
+
+def logits_of(head: Callable[[Tensor], Tensor], cloud: Tensor) -> Tensor:
+    """What the head makes of the features without dropout; a module's buffers, its running statistics, stay."""
+    if not isinstance(head, nn.Module):
+        return head(cloud)
+    dropping = [each for each in head.modules() if isinstance(each, nn.Dropout) and each.training]
+    for each in dropping:
+        each.training = False
+    try:
+        return functional_call(head, {name: buffer.clone() for name, buffer in head.named_buffers()}, (cloud,))
+    finally:
+        for each in dropping:
+            each.training = True
+
+
+@contextmanager
+def measuring(module: nn.Module) -> Iterator[None]:
+    """Inside, the norms take plain averages over all batches, and everything else is in evaluation mode.
+
+    But quantisers that were never run set their steps, as they do in training.
+    """
+    modes = {each: each.training for each in module.modules()}
+    momenta = {each: each.momentum for each in modes if isinstance(each, nn.modules.batchnorm._BatchNorm)}
+    module.eval()
+    for each in modes:
+        each.training = isinstance(each, Quantizer)
+    for norm in momenta:
+        norm.training, norm.momentum = True, None
+    try:
+        yield
+    finally:
+        for each, mode in modes.items():
+            each.training = mode
+        for norm, momentum in momenta.items():
+            norm.momentum = momentum
+
+
+@torch.no_grad()
+def restatistics(adaptive: Adaptive, loader: Iterable[Batch], device: torch.device | str = "cpu") -> Adaptive:
+    """The same encoder, in evaluation mode, with every setting's statistics averaged anew over the loader's batches.
+
+    While it trains, a setting is seen now and then, with weights that go on changing; its statistics want to be those
+    of the final weights ("post-statistics", arXiv 1903.05134).
+
+    Args:
+        adaptive: The encoder; its weights stay.
+        loader: Training clouds.
+        device: Where to compute.
+    """
+    adaptive.to(device)
+    for norm in [each for each in adaptive.inner.modules() if isinstance(each, BatchNorm)]:
+        norm.reset_running_stats()
+    for statistics in adaptive.statistics:
+        statistics.reset()
+    with measuring(adaptive):
+        for i, batch in enumerate(loader):
+            if i and batch.num_graphs < 2:  # a last one alone would count as much as a whole batch
+                continue
+            thin = thinned(batch.to(device), adaptive.points)
+            for setting in adaptive.settings:
+                adaptive.encode(setting, thin[setting.num_points])
+    return adaptive.eval()
+
+
+@torch.no_grad()
+def head_for(
+    head: nn.Module, adaptive: Adaptive, setting: Setting, loader: Iterable[Batch], device: torch.device | str = "cpu"
+) -> nn.Module:
+    """A copy of the head, in evaluation mode, whose statistics are those of the setting's features.
+
+    Args:
+        head: From cloud features (B, cloud_channels); dropout is off while its statistics are taken.
+        adaptive: The encoder; run in evaluation mode.
+        setting: One of its settings.
+        loader: Training clouds.
+        device: Where to compute.
+    """
+    mode = adaptive.training
+    adaptive.eval().to(device)
+    thin = (thinned(batch.to(device), [setting.num_points])[setting.num_points] for batch in loader)
+    cloud = torch.cat([adaptive.encode(setting, batch).cloud for batch in thin])
+    adaptive.train(mode)
+    copy = deepcopy(head).to(device)
+    norms = [each for each in copy.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        norm.reset_running_stats()
+    with measuring(copy):
+        copy(cloud)  # all clouds at once: exact
+    return copy.eval()

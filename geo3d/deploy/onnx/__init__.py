@@ -1,0 +1,1 @@
+"""Encoders as ONNX, OpenVINO and torch.export files, and what checks them."""

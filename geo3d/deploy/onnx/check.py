@@ -1,0 +1,153 @@
+"""Whether an exported file says what the encoder says."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.functional import normalize
+from torch_geometric.data import Batch
+
+from geo3d import seeds
+from geo3d.cloud import Features, make_batch
+from geo3d.deploy.onnx.encoders import feeds
+from geo3d.deploy.onnx.graph import required
+
+Array = np.ndarray[Any, Any]
+
+Run = Callable[[Mapping[str, Array]], tuple[Array, Array]]
+"""From inputs by name to ``point`` (B, N, C) and ``cloud`` (B, D)."""
+
+TOLERANCE = 1e-3
+"""Difference, relative to the largest feature, that single precision does not explain."""
+
+FEW = 0.02
+"""Share of values that may differ by more: where two points are equally near a runtime may take the other one."""
+
+MEAN = 0.02
+"""Mean difference, relative to the mean feature, that a quantised encoder may have: a value halfway between two codes
+may be rounded to the other one, and a coarse code moves all that follows."""
+
+
+class Difference(NamedTuple):
+    """Between what a file and an encoder say of the same clouds: the worse of point and cloud features.
+
+    Attributes:
+        largest: The largest difference, relative to the largest feature.
+        mean: The mean difference, relative to the mean magnitude.
+        share: Share of values that differ by more than ``TOLERANCE`` of the largest feature.
+    """
+
+    largest: float
+    mean: float
+    share: float
+
+    def __str__(self) -> str:
+        return f"largest {self.largest:.1e}, mean {self.mean:.1e}, {self.share:.2%} of the values beyond {TOLERANCE:g}"
+
+    def acceptable(self, *, rounded: bool, searched: bool) -> bool:
+        """Whether it is what rounding explains.
+
+        Args:
+            rounded: The encoder is quantised.
+            searched: The file looks for neighbours itself.
+        """
+        if rounded:
+            return self.mean <= MEAN
+        return self.share <= FEW if searched else self.largest <= TOLERANCE
+
+
+def difference(expected: Features, point: Array, cloud: Array) -> Difference:
+    """How far a file's outputs are from an encoder's."""
+    parts = []
+    for exact, other in zip(expected, (point, cloud), strict=True):
+        exact = exact.cpu()
+        away = (torch.from_numpy(np.array(other)).reshape(exact.shape) - exact).abs()
+        top, middle = (value.clamp_min(1e-30) for value in (exact.abs().max(), exact.abs().mean()))
+        # Written so that NaN counts as beyond.
+        parts.append(
+            (float(away.max() / top), float(away.mean() / middle), float((~(away <= TOLERANCE * top)).float().mean()))
+        )
+    return Difference(*(float(np.max(column)) for column in zip(*parts, strict=True)))
+
+
+def random_clouds(encoder: nn.Module, clouds: int, num_points: int) -> Batch:
+    """Points within the unit sphere, with features if the encoder asks for them."""
+    generator = seeds.generator(0, "export check")
+    direction = normalize(torch.randn(clouds * num_points, 3, generator=generator, dtype=torch.float32), dim=1)
+    pos = direction * torch.rand(len(direction), 1, generator=generator, dtype=torch.float32).pow(1 / 3)
+    more = int(encoder.in_channels) - 3  # type: ignore[arg-type]
+    extra = {"x": torch.randn(len(pos), more, generator=generator, dtype=torch.float32)} if more else {}
+    return make_batch(pos, num_points=num_points, **extra)
+
+
+def in_onnxruntime(path: str | Path, threads: int = 1) -> Run:
+    """Runs an ONNX file on the CPU.
+
+    Args:
+        path: The file.
+        threads: 0: as many as there are cores.
+
+    Raises:
+        ConfigError: If onnxruntime is not installed.
+    """
+    runtime = required("onnxruntime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = threads, 3
+    session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return lambda inputs: tuple(session.run(["point", "cloud"], inputs))
+
+
+def in_openvino(path: str | Path, threads: int = 1) -> Run:
+    """Runs an OpenVINO or ONNX file on the CPU, floats in single precision.
+
+    Args:
+        path: The file.
+        threads: 0: as many as there are cores.
+
+    Raises:
+        ConfigError: If OpenVINO is not installed.
+    """
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
+    compiled = required("openvino").Core().compile_model(str(path), "CPU", settings)
+
+    def run(inputs: Mapping[str, Array]) -> tuple[Array, Array]:
+        outputs = compiled(dict(inputs))
+        return outputs["point"], outputs["cloud"]
+
+    return run
+
+
+def in_torch(path: str | Path) -> Run:
+    """Runs a ``torch.export`` program."""
+    program = torch.export.load(str(path)).module()
+
+    @torch.no_grad()
+    def run(inputs: Mapping[str, Array]) -> tuple[Array, Array]:
+        point, cloud = program(*(torch.from_numpy(inputs[name]) for name in ("pos", "x") if name in inputs))
+        return point.numpy(), cloud.numpy()
+
+    return run
+
+
+RUNTIMES: dict[str, tuple[str, Callable[..., Run]]] = {
+    "onnx": ("onnxruntime", in_onnxruntime),
+    "openvino": ("openvino", in_openvino),
+    "torch": ("torch", in_torch),
+}
+"""Format of a file: the package that runs it, and how."""
+
+
+@torch.no_grad()
+def checked(
+    encoder: nn.Module, path: str | Path, format: str, neighbors: str, clouds: int, num_points: int
+) -> Difference:
+    """How far a file, run in the runtime of its format, is from geo3d on generated clouds.
+
+    Raises:
+        ConfigError: If that runtime is not installed.
+    """
+    batch = random_clouds(encoder, clouds, num_points)
+    return difference(encoder(batch), *RUNTIMES[format][1](path)(feeds(encoder, batch, neighbors)))

@@ -1,0 +1,180 @@
+"""Encoders for other runtimes: ONNX, OpenVINO (through ONNX) and ``torch.export``."""
+
+import json
+import os
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+import geo3d
+from geo3d.checkpoint import keywords_of
+from geo3d.cloud import as_batch, common_size, make_batch
+from geo3d.deploy.onnx.encoders import build, feeds
+from geo3d.deploy.onnx.graph import Graph, required
+from geo3d.encoders.pointnet import point_inputs
+from geo3d.errors import CloudError, ConfigError
+from geo3d.io.files import replacing
+from geo3d.nn.linear import Linear
+
+__all__ = ["export_onnx", "export_openvino", "export_torch", "feeds", "onnx_model", "rounds"]
+
+OPSET = 21
+CONVENTION = "pos: (clouds, points, 3), all clouds of one size; tables count inside each cloud"
+
+
+def rounds(encoder: nn.Module) -> bool:
+    """Whether an encoder is quantised."""
+    return any(isinstance(layer, Linear) and layer.quantizer is not None for layer in encoder.modules())
+
+
+def onnx_model(
+    encoder: nn.Module,
+    *,
+    neighbors: str = "inside",
+    precision: str = "auto",
+    opset: int = OPSET,
+    num_points: int | None = None,
+    clouds: int | None = None,
+    int4: bool = False,
+) -> Any:
+    """The encoder in evaluation as an ``onnx.ModelProto``; arguments and errors are those of :func:`export_onnx`."""
+    if neighbors not in ("inside", "inputs"):
+        raise ConfigError(f"neighbors must be inside or inputs; found {neighbors!r}")
+    if precision not in ("auto", "float", "int8"):
+        raise ConfigError(f"precision must be auto, float or int8; found {precision!r}")
+    if precision == "int8" and not rounds(encoder):
+        raise ConfigError("precision=int8: the encoder has no learned steps; quantise it first (geo3d compress)")
+    as_codes = rounds(encoder) and precision != "float"
+    graph = Graph(type(encoder).__name__, opset, as_codes, int4)
+    build(graph, encoder, (clouds or "clouds", num_points or "points"), neighbors == "inside")
+    card = {
+        "class": type(encoder).__name__,
+        "keywords": json.dumps(keywords_of(encoder)),
+        "compression": json.dumps(getattr(encoder, "compression", [])),
+        "neighbors": neighbors,
+        "precision": "int8" if as_codes else "float",
+        "convention": CONVENTION,
+        "geo3d": geo3d.__version__,
+    }
+    return graph.model(card)
+
+
+def export_onnx(
+    encoder: nn.Module,
+    path: str | Path,
+    *,
+    neighbors: str = "inside",
+    precision: str = "auto",
+    opset: int = OPSET,
+    num_points: int | None = None,
+    clouds: int | None = None,
+    int4: bool = False,
+) -> Path:
+    """The path, after the encoder in evaluation has been written there as an ONNX file.
+
+    The graph is the factored one: two products per point and edge convolution, never one per edge. What it takes and
+    gives is described in :mod:`geo3d.deploy.onnx.encoders`; what it is, the file's metadata say.
+
+    A quantised encoder keeps its learned steps. Weights are int8 codes, activations uint8 codes with zero point 0, as
+    learned offsets are no multiples of the step: they are subtracted before rounding and folded into what follows.
+
+    Args:
+        encoder: DGCNN, PointNet or PointNet2.
+        path: The file; written whole or not at all.
+        neighbors: ``"inside"``: the graph finds neighbours itself; ``"inputs"``: it takes tables, see :func:`feeds`.
+            PointNet2 knows the latter only.
+        precision: ``"int8"``: products of codes; ``"float"``: of the rounded values; ``"auto"``: the first if the
+            encoder is quantised.
+        opset: ONNX's operator set, from 18 to 23.
+        num_points: Fix the number of points of a cloud; by default any.
+        clouds: Fix the number of clouds; by default any.
+        int4: Store codes that fit into four bits as such. Smaller files; the runtimes of today multiply them as floats.
+
+    Raises:
+        ConfigError: If the encoder or an option does not fit, or onnx is not installed.
+    """
+    options: dict[str, Any] = {"num_points": num_points, "clouds": clouds, "int4": int4}
+    model = onnx_model(encoder, neighbors=neighbors, precision=precision, opset=opset, **options)
+    with replacing(path) as draft:
+        draft.write_bytes(model.SerializeToString())
+    return Path(path)
+
+
+def export_openvino(encoder: nn.Module, path: str | Path, **options: Any) -> Path:
+    """The path ``NAME.xml``, after OpenVINO's form of the encoder has been written to it and to ``NAME.bin``.
+
+    Args:
+        encoder: DGCNN, PointNet or PointNet2.
+        path: Of the ``.xml`` file.
+        options: Those of :func:`export_onnx`.
+
+    Raises:
+        ConfigError: As :func:`export_onnx`; also for another suffix, or if OpenVINO is not installed.
+    """
+    path = Path(path)
+    if path.suffix != ".xml":
+        raise ConfigError(f"{path}: OpenVINO's files are called NAME.xml, with NAME.bin beside it; give such a name")
+    openvino = required("openvino")
+    model = onnx_model(encoder, **options)
+    converted = openvino.convert_model(BytesIO(model.SerializeToString()))
+    for entry in model.metadata_props:
+        converted.set_rt_info(entry.value, ["geo3d", entry.key])
+    with replacing(path.with_suffix(".bin")) as weights, replacing(path) as draft:
+        openvino.save_model(converted, draft, compress_to_fp16=False)
+        os.replace(draft.with_suffix(".bin"), weights)
+    return path
+
+
+class UniformClouds(nn.Module):
+    """An encoder of clouds of one size that takes plain tensors.
+
+    Args:
+        encoder: Any of geo3d's.
+    """
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, pos: Tensor, x: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(B, N, C) and (B, D) features from ``pos`` (B, N, 3) and, where there are more channels, ``x``."""
+        clouds, size = pos.shape[:2]
+        extra = {} if x is None else {"x": x.flatten(0, 1)}
+        point, cloud = self.encoder(make_batch(pos.flatten(0, 1), num_points=size, **extra))
+        return point.view(clouds, size, -1), cloud
+
+
+def export_torch(encoder: nn.Module, path: str | Path, data: Data) -> Path:
+    """The path (``.pt2``), after a ``torch.export`` program of the encoder in evaluation has been written there.
+
+    It takes ``pos (B, N, 3)``, and ``x (B, N, in_channels - 3)`` for encoders with more channels, and gives the
+    features of points (B, N, C) and of clouds (B, D). B and N are those of ``data``: fixed. It calls geo3d's operators
+    (``torch.ops.geo3d.*``), so geo3d's encoders have to be imported before ``torch.export.load(path)``.
+
+    Args:
+        encoder: Any of geo3d's.
+        path: The file; written whole or not at all.
+        data: Some clouds of one size.
+
+    Raises:
+        CloudError: If they are not of one size.
+    """
+    batch = as_batch(data)
+    size = common_size(batch)
+    if size is None:
+        raise CloudError("an exported encoder takes clouds of one size; sample them to the same number of points")
+    x = point_inputs(batch, encoder.in_channels).unflatten(0, (-1, size))  # type: ignore[arg-type]
+    given = (x[..., :3].contiguous(), x[..., 3:].contiguous())[: 1 + (x.shape[2] > 3)]
+    training = encoder.training
+    try:
+        with torch.no_grad():
+            program = torch.export.export(UniformClouds(encoder.eval()), given, strict=False)
+    finally:
+        encoder.train(training)
+    with replacing(path) as draft:
+        torch.export.save(program, draft)
+    return Path(path)

@@ -1,0 +1,196 @@
+"""geo3d's layers in evaluation as ONNX nodes, clouds padded to one size: values are (B, N, C), tables (B, n, k).
+
+Norms are folded into matrices and shifts. What a product for each point gives is not computed for each edge.
+"""
+
+import numpy as np
+import torch
+
+from geo3d.deploy.onnx.graph import Graph
+from geo3d.deploy.onnx.pools import folded_in, folds, pooled
+from geo3d.deploy.onnx.quantized import (
+    Array,
+    Entering,
+    Matrix,
+    array,
+    codes,
+    entering,
+    matrix_of,
+    product,
+    short,
+    values,
+)
+from geo3d.nn.edge_conv import EdgeConv
+from geo3d.nn.linear import Linear
+from geo3d.nn.norm import BatchNorm
+from geo3d.nn.set_abstraction import PooledMLP, SetAbstraction
+from geo3d.ops.edge.conv import halves
+
+AT_ONCE = 5
+"""Neighbours whose floats are gathered at a time: bounds the memory, and twice as fast as all at once where that does
+not fit into the cache. Bytes are gathered one neighbour at a time: runtimes compare whole rows of them faster than they
+reduce."""
+
+
+def folded(norm: BatchNorm | None, bias: torch.Tensor | None, channels: int) -> tuple[Array, Array]:
+    """(C,) scale and shift of ``norm(y + bias)`` with the running statistics, in double precision."""
+    offset = np.zeros(channels) if bias is None else array(bias)
+    if norm is None:
+        return np.ones(channels), offset
+    assert norm.running_mean is not None and norm.running_var is not None
+    scale = array(norm.weight) / np.sqrt(array(norm.running_var) + norm.eps)
+    return scale, array(norm.bias) + (offset - array(norm.running_mean)) * scale
+
+
+def products(graph: Graph, x: str, layer: Linear, *matrices: Matrix) -> list[tuple[str, Array]]:
+    """:func:`product` of what a layer makes of its input, none of its columns a coordinate, with each matrix."""
+    if folds(layer, sum(len(matrix.rows) for matrix in matrices)):
+        return [product(graph, Entering(x), folded_in(layer.pool, matrix)) for matrix in matrices]
+    x = x if layer.pool is None else pooled(graph, x, layer.pool)
+    entered = entering(graph, x, layer.input_quantizer)
+    return [product(graph, entered, matrix) for matrix in matrices]
+
+
+def affine(graph: Graph, x: str, layer: Linear, norm: BatchNorm | None = None) -> str:
+    """``norm(layer(x))``."""
+    scale, shift = folded(norm, layer.bias, layer.out_features)
+    matrix, skip = matrix_of(layer.masked(), layer.quantizer).times(scale), layer.skip
+    if layer.pool is None and layer.input_quantizer is None:
+        y, _ = product(graph, Entering(x), matrix)
+        return graph.op("Add", y, short(shift))
+    features = matrix.rows.shape[1] - skip if layer.pool is None else layer.pool.in_channels
+    if skip:
+        positions, x = graph.ops("Split", 2, x, np.array([skip, features]), axis=-1)
+    ((y, missing),) = products(graph, x, layer, matrix.part(columns=slice(skip, None)))
+    y = graph.op("Add", y, short(shift + missing))
+    return graph.op("Add", y, product(graph, Entering(positions), matrix.part(columns=slice(skip)))[0]) if skip else y
+
+
+def gathered(graph: Graph, rows: str, table: str) -> str:
+    """(B, n, k, C) the rows (B, N, C) of each cloud that its table (B, n, k) names."""
+    return graph.op("GatherND", rows, graph.op("Unsqueeze", table, np.array([-1])), batch_dims=1, name="gather")
+
+
+def maximum(graph: Graph, x: str, axis: int) -> str:
+    """The largest entries along an axis, which is gone.
+
+    OpenVINO joins a reduction with what follows, and rounds wrongly then; taking the axis away later keeps them apart.
+    """
+    return graph.op("Squeeze", graph.op("ReduceMax", x, np.array([axis]), keepdims=1), np.array([axis]), name="maximum")
+
+
+def gather_max(graph: Graph, rows: str, table: str, k: int, at_once: int) -> str:
+    """(B, N, C) the largest of the rows that a table of k columns names, ``at_once`` of them gathered at a time."""
+    sizes = [at_once] * (k // at_once) + [k % at_once] * (k % at_once > 0)
+    parts = graph.ops("Split", len(sizes), table, np.array(sizes), axis=2) if len(sizes) > 1 else [table]
+    top = None
+    for part, size in zip(parts, sizes, strict=True):
+        if size == 1:
+            some = graph.op("GatherND", rows, part, batch_dims=1, name="gather")
+        else:
+            some = maximum(graph, gathered(graph, rows, part), 2)
+        top = some if top is None else graph.op("Max", top, some)
+    assert top is not None
+    return top
+
+
+def nearest(graph: Graph, x: str, k: int) -> str:
+    """(B, N, k) the nearest rows of x (B, N, C) to each row, itself among them; of fewer than k, again from the first.
+
+    ``2 x_i x_j - |x_j|^2`` is largest where the distance is smallest. Centred, so that it loses few digits.
+    """
+    centred = graph.op("Sub", x, graph.op("ReduceMean", x, np.array([1])))
+    squares = graph.op("ReduceSum", graph.op("Mul", centred, centred), np.array([2]))
+    products = graph.op("MatMul", graph.op("Add", centred, centred), graph.op("Transpose", centred, perm=[0, 2, 1]))
+    closeness = graph.op("Sub", products, graph.op("Transpose", squares, perm=[0, 2, 1]), name="closeness")
+    there = graph.op("Min", graph.op("Shape", x, start=1, end=2), np.array([k]))
+    _, table = graph.ops("TopK", 2, closeness, there, axis=-1, largest=1, sorted=1)
+    return graph.op("Gather", table, graph.op("Mod", np.arange(k), there), axis=2, name="table")
+
+
+def edge_conv(graph: Graph, x: str, layer: EdgeConv, table: str, k: int) -> str:
+    """``max_j LeakyReLU(norm(a_i + b_j))``: products per point, and the largest b of the neighbours.
+
+    Rounded are the halves Wc and Wd of the weight; ``a = (Wc - Wd) x`` is one product of floats, and two of codes. The
+    table b has a product for itself: OpenVINO errs where what it rounds is used once more.
+    """
+    linear, norm = layer.linear, layer.norm
+    both, sign = halves(linear.masked(), norm.weight)
+    scale, shift = folded(norm, None, layer.out_channels)
+    scale = scale * array(sign)  # not negative: the other sign is in the matrices
+    rounded = matrix_of(both, linear.quantizer)
+    center, neighbor = rounded.part(slice(layer.out_channels)), rounded.part(slice(layer.out_channels, None))
+    of_a = [center.times(scale), neighbor.times(scale)]
+    if linear.quantizer is None or linear.input_quantizer is None or not graph.as_codes:
+        of_a = [Matrix(center.values() - neighbor.values()).times(scale)]
+    rounding = layer.table_quantizer
+    if rounding is None:
+        *parts, (b, _) = products(graph, x, linear, *of_a, neighbor.times(scale))  # nothing is missing from floats
+        top = gather_max(graph, b, table, k, AT_ONCE)
+    else:
+        step, offset = array(rounding.step), 0.0 if rounding.offset is None else array(rounding.offset)
+        in_steps = neighbor.times(np.broadcast_to(1 / step, scale.shape))
+        *parts, (b, missing) = products(graph, x, linear, *of_a, in_steps)
+        b = graph.op("Add", b, short(missing - offset / step))
+        largest = gather_max(graph, codes(graph, b, rounding.low, rounding.high), table, k, 1)
+        top = graph.op("Mul", values(graph, largest, rounding.low), short(step * scale))
+        shift = shift + offset * scale
+    a, missing = parts[0]
+    if len(parts) == 2:
+        a, missing = graph.op("Sub", a, parts[1][0]), missing - parts[1][1]
+    a = graph.op("Add", a, short(shift + missing))
+    return graph.op("LeakyRelu", graph.op("Add", a, top), alpha=float(layer.negative_slope))
+
+
+def mean(graph: Graph, y: str) -> str:
+    """(B, C) the mean of the points of (B, N, C), as a product with a row of 1 / N: of reductions runtimes are slow."""
+    count = graph.op("Shape", y, start=1, end=2)
+    share = graph.op("Reciprocal", graph.op("Cast", count, to=graph.onnx.TensorProto.FLOAT))
+    row = graph.op("Expand", share, graph.op("Concat", np.array([1]), count, axis=0))
+    return graph.op("Squeeze", graph.op("MatMul", row, y), np.array([1]), name="mean")
+
+
+def pooled_mlp(graph: Graph, mlp: PooledMLP, x: str, axis: int) -> str:
+    """The small network on rows x (..., C), then the largest along an axis."""
+    return after_first(graph, mlp, affine(graph, x, mlp.first, first_norm(mlp)), axis)
+
+
+def first_norm(mlp: PooledMLP) -> BatchNorm:
+    """The norm behind the first layer."""
+    norm = mlp.norms[0]
+    assert isinstance(norm, BatchNorm)
+    return norm
+
+
+def after_first(graph: Graph, mlp: PooledMLP, h: str, axis: int) -> str:
+    """The same from what the first layer and its norm gave."""
+    for i, (layer, norm) in enumerate(zip(mlp.linears, mlp.norms, strict=True)):
+        assert isinstance(layer, Linear) and isinstance(norm, BatchNorm)
+        if i:
+            with graph.scope(f"linears.{i}"):
+                h = affine(graph, graph.op("Relu", h), layer, norm)
+    top = maximum(graph, h, axis)
+    return graph.op("Relu", top) if mlp.activated else top
+
+
+def set_abstraction(
+    graph: Graph, level: SetAbstraction, pos: str, features: str | None, centers: str, tables: list[str]
+) -> str:
+    """(B, n, C) features of centres (B, n, 3) from the points (B, N, 3) that a table for each scale names."""
+    outs = []
+    for i, (scale, table) in enumerate(zip(level.scales, tables, strict=True)):
+        assert isinstance(scale, PooledMLP)
+        with graph.scope(f"scales.{i}"):
+            layer = scale.first
+            factor, shift = folded(first_norm(scale), layer.bias, layer.out_features)
+            matrix = matrix_of(layer.masked(), layer.quantizer).times(factor)
+            around = graph.op("Sub", gathered(graph, pos, table), graph.op("Unsqueeze", centers, np.array([2])))
+            h, _ = product(graph, Entering(around), matrix.part(columns=slice(3)))
+            if features is None:
+                h = graph.op("Add", h, short(shift))
+            else:  # once a point, before the gather
+                ((of_points, missing),) = products(graph, features, layer, matrix.part(columns=slice(3, None)))
+                of_points = graph.op("Add", of_points, short(shift + missing))
+                h = graph.op("Add", gathered(graph, of_points, table), h)
+            outs.append(after_first(graph, scale, h, 2))
+    return outs[0] if len(outs) == 1 else graph.op("Concat", *outs, axis=-1)

@@ -1,0 +1,1 @@
+"""Encoders as sequences of calls into the compiled kernels."""

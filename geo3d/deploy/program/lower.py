@@ -1,0 +1,267 @@
+"""A DGCNN as whole numbers: its layers lowered to codes and scales, and the plain executor that defines the result.
+
+M points, B clouds, K channels into a product, C out of it. With inputs ``s q + o`` and weights ``t[c] w`` a product is
+``(s t[c]) sum(q w) + o t[c] sum(w)``: a sum of whole numbers, which is exact, then one multiplication and one addition,
+each rounded by itself. All that follows has a fixed order too (see :mod:`geo3d.ops.quant.int8`), so that compiled
+kernels give the same bits whatever the processor and the number of threads.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import leaky_relu, linear, pad
+from torch_geometric.data import Data
+
+from geo3d.cloud import Features, as_batch, common_size
+from geo3d.encoders.dgcnn import DGCNN
+from geo3d.encoders.pointnet import point_inputs
+from geo3d.errors import ConfigError
+from geo3d.nn.edge_conv import EdgeConv
+from geo3d.nn.norm import BatchNorm
+from geo3d.nn.quantizer import Quantizer
+from geo3d.nn.structured import SlidingSum
+from geo3d.ops import native
+from geo3d.ops.dense.pooling import max_and_mean
+from geo3d.ops.edge.conv import halves
+from geo3d.ops.edge.gather import gather_max
+from geo3d.ops.quant import int8
+from geo3d.ops.search.knn import knn
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """How features become codes from 0 to ``high``, and what these mean: ``code * step + offset``."""
+
+    step: Tensor
+    """(1,) or one a channel (C,)."""
+    offset: Tensor
+    """(1,) or (C,)."""
+    high: int
+
+    def codes(self, x: Tensor) -> Tensor:
+        """(M, C) uint8: the nearest code; a true division, half to even."""
+        return ((x - self.offset) / self.step).clamp(0, self.high).round().to(torch.uint8)
+
+
+@dataclass(frozen=True)
+class Codes:
+    """A weight as whole numbers, and what a sum of their products with codes of inputs means."""
+
+    weight: int8.Packed
+    """Codes within [-63, 63]; in two parts, those of ``a + b`` and of b, for an edge convolution."""
+    scale: Tensor
+    """(C,) ``s t``, times the norm's scale where a norm follows at once."""
+    shift: Tensor
+    """(C,) what a sum of 0 means."""
+
+
+@dataclass(frozen=True)
+class Product:
+    """A linear layer in both forms: of floats, rounded where the layer rounds, and of whole numbers."""
+
+    matrix: Tensor
+    """(C, K) float32; of an edge convolution the rows of a, then of b."""
+    pool: Any
+    """Sums windows of channels before the product (structured layers); None where there is nothing to sum."""
+    rounding: Rounding | None
+    """Of what enters the product, after the pooling."""
+    codes: Codes | None
+    """None where weights or inputs are not rounded; coordinates never are."""
+
+    def inputs(self, x: Tensor) -> Tensor:
+        """(M, K) what enters the product, before it is rounded."""
+        if self.pool is None or isinstance(self.pool, SlidingSum):
+            return x if self.pool is None else self.pool(x)
+        return multiplied(x, self.pool.basis().t().float())  # of low rank: a matrix of its own
+
+    def floats(self, x: Tensor) -> Tensor:
+        """(M, C) the product of floats."""
+        x = self.inputs(x)
+        if self.rounding is not None:
+            x = self.rounding.codes(x) * self.rounding.step + self.rounding.offset
+        return multiplied(x, self.matrix)
+
+
+def multiplied(x: Tensor, matrix: Tensor) -> Tensor:
+    """(M, C) ``x matrix^T`` by the compiled product in every build: with floats the order of the sums matters."""
+    if not native.usable(x, matrix):
+        return linear(x, matrix)
+    x, matrix, out = x.contiguous(), matrix.contiguous(), x.new_empty(len(x), len(matrix))
+    native.call(
+        "linear", *out.shape, x.shape[1], x, x.shape[1], matrix, x.shape[1], None, out, len(matrix), what="linear"
+    )
+    return out
+
+
+@dataclass(frozen=True)
+class Edge:
+    """An edge convolution ``LeakyReLU((a + max_j b_j) gain + shift)``; the product's rows are those of a, then of b."""
+
+    product: Product
+    table: Rounding | None
+    """Of b."""
+    gain: Tensor
+    """(C,) not negative: signs are in the weights."""
+    shift: Tensor
+    """(C,)"""
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """All of a DGCNN in evaluation."""
+
+    edges: tuple[Edge, ...]
+    embed: Product
+    """Its codes have the norm folded in."""
+    gain: Tensor
+    """(embedding,) scale of the last norm, for the product of floats."""
+    shift: Tensor
+    """(embedding,)"""
+    k: int
+    in_channels: int
+    dynamic: bool
+    slope: float
+
+
+@torch.no_grad()
+def lower(encoder: DGCNN) -> Lowered:
+    """Codes and scales of a DGCNN in whatever form compression has brought it; layers not rounded have floats only.
+
+    Raises:
+        ConfigError: If something is rounded in a way that has no whole-number form, or a norm keeps no statistics.
+    """
+    edges = []
+    for i, layer in enumerate(encoder.layers):
+        assert isinstance(layer, EdgeConv)
+        weight = layer.linear.masked()
+        both, sign = halves(weight, layer.norm.weight)
+        gain, shift = _folded(layer.norm, f"layers.{i}.norm")
+        product = _product(layer.linear, both, f"layers.{i}", parts=2)
+        of_center, of_neighbor = product.matrix.chunk(2)  # of floats: one product gives a and b
+        product = replace(product, matrix=torch.cat([of_center - of_neighbor, of_neighbor]))
+        table = None if layer.table_quantizer is None else _rounding(layer.table_quantizer, f"layers.{i}")
+        if table is None and product.codes is not None:
+            raise ConfigError(f"layers.{i} rounds its weights and inputs but not its table; quantise all of them")
+        edges.append(Edge(product, table, (gain * sign).detach(), shift.detach()))
+    gain, shift = _folded(encoder.norm, "norm")
+    embed = _product(encoder.embed, encoder.embed.masked(), "embed", gain=gain, shift=shift)
+    sizes = encoder.k, encoder.in_channels
+    return Lowered(tuple(edges), embed, gain, shift, *sizes, encoder.dynamic, float(encoder.negative_slope))
+
+
+def rounded(lowered: Lowered) -> bool:
+    """Whether any product is one of whole numbers."""
+    return any(product.codes is not None for product in (*(edge.product for edge in lowered.edges), lowered.embed))
+
+
+def _folded(norm: BatchNorm, name: str) -> tuple[Tensor, Tensor]:
+    if norm.running_mean is None or norm.running_var is None:
+        raise ConfigError(f"{name} keeps no statistics; an encoder without them cannot be deployed")
+    gain = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    return gain, norm.bias - norm.running_mean * gain
+
+
+def _rounding(quantizer: Quantizer, name: str) -> Rounding:
+    if quantizer.low != 0 or (quantizer.groups > 1 and quantizer.axis != 1):
+        raise ConfigError(
+            f"{name}: features are deployed as codes from 0 on, with one step or one a channel; found codes from "
+            f"{quantizer.low} on and {quantizer.groups} steps along axis {quantizer.axis}"
+        )
+    step = quantizer.step.detach().float().clone()
+    offset = torch.zeros_like(step) if quantizer.offset is None else quantizer.offset.detach().float().clone()
+    return Rounding(step, offset, quantizer.high)
+
+
+def _product(
+    layer: Any, weight: Tensor, name: str, parts: int = 1, gain: Tensor | None = None, shift: Tensor | None = None
+) -> Product:
+    quantizer, before = layer.quantizer, layer.input_quantizer
+    rounding = None if before is None else _rounding(before, name)
+    matrix = (weight if quantizer is None else quantizer(weight)).detach().float().clone().contiguous()
+    if quantizer is None or rounding is None:
+        return Product(matrix, layer.pool, rounding, None)
+    codes, step = quantizer.codes(weight), quantizer.step.double()
+    if len(rounding.step) > 1 or codes.dtype != torch.int8 or quantizer.offset is not None:
+        raise ConfigError(
+            f"{name}: a product of whole numbers needs one step for its inputs, and weights with signed codes and no "
+            "offset; quantise with geo3d.compress.quantize"
+        )
+    step = step.repeat_interleave(len(codes) // len(step))
+    scale = rounding.step.double() * step
+    zero = rounding.offset.double() * step * codes.double().sum(1)
+    if gain is not None and shift is not None:
+        scale, zero = scale * gain.double(), zero * gain.double() + shift.double()
+    return Product(matrix, layer.pool, rounding, Codes(int8.pack(codes, parts), scale.float(), zero.float()))
+
+
+@torch.no_grad()
+def reference(
+    lowered: Lowered, data: Data, tables: Sequence[Tensor] | None = None, trace: dict[str, Tensor] | None = None
+) -> Features:
+    """What a lowered encoder gives by definition: whole numbers exactly, floats in a fixed order, all by torch.
+
+    Coordinates, and with them the first layer's product, are floats; that product and the neighbours come from the same
+    operators as everywhere. Compiled kernels are bit-equal to this as long as both have the same neighbours.
+
+    Args:
+        lowered: From :func:`lower`.
+        data: Clouds.
+        tables: (M, k) neighbours of each edge convolution, instead of those found here.
+        trace: Receives under ``"layers.0.codes"`` and the like: ``neighbors``, ``codes`` (of what enters the product),
+            ``sums`` (int32), ``table`` (codes of b) and ``out``.
+    """
+    batch, kept = as_batch(data), {} if trace is None else trace
+    x, ptr, size = point_inputs(batch, lowered.in_channels), batch.ptr, common_size(batch)
+    near = None if lowered.dynamic or tables is not None else knn(batch.pos, ptr, lowered.k, size)
+    outputs = []
+    for i, edge in enumerate(lowered.edges):
+        found = tables[i] if tables is not None else knn(x, ptr, lowered.k, size) if near is None else near
+        kept[f"layers.{i}.neighbors"] = found
+        x = kept[f"layers.{i}.out"] = _edge(edge, x, found, lowered.slope, kept, f"layers.{i}")
+        outputs.append(x)
+    point = torch.cat(outputs, 1)
+    return Features(point, _embed(lowered, point, ptr, size, kept))
+
+
+def _edge(edge: Edge, x: Tensor, near: Tensor, slope: float, kept: dict[str, Tensor], name: str) -> Tensor:
+    product, table, codes = edge.product, edge.table, edge.product.codes
+    if table is None or codes is None:
+        a, b = product.floats(x).chunk(2, 1)
+        if table is None:
+            return leaky_relu((a + gather_max(b.contiguous(), near)) * edge.gain + edge.shift, slope)
+        of_b = table.codes(b)
+        of_b = pad(of_b, (0, -of_b.shape[1] % int8.ROW))
+    entering = product.inputs(x) if codes is not None else x
+    with native.disabled():
+        if codes is not None:
+            q = _codes(product, entering)
+            kept[f"{name}.codes"], kept[f"{name}.sums"] = q, _sums(q, codes)
+            a, of_b = int8.edge_parts(q, codes.weight, codes.scale, codes.shift, table.step, table.offset, table.high)
+        kept[f"{name}.table"] = of_b[:, : a.shape[1]]
+        return int8.edge_evaluate(a, of_b, near, table.step, table.offset, edge.gain, edge.shift, slope)
+
+
+def _embed(lowered: Lowered, x: Tensor, ptr: Tensor, size: int | None, kept: dict[str, Tensor]) -> Tensor:
+    product, codes = lowered.embed, lowered.embed.codes
+    if codes is None:
+        z = product.floats(x) * lowered.gain + lowered.shift
+        return max_and_mean(leaky_relu(z, lowered.slope), ptr, size)
+    entering = product.inputs(x)
+    with native.disabled():
+        q = _codes(product, entering)
+        kept["embed.codes"], kept["embed.sums"] = q, _sums(q, codes)
+        return int8.linear_pool(q, codes.weight, codes.scale, codes.shift, lowered.slope, ptr)
+
+
+def _codes(product: Product, entering: Tensor) -> Tensor:
+    rounding = product.rounding
+    assert rounding is not None
+    return int8.quantize_rows(entering, rounding.step, rounding.offset, rounding.high)
+
+
+def _sums(q: Tensor, codes: Codes) -> Tensor:
+    """Whole numbers below 2^53 are exact in double precision."""
+    return (q[:, : codes.weight.depth].double() @ codes.weight.codes().double().t()).to(torch.int32)

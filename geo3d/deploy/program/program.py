@@ -1,0 +1,221 @@
+"""An encoder made ready to be run: all that does not depend on the clouds is done once, at load.
+
+M points, B clouds, N points a cloud.
+"""
+
+from collections.abc import Iterator
+from copy import deepcopy
+from statistics import median
+from threading import Lock
+from time import perf_counter
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from geo3d.cloud import Features, as_batch
+from geo3d.deploy.program.autotune import Choice, fastest, given
+from geo3d.deploy.program.lower import Lowered, lower, reference, rounded
+from geo3d.deploy.program.plan import STAGES, Plan, Store
+from geo3d.encoders.dgcnn import CACHED, DGCNN
+from geo3d.encoders.pointnet import point_inputs
+from geo3d.errors import CloudError, ConfigError
+from geo3d.ops import native
+from geo3d.ops.checks import check_device, check_form_of_offsets, check_offsets
+
+PLANS = 8
+"""Sizes of batches whose buffers are kept."""
+
+
+class Program:
+    """``program(data) -> Features``: an encoder in evaluation, computed with as little work per call as possible.
+
+    For a :class:`~geo3d.encoders.dgcnn.DGCNN` in every form that compression gives it, norms and signs are folded,
+    weights factored, rounded and packed once, and a call consists of compiled functions alone. Layers whose weights and
+    inputs are rounded can be computed on whole numbers; of these and of structured layers each is run in the form that
+    is the fastest here. Other encoders are called as they are, without gradients; so is a DGCNN whose clouds are not on
+    the CPU, or without the compiled kernels.
+
+    The encoder is copied: what happens to it later changes nothing. Programs may be called from several threads, which
+    wait for each other.
+
+    Args:
+        encoder: Any encoder.
+        threads: For the compiled functions; by default as many as torch has when the program is called.
+        choose: Measure at load which form of each layer is the fastest; otherwise layers that can be are computed on
+            whole numbers, and structured ones by their sums over windows.
+        precision: ``"int8"`` or ``"float"`` instead: every layer that can be has this form.
+        num_points: Of the cloud that is measured with.
+
+    Attributes:
+        encoder: The copy.
+        lowered: Its codes, scales and folded weights; None where the encoder is called as it is.
+        choices: Form and measured times of ``layers.0``, ..., ``embed``; empty where there is nothing compiled.
+
+    Raises:
+        ConfigError: If ``precision`` is none of the three, or ``"int8"`` for an encoder that is not quantised.
+
+    Example:
+        >>> program = Program(DGCNN(k=2, channels=(8, 16), embedding=32))
+        >>> features = program(Data(pos=torch.eye(3)))
+        >>> features.point.shape, features.cloud.shape
+        (torch.Size([3, 24]), torch.Size([1, 64]))
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        *,
+        threads: int | None = None,
+        choose: bool = True,
+        precision: Literal["auto", "float", "int8"] = "auto",
+        num_points: int = 1024,
+    ) -> None:
+        if precision not in ("auto", "float", "int8") or (threads is not None and threads < 1):
+            raise ConfigError(
+                f"Program takes precision auto, float or int8 and threads from 1 on; found {precision!r} and {threads}"
+            )
+        self.encoder = deepcopy(encoder).eval().requires_grad_(False)
+        self.threads, self.precision = threads, precision
+        self.lowered = self._lowered()
+        if precision == "int8" and not (self.lowered is not None and rounded(self.lowered)):
+            raise ConfigError(
+                "precision='int8' needs a quantised DGCNN on the CPU; quantise it with geo3d.compress.quantize"
+            )
+        self._plans: dict[tuple[Any, ...], tuple[Plan, Tensor]] = {}
+        self._store: Store = {}
+        self._lock = Lock()
+        self.choices: dict[str, Choice] = {}
+        if self.lowered is not None and native.name() is not None:
+            if choose and precision == "auto":
+                self.choices = fastest(self.lowered, self._count(), num_points)
+            else:
+                self.choices = given(self.lowered, "float" if precision == "float" else "int8")
+
+    @property
+    def native(self) -> bool:
+        """Whether calls consist of compiled functions (for clouds on the CPU)."""
+        return bool(self.choices) and native.name() is not None
+
+    def __call__(self, data: Data) -> Features:
+        """Point features (M, point_channels) and cloud features (B, cloud_channels) of any PyG ``Data``; no gradients.
+
+        Raises:
+            CloudError: If the clouds do not fit the encoder, or hold NaN or infinite values.
+        """
+        with torch.no_grad():
+            _check(data)
+            if not self.native or data.pos.device.type != "cpu":
+                return self._plainly(data)
+            return self._run(data, None)
+
+    def _lowered(self) -> Lowered | None:
+        if type(self.encoder) is not DGCNN or self.encoder.norm.weight.device.type != "cpu":
+            return None
+        try:
+            return lower(self.encoder)
+        except ConfigError:
+            if self.precision == "int8":
+                raise
+            return None
+
+    def _count(self) -> int:
+        return torch.get_num_threads() if self.threads is None else self.threads
+
+    def _plainly(self, data: Data) -> Features:
+        if self.lowered is not None and self.precision == "int8":
+            return reference(self.lowered, data)
+        return self.encoder(data)
+
+    def _run(self, data: Data, times: dict[str, float] | None) -> Features:
+        lowered = self.lowered
+        assert lowered is not None
+        if data.get("ptr") is None and data.get("batch") is not None:
+            data = as_batch(data)
+        x = point_inputs(data, lowered.in_channels).detach().to(torch.float32).contiguous()
+        pos = x if lowered.in_channels == 3 else data.pos.detach().to(torch.float32).contiguous()
+        ptr = data.get("ptr")
+        with self._lock:
+            if len(x) <= CACHED or ptr is None or len(ptr) < 3:
+                return self._piece(x, pos, ptr, times)
+            pieces = [self._piece(*some, times) for some in _pieces(x, pos, ptr)]
+        return Features(*(torch.cat(each) for each in zip(*pieces, strict=True)))
+
+    def _piece(self, x: Tensor, pos: Tensor, ptr: Tensor | None, times: dict[str, float] | None) -> Features:
+        plan, single = self._plan(len(x), 1 if ptr is None else len(ptr) - 1)
+        point, cloud = x.new_empty(plan.rows, plan.columns), x.new_empty(plan.clouds, plan.pooled)
+        tensors = x, pos, single if ptr is None else ptr.contiguous(), point, cloud
+        if times is None:
+            plan.run(*tensors)
+        else:
+            for step, seconds in zip(plan.steps, plan.timed(perf_counter, *tensors), strict=True):
+                times[step.stage] += 1e3 * seconds
+        if plan.columns != plan.channels:
+            point = point[:, : plan.channels].contiguous()
+        return Features(point, cloud)
+
+    def _plan(self, rows: int, clouds: int) -> tuple[Plan, Tensor]:
+        threads = self._count()
+        key = rows, clouds, threads, native.name()
+        found = self._plans.get(key)
+        if found is None:
+            assert self.lowered is not None
+            if len(self._plans) == PLANS:
+                del self._plans[next(iter(self._plans))]
+            chosen = {name: choice.form for name, choice in self.choices.items()}
+            found = self._plans[key] = (
+                Plan(self.lowered, chosen, *key[:3], self._store),
+                torch.tensor([0, rows], dtype=torch.int64),
+            )
+        return found
+
+
+def _check(data: Data) -> None:
+    """Check what neither kernels nor encoders look at in the same way."""
+    pos, ptr = data.pos, data.get("ptr")
+    if pos.dim() != 2 or pos.shape[1] != 3 or not pos.is_floating_point() or not len(pos):
+        raise CloudError(f"pos must be (M, 3) floats of one point at least; found {pos.dtype} {tuple(pos.shape)}")
+    if ptr is not None:
+        if ptr.dtype != torch.int64:
+            raise CloudError(f"ptr must be int64 offsets (B + 1,); found {ptr.dtype} of shape {tuple(ptr.shape)}")
+        check_form_of_offsets("ptr", ptr)
+        check_device("pos and ptr", pos, ptr)
+        check_offsets("ptr", ptr, len(pos))
+
+
+def _pieces(x: Tensor, pos: Tensor, ptr: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Whole clouds, of so many points that what they need stays near the processor."""
+    ends, first = ptr.tolist(), 0
+    for last in range(1, len(ends)):
+        if last + 1 == len(ends) or ends[last + 1] - ends[first] > CACHED:
+            some = slice(ends[first], ends[last])
+            yield x[some], pos[some], ptr[first : last + 1] - ends[first]
+            first = last
+
+
+def stages(program: Program, data: Data, repeats: int = 20) -> dict[str, float]:
+    """Milliseconds of a call by stage: ``knn``, ``products``, ``gather``, ``pooling`` and ``other``.
+
+    Rounding and sums over windows belong to the products, the last product to the pooling. A program without compiled
+    calls has everything in ``other``.
+
+    Args:
+        program: Already made.
+        data: Clouds.
+        repeats: Calls, of which the median of each stage is taken.
+    """
+    found: list[dict[str, float]] = []
+    with torch.no_grad():
+        program(data)
+        for _ in range(repeats):
+            times = dict.fromkeys(STAGES, 0.0)
+            start = perf_counter()
+            if program.native and data.pos.device.type == "cpu":
+                program._run(data, times)
+            else:
+                program(data)
+            total = 1e3 * (perf_counter() - start)
+            times["other"] = total - sum(ms for stage, ms in times.items() if stage != "other")
+            found.append(times)
+    return {stage: median(times[stage] for times in found) for stage in STAGES}

@@ -1,0 +1,1 @@
+"""Rotations, normalisation and triangles."""

@@ -1,0 +1,124 @@
+"""Rotations as matrices, and linear maps applied to clouds."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+from torch_geometric.data import Batch
+
+from geo3d.cloud import common_size, with_
+from geo3d.geometry.normalize import unit_vectors
+
+
+def quaternion_to_matrix(quaternion: Tensor) -> Tensor:
+    """(..., 3, 3) rotations from quaternions (..., 4), real part first; their length is divided out.
+
+    Example:
+        >>> quaternion_to_matrix(torch.tensor([2.0, 0.0, 0.0, 0.0])).tolist()
+        [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+    """
+    w, x, y, z = normalize(quaternion, dim=-1).unbind(-1)
+    rows = (
+        1 - 2 * (y * y + z * z),
+        2 * (x * y - w * z),
+        2 * (x * z + w * y),
+        2 * (x * y + w * z),
+        1 - 2 * (x * x + z * z),
+        2 * (y * z - w * x),
+        2 * (x * z - w * y),
+        2 * (y * z + w * x),
+        1 - 2 * (x * x + y * y),
+    )
+    return torch.stack(rows, -1).unflatten(-1, (3, 3))
+
+
+def random_rotations(n: int, generator: torch.Generator, dtype: torch.dtype = torch.float32) -> Tensor:
+    """(n, 3, 3) rotations, uniform over SO(3) (Haar measure), on the generator's device.
+
+    Four independent normal numbers point in a uniform direction of 4-space, and unit quaternions that are uniform
+    there are uniform rotations. Drawn in float64, so that ``dtype`` changes the rounding and not the draw.
+    """
+    drawn = torch.randn(n, 4, generator=generator, device=generator.device, dtype=torch.float64)
+    return quaternion_to_matrix(drawn).to(dtype)
+
+
+def axis_angle_to_matrix(axis_angle: Tensor) -> Tensor:
+    """(..., 3, 3) rotations about the directions of ``axis_angle (..., 3)`` by their lengths in radians."""
+    half = axis_angle.norm(dim=-1, keepdim=True) / 2
+    # sinc keeps the zero rotation exact and differentiable: sin(half) / (2 half) = sinc(half / pi) / 2
+    return quaternion_to_matrix(torch.cat([half.cos(), torch.sinc(half / math.pi) / 2 * axis_angle], -1))
+
+
+def rotation_about_axis(angles: Tensor, axis: str = "z") -> Tensor:
+    """(..., 3, 3) rotations by ``angles (...)`` in radians about the axis ``"x"``, ``"y"`` or ``"z"``."""
+    i = "xyz".index(axis)
+    j, k = (i + 1) % 3, (i + 2) % 3
+    cos, sin, one, zero = angles.cos(), angles.sin(), torch.ones_like(angles), torch.zeros_like(angles)
+    entries = {(i, i): one, (j, j): cos, (k, k): cos, (j, k): -sin, (k, j): sin}
+    rows = [entries.get((row, column), zero) for row in range(3) for column in range(3)]
+    return torch.stack(rows, -1).unflatten(-1, (3, 3))
+
+
+def rotation_about_z(angles: Tensor) -> Tensor:
+    """(..., 3, 3) rotations by ``angles (...)`` in radians about the up axis, x towards y."""
+    return rotation_about_axis(angles, "z")
+
+
+def rotation_angle(a: Tensor, b: Tensor | None = None) -> Tensor:
+    """(...) geodesic distance in radians, 0 to pi, between rotations ``a`` and ``b (..., 3, 3)``; b defaults to none.
+
+    Taken from sine and cosine together: the arc cosine of the trace alone loses half the digits near 0 and pi.
+
+    Example:
+        >>> float(rotation_angle(rotation_about_z(torch.tensor(-0.5))))
+        0.5
+    """
+    relative = a if b is None else a.mT @ b
+    skew = relative - relative.mT
+    sine = torch.stack([skew[..., 2, 1], skew[..., 0, 2], skew[..., 1, 0]], -1).norm(dim=-1)
+    cosine = relative.diagonal(dim1=-2, dim2=-1).sum(-1) - 1
+    return torch.atan2(sine, cosine)
+
+
+def rotate(matrices: Tensor, batch: Batch) -> Batch:
+    """The clouds with points, normals and joints of cloud b turned by the rotation ``matrices[b]``, (B, 3, 3)."""
+    changes = {key: _map(matrices, batch[key], batch) for key in ("pos", "normal") if batch.get(key) is not None}
+    if batch.get("joints") is not None:
+        changes["joints"] = batch.joints @ matrices.mT
+    return with_(batch, **changes)
+
+
+def apply_linear(matrices: Tensor, batch: Batch) -> Batch:
+    """The clouds with cloud b mapped by ``matrices[b]``: points and joints by the matrix, normals stay normal.
+
+    Args:
+        matrices: (B, 3, 3).
+        batch: The clouds; ``normal (M, 3)``, where present, is mapped by the inverse transpose and made unit again
+            (a zero normal stays zero), ``joints (B, J, 3)`` like points.
+    """
+    changes = {"pos": _map(matrices, batch.pos, batch)}
+    if batch.get("normal") is not None:
+        changes["normal"] = unit_vectors(_map(_inverse_transpose_direction(matrices), batch.normal, batch))
+    if batch.get("joints") is not None:
+        changes["joints"] = batch.joints @ matrices.mT
+    return with_(batch, **changes)
+
+
+def _map(matrices: Tensor, vectors: Tensor, batch: Batch) -> Tensor:
+    """(M, 3) vectors, those of cloud b mapped by ``matrices[b]``."""
+    n = common_size(batch)
+    if n is None:
+        each = matrices.reshape(-1, 9).index_select(0, batch.batch).view(-1, 3, 3)
+        return (each @ vectors[:, :, None])[:, :, 0]
+    k = math.gcd(n, 4)  # products with 3 rows are slow: four points at a time, by a block-diagonal matrix, are faster
+    blocks = matrices.new_zeros(len(matrices), k, 3, k, 3)
+    blocks.diagonal(dim1=1, dim2=3).copy_(matrices.mT[..., None].expand(-1, -1, -1, k))
+    return (vectors.reshape(-1, n // k, 3 * k) @ blocks.view(-1, 3 * k, 3 * k)).view(-1, 3)
+
+
+def _inverse_transpose_direction(matrices: Tensor) -> Tensor:
+    """(B, 3, 3) positive multiples of the inverse transposes, by cofactors: no division, nothing to wait for."""
+    a, b, c = matrices.unbind(-2)
+    cofactors = torch.stack([torch.linalg.cross(b, c), torch.linalg.cross(c, a), torch.linalg.cross(a, b)], -2)
+    return cofactors * torch.linalg.det(matrices).sign()[:, None, None]

@@ -1,0 +1,224 @@
+"""A small network on rows in groups, then the maximum of each group, as in PointNet++ (arXiv:1706.02413).
+
+Each layer is linear, batch normalisation, ReLU. The rows are the edges of a ball query, ``[p_j - c_i ; f_j]`` for the
+points j near each centre i, or given as they are. The compiled form works on blocks of rows that stay in the cache and
+keeps none of them, in training neither: what the gradient needs is computed again. An edge that a ball query repeats to
+fill up its row is worked on once; statistics count it as often as it is there.
+
+G groups, k entries of a group at most, M points, F channels of theirs, C channels of the last of L layers.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from geo3d.ops import native
+from geo3d.ops.dense.grouped_reference import WHAT, Rows, Tensors, check_entering, check_form, checked, reference
+from geo3d.ops.dense.matrix import linear, multiply, outer, signs
+from geo3d.ops.library import define
+
+__all__ = ["WHAT", "Rows", "grouped_max", "grouped_max_train", "reference"]
+
+
+class _Call:
+    """Arguments of the compiled functions, which begin behind the products of the first layer with the features."""
+
+    def __init__(self, rows: Rows, weights: Tensors) -> None:
+        features, pos, centers, table, count = (None if t is None else t.contiguous() for t in rows)
+        assert count is not None
+        self.rows, self.channels = rows, torch.tensor([len(w) for w in weights], dtype=torch.int64)
+        self.first = weights[0].contiguous()
+        self.of_features = self.first if table is None else self.first[:, 3:]
+        self.of_offsets = None if table is None else self.first[:, :3].contiguous()
+        self.further = [w.contiguous() for w in weights[1:]]
+        self.of_points = None if features is None else linear(features, self.of_features)
+        points = features if pos is None else pos
+        assert points is not None
+        k = 1 if table is None else table.shape[1]
+        self.source = [
+            len(count), k, len(points), self.of_points, pos, centers, self.of_offsets, table, count,
+            len(weights), self.channels,
+        ]  # fmt: skip
+
+    def __call__(self, name: str, norms: Tensors, *rest: Any) -> None:
+        dense = [n.contiguous() for n in norms]
+        native.call(name, *self.source, self.further, dense, *rest, what=WHAT)
+
+
+# The kernels take single precision: autocast must not turn what is handed to them.
+def _usable(rows: Rows, *others: Tensor) -> bool:
+    return native.usable(*[t for t in rows[:3] if t is not None], *others)
+
+
+@torch.autocast("cpu", enabled=False)
+def _cpu(*arguments: Any) -> Tensor:
+    rows, (weights, norms, eps, activated) = Rows(*arguments[:5]), arguments[5:]
+    if not _usable(rows, *weights, *norms):
+        rows = checked(rows)
+        check_entering(rows, weights[0])
+        return reference(rows, weights, norms, eps, activated)[0]
+    out = norms[0].new_empty(len(rows.counts), len(weights[-1]))
+    _Call(rows, weights)("grouped_max", norms, eps, int(activated), out)
+    return out
+
+
+def _turned(weights: Tensors, norms: Tensors) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    """With the sign of the last norm's scale folded into its linear layer; gamma and beta; that sign."""
+    sign = signs(norms[-2])
+    pairs = [n for i, n in enumerate(norms) if i % 3]
+    pairs[-2] = pairs[-2].abs()
+    return [*weights[:-1], weights[-1] * sign[:, None]], pairs, sign
+
+
+@torch.autocast("cpu", enabled=False)
+def _cpu_train(*arguments: Any) -> tuple[Tensor, ...]:
+    rows, (weights, norms, eps, activated) = Rows(*arguments[:5]), arguments[5:]
+    if not _usable(rows, *weights, *norms):
+        return reference(checked(rows), weights, norms, eps, activated)
+    turned, pairs, sign = _turned(weights, norms)
+    total, channels = sum(len(w) for w in weights), len(weights[-1])
+    moments = norms[0].new_empty(2 * total + weights[-1].shape[1])
+    top = norms[0].new_empty(len(rows.counts), channels)
+    slot = torch.empty(top.shape, dtype=torch.int32)
+    _Call(rows, turned)("grouped_train", pairs, eps, top, slot, moments)
+    mean, var = (moments[end - channels : end] for end in (total, 2 * total))
+    out = (top - mean) * (torch.rsqrt(var + eps) * pairs[-2]) + norms[-1]
+    mean *= sign
+    return F.relu_(out) if activated else out, top, slot, moments
+
+
+@torch.autocast("cpu", enabled=False)
+def _cpu_backward(*arguments: Any) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    rows, (weights, norms, eps, top, slot, moments, d_out) = Rows(*arguments[:5]), arguments[5:]
+    assert _usable(rows, *weights, *norms)
+    turned, pairs, sign = _turned(weights, norms)
+    total, channels = sum(len(w) for w in weights), len(weights[-1])
+    moments = moments.clone()
+    moments[total - channels : total] *= sign
+    call = _Call(rows, turned)
+    d_of_points = None if call.of_points is None else torch.empty_like(call.of_points)
+    d_of_offsets = None if call.of_offsets is None else torch.empty_like(call.of_offsets)
+    d_further, d_pairs = [torch.empty_like(w) for w in call.further], [torch.empty_like(n) for n in pairs]
+    call(
+        "grouped_backward",
+        pairs,
+        eps,
+        top,
+        slot,
+        moments,
+        d_out.contiguous(),
+        d_of_points,
+        d_of_offsets,
+        d_further,
+        d_pairs,
+    )
+    d_further[-1] *= sign[:, None]
+    d_pairs[-2] *= sign
+    d_features, parts = norms[0].new_empty(0), [] if d_of_offsets is None else [d_of_offsets]
+    if d_of_points is not None:
+        assert rows.features is not None
+        d_features = multiply(d_of_points, call.of_features)
+        parts.append(outer(d_of_points, rows.features))
+    d_norms = [torch.zeros_like(n) for n in norms]  # those of the biases: statistics take them away
+    for i in range(len(weights)):
+        d_norms[3 * i + 1 : 3 * i + 3] = d_pairs[2 * i : 2 * i + 2]
+    return d_features, [torch.cat(parts, 1), *d_further], d_norms
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    *rows, weights, norms, ctx.eps, ctx.activated = inputs
+    outputs = (output,) if isinstance(output, Tensor) else output
+    ctx.sizes = len(weights), len(norms)
+    ctx.save_for_backward(*rows, *weights, *norms, *outputs)
+
+
+def _saved(ctx: Any) -> tuple[Rows, tuple[Tensor, ...], tuple[Tensor, ...], tuple[Tensor, ...]]:
+    saved = ctx.saved_tensors
+    ends = 5, 5 + ctx.sizes[0], 5 + sum(ctx.sizes)
+    return Rows(*saved[:5]), saved[5 : ends[1]], saved[ends[1] : ends[2]], saved[ends[2] :]
+
+
+def _by_reference(ctx: Any, d_out: Tensor, *_: Any) -> tuple[Any, ...]:
+    """Gradients of what torch's own operators make of the same inputs once more."""
+    rows, weights, norms, _ = _saved(ctx)
+    with torch.enable_grad():
+        leaves = [None if t is None else t.detach() for t in (*rows, *weights, *norms)]
+        floats = [t.requires_grad_() for t in leaves if t is not None and t.is_floating_point()]
+        again = leaves[5 : 5 + len(weights)], leaves[5 + len(weights) :]
+        out = reference(Rows(*leaves[:5]), *again, ctx.eps, ctx.activated)[0]  # type: ignore[arg-type]
+        found = iter(torch.autograd.grad(out, floats, d_out, allow_unused=True))
+    grads = [next(found) if t is not None and t.is_floating_point() else None for t in leaves]
+    return *grads[:5], grads[5 : 5 + len(weights)], grads[5 + len(weights) :], None, None
+
+
+def _backward(ctx: Any, d_out: Tensor, *_: Any) -> tuple[Any, ...]:
+    rows, weights, norms, outputs = _saved(ctx)
+    out, *kept = outputs
+    if not native.runs(d_out) or ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
+        return _by_reference(ctx, d_out)
+    asked = torch.where(out > 0, d_out, 0.0) if ctx.activated else d_out
+    d_features, d_weights, d_norms = torch.ops.geo3d.grouped_max_backward(*rows, weights, norms, ctx.eps, *kept, asked)
+    return (d_features if rows.features is not None else None), None, None, None, None, d_weights, d_norms, None, None
+
+
+def _fake(*arguments: Any) -> Tensor:
+    count, weights, norms = arguments[4:7]
+    return norms[0].new_empty(count.shape[0], weights[-1].shape[0])
+
+
+def _fake_train(*arguments: Any) -> tuple[Tensor, ...]:
+    out, weights = _fake(*arguments), arguments[5]
+    moments = out.new_empty(2 * sum(w.shape[0] for w in weights) + weights[-1].shape[1])
+    return out, torch.empty_like(out), torch.empty_like(out, dtype=torch.int32), moments
+
+
+def _fake_backward(*arguments: Any) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    features, weights, norms = arguments[0], arguments[5], arguments[6]
+    d_features = norms[0].new_empty(0) if features is None else torch.empty_like(features)
+    return d_features, [torch.empty_like(w) for w in weights], [torch.empty_like(n) for n in norms]
+
+
+_INPUT = "Tensor? features, Tensor? pos, Tensor? centers, Tensor? table, Tensor count, Tensor[] weights, Tensor[] norms"
+
+define(
+    f"grouped_max({_INPUT}, float eps, bool activated) -> Tensor",
+    cpu=_cpu, fake=_fake, setup=_setup, backward=_by_reference,
+)  # fmt: skip
+define(
+    f"grouped_max_train({_INPUT}, float eps, bool activated) -> (Tensor, Tensor, Tensor, Tensor)",
+    cpu=_cpu_train, fake=_fake_train, setup=_setup, backward=_backward,
+)  # fmt: skip
+define(
+    f"grouped_max_backward({_INPUT}, float eps, Tensor top, Tensor slot, Tensor moments, Tensor asked)"
+    " -> (Tensor, Tensor[], Tensor[])",
+    cpu=_cpu_backward, fake=_fake_backward,
+)  # fmt: skip
+
+
+def grouped_max(rows: Rows, weights: Tensors, norms: Tensors, eps: float, activated: bool = True) -> Tensor:
+    """(G, C) the maxima with given statistics; arguments as for :func:`reference`, five ``norms`` a layer.
+
+    Raises:
+        CloudError: If shapes do not fit; on a CPU also if counts or the table are out of range.
+        NotFiniteError: On a CPU, if features or positions are not finite.
+    """
+    check_form(rows, weights, norms, 5)
+    return torch.ops.geo3d.grouped_max(*rows, list(weights), list(norms), eps, activated)
+
+
+def grouped_max_train(
+    rows: Rows, weights: Tensors, norms: Tensors, eps: float, activated: bool = True
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(G, C) the maxima with the statistics of all rows; arguments as for :func:`reference`, three ``norms`` a layer.
+
+    Also returns the means and the biased variances of what the linear layers give, one layer after another.
+
+    Raises:
+        CloudError: If shapes do not fit; on a CPU also if counts or the table are out of range.
+    """
+    check_form(rows, weights, norms, 3)
+    out, _, _, moments = torch.ops.geo3d.grouped_max_train(*rows, list(weights), list(norms), eps, activated)
+    mean, var, _ = moments.detach().split([sum(len(w) for w in weights)] * 2 + [weights[-1].shape[1]])
+    return out, mean + torch.cat([n.detach() for n in norms[::3]]), var

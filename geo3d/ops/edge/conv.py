@@ -1,0 +1,254 @@
+"""One-layer edge convolution with its norm, activation and maximum, as one operator in training and one in evaluation.
+
+``y_ij = W [x_j - x_i ; x_i] = a_i + b_j`` over the neighbours j of each point i; M points, k neighbours, C channels.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import leaky_relu, pad
+
+from geo3d.distributed import sums_over_processes
+from geo3d.errors import CloudError
+from geo3d.ops import native
+from geo3d.ops.checks import check_device, check_indices
+from geo3d.ops.dense.matrix import WIDTH, linear, multiply, outer, signs, wide
+from geo3d.ops.edge.gather import check_table, gather_max
+from geo3d.ops.edge.join import Joined, collect, compiled, spread
+from geo3d.ops.edge.moments import Join, alone, edge_moments
+from geo3d.ops.library import define
+
+
+def factored(weight: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Weights of a and of b, and the signs of ``gamma`` that are folded into both.
+
+    Rows with a negative scale change sign, so that the largest value is wanted everywhere.
+    """
+    sign = signs(gamma)
+    difference, center = (weight * sign[:, None]).chunk(2, 1)
+    return center - difference, difference, sign
+
+
+def halves(weight: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
+    """[Wc ; Wd] with the signs of ``gamma`` folded in, and the signs: what is rounded where weights are rounded.
+
+    With c = Wc x and b = Wd x the parts of an edge are ``a_i = c_i - b_i`` and ``b_j``, at no further product. A
+    rounded Wd then acts on ``x_j - x_i``, which is small where neighbours are near; rounding ``Wc - Wd`` and Wd each by
+    itself would leave an error in proportion to x.
+    """
+    sign = signs(gamma)
+    difference, center = (weight * sign[:, None]).chunk(2, 1)
+    return torch.cat([center, difference]), sign
+
+
+def edge_conv_reference(
+    x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, table: Tensor, eps: float, slope: float, join: Join = alone
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What :func:`edge_conv` is by definition, from differentiable pieces in torch."""
+    of_center, of_neighbor, sign = factored(weight, gamma)
+    a, b = torch.nn.functional.linear(x, of_center), torch.nn.functional.linear(x, of_neighbor)
+    a, b = a.to(gamma.dtype), b.to(gamma.dtype)  # half precision ends with the products
+    mean, var, count = edge_moments(a, b, table, join)
+    scale = gamma * sign * torch.rsqrt(var + eps)
+    out = leaky_relu(torch.addcmul(beta - mean * scale, a + gather_max(b, table), scale), slope)
+    return out, (mean * sign).detach(), var.detach(), count.detach()
+
+
+def _check(x: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, table: Tensor) -> None:
+    check_table(table, x)
+    check_device("an edge convolution's input", x, weight, scale, shift, table)
+    expected = (x.shape[0], (scale.shape[0], 2 * x.shape[1]), scale.shape)
+    if (table.shape[0], tuple(weight.shape), shift.shape) != expected:
+        raise CloudError(
+            "an edge convolution needs x (M, channels), weight (C, 2 channels), two vectors (C,) and a table (M, k); "
+            f"found {', '.join(str(tuple(t.shape)) for t in (x, weight, scale, shift, table))}"
+        )
+
+
+def _parts(weight: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
+    """[W_a ; W_b], each filled up to full width, and the signs."""
+    of_center, of_neighbor, sign = factored(weight, gamma)
+    missing = (0, 0, 0, -len(gamma) % WIDTH)
+    return torch.cat([pad(of_center, missing), pad(of_neighbor, missing)]), sign
+
+
+@torch.no_grad()
+def _train(
+    x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, table: Tensor, eps: float, slope: float, sync: bool
+) -> tuple[Tensor, ...]:
+    if not compiled(table, x, weight, gamma, beta):
+        check_indices("table", table, len(x))
+        join = sums_over_processes if sync else alone
+        results = edge_conv_reference(x, weight, gamma, beta, table, eps, slope, join)
+        return *results, *(x.new_empty(0) for _ in range(4))
+    x, table = x.contiguous(), table.contiguous()
+    factor, sign = _parts(weight, gamma)
+    of = collect(linear(x, factor), wide(gamma * sign), wide(beta), table, eps, slope, sync)
+    channels = len(gamma)
+    out = of.out if of.out.shape[1] == channels else of.out[:, :channels].contiguous()
+    return out, of.mean[:channels] * sign, of.var[:channels].clone(), *of[3:]
+
+
+def _shapes(
+    x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, table: Tensor, eps: float, slope: float, sync: bool
+) -> tuple[Tensor, ...]:
+    channels = len(gamma)
+    out = gamma.new_empty(x.shape[0], channels)
+    statistics = gamma.new_empty(channels), gamma.new_empty(channels), gamma.new_empty(())
+    if not compiled(table, x, weight, gamma, beta):
+        return out, *statistics, *(x.new_empty(0) for _ in range(4))
+    width = channels + -channels % WIDTH
+    top = x.new_empty(x.shape[0], width)
+    slot = torch.empty_like(top, dtype=torch.uint8)
+    return out, *statistics, top, torch.empty_like(top), slot, x.new_empty(5, width)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    x, weight, gamma, beta, table, ctx.eps, ctx.slope, ctx.sync = inputs
+    out, mean, var, count, *kept = output
+    ctx.save_for_backward(x, weight, gamma, beta, table, out, count, *kept)
+    ctx.mark_non_differentiable(mean, var, count, *kept)
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+    if grad is None:
+        return (None,) * 8
+    wants_x = ctx.needs_input_grad[0]
+    grads = torch.ops.geo3d.edge_conv_backward(
+        grad, *ctx.saved_tensors, float(ctx.eps), float(ctx.slope), ctx.sync, wants_x
+    )
+    return grads[0] if wants_x else None, *grads[1:], None, None, None, None
+
+
+@torch.no_grad()
+def _gradients(
+    grad: Tensor, x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, table: Tensor, out: Tensor, count: Tensor,
+    top: Tensor, total: Tensor, slot: Tensor, kept: Tensor,
+    eps: float, slope: float, sync: bool, wants_x: bool,
+) -> tuple[Tensor, ...]:  # fmt: skip
+    if top.numel() == 0:  # the forward pass went by the reference
+        return _reference_gradients(
+            grad, x, weight, gamma, beta, table, eps, slope, sums_over_processes if sync else alone
+        )
+    x, table = x.contiguous(), table.contiguous()
+    channels, width = len(gamma), top.shape[1]
+    factor, sign = _parts(weight, gamma)
+    of = Joined(wide(out), kept[0], kept[0], count, top, total, slot, kept)
+    ab = linear(x, factor)  # again: keeping it would be a quarter of what a step remembers
+    grad_ab, grad_gamma, grad_beta = spread(wide(grad), ab, table, of, slope, sync)
+    of_factor = outer(grad_ab, x)
+    of_center, of_neighbor = of_factor[:channels], of_factor[width : width + channels]
+    grad_weight = torch.cat([of_neighbor - of_center, of_center], 1) * sign[:, None]
+    grad_x = multiply(grad_ab, factor) if wants_x else x.new_empty(0)
+    return grad_x, grad_weight, grad_gamma[:channels] * sign, grad_beta[:channels].clone()
+
+
+def _reference_gradients(
+    grad: Tensor, x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, table: Tensor, *rest: Any
+) -> tuple[Tensor, ...]:
+    with torch.enable_grad():
+        x, weight, gamma, beta = leaves = [t.detach().requires_grad_() for t in (x, weight, gamma, beta)]
+        out = edge_conv_reference(x, weight, gamma, beta, table, *rest)[0]
+        return torch.autograd.grad(out, leaves, grad)
+
+
+define(
+    "edge_conv_backward(Tensor grad, Tensor x, Tensor weight, Tensor gamma, Tensor beta, Tensor table, Tensor out, "
+    "Tensor count, Tensor top, Tensor total, Tensor slot, Tensor kept, float eps, float slope, bool sync, "
+    "bool wants_x) -> (Tensor, Tensor, Tensor, Tensor)",
+    cpu=_gradients,
+    fake=lambda grad, x, weight, gamma, beta, *rest: (
+        torch.empty_like(x) if rest[-1] or rest[3].numel() == 0 else x.new_empty(0),
+        torch.empty_like(weight), torch.empty_like(gamma), torch.empty_like(beta),
+    ),
+)  # fmt: skip
+_edge_conv = define(
+    "edge_conv(Tensor x, Tensor weight, Tensor gamma, Tensor beta, Tensor table, float eps, float slope, bool sync) -> "
+    "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    cpu=_train,
+    fake=_shapes,
+    backward=_backward,
+    setup=_keep,
+)
+
+
+def edge_conv(
+    x: Tensor,
+    weight: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    table: Tensor,
+    eps: float = 1e-5,
+    slope: float = 0.2,
+    sync: bool = False,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(M, C) ``max_j LeakyReLU(BatchNorm(y_ij))`` with statistics over all M * k edges, and these: mean, var, count.
+
+    Differentiable in the first four; mean and biased variance (C,) and count () are for running statistics.
+
+    Args:
+        x: (M, channels) features.
+        weight: (C, 2 * channels), the columns of ``x_j - x_i`` first.
+        gamma: (C,) scale of the norm.
+        beta: (C,) shift of the norm.
+        table: (M, k) flat indices of the neighbours.
+        eps: Added to the variance.
+        slope: Of the LeakyReLU, from 0 to 1.
+        sync: Take the statistics over the edges of all processes.
+
+    Raises:
+        CloudError: If the table holds an index out of range (on a CPU).
+    """
+    _check(x, weight, gamma, beta, table)
+    return _edge_conv(x, weight, gamma, beta, table, float(eps), float(slope), sync)[:4]
+
+
+def edge_conv_given(x: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, table: Tensor, slope: float) -> Tensor:
+    """As :func:`edge_conv_fixed`, from differentiable pieces in torch: its definition."""
+    of_center, of_neighbor, sign = factored(weight, scale)
+    a, b = torch.nn.functional.linear(x, of_center), torch.nn.functional.linear(x, of_neighbor)
+    a, b = a.to(scale.dtype), b.to(scale.dtype)  # half precision ends with the products
+    return leaky_relu(torch.addcmul(shift, a + gather_max(b, table), scale * sign), slope)
+
+
+@torch.no_grad()
+def _evaluate(x: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, table: Tensor, slope: float) -> Tensor:
+    if not native.usable(x, weight, scale, shift):
+        check_indices("table", table, len(x))
+        return edge_conv_given(x, weight, scale, shift, table, slope)
+    table = table.contiguous()
+    factor, sign = _parts(weight, scale)
+    (rows, k), width = table.shape, len(factor) // 2
+    out = x.new_empty(rows, width)
+    native.call(
+        "edge_evaluate", rows, k, width, linear(x.contiguous(), factor), table, wide(scale * sign), wide(shift),
+        float(slope), out, width, what="table",
+    )  # fmt: skip
+    return out if width == len(scale) else out[:, : len(scale)].contiguous()
+
+
+_edge_conv_fixed = define(
+    "edge_conv_fixed(Tensor x, Tensor weight, Tensor scale, Tensor shift, Tensor table, float slope) -> Tensor",
+    cpu=_evaluate,
+    fake=lambda x, weight, scale, shift, table, slope: scale.new_empty(x.shape[0], scale.shape[0]),
+)
+
+
+def edge_conv_fixed(x: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, table: Tensor, slope: float) -> Tensor:
+    """(M, C) ``max_j LeakyReLU(scale * y_ij + shift)``: the edge convolution with known statistics; no gradients.
+
+    Args:
+        x: (M, channels) features.
+        weight: (C, 2 * channels), the columns of ``x_j - x_i`` first.
+        scale: (C,) of any sign.
+        shift: (C,).
+        table: (M, k) flat indices of the neighbours.
+        slope: Of the LeakyReLU, from 0 to 1.
+
+    Raises:
+        CloudError: If the table holds an index out of range (on a CPU).
+    """
+    _check(x, weight, scale, shift, table)
+    return _edge_conv_fixed(x, weight, scale, shift, table, float(slope))

@@ -1,0 +1,1 @@
+"""Rounding to few bits, and layers on 8-bit codes."""

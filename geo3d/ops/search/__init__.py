@@ -1,0 +1,1 @@
+"""Neighbours, balls, farthest points and voxels."""

@@ -1,0 +1,135 @@
+import pytest
+import torch
+
+from geo3d import seeds
+from geo3d.cloud import select_points
+from geo3d.errors import CloudError, ConfigError
+from geo3d.invariance import SO3, AnisotropicScale, Compose, CropKNN, Drop, Jitter, Resample, Scale, Translation
+from geo3d.invariance.views import Views, correspondences, into_unit_sphere
+from geo3d.testing import tiny_batch
+
+CHAIN = Compose([CropKNN(0.5, 0.8), SO3(), Jitter()])
+
+
+def test_views_are_decided_by_their_key_alone():
+    batch = tiny_batch(num_points=[40, 64])
+    views = Views(CHAIN, num_points=32, num_views=3)
+    again = Views(CHAIN, num_points=32, num_views=2)
+    a, b, c = views(batch, 0, "views", 1), again(batch, 0, "views", 1), views(batch, 0, "views", 2)
+    for one, two in zip(a, b, strict=False):  # fewer views leave the first ones as they are
+        assert torch.equal(one.batch.pos, two.batch.pos) and torch.equal(one.batch.point_id, two.batch.point_id)
+    assert len(a) == 3 and len(b) == 2
+    assert a[0].batch.pos.shape != c[0].batch.pos.shape or not torch.equal(a[0].batch.pos, c[0].batch.pos)
+    assert a[0].batch.pos.shape != a[1].batch.pos.shape or not torch.equal(a[0].batch.pos, a[1].batch.pos)
+
+
+def test_a_view_is_resampled_and_then_moved_by_its_element():
+    batch = tiny_batch(num_points=[40, 64], dtype=torch.float64)
+    views = Views(SO3(), num_points=16)
+    before = batch.clone()
+    for i, (view, element, _) in enumerate(views(batch, 7)):
+        assert view.num_points == 16
+        expected = torch.einsum("mij,mj->mi", element[view.batch], batch.pos[view.point_id])
+        assert torch.allclose(view.pos, expected)
+        chosen = Resample(16).sample(batch, seeds.generator(7, "view", i)).points
+        assert torch.equal(view.point_id, chosen)
+    assert torch.equal(batch.pos, before.pos)
+
+
+def test_without_num_points_all_stay():
+    batch = tiny_batch(num_points=[4, 6])
+    (view,) = Views(SO3(), num_views=1)(batch, 0)
+    assert torch.equal(view.batch.point_id, batch.point_id)
+
+
+@pytest.mark.parametrize("sizes", [32, [1, 9, 30]])
+def test_views_are_normalised_between_resampling_and_invariance(sizes):
+    batch = tiny_batch(num_points=sizes, dtype=torch.float64)
+    batch.pos += 3.0
+    batch.joints = batch.pos[batch.ptr[:-1]][:, None].clone()  # a joint on the first point of each cloud
+    views = Views(Compose([Scale(2.0, 3.0), Translation(0.5)]), num_points=20, normalize=True)
+    for view, element, source in views(batch, 0):
+        assert torch.equal(view.pos, views.invariance.act(element, source).pos)
+        assert not torch.allclose(view.pos, source.pos)  # shifts and scales stay
+        for start, end in zip(source.ptr[:-1], source.ptr[1:], strict=True):
+            pos = source.pos[start:end]
+            assert pos.mean(0).abs().max() < 1e-12
+            assert pos.norm(dim=1).max().item() == pytest.approx(1.0 if len(pos) > 1 else 0.0, abs=1e-12)
+    moved = into_unit_sphere(batch)
+    assert torch.allclose(moved.joints[:, 0], moved.pos[moved.ptr[:-1]])
+    assert torch.equal(batch.pos[batch.ptr[:-1]], batch.joints[:, 0])  # nothing in place
+
+
+def test_fewer_points_are_normalised_by_themselves_and_moved_alike():
+    batch = tiny_batch(num_points=40, dtype=torch.float64)
+    views = Views(Compose([SO3(), Translation(0.5)]), num_points=20, normalize=True)
+    view = views(batch, 0)[0]
+    fewer = views.of_fewer_points(view, 8)
+    source = batch.pos[view.batch.point_id].view(-1, 20, 3)[:, :8]
+    source = source - source.mean(1, keepdim=True)
+    source = source / source.norm(dim=2).amax(1)[:, None, None]
+    turn, shift = view.element
+    expected = source @ turn.mT + shift[:, None]
+    assert torch.allclose(fewer.pos.view(-1, 8, 3), expected)
+
+
+def plain_correspondences(a, b):
+    pairs = []
+    for i in range(len(a.pos)):
+        for j in range(len(b.pos)):
+            if a.batch[i] == b.batch[j] and a.point_id[i] == b.point_id[j]:
+                pairs.append((i, j))
+                break
+    return torch.tensor(pairs, dtype=torch.int64).view(-1, 2)
+
+
+@pytest.mark.parametrize("sizes", [24, [1, 9, 30]])
+def test_correspondences_are_the_loop(sizes):
+    batch = tiny_batch(num_points=sizes)
+    a, b = (view.batch for view in Views(CHAIN @ Drop(), num_points=20)(batch, 0))
+    index = torch.stack(correspondences(a, b), 1)
+    assert torch.equal(index, plain_correspondences(a, b))
+    assert 0 < len(index) < len(a.pos)
+    assert torch.equal(a.rgb[index[:, 0]], b.rgb[index[:, 1]])
+    back = torch.stack(correspondences(b, a), 1)
+    assert set(map(tuple, back.flip(1).tolist())) == set(map(tuple, index.tolist()))
+
+
+def test_correspondences_of_repeated_and_local_ids():
+    batch = tiny_batch(num_points=[5, 6])
+    batch.point_id = torch.cat([torch.arange(5), torch.arange(6)])  # counted anew in every cloud
+    a = select_points(batch, torch.tensor([1, 1, 4, 5, 7]), ptr=torch.tensor([0, 3, 5]))
+    b = select_points(batch, torch.tensor([0, 1, 1, 7, 5, 5]), ptr=torch.tensor([0, 3, 6]))
+    index = torch.stack(correspondences(a, b), 1)
+    assert torch.equal(index, plain_correspondences(a, b))
+    assert index.tolist() == [[0, 1], [1, 1], [3, 4], [4, 3]]
+
+
+def test_no_common_points():
+    batch = tiny_batch(num_points=4)
+    a = select_points(batch, torch.tensor([0, 4, 8]), num_points=1)
+    b = select_points(batch, torch.tensor([3, 7, 11]), num_points=1)
+    index_a, index_b = correspondences(a, b)
+    assert len(index_a) == len(index_b) == 0
+
+
+def test_mistakes_are_named():
+    with pytest.raises(CloudError, match="3 and 2 clouds"):
+        correspondences(tiny_batch(3), tiny_batch(2))
+    with pytest.raises(ConfigError, match="Views.invariance: 'so3' is not an Invariance"):
+        Views("so3")
+    with pytest.raises(ConfigError, match="Views.num_points: 0 is not an int from 1"):
+        Views(SO3(), num_points=0)
+    with pytest.raises(ConfigError, match="num_views"):
+        Views(SO3(), num_views=0)
+
+
+def test_views_keep_all_digits_under_autocast():
+    batch = tiny_batch()
+    views = Views(Compose([AnisotropicScale(0.5, 2.0), SO3()]), num_points=16)
+    expected = views(batch, 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        got = views(batch, 1)
+    for a, b in zip(got, expected, strict=True):
+        assert a.batch.pos.dtype == torch.float32
+        assert torch.equal(a.batch.pos, b.batch.pos) and torch.equal(a.batch.normal, b.batch.normal)
