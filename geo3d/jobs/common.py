@@ -9,7 +9,7 @@ from torch import nn
 
 from geo3d import compress
 from geo3d.checkpoint import build_encoder, keywords_of
-from geo3d.compress.adaptive.training import restatistics
+from geo3d.compress.adaptive.statistics import restatistics
 from geo3d.heads import Classifier
 from geo3d.invariance import SO2, SO3, AnisotropicScale, Compose, Invariance, Translation
 from geo3d.seeds import seeded

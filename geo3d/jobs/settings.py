@@ -8,7 +8,7 @@ from torch_geometric.data import Batch
 
 from geo3d.compress import Adaptive, Setting
 from geo3d.compress.adaptive.slices import thinned
-from geo3d.compress.adaptive.training import head_for
+from geo3d.compress.adaptive.statistics import head_for
 from geo3d.tasks.datamodule import DataModule
 
 CLOUDS = 512

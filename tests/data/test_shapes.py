@@ -9,8 +9,9 @@ import torch
 from scipy.spatial import cKDTree
 
 from geo3d.data.shapes import CLASSES, PARTS, Shapes, generate, mesh, warp
-from geo3d.data.shapes.assembly import Assembly, Draws, turn
+from geo3d.data.shapes.assembly import Assembly
 from geo3d.data.shapes.dataset import DIVISION, MAKERS
+from geo3d.data.shapes.placing import Draws, turn
 from geo3d.data.shapes.sample import Sampler
 from geo3d.data.shapes.vessels import wall
 from geo3d.errors import ConfigError

@@ -5,7 +5,7 @@ import torch
 from support.blobs import Blobs
 
 from geo3d.compress.adaptive import encoder as adapt
-from geo3d.compress.adaptive.training import head_for
+from geo3d.compress.adaptive.statistics import head_for
 from geo3d.encoders import DGCNN
 from geo3d.heads import Classifier
 from geo3d.jobs import settings

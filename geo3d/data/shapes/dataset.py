@@ -12,7 +12,8 @@ from torch_geometric.data import Data
 
 from geo3d.checks import OneOf, Range, Seed, Split, checked
 from geo3d.data.shapes import seats, storage, things, tools, vehicles, vessels
-from geo3d.data.shapes.assembly import Assembly, Draws
+from geo3d.data.shapes.assembly import Assembly
+from geo3d.data.shapes.placing import Draws
 from geo3d.errors import ConfigError
 from geo3d.seeds import numpy_generator
 

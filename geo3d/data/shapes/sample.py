@@ -1,16 +1,13 @@
 """Points drawn on what can be seen of an assembly."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geo3d.data.shapes.mesh import Array
+from geo3d.data.shapes.placing import Placed
 from geo3d.data.shapes.warp import Warp
-
-if TYPE_CHECKING:
-    from geo3d.data.shapes.assembly import Assembly
 
 
 def _columns(corner: Array, face: NDArray[np.int64]) -> Array:
@@ -42,7 +39,7 @@ class Sampler:
         scale: (3,) positive factors for the axes of the whole.
     """
 
-    def __init__(self, assembly: "Assembly", scale: Sequence[float] | NDArray[np.float64] = (1.0, 1.0, 1.0)) -> None:
+    def __init__(self, assembly: Placed, scale: Sequence[float] | NDArray[np.float64] = (1.0, 1.0, 1.0)) -> None:
         surfaces = assembly.surfaces
         factor = np.asarray(scale)
         linear = np.array(assembly.linear) * factor[:, None]

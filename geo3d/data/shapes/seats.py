@@ -3,7 +3,8 @@
 import math
 
 from geo3d.data.shapes import mesh
-from geo3d.data.shapes.assembly import Assembly, Draws, turn
+from geo3d.data.shapes.assembly import Assembly
+from geo3d.data.shapes.placing import Draws, turn
 
 
 def legs(a: Assembly, d: Draws, width: float, depth: float, height: float, style: str | None = None) -> None:

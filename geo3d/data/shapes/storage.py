@@ -1,7 +1,8 @@
 """Tables and furniture to put things on and into."""
 
 from geo3d.data.shapes import mesh
-from geo3d.data.shapes.assembly import Assembly, Draws, turn
+from geo3d.data.shapes.assembly import Assembly
+from geo3d.data.shapes.placing import Draws, turn
 from geo3d.data.shapes.seats import legs
 
 

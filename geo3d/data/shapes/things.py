@@ -5,7 +5,8 @@ import math
 import numpy as np
 
 from geo3d.data.shapes import mesh
-from geo3d.data.shapes.assembly import PARTS, Assembly, Draws, turn
+from geo3d.data.shapes.assembly import Assembly
+from geo3d.data.shapes.placing import PARTS, Draws, turn
 from geo3d.data.shapes.seats import legs
 
 

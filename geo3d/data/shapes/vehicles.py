@@ -5,7 +5,8 @@ import math
 import numpy as np
 
 from geo3d.data.shapes import mesh
-from geo3d.data.shapes.assembly import Assembly, Draws, turn
+from geo3d.data.shapes.assembly import Assembly
+from geo3d.data.shapes.placing import Draws, turn
 
 AIRFOIL = mesh.circle(12)[:-1] * (1, 0.5) - (0.15, 0)
 BLOCK = [(-1, -1), (1, -1), (1, 1), (-1, 1)]

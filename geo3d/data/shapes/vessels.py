@@ -5,8 +5,9 @@ import math
 import numpy as np
 
 from geo3d.data.shapes import mesh
-from geo3d.data.shapes.assembly import Assembly, Draws, turn
+from geo3d.data.shapes.assembly import Assembly
 from geo3d.data.shapes.mesh import Surface
+from geo3d.data.shapes.placing import Draws, turn
 from geo3d.data.shapes.seats import legs
 
 

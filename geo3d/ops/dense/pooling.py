@@ -15,7 +15,7 @@ from geo3d.errors import CloudError
 from geo3d.ops import native
 from geo3d.ops.checks import check_device, check_form_of_offsets, check_offsets
 from geo3d.ops.dense.matrix import WIDTH, wide
-from geo3d.ops.edge.moments import Join, alone
+from geo3d.ops.join import Join, alone
 from geo3d.ops.library import define
 
 

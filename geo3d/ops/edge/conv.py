@@ -16,7 +16,8 @@ from geo3d.ops.checks import check_device, check_indices
 from geo3d.ops.dense.matrix import WIDTH, linear, multiply, outer, signs, wide
 from geo3d.ops.edge.gather import check_table, gather_max
 from geo3d.ops.edge.join import Joined, collect, compiled, spread
-from geo3d.ops.edge.moments import Join, alone, edge_moments
+from geo3d.ops.edge.moments import edge_moments
+from geo3d.ops.join import Join, alone
 from geo3d.ops.library import define
 
 

@@ -4,7 +4,6 @@ An edge value here is ``y_ij = a_i + b_j`` for each neighbour j of each point i:
 feature ``[x_j - x_i ; x_i]``. M points, k neighbours, C channels, ``table (M, k)`` of flat indices.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,9 +11,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from geo3d.ops.edge.gather import blocks, gather_sum
+from geo3d.ops.join import Join, alone
 from geo3d.ops.search.knn import degree
-
-Join = Callable[..., tuple[Tensor, ...]]
 
 
 class _EdgeSquares(torch.autograd.Function):
@@ -48,11 +46,6 @@ class _EdgeSquares(torch.autograd.Function):
         for block in blocks(b):
             torch.sub(b[block], shift_b, out=grad_b[block]).mul_(count[block, None]).mul_(twice)
         return grad_a, grad_b, grad_s, None, None, None, None
-
-
-def alone(*sums: Tensor) -> tuple[Tensor, ...]:
-    """The sums as they are: what a single process joins."""
-    return sums
 
 
 def edge_moments(a: Tensor, b: Tensor, table: Tensor, join: Join = alone) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,7 +12,8 @@ from geo3d.cloud import Features, common_size, with_
 from geo3d.compress import added_loss
 from geo3d.compress.adaptive.encoder import Adaptive, Setting, adapt, restore
 from geo3d.compress.adaptive.slices import thinned
-from geo3d.compress.adaptive.training import chosen, disagreement, head_for, imitation, logits_of, restatistics
+from geo3d.compress.adaptive.statistics import head_for, restatistics
+from geo3d.compress.adaptive.training import chosen, disagreement, imitation, logits_of
 from geo3d.encoders import DGCNN, PointNet
 from geo3d.errors import ConfigError
 from geo3d.heads import Classifier
