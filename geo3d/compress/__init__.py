@@ -5,10 +5,20 @@ imitating the encoder it was made from, or with labels.
 """
 
 from geo3d.compress.adaptive.encoder import Adaptive, Setting, adapt
-from geo3d.compress.pipeline import SHAPING, added_loss, apply, finish, opening, outputs_left, penalty, trained_as
+from geo3d.compress.pipeline import (
+    SHAPING,
+    added_loss,
+    apply,
+    finish,
+    opening,
+    outputs_left,
+    penalty,
+    rebuild,
+    trained_as,
+)
 from geo3d.compress.prune import prune
 from geo3d.compress.quantize import calibrate, quantize
-from geo3d.compress.record import ORDER, rebuild, records
+from geo3d.compress.record import ORDER, records
 from geo3d.compress.structure import input_moments, structure
 
 __all__ = [

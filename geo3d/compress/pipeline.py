@@ -1,18 +1,48 @@
 """Several steps after one another, as a recipe names them, and what training has to know of them."""
 
 import inspect
-from collections.abc import Mapping
-from importlib import import_module
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
 from geo3d.checks import fits, mistake, parameters, shown
-from geo3d.compress.record import ORDER, rebuild, records
-from geo3d.errors import ConfigError
+from geo3d.compress.adaptive.encoder import adapt
+from geo3d.compress.adaptive.encoder import finish as finish_adapting
+from geo3d.compress.adaptive.encoder import restore as restore_adaptive
+from geo3d.compress.prune import finish as finish_pruning
+from geo3d.compress.prune import prune
+from geo3d.compress.prune import restore as restore_pruned
+from geo3d.compress.quantize import finish as finish_quantizing
+from geo3d.compress.quantize import quantize
+from geo3d.compress.quantize import restore as restore_quantized
+from geo3d.compress.record import ORDER, records
+from geo3d.compress.structure import finish as finish_structuring
+from geo3d.compress.structure import restore as restore_structured
+from geo3d.compress.structure import structure
+from geo3d.errors import CheckpointError, ConfigError
 from geo3d.seeds import seeded
+
+
+class Step(NamedTuple):
+    """One kind of compression."""
+
+    run: Callable[..., nn.Module]
+    """(encoder, **keywords) -> the rewritten copy, to be trained"""
+    restore: Callable[[nn.Module, Mapping[str, Any]], nn.Module]
+    """(encoder, record) -> the encoder with the modules of a stored one, whose values are still to be loaded"""
+    finish: Callable[[nn.Module], nn.Module]
+    """(encoder) -> its final form, after training"""
+
+
+STEPS = {
+    "structure": Step(structure, restore_structured, finish_structuring),
+    "prune": Step(prune, restore_pruned, finish_pruning),
+    "quantize": Step(quantize, restore_quantized, finish_quantizing),
+    "adapt": Step(adapt, restore_adaptive, finish_adapting),
+}
 
 SHAPING = ("structure", "prune")
 """Steps that may change the shapes of layers at their end, by :func:`finish`; the others come after that."""
@@ -50,7 +80,7 @@ def opening(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 def step(name: str) -> Any:
     """The function of that name."""
-    return getattr(import_module(f"geo3d.compress.{name}"), name)
+    return STEPS[name].run
 
 
 def apply(encoder: nn.Module, recipe: Mapping[str, Any], only: tuple[str, ...] = ORDER, **extra: Any) -> nn.Module:
@@ -136,5 +166,28 @@ def added_loss(
 def finish(encoder: nn.Module) -> nn.Module:
     """The encoder after training, in its final form: decomposed, its thresholds hard, its layers shrunk."""
     for record in records(encoder):
-        encoder = import_module(f"geo3d.compress.{record['step']}").finish(encoder)
+        encoder = STEPS[record["step"]].finish(encoder)
+    return encoder
+
+
+def rebuild(encoder: nn.Module, steps: Sequence[Mapping[str, Any]]) -> nn.Module:
+    """The encoder with the modules that ``steps`` put into it, their values still to be loaded.
+
+    Raises:
+        CheckpointError: If a step is not known, or does not fit the encoder.
+    """
+    if not isinstance(steps, Sequence) or not all(isinstance(record, Mapping) for record in steps):
+        raise CheckpointError(f"the checkpoint's compression must be a list of records; found {steps!r}")
+    for record in steps:
+        if record.get("step") not in ORDER:
+            raise CheckpointError(
+                f"the checkpoint names a compression step {record.get('step')!r}; known: {', '.join(ORDER)}"
+            )
+        try:
+            encoder = STEPS[record["step"]].restore(encoder, record)
+        except (KeyError, AttributeError, TypeError, ValueError, RuntimeError, AssertionError, ConfigError) as error:
+            raise CheckpointError(
+                f"the record of the step {record['step']} does not fit the encoder: {error!r}"
+            ) from None
+    encoder.compression = [dict(record) for record in steps]  # type: ignore[assignment]
     return encoder

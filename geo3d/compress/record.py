@@ -1,16 +1,14 @@
 """What has been done to an encoder: the list ``encoder.compression``, from which its modules can be built again."""
 
 import copy
-from collections.abc import Mapping, Sequence
-from importlib import import_module
 from typing import Any
 
 from torch import nn
 
-from geo3d.errors import CheckpointError, ConfigError
+from geo3d.errors import ConfigError
 
 ORDER = ("structure", "prune", "quantize", "adapt")
-"""Each step works on what those before it have left; the file of that name in this folder does it."""
+"""Each step works on what those before it have left."""
 
 
 def records(encoder: nn.Module) -> list[dict[str, Any]]:
@@ -42,27 +40,3 @@ def copied(encoder: nn.Module, step: str) -> nn.Module:
     other = copy.deepcopy(encoder)
     other.compression = records(encoder)  # type: ignore[assignment]
     return other
-
-
-def rebuild(encoder: nn.Module, steps: Sequence[Mapping[str, Any]]) -> nn.Module:
-    """The encoder with the modules that ``steps`` put into it, their values still to be loaded.
-
-    Raises:
-        CheckpointError: If a step is not known, or does not fit the encoder.
-    """
-    if not isinstance(steps, Sequence) or not all(isinstance(record, Mapping) for record in steps):
-        raise CheckpointError(f"the checkpoint's compression must be a list of records; found {steps!r}")
-    for record in steps:
-        if record.get("step") not in ORDER:
-            raise CheckpointError(
-                f"the checkpoint names a compression step {record.get('step')!r}; known: {', '.join(ORDER)}"
-            )
-        step = import_module(f"geo3d.compress.{record['step']}")
-        try:
-            encoder = step.restore(encoder, record)
-        except (KeyError, AttributeError, TypeError, ValueError, RuntimeError, AssertionError, ConfigError) as error:
-            raise CheckpointError(
-                f"the record of the step {record['step']} does not fit the encoder: {error!r}"
-            ) from None
-    encoder.compression = [dict(record) for record in steps]  # type: ignore[assignment]
-    return encoder

@@ -6,8 +6,8 @@ import torch
 
 from geo3d import seeds
 from geo3d.cloud import make_batch
+from geo3d.compress.pipeline import rebuild
 from geo3d.compress.prune import LANES, Sparsity, finish, prune, restore
-from geo3d.compress.record import rebuild
 from geo3d.compress.shrink import multiplications, wiring
 from geo3d.compress.structure import structure
 from geo3d.encoders import DGCNN, PointNet, PointNet2
