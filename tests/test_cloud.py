@@ -111,3 +111,9 @@ def test_text_of_clouds_becomes_a_list_beside_tensors():
 def test_positions_of_another_shape_make_no_batch(shape):
     with pytest.raises(CloudError, match=r"pos must be \(M, 3\); found"):
         make_batch(torch.zeros(shape), num_points=3)
+
+
+def test_clouds_of_one_batch_have_attributes_of_one_width():
+    clouds = [Data(pos=torch.zeros(3, 3), x=torch.zeros(3, width)) for width in (2, 4)]
+    with pytest.raises(CloudError, match=r"clouds of one batch have x of different widths, \[\(2,\), \(4,\)\]"):
+        collate(clouds)

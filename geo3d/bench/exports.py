@@ -13,6 +13,7 @@ from torch_geometric.data import Batch
 from geo3d.bench.timing import interleaved
 from geo3d.cloud import common_size, num_clouds
 from geo3d.compress import records
+from geo3d.deploy.signal_stack import kept
 from geo3d.encoders import DGCNN, PointNet2
 from geo3d.errors import Geo3dError
 
@@ -154,7 +155,8 @@ def _openvino(path: Path, fed: Fed, threads: int) -> Callable[[], Tensor]:
     model = core.read_model(str(path))
     inputs = [each.get_any_name() for each in model.inputs]
     hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
-    compiled = core.compile_model(model, "CPU", hints)
+    with kept():
+        compiled = core.compile_model(model, "CPU", hints)
     output = _cloud([each.get_any_name() for each in compiled.outputs])
     request = compiled.create_infer_request()
 

@@ -64,6 +64,18 @@ def test_the_sum_of_a_card_does_not_depend_on_the_order_of_its_lines():
     assert card_sum(card) == card_sum(other) != card_sum(other | {"class": "PointNet"})
 
 
+def test_the_fingerprint_is_of_names_types_shapes_and_values():
+    one = {"a": torch.zeros(2), "b": torch.ones(2)}
+    others = [
+        {"a": one["b"], "b": one["a"]},
+        {"a": one["a"], "c": one["b"]},
+        {"a": one["a"].double(), "b": one["b"]},
+        {"a": one["a"].view(2, 1), "b": one["b"]},
+    ]
+    assert len({fingerprint(state) for state in [one, *others]}) == 5
+    assert fingerprint(dict(reversed(one.items()))) == fingerprint(one)
+
+
 def test_another_class_than_asked_for_is_refused(tmp_path):
     save_encoder(small(), tmp_path)
     with pytest.raises(CheckpointError, match="expected a PointNet, found a DGCNN"):

@@ -14,6 +14,7 @@ from geo3d import seeds
 from geo3d.cloud import Features, make_batch
 from geo3d.deploy.onnx.encoders import feeds
 from geo3d.deploy.onnx.graph import required
+from geo3d.deploy.signal_stack import kept
 
 Array = np.ndarray[Any, Any]
 
@@ -111,7 +112,8 @@ def in_openvino(path: str | Path, threads: int = 1) -> Run:
         ConfigError: If OpenVINO is not installed.
     """
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
-    compiled = required("openvino").Core().compile_model(str(path), "CPU", settings)
+    with kept():
+        compiled = required("openvino").Core().compile_model(str(path), "CPU", settings)
 
     def run(inputs: Mapping[str, Array]) -> tuple[Array, Array]:
         outputs = compiled(dict(inputs))
