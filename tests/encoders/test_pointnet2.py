@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from rounding import assert_as_near
 from torch_geometric.data import Batch, Data
 
 from geo3d import seeds
@@ -43,15 +44,6 @@ def pair(scales, dtype=torch.float64, in_channels=3):
     ours = PointNet2(num_samples=SAMPLES, **keywords).to(dtype)
     ours.load_state_dict(state)
     return theirs, ours
-
-
-def assert_as_near(found, published, exact, tolerance):
-    """In single precision ours may be 8 times as far from the exact value as the published form in that precision."""
-    if found.dtype == torch.float64:
-        torch.testing.assert_close(found, published, rtol=tolerance, atol=tolerance)
-        return
-    rounding = (published.double() - exact).abs().max().clamp_min(torch.finfo(found.dtype).eps * exact.abs().max())
-    assert float((found.double() - exact).detach().abs().max()) <= 8 * float(rounding.detach())
 
 
 @pytest.mark.parametrize("scales", ["ssg", "msg"])
