@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from geo3d.errors import CloudError
 
+BROKEN = "a carriage return within the header line"
 PAGE = 2**12
 """Bytes of a page of memory: programs that write by way of memory may fill the last one with zeros."""
 PADDING = range(16, 2**16 + 1)

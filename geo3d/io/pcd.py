@@ -7,7 +7,7 @@ import numpy as np
 
 from geo3d.errors import CloudError
 from geo3d.io.files import read_bytes
-from geo3d.io.layout import check_end, header_lines
+from geo3d.io.layout import BROKEN, check_end, header_lines
 from geo3d.io.names import Arrays, from_columns
 from geo3d.io.numbers import count, numbers, plain, typed
 
@@ -59,7 +59,7 @@ def _header(content: bytes, source: str) -> tuple[list[tuple[str, str, int]], in
         if not words or words[0].startswith("#"):
             continue
         if "\r" in line:
-            raise CloudError(f"{source}: a carriage return within the header line {line[:80]!r}; the file is damaged")
+            raise CloudError(f"{source}: {BROKEN} {line[:80]!r}; the file is damaged")
         key = words[0].upper()
         if key not in KEYS or key in lines:
             raise CloudError(f"{source}: cannot understand the header line {line[:80]!r}")

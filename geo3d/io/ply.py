@@ -7,7 +7,7 @@ import numpy as np
 
 from geo3d.errors import CloudError
 from geo3d.io.files import read_bytes
-from geo3d.io.layout import check_end, header_lines
+from geo3d.io.layout import BROKEN, check_end, header_lines
 from geo3d.io.mesh import check_faces, fan, strips
 from geo3d.io.names import Arrays, from_columns
 from geo3d.io.numbers import count, numbers, plain, typed, whole
@@ -97,7 +97,7 @@ def _triangles(element: Element, columns: list[Columns], source: str) -> list[np
 def _header(content: bytes, source: str) -> tuple[str, list[Element], int]:
     """Byte order ("" for text), elements, and where the data begin."""
     lines = header_lines(content)
-    if next(lines, (content.decode("ascii", "replace"), 0))[0] != "ply":
+    if next(lines, ("", 0))[0] != "ply" and content != b"ply":
         raise CloudError(f"{source}: expected a PLY file that begins with ply, found {content[:16]!r}")
     order: str | None = None
     elements: list[Element] = []
@@ -106,9 +106,7 @@ def _header(content: bytes, source: str) -> tuple[str, list[Element], int]:
             case [] | ["comment" | "obj_info", *_]:
                 pass
             case _ if "\r" in line:
-                raise CloudError(
-                    f"{source}: a carriage return within the header line {line[:80]!r}; the file is damaged"
-                )
+                raise CloudError(f"{source}: {BROKEN} {line[:80]!r}; the file is damaged")
             case ["end_header"]:
                 start = after
                 break

@@ -17,8 +17,8 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux's own way
 
 
 def stack() -> tuple[int | None, int, int]:
-    found = current()
-    return found.start, found.flags, found.size
+    now = current()
+    return now.start, now.flags, now.size
 
 
 @pytest.fixture(scope="module")

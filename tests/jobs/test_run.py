@@ -100,5 +100,5 @@ def test_the_commit_says_whether_files_differ(tmp_path, monkeypatch):
 
 def test_versions_name_the_commit(monkeypatch):
     monkeypatch.setattr(run, "git_commit", lambda: "abc+")
-    found = versions()
-    assert found["git"] == "abc+" and found["geo3d"] == geo3d.__version__ and {"torch", "numpy"} <= {*found}
+    names = versions()
+    assert names["git"] == "abc+" and names["geo3d"] == geo3d.__version__ and {"torch", "numpy"} <= {*names}

@@ -20,9 +20,9 @@ def test_the_accuracy_of_each_setting_is_that_of_its_own_clouds(split, monkeypat
     with seeded(0):
         adaptive = adapt(DGCNN(k=4, channels=(8, 8), embedding=16), widths=(0.5, 1), exits=(2,), ks=(4,), points=(48,))
         head = Classifier(adaptive.cloud_channels, 3, hidden=(8,)).eval()
-    found = settings.worth(adaptive.eval(), head, data, split)
+    accuracies = settings.worth(adaptive.eval(), head, data, split)
     few = data.stratified(12 / 36, "settings")
-    assert len(few) == 12 and list(found) == [str(setting) for setting in adaptive.settings]
+    assert len(few) == 12 and list(accuracies) == [str(setting) for setting in adaptive.settings]
     for setting in adaptive.settings:
         own = head_for(head, adaptive, setting, data.loader("train", few))
         right = total = 0
@@ -30,4 +30,4 @@ def test_the_accuracy_of_each_setting_is_that_of_its_own_clouds(split, monkeypat
             with torch.no_grad():
                 right += int((own(adaptive.encode(setting, batch).cloud).argmax(1) == batch.y).sum())
             total += len(batch.y)
-        assert total == (12 if split == "train" else 36) and found[str(setting)] == pytest.approx(right / total)
+        assert total == (12 if split == "train" else 36) and accuracies[str(setting)] == pytest.approx(right / total)

@@ -48,7 +48,8 @@ def _rows(lines: list[str], separator: str | None, comma: bool) -> Reading:
     places = [0, 1, 2]
     if explicit or (len(names) == len(rows[0]) and not any(map(_numeric, names))):
         plain = [re.sub(r"\s*[(\[].*[)\]]$", "", name.strip("\"' ")).lower() for name in names]
-        plain = [MAPS.get(name, name) for name in plain]
+        if not {*"xyz"} <= {*plain}:  # beside them, a height is a column like any other
+            plain = [MAPS.get(name, name) for name in plain]
         if len(plain) != len(rows[0]) or [plain.count(axis) for axis in "xyz"] != [1, 1, 1]:
             raise InvalidError("names that are not understood")
         places = [plain.index(axis) for axis in "xyz"]
