@@ -4,7 +4,7 @@ import pytest
 import torch
 from support.blobs import Blobs
 
-from geo3d.compress.adaptive import encoder as adapt
+from geo3d.compress import adapt
 from geo3d.compress.adaptive.statistics import head_for
 from geo3d.encoders import DGCNN
 from geo3d.heads import Classifier

@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from geo3d.compress import apply, calibrate, prune, quantize
-from geo3d.compress.adaptive import encoder as adapt
+from geo3d.compress import adapt, apply, calibrate, prune, quantize
 from geo3d.encoders import DGCNN
 from geo3d.nn.threshold import LR_FACTOR
 from geo3d.seeds import seeded
