@@ -3,18 +3,44 @@
 Sizes: M points in all, B clouds, N points a cloud, C channels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 
-from geo3d.errors import CloudError
+from geo3d.errors import CloudError, did_you_mean
 
-POINT_KEYS = ("pos", "normal", "rgb", "x", "point_y", "point_id")
-"""Attributes with one row a point; whatever keeps or drops points treats them alike."""
+
+class Field(NamedTuple):
+    """What an attribute of a record is."""
+
+    per: Literal["point", "cloud"]
+    """One row a point, or one entry a cloud (stacked in a batch)."""
+    kind: Literal["position", "displacement", "direction", "none"]
+    """How it moves with the cloud. A position is mapped like a point. A displacement turns and scales. A direction is
+    a unit vector mapped by the inverse transpose, as normals are."""
+    shape: tuple[int, ...]
+    """Sizes of one row or entry; -1 stands for any size."""
+
+
+FIELDS: dict[str, Field] = {
+    "pos": Field("point", "position", (3,)),
+    "normal": Field("point", "direction", (3,)),
+    "rgb": Field("point", "none", (3,)),
+    "x": Field("point", "none", (-1,)),
+    "point_y": Field("point", "none", ()),
+    "point_id": Field("point", "none", ()),
+    "y": Field("cloud", "none", ()),
+    "joints": Field("cloud", "position", (-1, 3)),
+    "frame": Field("cloud", "none", (4, 4)),
+}
+"""Every tensor that a record may have. A new kind of data is a line here."""
+
+STRUCTURE = ("batch", "ptr", "num_points")
+"""Attributes that say which points belong to which cloud."""
 
 
 class Features(NamedTuple):
@@ -51,10 +77,10 @@ def make_batch(
         pos: (M, 3) coordinates of all clouds, one after another.
         num_points: Points in each cloud, when they all have the same number.
         ptr: (B + 1,) offsets, when they do not.
-        attributes: Further attributes: per point (``normal``, ``point_y``, ...) or per cloud (``y``, ``origin``, ...).
+        attributes: Further attributes: per point (``normal``, ``point_y``, ...) or per cloud (``y``, ``frame``, ...).
 
     Raises:
-        CloudError: If the sizes do not fit together or a cloud is empty.
+        CloudError: If the sizes do not fit together, a cloud is empty, or a tensor is not in :data:`FIELDS`.
 
     Example:
         >>> batch = make_batch(torch.zeros(6, 3), num_points=3)
@@ -81,39 +107,102 @@ def make_batch(
                 num_points = int(sizes[0])
         batch = torch.arange(len(sizes), device=pos.device).repeat_interleave(sizes, output_size=total)
     attributes.setdefault("point_id", torch.arange(total, device=pos.device))
-    if attributes.get("origin") is not None:  # (3,) in a single cloud, (3 B,) where PyG joined several
-        attributes["origin"] = attributes["origin"].reshape(-1, 3)
+    assert ptr is not None
+    for name, value in attributes.items():
+        if isinstance(value, Tensor):
+            attributes[name] = _stacked(name, value, total, len(ptr) - 1)
     return Batch(pos=pos, batch=batch, ptr=ptr, num_points=num_points, **attributes)
+
+
+def _stacked(name: str, value: Tensor, points: int, clouds: int) -> Tensor:
+    """The field as a batch holds it: a row a point, or an entry a cloud, which PyG may have joined row by row."""
+    field = field_of(name)
+    rows = points if field.per == "point" else clouds
+    fits = all(size in (-1, own) for size, own in zip(field.shape, value.shape[1:], strict=False))
+    if value.shape[:1] == (rows,) and value.dim() == 1 + len(field.shape) and fits:
+        return value
+    shape = f"({rows}{''.join(f', {size}' if size >= 0 else ', any' for size in field.shape)})"
+    if field.per == "cloud":
+        try:
+            return value.reshape(clouds, *field.shape)
+        except RuntimeError:
+            pass
+    raise CloudError(f"{name}: expected the shape {shape}, one row a {field.per}; found {tuple(value.shape)}")
+
+
+def field_of(name: str) -> Field:
+    """The line of :data:`FIELDS` for an attribute.
+
+    Raises:
+        CloudError: If there is none.
+    """
+    if name not in FIELDS:
+        raise CloudError(f"{name}: not a field of a cloud; {did_you_mean(name, FIELDS)}; rename it or delete it")
+    return FIELDS[name]
+
+
+def fields(data: Data) -> Iterator[tuple[str, Field, Tensor]]:
+    """Name, field and value of every tensor the record has, in the order of :data:`FIELDS`."""
+    for name, field in FIELDS.items():
+        value = data.get(name)
+        if value is not None:
+            yield name, field, value
+
+
+def map_fields(data: Data, functions: Mapping[str, Callable[[Tensor, Field], Tensor]]) -> Any:
+    """A copy of the record with each field changed by the function for its kind; ``frame`` is dropped.
+
+    The frame belongs to the old coordinates. Who knows the new one sets it.
+
+    Args:
+        data: One cloud or a batch.
+        functions: For a kind, such as ``"position"``, a function of a field's value and its line of :data:`FIELDS`;
+            kinds that are not named stay.
+
+    Example:
+        >>> shifted = map_fields(Data(pos=torch.zeros(1, 3)), {"position": lambda value, field: value + 1})
+        >>> shifted.pos.tolist()
+        [[1.0, 1.0, 1.0]]
+    """
+    changes = {
+        name: functions[field.kind](value, field) for name, field, value in fields(data) if field.kind in functions
+    }
+    return with_(without_frame(data), **changes)
+
+
+def without_frame(data: Data) -> Any:
+    """The record without ``frame``: of coordinates that lead back to no source, such as those of a view."""
+    if "frame" not in data:
+        return data
+    out = copy(data)
+    del out.frame
+    return out
 
 
 def collate(clouds: Sequence[Data]) -> Batch:
     """One flat batch from single clouds; attributes that not all of them have are left out.
 
-    Only ``origin`` (B, 3) is kept where any cloud has one: a cloud without it lies where its coordinates say, at an
-    origin of zero.
+    Only ``frame`` (B, 4, 4) is kept where any cloud has one: a cloud without it lies where its coordinates say.
+
+    Raises:
+        CloudError: If a tensor is not in :data:`FIELDS`, or is wider in one cloud than in another.
     """
     sizes = [cloud.pos.shape[0] for cloud in clouds]
-    keys = set.intersection(*(set(cloud.keys()) for cloud in clouds)) - {
-        "pos",
-        "batch",
-        "ptr",
-        "point_id",
-        "num_points",
-    }
+    keys = set.intersection(*(set(cloud.keys()) for cloud in clouds)) - {"pos", "point_id", *STRUCTURE}
     attributes: dict[str, Any] = {}
-    if any(cloud.get("origin") is not None for cloud in clouds):
-        nowhere = torch.zeros(3, dtype=torch.float64, device=clouds[0].pos.device)
-        origins = [cloud.get("origin") for cloud in clouds]
-        attributes["origin"] = torch.stack([nowhere if each is None else each.reshape(3) for each in origins])
-    for key in sorted(keys - {"origin"}):
+    if any("frame" in cloud for cloud in clouds):
+        here = torch.eye(4, dtype=torch.float64, device=clouds[0].pos.device)
+        attributes["frame"] = torch.stack([cloud.frame.reshape(4, 4) if "frame" in cloud else here for cloud in clouds])
+    for key in sorted(keys - {"frame"}):
         values = [cloud[key] for cloud in clouds]
         if not all(isinstance(value, Tensor) for value in values):
             attributes[key] = values
             continue
+        values = [_stacked(key, value, size, 1) for value, size in zip(values, sizes, strict=True)]
         widths = {tuple(value.shape[1:]) for value in values}
         if len(widths) > 1:
             raise CloudError(f"clouds of one batch have {key} of different widths, {sorted(widths)}; give all the same")
-        attributes[key] = torch.cat([value if value.dim() else value[None] for value in values])
+        attributes[key] = torch.cat(values)
     pos = torch.cat([cloud.pos for cloud in clouds])
     if len(set(sizes)) == 1:
         return make_batch(pos, num_points=sizes[0], **attributes)
@@ -124,7 +213,7 @@ def as_batch(data: Data) -> Batch:
     """The same clouds as a geo3d batch: a single cloud or any PyG batch is given ``ptr`` and ``num_points``."""
     if isinstance(data, Batch) and data.get("point_id") is not None and data.get("ptr") is not None:
         return data
-    known = {key: value for key, value in data.to_dict().items() if key not in ("pos", "batch", "ptr", "num_points")}
+    known = {key: value for key, value in data.to_dict().items() if key not in ("pos", *STRUCTURE)}
     if data.get("ptr") is not None:
         return make_batch(data.pos, ptr=data.ptr, **known)
     if data.get("batch") is not None:
@@ -145,7 +234,7 @@ def common_size(batch: Batch) -> int | None:
     return batch.get("num_points")
 
 
-def with_(batch: Batch, **changes: Any) -> Batch:
+def with_(batch: Data, **changes: Any) -> Any:
     """A shallow copy of the batch with some attributes replaced; the batch itself stays as it is."""
     out = copy(batch)  # of the record, not of the tensors; building a Batch takes twenty times as long
     for key, value in changes.items():
@@ -163,11 +252,16 @@ def select_points(batch: Batch, index: Tensor, *, num_points: int | None = None,
         ptr: (B + 1,) the offsets of the picked clouds.
     """
     kept = {
-        key: value.index_select(0, index) if key in POINT_KEYS else value
+        key: value.index_select(0, index) if per_point(key) else value
         for key, value in batch.to_dict().items()
-        if key not in ("batch", "ptr", "num_points")
+        if key not in STRUCTURE
     }
     return make_batch(kept.pop("pos"), num_points=num_points, ptr=ptr, **kept)
+
+
+def per_point(name: str) -> bool:
+    """Whether an attribute of this name has one row a point."""
+    return name in FIELDS and FIELDS[name].per == "point"
 
 
 def check_cloud(pos: Tensor, source: str) -> None:

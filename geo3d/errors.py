@@ -1,5 +1,8 @@
 """Errors a user can mend: one line each, saying what was expected, what was found and what to do."""
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class Geo3dError(Exception):
     """A mistake in what was given to geo3d; the command line prints it and exits with status 2."""
@@ -27,3 +30,17 @@ class CheckpointError(Geo3dError):
 
 class CollapseError(Geo3dError):
     """A pretraining run whose embeddings have become the same for every cloud."""
+
+
+def did_you_mean(word: object, names: Iterable[str], otherwise: str = "there are") -> str:
+    """The end of a message about an unknown word: the most similar name, or else all of them.
+
+    Example:
+        >>> did_you_mean("max_epoch", ["max_epochs", "max_time"])
+        "did you mean 'max_epochs'?"
+        >>> did_you_mean("zzz", ["max_epochs", "max_time"])
+        'there are max_epochs, max_time'
+    """
+    names = list(names)
+    close = get_close_matches(str(word), names, 1)
+    return f"did you mean '{close[0]}'?" if close else f"{otherwise} {', '.join(names) or 'none'}"

@@ -3,6 +3,8 @@ import torch
 from torch_geometric.data import Batch, Data
 
 from geo3d.cloud import (
+    FIELDS,
+    Field,
     as_batch,
     check_cloud,
     collate,
@@ -12,8 +14,13 @@ from geo3d.cloud import (
     num_clouds,
     select_points,
     with_,
+    without_frame,
 )
 from geo3d.errors import CloudError
+from geo3d.geometry.normalize import into_unit_sphere
+from geo3d.geometry.rotation import apply_linear, rotate, rotation_about_z
+from geo3d.invariance import AnisotropicScale, Scale, Translation
+from geo3d.invariance.views import Views
 
 
 def test_uniform_and_ragged_batches_agree_with_pyg():
@@ -79,16 +86,76 @@ def test_unusable_clouds_are_named(pos):
         check_cloud(pos, "scan.ply")
 
 
-def test_origins_are_stacked_and_a_cloud_without_one_has_zero():
-    far = torch.tensor([5e5, 5e6, 100], dtype=torch.float64)
-    a, b = Data(pos=torch.zeros(2, 3), origin=far), Data(pos=torch.ones(3, 3))
+def test_frames_are_stacked_and_a_cloud_without_one_lies_where_it_says():
+    far = torch.eye(4, dtype=torch.float64)
+    far[:3, 3] = torch.tensor([5e5, 5e6, 100])
+    a, b = Data(pos=torch.zeros(2, 3), frame=far), Data(pos=torch.ones(3, 3))
     batch = collate([a, b])
-    assert batch.origin.tolist() == [far.tolist(), [0, 0, 0]] and batch.origin.dtype == torch.float64
-    assert "origin" not in collate([b, b])
-    assert as_batch(a).origin.shape == (1, 3) and as_batch(Batch.from_data_list([a, a])).origin.shape == (2, 3)
+    assert batch.frame.tolist() == [far.tolist(), torch.eye(4).tolist()] and batch.frame.dtype == torch.float64
+    assert "frame" not in collate([b, b])
+    assert as_batch(a).frame.shape == (1, 4, 4) and as_batch(Batch.from_data_list([a, a])).frame.shape == (2, 4, 4)
     part = select_points(batch, torch.tensor([1, 2, 4]), ptr=torch.tensor([0, 1, 3]))
-    assert part.origin.equal(batch.origin) and with_(part, pos=part.pos + 1).origin.equal(batch.origin)
-    assert as_batch(batch) is batch and collate([a]).origin.shape == (1, 3)
+    assert part.frame.equal(batch.frame) and with_(part, pos=part.pos + 1).frame.equal(batch.frame)
+    assert as_batch(batch) is batch and collate([a]).frame.shape == (1, 4, 4)
+    assert "frame" not in without_frame(batch) and "frame" in batch and without_frame(b) is b
+
+
+def test_what_belongs_to_a_cloud_is_stacked():
+    clouds = [Data(pos=torch.zeros(2, 3), joints=torch.full((5, 3), float(i)), y=torch.tensor(i)) for i in range(3)]
+    for batch in (collate(clouds), as_batch(Batch.from_data_list(clouds))):
+        assert batch.joints.shape == (3, 5, 3) and batch.joints[:, 0, 0].tolist() == [0, 1, 2]
+        assert batch.y.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "name, shape, expected",
+    [
+        ("normal", (5, 3), r"\(6, 3\), one row a point"),
+        ("normal", (6, 2), r"\(6, 3\), one row a point"),
+        ("x", (6,), r"\(6, any\), one row a point"),
+        ("point_y", (6, 1), r"\(6\), one row a point"),
+        ("joints", (2, 4, 2), r"\(2, any, 3\), one row a cloud"),
+        ("frame", (4, 4), r"\(2, 4, 4\), one row a cloud"),
+        ("y", (3,), r"\(2\), one row a cloud"),
+    ],
+)
+def test_a_field_of_another_shape_is_refused(name, shape, expected):
+    with pytest.raises(CloudError, match=f"{name}: expected the shape {expected}; found"):
+        make_batch(torch.zeros(6, 3), num_points=3, **{name: torch.zeros(shape)})
+
+
+def test_tensors_that_are_no_fields_are_refused():
+    with pytest.raises(CloudError, match="normals: not a field of a cloud; did you mean 'normal'"):
+        collate([Data(pos=torch.zeros(3, 3), normals=torch.zeros(3, 3))])
+    with pytest.raises(CloudError, match="qqq: not a field of a cloud; there are pos, normal"):
+        as_batch(Data(pos=torch.zeros(3, 3), qqq=torch.zeros(3)))
+
+
+def test_a_new_field_is_one_line(monkeypatch):
+    """Offsets from points to their part's middle: selected, collated, turned, scaled and shifted like what they are."""
+    monkeypatch.setitem(FIELDS, "offset", Field("point", "displacement", (3,)))
+    clouds = [Data(pos=torch.randn(n, 3), offset=torch.randn(n, 3)) for n in (4, 6)]
+    batch = collate(clouds)
+    few = select_points(batch, torch.tensor([1, 5]), ptr=torch.tensor([0, 1, 2]))
+    assert few.offset.equal(batch.offset[[1, 5]])
+    ends = with_(batch, pos=batch.pos + batch.offset)
+    for act in (
+        lambda b: apply_linear(torch.tensor([[0, 2.0, 0], [1, 0, 0], [0, 1, 1]]).expand(2, 3, 3), b),
+        lambda b: rotate(rotation_about_z(torch.tensor([1.0, 2.0])), b),
+        lambda b: Translation().act(torch.ones(2, 3), b),
+        lambda b: AnisotropicScale().act(torch.tensor([[1, 2.0, 3], [2, 2, 2]]), b),
+        lambda b: Scale().act(torch.full((2, 3), 2.0), b),
+    ):
+        torch.testing.assert_close(act(batch).pos + act(batch).offset, act(ends).pos)
+    moved = into_unit_sphere(batch)
+    ratio = moved.offset / batch.offset
+    torch.testing.assert_close(ratio[:4], ratio[:1, :1].expand(4, 3))
+
+
+def test_moved_clouds_have_no_frame():
+    batch = collate([Data(pos=torch.randn(4, 3), frame=torch.eye(4, dtype=torch.float64))])
+    assert "frame" not in rotate(torch.eye(3)[None], batch) and "frame" in batch
+    assert "frame" not in Views(Translation(0.1))(batch, 0)[0].batch
 
 
 def test_first_points_are_cut_off_every_cloud():

@@ -6,8 +6,8 @@ from torch import nn
 
 from geo3d import seeds
 from geo3d.cloud import Features
+from geo3d.geometry.per_cloud import reduce_clouds
 from geo3d.invariance import SO2, SO3, AnisotropicScale, Jitter, Permutation, Translation
-from geo3d.invariance.per_cloud import reduce_clouds
 from geo3d.testing import assert_group, assert_invariant, assert_permutation_invariant, tiny_batch
 
 

@@ -4,7 +4,6 @@ Compressed encoders are stored alike: the card tells what has been done to them,
 of so many bits. A head may lie beside it, in ``head.safetensors``.
 """
 
-import difflib
 import hashlib
 import inspect
 import json
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 import geo3d
 from geo3d import compress, encoders
 from geo3d.checkpoint.quantized import as_codes, from_codes
-from geo3d.errors import CheckpointError
+from geo3d.errors import CheckpointError, did_you_mean
 from geo3d.heads import Classifier
 from geo3d.io.files import replacing
 
@@ -175,8 +174,7 @@ def build_encoder(card: dict[str, Any]) -> nn.Module:
     """A freshly initialised encoder of the class and with the keywords that the card names, not compressed."""
     name = card["class"]
     if name not in encoders.__all__:
-        near = difflib.get_close_matches(str(name), encoders.__all__, 1)
-        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(encoders.__all__)}"
+        hint = did_you_mean(name, encoders.__all__)
         raise CheckpointError(f"the checkpoint holds a {name}, which this geo3d does not know; {hint}")
     try:
         return getattr(encoders, name)(**card["keywords"])

@@ -17,10 +17,10 @@ from typing import Any
 
 import geo3d
 from geo3d.cli import help as texts
-from geo3d.cli.config import LAST, compose, config_dir, did_you_mean, jobs, read, record
+from geo3d.cli.config import LAST, compose, config_dir, jobs, read, record
 from geo3d.cli.interrupts import heeded
 from geo3d.cli.notes import as_notes
-from geo3d.errors import ConfigError, Geo3dError
+from geo3d.errors import ConfigError, Geo3dError, did_you_mean
 
 HELP = ("--help", "-h", "help")
 USERS_ERRNO = (

@@ -6,8 +6,7 @@ import re
 from typing import Any, NoReturn
 
 from geo3d.checks import Range, shown
-from geo3d.cli.config import did_you_mean
-from geo3d.errors import ConfigError
+from geo3d.errors import ConfigError, did_you_mean
 from geo3d.home import home
 
 USAGE = """usage: geo3d bench kernels|encoder|train|data|scaling|model [OPTIONS]

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from geo3d.cli.bench import Parser, Whole, place, text
-from geo3d.cli.config import choices, config_dir, did_you_mean, read
-from geo3d.errors import CloudError, ConfigError
+from geo3d.cli.config import choices, config_dir, read
+from geo3d.errors import CloudError, ConfigError, did_you_mean
 
 OPTIONS = (
     "checkpoint", "names", "reference", "data", "root", "up", "num-points", "rotation", "draws", "clouds", "threads",

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from geo3d.checks import Parameters, fits, mistake, parameters
-from geo3d.cli.config import MISSING, as_written, choices, config_dir, did_you_mean, read
+from geo3d.cli.config import MISSING, as_written, choices, config_dir, read
 from geo3d.cli.words import TARGET, split, value_of
-from geo3d.errors import ConfigError
+from geo3d.errors import ConfigError, did_you_mean
 from geo3d.home import alternatives, expanded
 
 PLACES = {"out": "DIR", "root": "PATH", "path": "FILE", "checkpoint": "DIR/encoder"}

@@ -2,14 +2,13 @@
 
 import ast
 from contextlib import suppress
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import geo3d
 from geo3d.cli.source import options
 from geo3d.cli.words import quoted, split, value_of
-from geo3d.errors import ConfigError
+from geo3d.errors import ConfigError, did_you_mean
 
 MISSING = "???"
 LAST = Path("checkpoints", "last.ckpt")
@@ -52,19 +51,6 @@ def read(path: Path) -> dict[str, Any]:
     import yaml
 
     return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-
-
-def did_you_mean(word: str, names: list[str], otherwise: str = "there are") -> str:
-    """The end of a message about an unknown word: the name most like it, else all names.
-
-    Example:
-        >>> did_you_mean("max_epoch", ["max_epochs", "max_time"])
-        "did you mean 'max_epochs'?"
-        >>> did_you_mean("zzz", ["max_epochs", "max_time"])
-        'there are max_epochs, max_time'
-    """
-    close = get_close_matches(word, names, 1)
-    return f"did you mean '{close[0]}'?" if close else f"{otherwise} {', '.join(names) or 'none'}"
 
 
 def override(word: str, groups: dict[str, str | None]) -> str | None:

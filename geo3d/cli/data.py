@@ -1,8 +1,8 @@
 """``geo3d data list`` and ``geo3d data check``."""
 
-from geo3d.cli.config import choices, config_dir, did_you_mean, read
+from geo3d.cli.config import choices, config_dir, read
 from geo3d.cli.help import summary
-from geo3d.errors import ConfigError
+from geo3d.errors import ConfigError, did_you_mean
 
 USAGE = """usage: geo3d data list
        geo3d data check NAME [KEY=VALUE ...]

@@ -28,7 +28,7 @@ def options(target: str) -> list[Option]:
     """The parameters of ``geo3d.package.name``, in order; none if its definition is not found.
 
     Example:
-        >>> [option.name for option in options("geo3d.cli.config.did_you_mean")]
+        >>> [option.name for option in options("geo3d.errors.did_you_mean")]
         ['word', 'names', 'otherwise']
     """
     module, _, name = target.rpartition(".")

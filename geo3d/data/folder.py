@@ -15,7 +15,7 @@ from geo3d.checks import Like, Points, Split, Up, checked
 from geo3d.data.tree import files_below, matches, split_folders
 from geo3d.errors import CloudError, SplitError
 from geo3d.io.arrays import coordinates
-from geo3d.io.axes import to_z_up
+from geo3d.io.axes import z_up
 from geo3d.io.files import existing_folder, listing
 from geo3d.io.hdf5 import hdf5_bytes, open_hdf5, read_hdf5, read_hdf5_clouds
 from geo3d.io.names import Arrays
@@ -173,9 +173,7 @@ class Folder(Dataset):
             size = self.points_per_mesh
         draws = generator("folder", file.relative_to(self.base).as_posix(), number or 0)
         data = as_data(arrays, self.source(index), size, draws)
-        for key in ("pos", "normal", "origin"):
-            if key in data:
-                data[key] = to_z_up(data[key], self.up)
+        data = z_up(data, self.up)
         data.y = None if self.labels is None else self.labels[index].reshape(1)
         if index in self._kept:
             self._bytes -= _bytes(self._kept.pop(index))

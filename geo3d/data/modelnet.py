@@ -17,7 +17,7 @@ from torch_geometric.data import Data
 from geo3d.checks import Points, Split, Up, checked
 from geo3d.cloud import check_cloud
 from geo3d.errors import CloudError
-from geo3d.io.axes import to_z_up
+from geo3d.io.axes import from_z_up, to_z_up
 from geo3d.io.files import existing_folder, listing, read_bytes, replacing
 from geo3d.io.hdf5 import open_hdf5
 from geo3d.io.precision import check_precision
@@ -160,6 +160,8 @@ class ModelNet(Dataset):
         data = Data(pos=self.pos[index], y=self.labels[index].reshape(1))
         if self.normal is not None:
             data.normal = self.normal[index]
+        if self.up == "y":
+            data.frame = from_z_up(self.up)
         return data
 
     def source(self, index: int) -> str:

@@ -2,6 +2,10 @@
 
 import torch
 from torch import Tensor
+from torch_geometric.data import Batch
+
+from geo3d.cloud import map_fields
+from geo3d.geometry.per_cloud import on_field, reduce_clouds
 
 
 def unit_sphere(pos: Tensor) -> tuple[Tensor, Tensor]:
@@ -17,6 +21,18 @@ def unit_sphere(pos: Tensor) -> tuple[Tensor, Tensor]:
     center = pos.mean(0)
     scale = (pos - center).norm(dim=1).max()
     return center, torch.where(scale > 0, scale, torch.ones_like(scale))
+
+
+def into_unit_sphere(batch: Batch) -> Batch:
+    """The clouds with their mean at the origin and their farthest point at distance 1; joints move along.
+
+    A cloud without extent is only centred. ``frame`` is dropped.
+    """
+    mean = reduce_clouds(batch.pos, batch, "mean")
+    centered = map_fields(batch, {"position": on_field(torch.sub, mean, batch)})
+    radius = reduce_clouds(centered.pos.norm(dim=1), batch, "max")
+    scale = on_field(torch.div, torch.where(radius > 0, radius, 1.0)[:, None].expand(-1, 3), batch)
+    return map_fields(centered, {"position": scale, "displacement": scale})
 
 
 def unit_vectors(vectors: Tensor) -> Tensor:

@@ -1,13 +1,14 @@
 """Rotations as matrices, and linear maps applied to clouds."""
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 from torch_geometric.data import Batch
 
-from geo3d.cloud import common_size, with_
+from geo3d.cloud import Field, common_size, map_fields
 from geo3d.geometry.normalize import unit_vectors
 
 
@@ -82,31 +83,32 @@ def rotation_angle(a: Tensor, b: Tensor | None = None) -> Tensor:
 
 
 def rotate(matrices: Tensor, batch: Batch) -> Batch:
-    """The clouds with points, normals and joints of cloud b turned by the rotation ``matrices[b]``, (B, 3, 3)."""
-    changes = {key: _map(matrices, batch[key], batch) for key in ("pos", "normal") if batch.get(key) is not None}
-    if batch.get("joints") is not None:
-        changes["joints"] = batch.joints @ matrices.mT
-    return with_(batch, **changes)
+    """The clouds with what has a direction in cloud b, such as its points, turned by ``matrices[b]``, (B, 3, 3)."""
+    turn = partial(_map, matrices, batch)
+    return map_fields(batch, {"position": turn, "displacement": turn, "direction": turn})
 
 
 def apply_linear(matrices: Tensor, batch: Batch) -> Batch:
-    """The clouds with cloud b mapped by ``matrices[b]``: points and joints by the matrix, normals stay normal.
+    """The clouds with cloud b mapped by ``matrices[b]``: points by the matrix; normals stay normal.
 
     Args:
         matrices: (B, 3, 3).
-        batch: The clouds; ``normal (M, 3)``, where present, is mapped by the inverse transpose and made unit again
-            (a zero normal stays zero), ``joints (B, J, 3)`` like points.
+        batch: The clouds. Directions, such as ``normal (M, 3)``, are mapped by the inverse transpose and made unit
+            again; a zero normal stays zero. See :data:`geo3d.cloud.FIELDS`.
     """
-    changes = {"pos": _map(matrices, batch.pos, batch)}
-    if batch.get("normal") is not None:
-        changes["normal"] = unit_vectors(_map(_inverse_transpose_direction(matrices), batch.normal, batch))
-    if batch.get("joints") is not None:
-        changes["joints"] = batch.joints @ matrices.mT
-    return with_(batch, **changes)
+    turn = partial(_map, matrices, batch)
+
+    def direction(values: Tensor, field: Field) -> Tensor:
+        mapped = _map(_inverse_transpose_direction(matrices), batch, values, field)
+        return unit_vectors(mapped.reshape(-1, 3)).view(values.shape)
+
+    return map_fields(batch, {"position": turn, "displacement": turn, "direction": direction})
 
 
-def _map(matrices: Tensor, vectors: Tensor, batch: Batch) -> Tensor:
-    """(M, 3) vectors, those of cloud b mapped by ``matrices[b]``."""
+def _map(matrices: Tensor, batch: Batch, vectors: Tensor, field: Field) -> Tensor:
+    """The vectors (M, 3) or (B, J, 3), those of cloud b mapped by ``matrices[b]``."""
+    if field.per == "cloud":
+        return vectors @ matrices.mT
     n = common_size(batch)
     if n is None:
         each = matrices.reshape(-1, 9).index_select(0, batch.batch).view(-1, 3, 3)

@@ -7,7 +7,8 @@ import torch
 from torch_geometric.data import Batch
 
 from geo3d.checks import Points, Range, checked, ordered
-from geo3d.invariance.per_cloud import by_cloud, random_points, reduce_clouds, uniform
+from geo3d.geometry.per_cloud import by_cloud, reduce_clouds
+from geo3d.invariance.draws import random_points, uniform
 from geo3d.invariance.selection import Kept, Selection, keep_smallest, kept_counts
 
 Ratio = Annotated[float, Range(0, 1, above=True)]

@@ -6,7 +6,8 @@ import torch
 from torch_geometric.data import Batch
 
 from geo3d.checks import Range, Share, checked
-from geo3d.invariance.per_cloud import by_cloud, directions, reduce_clouds, uniform
+from geo3d.geometry.per_cloud import by_cloud, reduce_clouds
+from geo3d.invariance.draws import directions, uniform
 from geo3d.invariance.selection import Kept, Selection, keep_smallest, kept_counts
 
 

@@ -5,8 +5,8 @@ from torch_geometric.data import Batch
 
 from geo3d.checks import Points, Share, checked
 from geo3d.cloud import common_size
+from geo3d.invariance.draws import uniform
 from geo3d.invariance.order import order_within, random_keys
-from geo3d.invariance.per_cloud import uniform
 from geo3d.invariance.selection import Kept, Selection, keep_smallest, keep_where, kept_counts
 
 

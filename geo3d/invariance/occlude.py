@@ -11,7 +11,8 @@ from scipy.spatial import ConvexHull, QhullError
 from torch_geometric.data import Batch
 
 from geo3d.checks import Range, checked
-from geo3d.invariance.per_cloud import by_cloud, directions, reduce_clouds
+from geo3d.geometry.per_cloud import by_cloud, reduce_clouds
+from geo3d.invariance.draws import directions
 from geo3d.invariance.selection import Kept, Selection, keep_where
 
 

@@ -11,7 +11,7 @@ from geo3d.checks import OneOf, checked
 from geo3d.cloud import num_clouds
 from geo3d.geometry.rotation import random_rotations, rotate, rotation_about_axis
 from geo3d.invariance.base import Group
-from geo3d.invariance.per_cloud import uniform
+from geo3d.invariance.draws import uniform
 
 
 class SO3(Group):

@@ -1,17 +1,18 @@
 """Stretching and mirroring: maps that multiply each coordinate by a number of its own."""
 
 import math
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
 from geo3d.checks import Like, Range, checked, ordered
-from geo3d.cloud import num_clouds, with_
+from geo3d.cloud import map_fields, num_clouds
 from geo3d.geometry.normalize import unit_vectors
+from geo3d.geometry.per_cloud import on_field
 from geo3d.invariance.base import Group
-from geo3d.invariance.per_cloud import by_cloud, uniform
+from geo3d.invariance.draws import uniform
 
 Factor = Annotated[float, Range(1e-3, 1e3)]
 """Products of three, as normals need them, stay far from where float32 ends."""
@@ -23,18 +24,16 @@ class Diagonal(Group):
 
     def act(self, element: Tensor, batch: Batch) -> Batch:
         """The clouds with each coordinate multiplied; normals stay normal and keep pointing outwards."""
-        changes = {"pos": by_cloud(torch.mul, batch.pos, element, batch)}
-        if batch.get("normal") is not None:
-            changes["normal"] = self._normals(element, batch)
-        if batch.get("joints") is not None:
-            changes["joints"] = batch.joints * element[:, None]
-        return with_(batch, **changes)
+        scale = on_field(torch.mul, element, batch)
+        return map_fields(batch, {"position": scale, "displacement": scale} | self._directions(element, batch))
 
-    def _normals(self, element: Tensor, batch: Batch) -> Tensor:
+    def _directions(self, element: Tensor, batch: Batch) -> dict[str, Any]:
+        """The function that maps normals."""
         x, y, z = element.unbind(1)
         # cofactors, with the sign of the determinant: a positive multiple of the inverse transpose
         factors = torch.stack([y * z, z * x, x * y], 1) * (x * y * z).sign()[:, None]
-        return unit_vectors(by_cloud(torch.mul, batch.normal, factors, batch))
+        scale = on_field(torch.mul, factors, batch)
+        return {"direction": lambda values, field: unit_vectors(scale(values, field).view(-1, 3)).view(values.shape)}
 
     def compose(self, a: Tensor, b: Tensor) -> Tensor:
         """The products of the factors."""
@@ -88,8 +87,8 @@ class Scale(Diagonal):
         """(B, 3) factors."""
         return _log_uniform(batch, generator, 1, self.low, self.high).expand(-1, 3)
 
-    def _normals(self, element: Tensor, batch: Batch) -> Tensor:
-        return batch.normal
+    def _directions(self, element: Tensor, batch: Batch) -> dict[str, Any]:
+        return {}  # a scale in all directions turns nothing
 
 
 class Reflection(Diagonal):

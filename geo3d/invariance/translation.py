@@ -5,9 +5,10 @@ from torch import Tensor
 from torch_geometric.data import Batch
 
 from geo3d.checks import Distance, checked
-from geo3d.cloud import num_clouds, with_
+from geo3d.cloud import map_fields, num_clouds
+from geo3d.geometry.per_cloud import on_field
 from geo3d.invariance.base import Group
-from geo3d.invariance.per_cloud import by_cloud, uniform
+from geo3d.invariance.draws import uniform
 
 
 class Translation(Group):
@@ -26,11 +27,8 @@ class Translation(Group):
         return uniform(batch, generator, 3, low=-self.max_shift, high=self.max_shift).to(batch.pos.dtype)
 
     def act(self, element: Tensor, batch: Batch) -> Batch:
-        """The clouds, and their joints, shifted."""
-        changes = {"pos": by_cloud(torch.add, batch.pos, element, batch)}
-        if batch.get("joints") is not None:
-            changes["joints"] = batch.joints + element[:, None]
-        return with_(batch, **changes)
+        """The clouds, and all positions that belong to them, shifted."""
+        return map_fields(batch, {"position": on_field(torch.add, element, batch)})
 
     def compose(self, a: Tensor, b: Tensor) -> Tensor:
         """The sums of the shifts."""

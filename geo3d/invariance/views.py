@@ -8,10 +8,10 @@ from torch_geometric.data import Batch
 
 from geo3d import seeds
 from geo3d.checks import Points, Range, checked
-from geo3d.cloud import first_points, num_clouds, with_
+from geo3d.cloud import first_points, num_clouds, without_frame
 from geo3d.errors import CloudError
+from geo3d.geometry.normalize import into_unit_sphere
 from geo3d.invariance import Invariance, Resample
-from geo3d.invariance.per_cloud import by_cloud, reduce_clouds
 
 
 class View(NamedTuple):
@@ -56,6 +56,7 @@ class Views:
             return [self._view(batch, seeds.generator(*key, "view", i)) for i in range(self.num_views)]
 
     def _view(self, batch: Batch, generator: torch.Generator) -> View:
+        batch = without_frame(batch)
         if self.num_points is not None:
             batch = Resample(self.num_points)(batch, generator)
         source = into_unit_sphere(batch) if self.normalize else batch
@@ -70,21 +71,6 @@ class Views:
         with torch.autocast(view.batch.pos.device.type, enabled=False):
             source = first_points(view.source, num_points)
             return self.invariance.act(view.element, into_unit_sphere(source) if self.normalize else source)
-
-
-def into_unit_sphere(batch: Batch) -> Batch:
-    """The clouds with their mean at the origin and their farthest point at distance 1; ``joints`` move along.
-
-    A cloud without extent is only centred.
-    """
-    mean = reduce_clouds(batch.pos, batch, "mean")
-    pos = by_cloud(torch.sub, batch.pos, mean, batch)
-    radius = reduce_clouds(pos.norm(dim=1), batch, "max")
-    radius = torch.where(radius > 0, radius, 1.0)
-    changes = {"pos": by_cloud(torch.div, pos, radius[:, None].expand(-1, 3), batch)}
-    if batch.get("joints") is not None:
-        changes["joints"] = (batch.joints - mean[:, None]) / radius[:, None, None]
-    return with_(batch, **changes)
 
 
 def correspondences(a: Batch, b: Batch) -> tuple[Tensor, Tensor]:

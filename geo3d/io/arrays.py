@@ -19,13 +19,14 @@ MOST = 100
 """How many times as large as its file an array of more bytes may be; coordinates shrink to a tenth at best."""
 FEW = 16
 """Columns are taken for points where there are more of them, and fewer rows."""
-ORIGIN = "origin"
+ORIGIN, FRAME = "origin", "frame"
 
 
 def read_npz(path: str | Path) -> Arrays:
     """The arrays of one cloud under the names that people give them (``pos``, ``xyz``, ``points``, ...).
 
-    ``origin``, if it is (3,) float64, is what coordinates are relative to, as ``write_cloud`` stores it.
+    ``frame``, if it is (4, 4) float64, leads from these coordinates to those of the source, as ``write_cloud`` stores
+    it; so does ``origin (3,)``, which geo3d 0.2 wrote.
 
     Raises:
         CloudError: If the file is damaged, declares more than it stores or holds Python objects, or no array can be the
@@ -39,7 +40,7 @@ def read_npz(path: str | Path) -> Arrays:
             names = [entry.filename.removesuffix(".npy") for entry in entries]
             if len(set(map(str.lower, names))) < len(names):
                 raise CloudError(f"{source}: expected every array once, found {sorted(names)}"[:300])
-            wanted = known_names() | {ORIGIN} if len(names) > 1 else set(map(str.lower, names))
+            wanted = known_names() | {ORIGIN, FRAME} if len(names) > 1 else set(map(str.lower, names))
             arrays = {
                 name: _entry(archive, entry, source)
                 for name, entry in zip(names, entries, strict=True)
@@ -54,12 +55,32 @@ def read_npz(path: str | Path) -> Arrays:
     if not {name.lower() for name in arrays} & set(POS):
         raise CloudError(f"{source}: expected coordinates under one of {', '.join(POS)}; found {sorted(names)}"[:400])
     found = one_cloud(arrays, source)
-    origin = arrays.get(ORIGIN)
+    frame = _frame(arrays, source)
+    if frame is not None:
+        found[FRAME] = frame
+    return found
+
+
+def _frame(arrays: dict[str, np.ndarray], source: str) -> np.ndarray | None:
+    """(4, 4) the stored frame, or that of a stored origin; None if there is neither."""
+    origin, frame = arrays.get(ORIGIN), arrays.get(FRAME)
     if origin is not None and origin.dtype == np.float64 and origin.shape == (3,):
         if not np.isfinite(origin).all():
             raise CloudError(f"{source}: expected an origin of three finite numbers, found {origin.tolist()}")
-        found[ORIGIN] = origin
-    return found
+        moved = np.eye(4)
+        moved[:3, 3] = origin
+        return moved
+    if frame is None or frame.dtype != np.float64 or frame.shape != (4, 4):
+        return None
+    square = frame[:3, :3] @ frame[:3, :3].T
+    size = square.trace() / 3
+    if not np.isfinite(frame).all() or not size > 0 or (frame[3] != (0, 0, 0, 1)).any():
+        raise CloudError(
+            f"{source}: expected a finite frame (4, 4) with the last row 0, 0, 0, 1; found {frame.tolist()}"
+        )
+    if np.abs(square / size - np.eye(3)).max() > 1e-6:
+        raise CloudError(f"{source}: expected a frame that turns, scales and shifts alone; found {frame.tolist()}")
+    return frame
 
 
 def read_npy(path: str | Path) -> Arrays:

@@ -1,12 +1,16 @@
 """Which way is up: every reader delivers z-up."""
 
+import torch
 from torch import Tensor
+from torch_geometric.data import Data
 
+from geo3d.cloud import map_fields
 from geo3d.errors import ConfigError
+from geo3d.geometry.frame import frame_of, similarity
 
 
 def check_up(up: str) -> None:
-    """Nothing, if ``up`` names an axis that is known here.
+    """Check that ``up`` names an axis that is known here.
 
     Raises:
         ConfigError: If it is neither "y" nor "z".
@@ -29,3 +33,24 @@ def to_z_up(vectors: Tensor, up: str) -> Tensor:
     turned = vectors[..., [0, 2, 1]]
     turned[..., 1].neg_()
     return turned
+
+
+def z_up(cloud: Data, up: str) -> Data:
+    """One cloud turned so that z points up, its frame with it; the same cloud if z did.
+
+    Args:
+        cloud: One cloud; it stays as it is.
+        up: The axis that points up in it, "y" or "z".
+    """
+    check_up(up)
+    if up == "z":
+        return cloud
+    kinds = ("position", "displacement", "direction")
+    out = map_fields(cloud, dict.fromkeys(kinds, lambda value, field: to_z_up(value, up)))
+    out.frame = frame_of(cloud) @ from_z_up(up)
+    return out
+
+
+def from_z_up(up: str) -> Tensor:
+    """(4, 4) the frame of a cloud that was turned from ``up`` to z: its way back."""
+    return similarity(to_z_up(torch.eye(3), up), torch.zeros(3))

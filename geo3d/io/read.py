@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from geo3d.cloud import POINT_KEYS, check_cloud
+from geo3d.cloud import check_cloud, per_point
 from geo3d.errors import CloudError
+from geo3d.geometry.frame import similarity
 from geo3d.geometry.triangles import sample_triangles
 from geo3d.io.arrays import read_npy, read_npz
 from geo3d.io.files import existing_file
@@ -46,9 +47,9 @@ MESHES = (".off", ".obj", ".ply")
 def read_cloud(path: str | Path, num_points: int | None = None, generator: torch.Generator | None = None) -> Data:
     """The cloud in a file: ``pos`` (N, 3) float32, and ``normal``, ``rgb`` (0..1), ``point_y``, ``x``, ``y`` if there.
 
-    Where float32 would lose the shape of a cloud that lies far from the origin, ``pos`` is relative to ``origin`` (3,)
-    float64. Normals and features may be NaN, which is refused by what uses them; colours and labels with a NaN are left
-    out with a warning.
+    Where float32 would lose the shape of a cloud that lies far from the origin, ``pos`` is shifted, and ``frame``
+    (4, 4) float64 leads back to the file's coordinates. Normals and features may be NaN, which is refused by what uses
+    them. Colours and labels with a NaN are left out with a warning.
 
     Args:
         path: PLY, PCD, OFF, OBJ, XYZ, ASC, TXT, PTS, CSV, NPZ, NPY or HDF5, told by its suffix.
@@ -72,9 +73,9 @@ def read_mesh(path: str | Path) -> tuple[Tensor, Tensor]:
     """
     arrays = read_arrays(path, MESHES)
     data = as_data({"pos": arrays["pos"]}, str(path))
-    if "origin" in data:
+    if "frame" in data:
         raise CloudError(
-            f"{path}: the mesh lies far from the origin; subtract {data.origin.tolist()} from its vertices"
+            f"{path}: the mesh lies far from the origin; subtract {data.frame[:3, 3].tolist()} from its vertices"
         )
     vertices = data.pos
     if not len(arrays.get("faces", ())):
@@ -109,7 +110,7 @@ def as_data(
         raise CloudError(f"num_points: expected at least 1, found {num_points}")
     tensors: dict[str, Tensor] = {}
     for key, values in arrays.items():
-        if key in ("faces", "origin") or not values.size:
+        if key in ("faces", "frame") or not values.size:
             continue
         if key in ("rgb", "point_y", "y") and values.dtype.kind == "f" and not np.isfinite(values).all():
             what = "colours" if key == "rgb" else "labels"
@@ -122,9 +123,9 @@ def as_data(
             values = as_colours(values, source)
         if key == "pos":
             values, moved = centered(values, source)
-            origins = [each for each in (arrays.get("origin"), moved) if each is not None]
-            if origins:
-                tensors["origin"] = torch.from_numpy(np.sum(origins, 0, dtype=np.float64))
+            if moved is not None or "frame" in arrays:
+                shift = similarity(torch.eye(3), torch.from_numpy(np.zeros(3) if moved is None else moved))
+                tensors["frame"] = torch.from_numpy(arrays.get("frame", np.eye(4))) @ shift
         tensors[key] = torch.from_numpy(np.array(values, dtype=np.float32))
     check_cloud(tensors.get("pos", torch.zeros(0, 3)), source)
     if num_points is None:
@@ -135,7 +136,7 @@ def as_data(
     kept = torch.arange(min(num_points, total))
     if generator is not None and num_points < total:
         kept = torch.randperm(total, generator=generator, device=generator.device)[:num_points].cpu()
-    return Data(**{key: tensor[kept] if key in POINT_KEYS else tensor for key, tensor in tensors.items()})
+    return Data(**{key: tensor[kept] if per_point(key) else tensor for key, tensor in tensors.items()})
 
 
 def _sampled(
@@ -149,4 +150,4 @@ def _sampled(
         raise CloudError(f"{source}: {error}") from error
     parts = points.split([tensor.shape[1] for tensor in carried.values()], 1)
     found = dict(zip(carried, (part.contiguous() for part in parts), strict=True))
-    return Data(**found, normal=normal, **{key: tensors[key] for key in ("origin",) if key in tensors})
+    return Data(**found, normal=normal, **{key: tensors[key] for key in ("frame",) if key in tensors})

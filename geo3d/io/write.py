@@ -15,8 +15,8 @@ KEYS = ("pos", "normal", "rgb", "point_y", "x")
 def write_cloud(path: str | Path, data: Data) -> None:
     """Write the cloud's ``pos``, ``normal``, ``rgb``, ``point_y`` and ``x``; a file is there whole or not at all.
 
-    PLY is binary, little endian, with colours as bytes; of a cloud with an ``origin`` it holds the place in the source,
-    ``pos + origin``, in double precision. NPZ keeps every value as it is, and ``y`` and ``origin`` too.
+    PLY is binary, little endian, with colours as bytes. A cloud with a ``frame`` is written in the coordinates of its
+    source, in double precision. NPZ keeps every value as it is, ``y`` and ``frame`` too.
 
     Args:
         path: A name that ends in .ply or .npz.
@@ -30,9 +30,9 @@ def write_cloud(path: str | Path, data: Data) -> None:
     if path.suffix.lower() not in (".ply", ".npz"):
         raise CloudError(f"{path}: clouds are written as .ply or .npz, not as {path.suffix!r}")
     check_cloud(data.pos, f"the cloud for {path}")
-    arrays = {key: data[key].detach().cpu().numpy() for key in (*KEYS, "y", "origin") if data.get(key) is not None}
-    if "origin" in arrays:
-        arrays["origin"] = arrays["origin"].reshape(3)  # a batch of one has it as (1, 3)
+    arrays = {key: data[key].detach().cpu().numpy() for key in (*KEYS, "y", "frame") if data.get(key) is not None}
+    if "frame" in arrays:
+        arrays["frame"] = arrays["frame"].reshape(4, 4)  # a batch of one has it as (1, 4, 4)
     with replacing(path) as temporary, temporary.open("wb") as file:
         if path.suffix.lower() == ".npz":
             np.savez(file, **arrays)
@@ -48,12 +48,15 @@ def write_cloud(path: str | Path, data: Data) -> None:
 def _rows(arrays: dict[str, np.ndarray]) -> np.ndarray:
     """One structured row a point."""
     columns: list[tuple[str, str, np.ndarray]] = []
-    pos, kind = arrays["pos"], "<f4"
-    if "origin" in arrays:
-        pos, kind = pos.astype(np.float64) + arrays["origin"], "<f8"
+    pos, normal, kind = arrays["pos"], arrays.get("normal"), "<f4"
+    if "frame" in arrays:
+        linear, kind = arrays["frame"][:3, :3], "<f8"
+        pos = pos.astype(np.float64) @ linear.T + arrays["frame"][:3, 3]
+        if normal is not None:
+            normal = normal.astype(np.float64) @ (linear / np.cbrt(abs(np.linalg.det(linear)))).T
     columns += [(name, kind, pos[:, i]) for i, name in enumerate("xyz")]
-    if "normal" in arrays:
-        columns += [(name, "<f4", arrays["normal"][:, i]) for i, name in enumerate(("nx", "ny", "nz"))]
+    if normal is not None:
+        columns += [(name, "<f4", normal[:, i]) for i, name in enumerate(("nx", "ny", "nz"))]
     if "rgb" in arrays:
         colours = np.round(arrays["rgb"].clip(0, 1) * 255)
         columns += [(name, "u1", colours[:, i]) for i, name in enumerate(("red", "green", "blue"))]

@@ -12,8 +12,10 @@ from geo3d.checkpoint import load_encoder, read_card
 from geo3d.checks import Up, checked
 from geo3d.cloud import collate
 from geo3d.errors import CloudError, ConfigError
+from geo3d.geometry.frame import rescaled
 from geo3d.geometry.normalize import unit_sphere
-from geo3d.io import read_cloud, to_z_up
+from geo3d.io import read_cloud
+from geo3d.io.axes import z_up
 from geo3d.io.files import replacing
 from geo3d.jobs.run import finish_run, run_folder
 from geo3d.seeds import generator
@@ -87,12 +89,9 @@ def _file_features(encoder: nn.Module, convention: dict[str, Any], path: Path, u
     """Features of one cloud, brought into the form in which the encoder saw clouds in training."""
     count = convention.get("num_points")
     cloud = read_cloud(path, num_points=count, generator=generator("embed", path.name))
-    cloud.pos = to_z_up(cloud.pos, up)
-    if "normal" in cloud:
-        cloud.normal = to_z_up(cloud.normal, up)
+    cloud = z_up(cloud, up)
     if convention.get("normalize", True):
-        center, scale = unit_sphere(cloud.pos)
-        cloud.pos = (cloud.pos - center) / scale
+        cloud = rescaled(cloud, *unit_sphere(cloud.pos))
     batch = collate([cloud])
     features = encoder(batch)
     return {"cloud": features.cloud.numpy(), "point": features.point.numpy(), "pos": batch.pos.numpy()}

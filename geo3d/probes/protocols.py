@@ -5,14 +5,13 @@ picking the epoch by the accuracy on the test split. ``selection`` says what is 
 that they fixed after looking at the test split carries that look with it.
 """
 
-import difflib
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from sklearn.svm import SVC
 
-from geo3d.errors import ConfigError
+from geo3d.errors import ConfigError, did_you_mean
 from geo3d.probes.features import ArrayLike, Labels, Matrix, standardise, train_and_test
 from geo3d.probes.linear import LinearSVM, LogisticRegression, choose_C
 
@@ -212,9 +211,7 @@ def protocol(name: str) -> Protocol:
         1.0
     """
     if name not in PROTOCOLS:
-        near = difflib.get_close_matches(name, PROTOCOLS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(PROTOCOLS)}"
-        raise ConfigError(f"protocol={name} does not exist; {hint}")
+        raise ConfigError(f"protocol={name} does not exist; {did_you_mean(name, PROTOCOLS)}")
     return PROTOCOLS[name]
 
 

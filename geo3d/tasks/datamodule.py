@@ -14,9 +14,10 @@ from torch.utils.data import DataLoader, Dataset
 from torch_geometric.data import Data
 
 from geo3d.checks import OneOf, Range, Seed, checked
-from geo3d.cloud import POINT_KEYS, check_cloud, collate
+from geo3d.cloud import check_cloud, collate, fields, with_
 from geo3d.distributed import world_size
 from geo3d.errors import CloudError, SplitError
+from geo3d.geometry.frame import rescaled, turned
 from geo3d.geometry.normalize import unit_sphere
 from geo3d.geometry.rotation import random_rotations, rotation_about_z
 from geo3d.seeds import generator
@@ -72,29 +73,21 @@ class Delivered(Dataset):
     def deliver(self, index: int) -> Data:
         """The cloud made anew from the data set."""
         cloud = self.dataset[index].clone()
-        if "origin" in cloud:
-            del cloud.origin  # of the file's coordinates; those delivered are turned and scaled
         source = self.source(index)
         check_cloud(cloud.pos, source)
         total = cloud.pos.shape[0]
         if self.num_points is not None and total > self.num_points:
             draw = generator(self.seed, "points", self.split, index)
             chosen = torch.randperm(total, generator=draw)[: self.num_points]
-            for key in POINT_KEYS:
-                if key in cloud:
-                    cloud[key] = cloud[key][chosen]
+            cloud = with_(
+                cloud, **{name: value[chosen] for name, field, value in fields(cloud) if field.per == "point"}
+            )
         if total > 1 and bool((cloud.pos == cloud.pos[0]).all()):
             raise CloudError(f"{source}: all points lie in one place; remove the cloud")
-        placed = [key for key in ("pos", "joints") if key in cloud]
         if self.normalize:
-            center, scale = unit_sphere(cloud.pos)
-            for key in placed:
-                cloud[key] = (cloud[key] - center) / scale
+            cloud = rescaled(cloud, *unit_sphere(cloud.pos))
         pose = random_pose(self.rotation, (self.seed, "pose", self.split, index))
-        if pose is not None:
-            for key in [*placed, *(["normal"] if "normal" in cloud else [])]:
-                cloud[key] = cloud[key] @ pose.T
-        return cloud
+        return cloud if pose is None else turned(cloud, pose)
 
 
 class DataModule(pl.LightningDataModule):

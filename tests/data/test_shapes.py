@@ -236,7 +236,7 @@ def test_the_division_of_the_classes() -> None:
         ({"split": "tests"}, "'tests' is not train or test"),
         ({"part": "held_out"}, "'held_out' is not all, pretrain or heldout"),
         ({"classes": ["chair", "tabel"]}, "did you mean 'table'"),
-        ({"classes": ["zzz"]}, "choose from chair"),
+        ({"classes": ["zzz"]}, "there are chair"),
         ({"classes": ["chair", "chair"]}, "different names"),
         ({"classes": []}, "different names"),
         ({"classes": ["chair"], "part": "heldout"}, "either classes or part"),

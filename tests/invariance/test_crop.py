@@ -5,7 +5,7 @@ import torch
 
 from geo3d import seeds
 from geo3d.invariance import CropCuboid, CropKNN
-from geo3d.invariance.per_cloud import random_points, uniform
+from geo3d.invariance.draws import random_points, uniform
 from geo3d.testing import tiny_batch
 
 sizes = pytest.mark.parametrize("sizes", [32, [1, 17, 40]], ids=["uniform", "ragged"])

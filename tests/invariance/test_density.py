@@ -7,7 +7,7 @@ from scipy.stats import chisquare
 from geo3d import seeds
 from geo3d.cloud import make_batch
 from geo3d.invariance import DensityGradient
-from geo3d.invariance.per_cloud import directions, uniform
+from geo3d.invariance.draws import directions, uniform
 from geo3d.testing import tiny_batch
 
 

@@ -6,7 +6,7 @@ from scipy.stats import chisquare, kstest
 
 from geo3d import seeds
 from geo3d.invariance import DensityGradient, Drop, Resample
-from geo3d.invariance.per_cloud import uniform
+from geo3d.invariance.draws import uniform
 from geo3d.testing import tiny_batch
 
 sizes = pytest.mark.parametrize("sizes", [32, [1, 17, 40]], ids=["uniform", "ragged"])

@@ -6,8 +6,8 @@ from scipy.spatial import ConvexHull
 from geo3d import seeds
 from geo3d.cloud import make_batch
 from geo3d.invariance import Occlude
+from geo3d.invariance.draws import directions
 from geo3d.invariance.occlude import visible
-from geo3d.invariance.per_cloud import directions
 from geo3d.testing import tiny_batch
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from geo3d.errors import CloudError
+from geo3d.geometry.frame import to_source
 from geo3d.io import read_cloud
 from geo3d.io.hdf5 import read_hdf5, read_hdf5_clouds
 
@@ -188,12 +189,33 @@ def test_an_array_that_is_there_twice(tmp_path: Path):
 
 def test_an_origin_is_read_if_it_is_one(tmp_path: Path):
     data = read_cloud(stored(tmp_path / "a.npz", pos=POINTS, origin=np.array([5e6, 0, 1])))
-    assert data.pos.tolist() == POINTS.tolist() and data.origin.tolist() == [5e6, 0, 1]
-    assert "origin" not in read_cloud(stored(tmp_path / "a.npz", pos=POINTS, origin=np.zeros(2)))
+    assert data.pos.tolist() == POINTS.tolist() and data.frame[:3, 3].tolist() == [5e6, 0, 1]
+    assert "frame" not in read_cloud(stored(tmp_path / "a.npz", pos=POINTS, origin=np.zeros(2)))
     far = read_cloud(stored(tmp_path / "a.npz", pos=POINTS + 5e6, origin=np.array([1.0, 2, 3])))
-    assert (far.pos.double() + far.origin)[0].tolist() == [5e6 + 1, 5e6 + 3, 5e6 + 5]
+    assert to_source(far.pos, far.frame)[0].tolist() == [5e6 + 1, 5e6 + 3, 5e6 + 5]
     with pytest.raises(CloudError, match="three finite numbers"):
         read_cloud(stored(tmp_path / "a.npz", pos=POINTS, origin=np.full(3, np.nan)))
+
+
+def test_a_frame_is_read_if_it_is_one(tmp_path: Path):
+    frame = np.array([[0, -2.0, 0, 5], [2, 0, 0, 6], [0, 0, 2, 7], [0, 0, 0, 1]])
+    data = read_cloud(stored(tmp_path / "a.npz", pos=POINTS, frame=frame))
+    assert data.pos.tolist() == POINTS.tolist() and data.frame.tolist() == frame.tolist()
+    for other in (np.eye(3), np.eye(4, dtype="f4")):  # something else of that name
+        assert "frame" not in read_cloud(stored(tmp_path / "a.npz", pos=POINTS, frame=other))
+    far = read_cloud(stored(tmp_path / "a.npz", pos=POINTS + 5e6, frame=frame))
+    before = np.c_[POINTS + 5e6, np.ones(len(POINTS))] @ frame.T
+    assert np.abs(to_source(far.pos, far.frame).numpy() - before[:, :3]).max() < 1e-6
+
+
+@pytest.mark.parametrize("row, column, value", [(0, 0, 2.0), (0, 1, 0.5), (3, 3, 2.0), (3, 0, 1.0), (0, 3, np.nan)])
+def test_a_frame_that_is_no_similarity_is_refused(tmp_path: Path, row: int, column: int, value: float):
+    frame = np.eye(4)
+    frame[row, column] = value
+    with pytest.raises(CloudError, match=r"a\.npz: expected a (finite )?frame"):
+        read_cloud(stored(tmp_path / "a.npz", pos=POINTS, frame=frame))
+    with pytest.raises(CloudError, match=r"a\.npz: expected a finite frame"):
+        read_cloud(stored(tmp_path / "a.npz", pos=POINTS, frame=np.zeros((4, 4))))
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".h5"])

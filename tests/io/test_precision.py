@@ -9,6 +9,7 @@ import torch
 from geo3d.cloud import collate
 from geo3d.data import Folder
 from geo3d.errors import CloudError
+from geo3d.geometry.frame import to_source
 from geo3d.io import read_cloud, read_mesh, write_cloud
 from geo3d.io.precision import centered, check_precision
 from geo3d.seeds import generator
@@ -28,9 +29,9 @@ def test_clouds_on_a_map_are_moved_to_the_origin_in_every_format(tmp_path: Path)
     (tmp_path / "a.ply").write_text(f"{header}end_header\n{rows}\n")
     for suffix in ("npy", "npz", "xyz", "h5", "ply"):
         data = read_cloud(tmp_path / f"a.{suffix}")
-        assert data.pos.dtype == torch.float32 and data.origin.dtype == torch.float64 and data.origin.shape == (3,)
+        assert data.pos.dtype == torch.float32 and data.frame.dtype == torch.float64 and data.frame.shape == (4, 4)
         assert data.pos.abs().max() < 1
-        assert np.abs(data.pos.double().numpy() + data.origin.numpy() - MAP).max() < 1e-6
+        assert np.abs(to_source(data.pos, data.frame).numpy() - MAP).max() < 1e-6
 
 
 def test_what_float32_has_lost_already_is_refused(tmp_path: Path):
@@ -58,20 +59,20 @@ def test_what_was_moved_is_written_where_it_was(tmp_path: Path, suffix: str):
     data = read_cloud(tmp_path / "a.npy", 20, generator("moved"))
     write_cloud(tmp_path / f"b.{suffix}", data)
     again = read_cloud(tmp_path / f"b.{suffix}")
-    place, before = again.pos.double() + again.origin, data.pos.double() + data.origin
+    place, before = to_source(again.pos, again.frame), to_source(data.pos, data.frame)
     torch.testing.assert_close(place, before, atol=1e-6, rtol=0)
     if suffix == "npz":
-        assert again.pos.equal(data.pos) and again.origin.equal(data.origin)
+        assert again.pos.equal(data.pos) and again.frame.equal(data.frame)
     write_cloud(tmp_path / f"c.{suffix}", collate([data]))
     place = read_cloud(tmp_path / f"c.{suffix}")
-    torch.testing.assert_close(place.pos.double() + place.origin, before, atol=1e-6, rtol=0)
+    torch.testing.assert_close(to_source(place.pos, place.frame), before, atol=1e-6, rtol=0)
 
 
 def test_meshes_far_away(tmp_path: Path):
     rows = "".join(f"v {500_000 + x} {5_400_000 + y} 0\n" for x, y in ((0, 0), (1, 0), (1, 1), (0, 1)))
     (tmp_path / "a.obj").write_text(rows + "f 1 2 3 4\n")
     data = read_cloud(tmp_path / "a.obj", 200, generator("mesh"))
-    assert data.origin.tolist() == [500_000.5, 5_400_000.5, 0] and 0.4 < float(data.pos.abs().max()) <= 0.5
+    assert data.frame[:3, 3].tolist() == [500_000.5, 5_400_000.5, 0] and 0.4 < float(data.pos.abs().max()) <= 0.5
     with pytest.raises(CloudError, match=r"a\.obj: the mesh lies far from the origin; subtract \[500000.5"):
         read_mesh(tmp_path / "a.obj")
 
@@ -81,13 +82,14 @@ def test_clouds_of_an_hdf5_file_are_looked_at_one_by_one(tmp_path: Path):
         file["data"] = np.stack([HERE, MAP])
     data = Folder(str(tmp_path))
     assert np.allclose(data[0].pos.numpy(), HERE)
-    assert "origin" not in data[0]
-    assert np.abs(data[1].pos.double().numpy() + data[1].origin.numpy() - MAP).max() < 1e-6
+    assert "frame" not in data[0]
+    assert np.abs(to_source(data[1].pos, data[1].frame).numpy() - MAP).max() < 1e-6
     turned = Folder(str(tmp_path), up="y")[1]
-    x, y, z = (data[1].pos.double() + data[1].origin).unbind(1)
-    torch.testing.assert_close(turned.pos.double() + turned.origin, torch.stack([x, -z, y], 1), atol=1e-6, rtol=0)
+    x, y, z = data[1].pos.unbind(1)
+    assert turned.pos.equal(torch.stack([x, -z, y], 1))
+    assert np.abs(to_source(turned.pos, turned.frame).numpy() - MAP).max() < 1e-6
     batch = collate([data[0], data[1]])
-    assert batch.origin.equal(torch.stack([torch.zeros(3, dtype=torch.float64), data[1].origin]))
+    assert batch.frame.equal(torch.stack([torch.eye(4, dtype=torch.float64), data[1].frame]))
 
 
 def test_what_an_offset_leaves_is_read(tmp_path: Path):

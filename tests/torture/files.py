@@ -106,8 +106,8 @@ def same(data: Any, reading: oracles.Reading) -> bool:
     if tuple(data.pos.shape) != reading.pos.shape:
         return False
     found = data.pos.numpy()
-    if data.get("origin") is None:
+    if data.get("frame") is None:
         return np.array_equal(found, reading.pos.astype(np.float32))
-    offset = data.origin.double().numpy().reshape(1, 3)
+    linear, shift = data.frame.numpy()[:3, :3], data.frame.numpy()[:3, 3]
     extent = float(np.ptp(reading.pos, axis=0).max())
-    return bool(np.abs(found + offset - reading.pos).max() <= 1e-4 * extent)
+    return bool(np.abs(found @ linear.T + shift - reading.pos).max() <= 1e-4 * extent)

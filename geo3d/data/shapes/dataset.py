@@ -1,7 +1,6 @@
 """Object clouds made on demand: no files, no end, the same for the same seed."""
 
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from typing import Annotated, Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from geo3d.checks import OneOf, Range, Seed, Split, checked
 from geo3d.data.shapes import seats, storage, things, tools, vehicles, vessels
 from geo3d.data.shapes.assembly import Assembly
 from geo3d.data.shapes.placing import Draws
-from geo3d.errors import ConfigError
+from geo3d.errors import ConfigError, did_you_mean
 from geo3d.seeds import numpy_generator
 
 VERSION = 1
@@ -72,9 +71,7 @@ DIVISION = {
 
 def _check(option: str, value: str, allowed: Sequence[str]) -> None:
     if value not in allowed:
-        near = get_close_matches(str(value), allowed, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(allowed)}"
-        raise ConfigError(f"unknown {option} '{value}' of the generated shapes; {hint}")
+        raise ConfigError(f"unknown {option} '{value}' of the generated shapes; {did_you_mean(value, allowed)}")
 
 
 def generate(name: str, rng: np.random.Generator, num_points: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -3,7 +3,8 @@ import torch
 from scipy.stats import chisquare
 
 from geo3d import seeds
-from geo3d.invariance.per_cloud import by_cloud, directions, random_points, reduce_clouds
+from geo3d.geometry.per_cloud import by_cloud, reduce_clouds
+from geo3d.invariance.draws import directions, random_points
 from geo3d.testing import tiny_batch
 
 sizes = pytest.mark.parametrize("sizes", [32, 7, [1, 17, 40]], ids=["uniform", "odd", "ragged"])

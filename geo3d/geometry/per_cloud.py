@@ -1,6 +1,6 @@
-"""What is drawn, measured and moved cloud by cloud, without a loop over the clouds.
+"""Reductions and operations cloud by cloud, without a loop over the clouds.
 
-Clouds of one size are looked at as (B, N, ...) tensors, which takes no index; others go by their offsets.
+Clouds of one size are looked at as (B, N, ...) tensors, which takes no index. Others go by their offsets.
 """
 
 import math
@@ -11,26 +11,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
-from geo3d.cloud import common_size, num_clouds
-
-
-def uniform(batch: Batch, generator: torch.Generator, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
-    """(B, *shape) float64 numbers, uniform in [low, high), drawn on the generator's device, given on the batch's."""
-    size = (num_clouds(batch), *shape)
-    drawn = torch.rand(size, generator=generator, device=generator.device, dtype=torch.float64)
-    return (low + (high - low) * drawn).to(batch.pos.device)
-
-
-def directions(batch: Batch, generator: torch.Generator) -> Tensor:
-    """(B, 3) unit vectors, uniform over the sphere, in the type of the points."""
-    drawn = torch.randn(num_clouds(batch), 3, generator=generator, device=generator.device, dtype=torch.float64)
-    return torch.nn.functional.normalize(drawn, dim=1).to(batch.pos)
-
-
-def random_points(batch: Batch, generator: torch.Generator) -> Tensor:
-    """(B,) the flat index of one uniformly drawn point of each cloud."""
-    sizes = batch.ptr.diff()
-    return batch.ptr[:-1] + (uniform(batch, generator) * sizes).long().minimum(sizes - 1)
+from geo3d.cloud import Field, common_size, num_clouds
 
 
 def reduce_clouds(values: Tensor, batch: Batch, how: str) -> Tensor:
@@ -51,3 +32,22 @@ def by_cloud(function: Callable[[Tensor, Tensor], Tensor], values: Tensor, rows:
     k = math.gcd(n, 16)  # rows of a few numbers make poor inner loops; many points at a time are several times as fast
     blocks = values.reshape(len(rows), n // k, -1)
     return function(blocks, rows.repeat(1, k)[:, None]).view(values.shape)
+
+
+def on_field(
+    function: Callable[[Tensor, Tensor], Tensor], rows: Tensor, batch: Batch
+) -> Callable[[Tensor, Field], Tensor]:
+    """A function for :func:`geo3d.cloud.map_fields`: ``function`` of a field's values and their cloud's row.
+
+    Args:
+        function: Element by element, such as ``torch.mul``.
+        rows: (B, 3), one row a cloud.
+        batch: The clouds.
+    """
+
+    def apply(values: Tensor, field: Field) -> Tensor:
+        if field.per == "cloud":  # (B, J, 3)
+            return function(values, rows[:, None])
+        return by_cloud(function, values, rows, batch)
+
+    return apply

@@ -1,0 +1,63 @@
+"""The way back: a similarity (4, 4) for each cloud, from the coordinates it has to those of its source.
+
+Who changes a cloud's coordinates for good, not for a view, does it with the functions here, which keep ``frame``.
+"""
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+
+from geo3d.cloud import map_fields
+
+
+def similarity(linear: Tensor, shift: Tensor) -> Tensor:
+    """(4, 4) float64 matrix of ``p -> linear @ p + shift``, for points as columns (x, y, z, 1).
+
+    Example:
+        >>> similarity(2 * torch.eye(3), torch.tensor([1.0, 0.0, 0.0]))[0].tolist()
+        [2.0, 0.0, 0.0, 1.0]
+    """
+    matrix = torch.eye(4, dtype=torch.float64, device=linear.device)
+    matrix[:3, :3], matrix[:3, 3] = linear.double(), shift.double()
+    return matrix
+
+
+def frame_of(cloud: Data) -> Tensor:
+    """(4, 4) float64 the frame of one cloud; the identity if it has none."""
+    if "frame" in cloud:
+        return cloud.frame.reshape(4, 4)
+    return torch.eye(4, dtype=torch.float64, device=cloud.pos.device)
+
+
+def to_source(pos: Tensor, frame: Tensor) -> Tensor:
+    """(N, 3) float64 points in the coordinates of the source.
+
+    Args:
+        pos: (N, 3) points in delivered coordinates.
+        frame: (4, 4), see ``Data.frame``.
+    """
+    return pos.double() @ frame[:3, :3].mT + frame[:3, 3]
+
+
+def rescaled(cloud: Data, center: Tensor, scale: Tensor) -> Data:
+    """One cloud with ``(p - center) / scale`` for each position p; its frame undoes it.
+
+    Args:
+        cloud: One cloud; it stays as it is.
+        center: (3,).
+        scale: (), above 0.
+    """
+    out = map_fields(
+        cloud,
+        {"position": lambda value, field: (value - center) / scale, "displacement": lambda value, field: value / scale},
+    )
+    out.frame = frame_of(cloud) @ similarity(scale * torch.eye(3, device=scale.device), center)
+    return out
+
+
+def turned(cloud: Data, rotation: Tensor) -> Data:
+    """One cloud with every position, displacement and direction turned by ``rotation (3, 3)``; its frame undoes it."""
+    kinds = ("position", "displacement", "direction")
+    out = map_fields(cloud, dict.fromkeys(kinds, lambda value, field: value @ rotation.T))
+    out.frame = frame_of(cloud) @ similarity(rotation.T, rotation.new_zeros(3))
+    return out
