@@ -43,6 +43,27 @@ STRUCTURE = ("batch", "ptr", "num_points")
 """Attributes that say which points belong to which cloud."""
 
 
+class Layout(NamedTuple):
+    """Which rows belong to which cloud."""
+
+    ptr: Tensor
+    """(B + 1,) offsets of the clouds."""
+    size: int | None = None
+    """N when all clouds have N rows. None when they differ, or when it is not known."""
+
+
+class Level(NamedTuple):
+    """The points at one level of an encoder, with their features."""
+
+    pos: Tensor
+    """(M, 3)"""
+    layout: Layout
+    x: Tensor
+    """(M, C)"""
+    rows: Tensor | None = None
+    """(M,) the row of each point in the finer level; None at level 0."""
+
+
 class Features(NamedTuple):
     """What an encoder returns."""
 
@@ -50,6 +71,9 @@ class Features(NamedTuple):
     """(M, point_channels)"""
     cloud: Tensor
     """(B, cloud_channels)"""
+    levels: tuple[Level, ...] = ()
+    """From fine to coarse. Level 0 is the input: its points with their input channels. Empty for an encoder that keeps
+    all its points in every layer."""
 
 
 def first_points(batch: Batch, num_points: int) -> Batch:
@@ -232,6 +256,11 @@ def num_clouds(batch: Batch) -> int:
 def common_size(batch: Batch) -> int | None:
     """N when all clouds have N points, else None; a Python number, so that nothing waits for a GPU."""
     return batch.get("num_points")
+
+
+def layout_of(batch: Batch) -> Layout:
+    """Which of the batch's points belong to which cloud."""
+    return Layout(batch.ptr, common_size(batch))
 
 
 def with_(batch: Data, **changes: Any) -> Any:

@@ -16,7 +16,7 @@ from geo3d.bench.published_dgcnn import PublishedDGCNN
 from geo3d.bench.published_pointnet2 import Groups, PublishedPointNet2, pools, single_scales, sizes_of
 from geo3d.bench.pyg import PyGDGCNN, PyGPointNet2
 from geo3d.bench.roofline import dgcnn_flops, knn_flops, rows_flops
-from geo3d.cloud import common_size
+from geo3d.cloud import Layout, common_size
 from geo3d.encoders import DGCNN, PointNet2
 from geo3d.ops.search.ball import ball_query
 from geo3d.ops.search.farthest import farthest_points
@@ -162,7 +162,7 @@ def neighbours_of(encoder: Encoder, batch: Batch, point: Tensor) -> Any:
     size = common_size(batch)
     if isinstance(encoder, DGCNN):
         inputs = [batch.pos, *point.detach().split(list(encoder.channels), 1)][: len(encoder.channels)]
-        return [knn(x, batch.ptr, encoder.k, size) for x in inputs]
+        return [knn(x, Layout(batch.ptr, size), encoder.k) for x in inputs]
     assert size is not None
     return groups_of(encoder, batch.pos, size)
 
@@ -173,8 +173,8 @@ def groups_of(encoder: PointNet2, pos: Tensor, num_points: int) -> Groups:
     for num_samples, radius, k in zip(encoder.num_samples, *single_scales(encoder), strict=True):
         count = min(num_samples, num_points)
         ptr, ptr_c = (torch.arange(0, clouds * n + 1, n) for n in (num_points, count))
-        index = farthest_points(pos, ptr, count, num_points)
-        table = ball_query(pos, ptr, pos[index], ptr_c, radius, k, num_points, count)
+        index = farthest_points(pos, Layout(ptr, num_points), count)
+        table = ball_query(pos, Layout(ptr, num_points), pos[index], Layout(ptr_c, count), radius, k)
         first = ptr[:-1, None]
         found.append((index.view(clouds, count) - first, table.view(clouds, count, k) - first[..., None]))
         pos, num_points = pos[index], count

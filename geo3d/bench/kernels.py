@@ -14,7 +14,7 @@ from geo3d.bench.encoders import RAGGED, evaluated
 from geo3d.bench.inputs import more_pairs, ragged_surfaces, spread, surfaces, uneven
 from geo3d.bench.measure import largest_difference
 from geo3d.bench.searches import ball_case, fps_case, knn_case, near, three_case
-from geo3d.cloud import common_size
+from geo3d.cloud import Layout, layout_of
 from geo3d.ops.edge.gather import gather_max
 from geo3d.ops.search.ball import ball_query
 from geo3d.ops.search.farthest import farthest_points
@@ -50,7 +50,7 @@ def kernel_cases(
 def gather_case(num_clouds: int, num_points: int, channels: int, k: int, training: bool, paths: Sequence[str]) -> Case:
     """The maximum over neighbours against indexing and ``max``, forward or with the backward pass."""
     batch = surfaces(num_clouds, num_points)
-    table = knn(batch.pos, batch.ptr, k, num_points)
+    table = knn(batch.pos, Layout(batch.ptr, num_points), k)
     draw = generator(0, "bench", "gather")
     b, grad = (torch.randn(len(table), channels, generator=draw) for _ in range(2))
     b.requires_grad_(training)
@@ -88,17 +88,17 @@ def gather_case(num_clouds: int, num_points: int, channels: int, k: int, trainin
 
 
 def _knn(batch: Batch, k: int) -> Tensor:
-    return knn(batch.pos, batch.ptr, k, common_size(batch))
+    return knn(batch.pos, layout_of(batch), k)
 
 
 def _fps(batch: Batch, k: int) -> Tensor:
-    return farthest_points(batch.pos, batch.ptr, 128, common_size(batch))
+    return farthest_points(batch.pos, layout_of(batch), 128)
 
 
 def _ball(batch: Batch, k: int) -> Tensor:
     clouds = len(batch.ptr) - 1
     centers = batch.pos[_fps(batch, k)]
-    return ball_query(batch.pos, batch.ptr, centers, torch.arange(clouds + 1) * 128, 0.2, 32, common_size(batch), 128)
+    return ball_query(batch.pos, layout_of(batch), centers, Layout(torch.arange(clouds + 1) * 128, 128), 0.2, 32)
 
 
 RAGGED_CALLS: dict[str, Callable[[Batch, int], Tensor]] = {"kNN": _knn, "FPS": _fps, "FPS and ball query": _ball}

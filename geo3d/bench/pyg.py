@@ -10,6 +10,7 @@ from torch_geometric.nn import EdgeConv, PointNetConv, global_max_pool, global_m
 from geo3d.bench.counterpart import Counterpart, Place, norm_places
 from geo3d.bench.published_dgcnn import cdist_topk
 from geo3d.bench.published_pointnet2 import pool_names, pools, single_scales, sizes_of
+from geo3d.cloud import Layout
 from geo3d.encoders import DGCNN, PointNet2
 from geo3d.ops.search.ball import ball_query
 from geo3d.ops.search.farthest import farthest_points
@@ -101,9 +102,9 @@ class PyGPointNet2(Counterpart):
         for conv, (num_samples, radius, k) in zip(self.convs, self.balls, strict=True):
             ptr = torch.arange(0, len(pos) + 1, num_points)
             count = min(num_samples, num_points)
-            index = farthest_points(pos, ptr, count, num_points)
+            index = farthest_points(pos, Layout(ptr, num_points), count)
             centers, ptr_c = pos[index], torch.arange(0, clouds * count + 1, count)
-            edges = to_edge_index(ball_query(pos, ptr, centers, ptr_c, radius, k, num_points, count))
+            edges = to_edge_index(ball_query(pos, Layout(ptr, num_points), centers, Layout(ptr_c, count), radius, k))
             x = conv((x, None), (pos, centers), distinct_edges(edges, k) if self.distinct else edges)
             pos, num_points = centers, count
         assert x is not None

@@ -15,6 +15,7 @@ from geo3d.bench.inputs import surfaces
 from geo3d.bench.published_dgcnn import cdist_topk, matmul_topk
 from geo3d.bench.published_pointnet2 import loop_fps, picked, sorted_ball, square_distance
 from geo3d.bench.roofline import knn_flops
+from geo3d.cloud import Layout
 from geo3d.ops.search.ball import ball_query
 from geo3d.ops.search.farthest import farthest_points
 from geo3d.ops.search.knn import knn
@@ -34,7 +35,7 @@ def knn_case(num_clouds: int, num_points: int, channels: int, k: int, paths: Seq
     x = batch.pos if channels == 3 else layer_output(batch, channels)
     own, dense = own_paths(paths), x.view(num_clouds, num_points, channels).transpose(1, 2).contiguous()
     calls: dict[str, Callable[[], Any]] = {
-        name: evaluated(lambda: knn(x, batch.ptr, k, num_points), path) for name, path in own.items()
+        name: evaluated(lambda: knn(x, Layout(batch.ptr, num_points), k), path) for name, path in own.items()
     }
     if num_points <= 4096:
         calls["matmul + topk"] = evaluated(lambda: matmul_topk(dense, k))
@@ -45,7 +46,7 @@ def knn_case(num_clouds: int, num_points: int, channels: int, k: int, paths: Seq
 
     def check() -> dict[str, list[Check]]:
         found = {name: call() if name in own else flat(call(), num_points) for name, call in calls.items()}
-        exact = knn(x.double(), batch.ptr, k, num_points)
+        exact = knn(x.double(), Layout(batch.ptr, num_points), k)
         return {name: [near(x, x, table, exact, "squared distances, against float64")] for name, table in found.items()}
 
     work = knn_flops([num_points] * num_clouds, channels)
@@ -95,7 +96,7 @@ def fps_case(num_clouds: int, num_points: int, num_samples: int, paths: Sequence
     clouds = list(pos.numpy())
     own = own_paths(paths)
     calls: dict[str, Callable[[], Any]] = {
-        name: evaluated(lambda: farthest_points(batch.pos, batch.ptr, num_samples, num_points), path)
+        name: evaluated(lambda: farthest_points(batch.pos, Layout(batch.ptr, num_points), num_samples), path)
         for name, path in own.items()
     }
     calls["torch loop"] = evaluated(lambda: loop_fps(pos, num_samples))
@@ -129,10 +130,12 @@ def ball_case(num_clouds: int, num_points: int, radius: float, k: int, paths: Se
     """Ball query around the farthest points, half of all, against sorting a matrix of distances."""
     batch = surfaces(num_clouds, num_points)
     pos, count = batch.pos.view(num_clouds, num_points, 3), num_points // 2
-    index = farthest_points(batch.pos, batch.ptr, count, num_points)
+    index = farthest_points(batch.pos, Layout(batch.ptr, num_points), count)
     centers, ptr_c = batch.pos[index], torch.arange(0, len(index) + 1, count)
     calls: dict[str, Callable[[], Any]] = {
-        name: evaluated(lambda: ball_query(batch.pos, batch.ptr, centers, ptr_c, radius, k, num_points, count), path)
+        name: evaluated(
+            lambda: ball_query(batch.pos, Layout(batch.ptr, num_points), centers, Layout(ptr_c, count), radius, k), path
+        )
         for name, path in own_paths(paths).items()
     }
     calls["sort"] = evaluated(lambda: sorted_ball(pos, centers.view(num_clouds, count, 3), radius, k))
@@ -156,7 +159,9 @@ def three_case(num_clouds: int, num_points: int, num_centers: int, paths: Sequen
     centers = pos[:, :num_centers].contiguous()
     rows, ptr_c = centers.view(-1, 3), torch.arange(0, num_clouds * num_centers + 1, num_centers)
     calls: dict[str, Callable[[], Any]] = {
-        name: evaluated(lambda: three_nearest(batch.pos, batch.ptr, rows, ptr_c, num_points, num_centers), path)
+        name: evaluated(
+            lambda: three_nearest(batch.pos, Layout(batch.ptr, num_points), rows, Layout(ptr_c, num_centers)), path
+        )
         for name, path in own_paths(paths).items()
     }
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import Any
 
+from geo3d.cloud import Layout
 from geo3d.errors import ConfigError
 
 USAGE = """usage: geo3d doctor
@@ -100,7 +101,7 @@ def operations() -> dict[str, Callable[..., tuple[Any, ...]]]:
     from geo3d.seeds import seeded
 
     def picked(pos: Any, ptr: Any, common: Any) -> Any:
-        return farthest_points(pos, ptr, 5, common), torch.arange(len(ptr)) * 5
+        return farthest_points(pos, Layout(ptr, common), 5), torch.arange(len(ptr)) * 5
 
     def with_gradients(function: Callable[..., Any], x: Any, *rest: Any) -> tuple[Any, ...]:
         x = x.clone().requires_grad_()
@@ -111,34 +112,34 @@ def operations() -> dict[str, Callable[..., tuple[Any, ...]]]:
 
     def balls(pos: Any, ptr: Any, common: Any) -> Any:
         index, ptr_c = picked(pos, ptr, common)
-        return ball_query(pos, ptr, pos[index], ptr_c, 1.0, 8, common, 5)
+        return ball_query(pos, Layout(ptr, common), pos[index], Layout(ptr_c, 5), 1.0, 8)
 
     def nearest(pos: Any, x: Any, ptr: Any, common: Any) -> tuple[Any, ...]:
         index, ptr_c = picked(pos, ptr, common)
-        table, weight = three_nearest(pos, ptr, pos[index], ptr_c, common, 5)
+        table, weight = three_nearest(pos, Layout(ptr, common), pos[index], Layout(ptr_c, 5))
         return table, *with_gradients(interpolate, x[index], table, weight)
 
     def edge_conv(pos: Any, x: Any, ptr: Any, common: Any) -> tuple[Any, ...]:
         with seeded(0, "doctor"):
             layer = EdgeConv(16, 8).to(x.dtype)
-        return with_gradients(layer, x, knn(pos, ptr, 6, common))
+        return with_gradients(layer, x, knn(pos, Layout(ptr, common), 6))
 
     def set_abstraction(pos: Any, x: Any, ptr: Any, common: Any) -> tuple[Any, ...]:
         with seeded(0, "doctor"):
             layer = SetAbstraction(16, [1.0], [8], [[16, 16]]).to(x.dtype)
         index, ptr_c = picked(pos, ptr, common)
-        return with_gradients(lambda f: layer(pos, f, ptr, pos[index], ptr_c, common, 5), x)
+        return with_gradients(lambda f: layer(pos, f, Layout(ptr, common), pos[index], Layout(ptr_c, 5)), x)
 
     return {
-        "knn, points": lambda pos, x, ptr, n: (knn(pos, ptr, 6, n),),
-        "knn, features": lambda pos, x, ptr, n: (knn(x, ptr, 6, n),),
+        "knn, points": lambda pos, x, ptr, n: (knn(pos, Layout(ptr, n), 6),),
+        "knn, features": lambda pos, x, ptr, n: (knn(x, Layout(ptr, n), 6),),
         "farthest_points": lambda pos, x, ptr, n: (picked(pos, ptr, n)[0],),
         "ball_query": lambda pos, x, ptr, n: (balls(pos, ptr, n),),
         "three_nearest": nearest,
-        "gather_max": lambda pos, x, ptr, n: with_gradients(gather.gather_max, x, knn(pos, ptr, 6, n)),
-        "gather_sum": lambda pos, x, ptr, n: with_gradients(gather.gather_sum, x, knn(pos, ptr, 6, n)),
+        "gather_max": lambda pos, x, ptr, n: with_gradients(gather.gather_max, x, knn(pos, Layout(ptr, n), 6)),
+        "gather_sum": lambda pos, x, ptr, n: with_gradients(gather.gather_sum, x, knn(pos, Layout(ptr, n), 6)),
         "edge_moments": lambda pos, x, ptr, n: with_gradients(
-            lambda b: edge.edge_moments(b.flip(1), b, knn(pos, ptr, 6, n))[:2], x
+            lambda b: edge.edge_moments(b.flip(1), b, knn(pos, Layout(ptr, n), 6))[:2], x
         ),
         "EdgeConv": edge_conv,
         "SetAbstraction": set_abstraction,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from geo3d.checks import Length, Range, Share, Size, checked
-from geo3d.cloud import Features, as_batch, common_size
+from geo3d.cloud import Features, Layout, as_batch, layout_of
 from geo3d.encoders.pointnet import point_inputs
 from geo3d.nn.edge_conv import EdgeConv
 from geo3d.nn.linear import linear
@@ -68,24 +68,24 @@ class DGCNN(nn.Module):
     def forward(self, data: Data) -> Features:
         """Features (M, sum(channels)) of the points and (B, 2 * embedding) of the clouds of any PyG ``Data``."""
         batch = as_batch(data)
-        size = common_size(batch)
-        x, pos, ptr = point_inputs(batch, self.in_channels), batch.pos, batch.ptr
+        layout = layout_of(batch)
+        x, pos, (ptr, size) = point_inputs(batch, self.in_channels), batch.pos, layout
         kept = self.training or torch.is_grad_enabled() or torch.compiler.is_compiling() or x.device.type != "cpu"
         if size is None or kept or len(x) <= max(CACHED, size):
-            return self._encode(x, pos, ptr, size)
+            return self._encode(x, pos, layout)
         some = max(1, CACHED // size)
         pieces = zip(x.split(some * size), pos.split(some * size), strict=True)
-        parts = [self._encode(few, where, ptr[: len(few) // size + 1], size) for few, where in pieces]
-        return Features(*(torch.cat(each) for each in zip(*parts, strict=True)))
+        parts = [self._encode(few, where, Layout(ptr[: len(few) // size + 1], size)) for few, where in pieces]
+        return Features(torch.cat([part.point for part in parts]), torch.cat([part.cloud for part in parts]))
 
-    def _encode(self, x: Tensor, pos: Tensor, ptr: Tensor, size: int | None) -> Features:
-        table = None if self.dynamic else knn(pos, ptr, self.k, size)
+    def _encode(self, x: Tensor, pos: Tensor, layout: Layout) -> Features:
+        table = None if self.dynamic else knn(pos, layout, self.k)
         outputs = []
         for layer in self.layers:
-            x = layer(x, knn(x, ptr, self.k, size) if table is None else table)
+            x = layer(x, knn(x, layout, self.k) if table is None else table)
             outputs.append(x)
         point = torch.cat(outputs, 1)
-        return Features(point, embed_and_pool(self.embed, self.norm, self.negative_slope, point, ptr, size))
+        return Features(point, embed_and_pool(self.embed, self.norm, self.negative_slope, point, layout))
 
 
 def published_state(state: dict[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]] | None:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 
 from geo3d.checks import Range, checked
-from geo3d.cloud import Features, as_batch, common_size
+from geo3d.cloud import Features, Layout, as_batch, layout_of
 from geo3d.errors import CloudError
 from geo3d.nn.linear import linear
 from geo3d.nn.norm import BatchNorm
@@ -67,17 +67,17 @@ class Transform(nn.Module):
             linear(c256, size * size, bias=True),
         )  # fmt: skip
 
-    def forward(self, x: Tensor, ptr: Tensor, num_points: int | None) -> Tensor:
+    def forward(self, x: Tensor, layout: Layout) -> Tensor:
         """(B, size, size) from points (M, in_channels)."""
-        matrix = self.head(self.pool(x, ptr, num_points)).view(-1, self.size, self.size)
+        matrix = self.head(self.pool(x, layout)).view(-1, self.size, self.size)
         return matrix + torch.eye(self.size, dtype=x.dtype, device=x.device)
 
 
-def transformed(x: Tensor, matrix: Tensor, ptr: Tensor, num_points: int | None) -> Tensor:
+def transformed(x: Tensor, matrix: Tensor, layout: Layout) -> Tensor:
     """(M, C) the rows of cloud b times ``matrix[b]`` (C, C)."""
-    clouds = padded(x, ptr, num_points, 0.0) @ matrix
+    clouds = padded(x, *layout, 0.0) @ matrix
     rows = clouds.flatten(0, 1)
-    return rows if num_points is not None else rows[padded_rows(ptr, clouds.shape[1], len(x))]
+    return rows if layout.size is not None else rows[padded_rows(layout.ptr, clouds.shape[1], len(x))]
 
 
 class PointNet(nn.Module):
@@ -138,17 +138,17 @@ class PointNet(nn.Module):
     def with_matrix(self, data: Data) -> tuple[Features, Tensor | None]:
         """The features, and the feature transform's (B, C, C) matrices for :func:`orthogonality`, if it has one."""
         batch = as_batch(data)
-        ptr, size = batch.ptr, common_size(batch)
+        layout = layout_of(batch)
         x = point_inputs(batch, self.in_channels)
         if self.input_net is not None:
-            turned = transformed(batch.pos, self.input_net(x, ptr, size), ptr, size)
+            turned = transformed(batch.pos, self.input_net(x, layout), layout)
             x = torch.cat([turned, x[:, 3:]], 1)
         point = normalized_relu(self.local[1], self.local[0](x))
         matrix = None
         if self.feature_net is not None:
-            matrix = self.feature_net(point, ptr, size)
-            point = transformed(point, matrix, ptr, size)
-        return Features(point, self.pool(point, ptr, size)), matrix
+            matrix = self.feature_net(point, layout)
+            point = transformed(point, matrix, layout)
+        return Features(point, self.pool(point, layout)), matrix
 
 
 def orthogonality(matrix: Tensor) -> Tensor:

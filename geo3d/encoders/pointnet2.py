@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from geo3d.checks import Length, OneOf, Range, Size, checked
-from geo3d.cloud import Features, as_batch, common_size
+from geo3d.cloud import Features, Layout, Level, as_batch, layout_of
 from geo3d.encoders.pointnet import point_inputs
 from geo3d.errors import ConfigError
 from geo3d.nn.set_abstraction import PooledMLP, SetAbstraction
@@ -117,21 +117,21 @@ class PointNet2(nn.Module):
     def forward(self, data: Data) -> Features:
         """Features of any PyG ``Data`` or ``Batch`` with ``pos``."""
         batch = as_batch(data)
-        pos, ptr, size = batch.pos, batch.ptr, common_size(batch)
-        x = point_inputs(batch, self.in_channels)[:, 3:]
-        features: Tensor | None = x if x.shape[1] else None
-        picked = farthest_points(pos, ptr, self.num_samples[0], size, self.start)
-        picked = picked.view(-1, self.num_samples[0])
-        level_pos, level_ptr, level_size = pos, ptr, size
-        for level, wanted in zip(self.levels, self.num_samples, strict=True):
-            index, ptr_c, size_c = _prefix(picked, ptr, wanted, size)
+        pos, layout = batch.pos, layout_of(batch)
+        x = point_inputs(batch, self.in_channels)
+        levels = [Level(pos, layout, x)]
+        features: Tensor | None = x[:, 3:] if x.shape[1] > 3 else None
+        picked = farthest_points(pos, layout, self.num_samples[0], self.start).view(-1, self.num_samples[0])
+        for abstraction, wanted in zip(self.levels, self.num_samples, strict=True):
+            finer, index, center_layout = levels[-1], *_prefix(picked, layout, wanted)
             centers = pos[index]
-            features = level(level_pos, features, level_ptr, centers, ptr_c, level_size, size_c)
-            level_pos, level_ptr, level_size = centers, ptr_c, size_c
-        assert features is not None
-        cloud = self.last(torch.cat([level_pos, features], 1), level_ptr, level_size)
-        nearest, weight = three_nearest(pos, ptr, level_pos, level_ptr, size, level_size)
-        return Features(interpolate(features, nearest, weight), cloud)
+            features = abstraction(finer.pos, features, finer.layout, centers, center_layout)
+            inside = index if len(levels) == 1 else _rows(center_layout, finer.layout)
+            levels.append(Level(centers, center_layout, features, inside))
+        last = levels[-1]
+        cloud = self.last(torch.cat([last.pos, last.x], 1), last.layout)
+        nearest, weight = three_nearest(pos, layout, last.pos, last.layout)
+        return Features(interpolate(last.x, nearest, weight), cloud, tuple(levels))
 
 
 def _listed(entry: Any) -> list[Any]:
@@ -143,14 +143,25 @@ def scaled_sizes(sizes: Sequence[int], width: float) -> list[int]:
     return [max(1, round(size * width)) for size in sizes]
 
 
-def _prefix(picked: Tensor, ptr: Tensor, wanted: int, size: int | None) -> tuple[Tensor, Tensor, int | None]:
-    """The first ``wanted`` picks of each cloud without repetitions: flat indices, offsets, common number."""
+def _prefix(picked: Tensor, layout: Layout, wanted: int) -> tuple[Tensor, Layout]:
+    """The first ``wanted`` picks of each cloud without repetitions: flat indices, and which cloud they belong to."""
+    ptr, size = layout
     if size is not None:
         count = min(wanted, size)
-        return picked[:, :count].reshape(-1), torch.arange(len(picked) + 1, device=ptr.device) * count, count
+        ends = torch.arange(len(picked) + 1, device=ptr.device) * count
+        return picked[:, :count].reshape(-1), Layout(ends, count)
     sizes = ptr.diff().clamp_max(wanted)
     distinct = torch.arange(wanted, device=ptr.device) < sizes[:, None]
-    return picked[:, :wanted][distinct], torch.cat([ptr[:1], sizes.cumsum(0)]), None
+    return picked[:, :wanted][distinct], Layout(torch.cat([ptr[:1], sizes.cumsum(0)]))
+
+
+def _rows(coarse: Layout, fine: Layout) -> Tensor:
+    """(Mc,) the rows of a finer level that the centres of a coarser one are: the first of each cloud."""
+    if coarse.size is not None:
+        inside = torch.arange(coarse.size, device=coarse.ptr.device)
+        return (fine.ptr[:-1, None] + inside).view(-1)
+    shift = (fine.ptr - coarse.ptr)[:-1].repeat_interleave(coarse.ptr.diff())
+    return torch.arange(len(shift), device=shift.device) + shift
 
 
 def published_state(state: dict[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]] | None:

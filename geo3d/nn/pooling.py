@@ -4,15 +4,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import leaky_relu, linear
 
+from geo3d.cloud import Layout
 from geo3d.nn.linear import Linear
 from geo3d.nn.norm import BatchNorm
 from geo3d.ops.dense.pooling import linear_pool, max_and_mean, norm_pool
 from geo3d.ops.native import runs
 
 
-def embed_and_pool(
-    layer: Linear, norm: BatchNorm, slope: float, x: Tensor, ptr: Tensor, num_points: int | None = None
-) -> Tensor:
+def embed_and_pool(layer: Linear, norm: BatchNorm, slope: float, x: Tensor, layout: Layout) -> Tensor:
     """(B, 2 C) maximum and mean over each cloud of ``LeakyReLU(norm(linear(x, weight)))``.
 
     Args:
@@ -20,18 +19,17 @@ def embed_and_pool(
         norm: Of C channels; its running statistics follow in training.
         slope: Of the LeakyReLU.
         x: (M, channels) features.
-        ptr: (B + 1,) offsets of the clouds.
-        num_points: The common size of the clouds, if there is one.
+        layout: Which row belongs to which cloud.
     """
     x, weight = layer.inputs(x), layer.matrix()
     fixed = not norm.training and norm.running_mean is not None and norm.running_var is not None
     if not runs(x, weight) or (fixed and torch.is_grad_enabled()):
-        return max_and_mean(leaky_relu(norm(linear(x, weight)), slope), ptr, num_points)
+        return max_and_mean(leaky_relu(norm(linear(x, weight)), slope), layout)
     if fixed:
         assert norm.running_mean is not None and norm.running_var is not None
         scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-        return linear_pool(x, weight, scale, norm.bias - norm.running_mean * scale, ptr, slope)
-    pooled, mean, var, count = norm_pool(x, weight, norm.weight, norm.bias, ptr, norm.eps, slope, norm.shared)
+        return linear_pool(x, weight, scale, norm.bias - norm.running_mean * scale, layout.ptr, slope)
+    pooled, mean, var, count = norm_pool(x, weight, norm.weight, norm.bias, layout.ptr, norm.eps, slope, norm.shared)
     if norm.training:
         norm.update(mean, var, count if norm.shared else float(len(x)))
     return pooled

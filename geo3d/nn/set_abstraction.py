@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from geo3d.cloud import Layout
 from geo3d.errors import ConfigError
 from geo3d.nn.linear import Linear, linear
 from geo3d.nn.norm import BatchNorm
@@ -108,8 +109,9 @@ class PooledMLP(nn.Module):
         assert isinstance(gamma, Tensor)
         return signs(gamma)
 
-    def forward(self, x: Tensor, ptr: Tensor, size: int | None) -> Tensor:
-        """(G, out_channels) from rows (R, channels[0]) in groups given by ``ptr`` (G + 1,), or all of ``size`` rows."""
+    def forward(self, x: Tensor, layout: Layout) -> Tensor:
+        """(G, out_channels) from rows (R, channels[0]) in the groups of ``layout``, such as clouds."""
+        ptr = layout.ptr
         check_form_of_offsets(f"{WHAT}: ptr", ptr)
         check_device(WHAT, x, ptr)
         check_offsets(WHAT, ptr, len(x))
@@ -119,7 +121,7 @@ class PooledMLP(nn.Module):
         h = F.linear(x, *self.weights(0))
         if not self.training:
             check_finite(WHAT, h)
-        return self.after_first(h, ptr, size)
+        return self.after_first(h, layout)
 
     def _layers(self) -> list[tuple[Linear, BatchNorm]]:
         pairs = zip(self.linears, self.norms, strict=True)
@@ -161,7 +163,7 @@ class PooledMLP(nn.Module):
             norm.update(m, v, float(total))
         return out
 
-    def after_first(self, h: Tensor, ptr: Tensor, size: int | None) -> Tensor:
+    def after_first(self, h: Tensor, layout: Layout) -> Tensor:
         """The same from what the first linear layer (with ``weights(0)``) gave; ``h`` may be overwritten."""
         for i, inner in enumerate(self.norms[:-1]):
             layer = self.linears[i + 1]
@@ -173,13 +175,13 @@ class PooledMLP(nn.Module):
         if norm.training:
             if not norm.shared:
                 check_rows(len(h))
-            top, mean, var = _MaxWithMoments.apply(h, ptr, size)
+            top, mean, var = _MaxWithMoments.apply(h, *layout)
             count, total = norm.joined(h.new_tensor(float(len(h))), mean * len(h))
             (squares,) = norm.joined((var + (mean - total / count) ** 2) * len(h))
             mean, var = total / count, squares / count
             norm.update(mean * self.sign(), var, count)
         else:
-            groups = padded(h, ptr, size, -torch.inf)
+            groups = padded(h, *layout, -torch.inf)
             top = groups.max(1).values if h.requires_grad else groups.amax(1)  # amax is slow backward, max forward
             assert norm.running_mean is not None and norm.running_var is not None
             mean, var = norm.running_mean * self.sign(), norm.running_var
@@ -223,21 +225,14 @@ class SetAbstraction(nn.Module):
         self.out_channels = sum(sizes[-1] for sizes in channels)
 
     def forward(
-        self,
-        pos: Tensor,
-        features: Tensor | None,
-        ptr: Tensor,
-        centers: Tensor,
-        ptr_c: Tensor,
-        num_points: int | None = None,
-        num_centers: int | None = None,
+        self, pos: Tensor, features: Tensor | None, layout: Layout, centers: Tensor, center_layout: Layout
     ) -> Tensor:
         """(Mc, out_channels) from points ``pos`` (M, 3), ``features`` (M, in_channels) and ``centers`` (Mc, 3)."""
         outs = []
         for radius, k, scale in zip(self.radii, self.num_neighbors, self.scales, strict=True):
             assert isinstance(scale, PooledMLP)
             f = None if features is None else scale.first.inputs(features, skip=0)
-            table, count = ball_query_counts(pos, ptr, centers, ptr_c, radius, k, num_points, num_centers)
+            table, count = ball_query_counts(pos, layout, centers, center_layout, radius, k)
             moving = pos.requires_grad or centers.requires_grad
             if scale.runs_compiled(f, pos) and not moving:
                 rows = Rows(None if f is None else f.float(), pos, centers, table, count)
@@ -266,5 +261,5 @@ class SetAbstraction(nn.Module):
                 h = F.embedding(some.view(-1), of_points)
                 h = h.addmm_(offset.to(h.dtype), weight[:, :3].t().to(h.dtype))  # autocast skips what is in place
             groups = torch.arange(0, len(h) + 1, k, device=h.device)
-            parts.append(scale.after_first(h, groups, k))
+            parts.append(scale.after_first(h, Layout(groups, k)))
         return torch.cat(parts)

@@ -19,6 +19,7 @@ from geo3d.bench.searches import knn_case, near, shortfall
 from geo3d.bench.training import training_case, training_cases
 from geo3d.cli.build import build_value
 from geo3d.cli.config import config_dir, read
+from geo3d.cloud import Layout
 from geo3d.encoders import DGCNN
 from geo3d.errors import ConfigError
 from geo3d.ops import native
@@ -147,7 +148,7 @@ def test_near_ties_pass_and_other_neighbours_do_not():
 
 def test_picks_that_are_not_the_farthest_fall_short():
     batch = surfaces(1, 64)
-    picks = farthest_points(batch.pos, batch.ptr, 16, 64)
+    picks = farthest_points(batch.pos, Layout(batch.ptr, 64), 16)
     assert shortfall(batch.pos, picks, 64) < 1e-6
     assert shortfall(batch.pos, picks.roll(1), 64) > 1e-2
 

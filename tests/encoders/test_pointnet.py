@@ -54,7 +54,7 @@ def test_is_the_published_function(sizes, train, in_channels, feature_transform,
     ask = [torch.randn(x.shape, generator=generator, dtype=dtype) for x in (cloud, point)]
     ((cloud * ask[0]).mean() + (point * ask[1]).mean()).backward()
     ((found.cloud * ask[0]).mean() + (found.point * ask[1]).mean()).backward()
-    sum((x * each.double()).mean() for x, each in zip(exact, ask, strict=True)).backward()
+    sum((x * each.double()).mean() for x, each in zip(exact[:2], ask, strict=True)).backward()
     _, exact = published_state({f"feat.{name}": value.grad for name, value in exactly.named_parameters()})
     wanted = {f"feat.{name}": value.grad for name, value in theirs.feat.named_parameters()}
     _, wanted = published_state(wanted | {f"feat.{name}": value for name, value in theirs.feat.named_buffers()})

@@ -9,6 +9,7 @@ from torch.nn.functional import leaky_relu
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from geo3d.cloud import Layout
 from geo3d.nn.edge_conv import EdgeConv
 from geo3d.ops import native
 from geo3d.ops.search.knn import knn
@@ -52,7 +53,7 @@ def prepared(dtype: torch.dtype = torch.float64, seed: int = 0, zero: bool = Fal
 def points(sizes: list[int], dtype: torch.dtype = torch.float64, k: int = 5) -> tuple[Tensor, Tensor]:
     draw = torch.Generator().manual_seed(7)
     x = torch.randn(sum(sizes), 6, generator=draw).to(dtype)
-    return x.requires_grad_(), knn(x, torch.tensor([0, *sizes]).cumsum(0), k)
+    return x.requires_grad_(), knn(x, Layout(torch.tensor([0, *sizes]).cumsum(0)), k)
 
 
 def close(ours: Tensor | None, theirs: Tensor | None, dtype: torch.dtype) -> None:
@@ -106,7 +107,7 @@ def test_duplicated_points() -> None:
     layer = prepared()
     plain = PlainEdgeConv(layer)
     x = torch.randn(5, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64).repeat(4, 1)
-    table = knn(x, torch.tensor([0, 20]), 6)
+    table = knn(x, Layout(torch.tensor([0, 20])), 6)
     ours, theirs = layer(x, table), plain(x, table)
     close(ours, theirs, torch.float64)
     close(layer.norm.running_var, plain.norm.running_var, torch.float64)
@@ -168,7 +169,7 @@ class Largest(TorchDispatchMode):
 def test_no_tensor_of_all_edges_is_made() -> None:
     rows, channels, k = 400, 64, 40
     x = torch.randn(rows, channels, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    table = knn(x, torch.tensor([0, rows]), k)
+    table = knn(x, Layout(torch.tensor([0, rows])), k)
     layer = EdgeConv(channels, channels)
     plain = PlainEdgeConv(layer)
     with Largest() as ours:
@@ -186,7 +187,7 @@ def test_coordinates_keep_all_digits_under_autocast(build: str | None, channels:
     """Neighbours a thousandth apart, far from the origin: in bf16 they would be one point."""
     draw = torch.Generator().manual_seed(0)
     x = 1 + 1e-3 * torch.randn(64, channels, generator=draw)
-    table = knn(x, torch.tensor([0, 64]), 8)
+    table = knn(x, Layout(torch.tensor([0, 64])), 8)
     layer = EdgeConv(channels, 16)
     plain = PlainEdgeConv(layer).double()
     for norm in (layer.norm, plain.norm):  # single precision keeps 1e-4 of a cloud that is 1e-3 wide

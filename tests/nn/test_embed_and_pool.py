@@ -7,6 +7,7 @@ import torch
 from torch.nn.functional import leaky_relu
 
 from geo3d import seeds
+from geo3d.cloud import Layout
 from geo3d.nn.linear import linear
 from geo3d.nn.norm import BatchNorm
 from geo3d.nn.pooling import embed_and_pool
@@ -49,7 +50,7 @@ def test_equals_its_parts(build, tracked, training, grad):
     clouds = rows.split(PTR.diff().tolist())
     expected = torch.stack([torch.cat([cloud.max(0).values, cloud.mean(0)]) for cloud in clouds])
     with native.using(build) if build else native.disabled(), torch.set_grad_enabled(grad):
-        found = embed_and_pool(layer, norm, 0.2, x, PTR)
+        found = embed_and_pool(layer, norm, 0.2, x, Layout(PTR))
     torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-4)
     if tracked:
         torch.testing.assert_close(norm.running_mean.double(), other.running_mean, rtol=1e-4, atol=1e-4)

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from geo3d import seeds
+from geo3d.cloud import Layout
 from geo3d.errors import CloudError, ConfigError
 from geo3d.nn.norm import BatchNorm
 from geo3d.nn.normalized import normalized_relu
@@ -48,7 +49,7 @@ def pair(channels, activated=True):
 def test_pooled_mlp_is_norm_and_activation_before_the_maximum(channels, activated, train, ptr, size):
     ours, theirs = pair(channels, activated)
     x, y = rows().requires_grad_(), rows().requires_grad_()
-    found, wanted = ours.train(train)(x, ptr, size), plain(theirs.train(train), y, ptr)
+    found, wanted = ours.train(train)(x, Layout(ptr, size)), plain(theirs.train(train), y, ptr)
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
     ask = rows(*found.shape, seed=1)
     (found * ask).sum().backward()
@@ -64,7 +65,7 @@ def test_gradient_of_a_scale_of_zero():
     ours, theirs = pair([3, 4], activated=False)
     for mlp in (ours, theirs):
         mlp.norms[0].weight.data.zero_()
-    ours(rows(), PTR, None).sum().backward()
+    ours(rows(), Layout(PTR)).sum().backward()
     plain(theirs, rows(), torch.tensor([0, 12])).sum().backward()  # any winner gives a gradient
     assert bool((ours.norms[0].weight.grad != 0).all())
 
@@ -100,10 +101,10 @@ def test_set_abstraction_is_the_network_on_every_edge(channels, ptr, sizes):
     ptr = torch.tensor(ptr)
     ptr_c = torch.tensor([0, 5, 10])
     centers = torch.cat([pos[a : a + 5] for a in ptr[:-1]])
-    found = level(pos, x if channels else None, ptr, centers, ptr_c, *sizes)
+    found = level(pos, x if channels else None, Layout(ptr, sizes[0]), centers, Layout(ptr_c, sizes[1]))
     wanted = []
     for radius, k, scale in zip(other.radii, other.num_neighbors, other.scales, strict=True):
-        table = ball_query(pos, ptr, centers, ptr_c, radius, k)
+        table = ball_query(pos, Layout(ptr), centers, Layout(ptr_c), radius, k)
         edges = torch.cat([pos[table] - centers[:, None], y[table]], 2).flatten(0, 1)
         wanted.append(plain(scale, edges, torch.arange(0, len(edges) + 1, k)))
     torch.testing.assert_close(found, torch.cat(wanted, 1), rtol=0, atol=1e-11)
@@ -121,7 +122,7 @@ def build(request):
         yield request.param
 
 
-def level_and_inputs(channels=4, ptr=(0, 20, 40)):
+def level_and_inputs(channels=4, ptr=(0, 20, 40), sizes=(20, 5)):
     with seeds.seeded(0, "sa"):
         level = SetAbstraction(channels, [0.8, 1.5], [6, 9], [[5, 4], [7, 5, 3]])
         for name, p in level.named_parameters():
@@ -129,19 +130,19 @@ def level_and_inputs(channels=4, ptr=(0, 20, 40)):
                 p.data.normal_()
     pos, features, ptr = rows(40).float(), rows(40, channels, seed=1).float(), torch.tensor(ptr)
     centers = torch.cat([pos[a : a + 5] for a in ptr[:-1]])
-    return level, (pos, features, ptr, centers, torch.tensor([0, 5, 10]))
+    return level, (pos, features, Layout(ptr, sizes[0]), centers, Layout(torch.tensor([0, 5, 10]), sizes[1]))
 
 
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("ptr, sizes", [((0, 20, 40), (20, 5)), ((0, 7, 40), (None, None))])
 def test_builds_and_torch_agree(build, train, ptr, sizes):
-    level, inputs = level_and_inputs(ptr=ptr)
+    level, inputs = level_and_inputs(ptr=ptr, sizes=sizes)
     double = copy.deepcopy(level).double().train(train)
     level.train(train)
-    wide = [t.double() if t.is_floating_point() else t for t in inputs]
+    wide = [t.double() if isinstance(t, torch.Tensor) else t for t in inputs]
     inputs[1].requires_grad_(), wide[1].requires_grad_()
     for _ in range(2):  # the running statistics move twice
-        found, wanted = level(*inputs, *sizes), double(*wide, *sizes)
+        found, wanted = level(*inputs), double(*wide)
     torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-5)
     ask = rows(*found.shape, seed=2)
     (found * ask).sum().backward()
@@ -154,11 +155,11 @@ def test_builds_and_torch_agree(build, train, ptr, sizes):
 
 
 def test_positions_have_a_gradient_too(build):
-    level, (pos, features, ptr, centers, ptr_c) = level_and_inputs()
+    level, (pos, features, layout, centers, center_layout) = level_and_inputs()
     grads = []
     for kind in (torch.float32, torch.float64):
         p = pos.clone().to(kind).detach().requires_grad_()
-        level.to(kind)(p, features.to(kind), ptr, centers.to(kind), ptr_c, 20, 5).square().sum().backward()
+        level.to(kind)(p, features.to(kind), layout, centers.to(kind), center_layout).square().sum().backward()
         grads.append(p.grad.double())
     assert bool(grads[0].any())
     torch.testing.assert_close(*grads, rtol=1e-3, atol=1e-3)
@@ -168,7 +169,7 @@ def test_a_frozen_norm_keeps_its_statistics(build):
     level, inputs = level_and_inputs()
     level.scales[0].norms[0].eval()
     before = {name: value.clone() for name, value in level.named_buffers()}
-    level(*inputs, 20, 5).sum().backward()
+    level(*inputs).sum().backward()
     moved = {name for name, value in level.named_buffers() if not torch.equal(value, before[name])}
     assert moved and not any(name.startswith("scales.0.norms.0.") for name in moved)
 
@@ -177,10 +178,10 @@ def test_a_frozen_norm_keeps_its_statistics(build):
 def test_autocast_keeps_single_precision_where_kernels_are_compiled(build, train):
     level, inputs = level_and_inputs()
     level.train(train)
-    exact = level(*inputs, 20, 5)
+    exact = level(*inputs)
     with torch.autocast("cpu", torch.bfloat16):
-        mixed = level(*inputs, 20, 5)
-        halved = level(inputs[0], inputs[1].bfloat16(), *inputs[2:], 20, 5)
+        mixed = level(*inputs)
+        halved = level(inputs[0], inputs[1].bfloat16(), *inputs[2:])
     assert exact.dtype == mixed.dtype == torch.float32
     assert torch.equal(mixed, exact) == (build is not None)
     assert float((halved - exact).detach().norm() / exact.detach().norm()) < 0.05
@@ -191,7 +192,7 @@ def test_large_groups_and_few_rows(build):
     x = rows(2000)
     for ptr in ([0, 1, 2000], [0, 2000], [*range(0, 2001, 2)]):
         ptr = torch.tensor(ptr)
-        found = ours.float()(x.float(), ptr, None)
+        found = ours.float()(x.float(), Layout(ptr))
         torch.testing.assert_close(found.double(), plain(theirs, x, ptr), rtol=0, atol=2e-5)
 
 
@@ -201,9 +202,9 @@ def test_bad_options():
     with pytest.raises(ConfigError, match="at least one layer"):
         PooledMLP([3])
     with pytest.raises(CloudError, match="single row"):
-        PooledMLP([3, 4, 5])(torch.zeros(1, 3), torch.tensor([0, 1]), 1)
+        PooledMLP([3, 4, 5])(torch.zeros(1, 3), Layout(torch.tensor([0, 1]), 1))
     with pytest.raises(CloudError, match="single row"):
-        PooledMLP([3, 4])(torch.zeros(1, 3), torch.tensor([0, 1]), 1)
+        PooledMLP([3, 4])(torch.zeros(1, 3), Layout(torch.tensor([0, 1]), 1))
 
 
 def one_of_two(rank, store, out):
@@ -213,7 +214,7 @@ def one_of_two(rank, store, out):
     mlp = pair([3, 6, 5])[0]
     mine = slice(0, 5) if rank == 0 else slice(5, 12)
     ptr = PTR[:3] if rank == 0 else PTR[2:] - PTR[2]
-    found = mlp(rows()[mine], ptr, None)
+    found = mlp(rows()[mine], Layout(ptr))
     (found**2).sum().backward()
     torch.save([found.detach(), [p.grad for p in mlp.parameters()], mlp.state_dict()], f"{out}{rank}")
     torch.distributed.destroy_process_group()
@@ -223,7 +224,7 @@ def test_two_processes_share_their_statistics(tmp_path):
     torch.multiprocessing.spawn(one_of_two, (tmp_path / "store", tmp_path / "out"), nprocs=2)
     parts = [torch.load(f"{tmp_path / 'out'}{rank}") for rank in (0, 1)]
     mlp = pair([3, 6, 5])[0]
-    found = mlp(rows(), PTR, None)
+    found = mlp(rows(), Layout(PTR))
     (found**2).sum().backward()
     torch.testing.assert_close(torch.cat([part[0] for part in parts]), found.detach(), rtol=0, atol=1e-12)
     for i, p in enumerate(mlp.parameters()):

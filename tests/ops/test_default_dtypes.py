@@ -6,7 +6,7 @@ import pytest
 import torch
 from support.operator_cases import CASES, SIZES, Inputs
 
-from geo3d.cloud import make_batch
+from geo3d.cloud import Features, make_batch
 from geo3d.compress.adaptive.encoder import adapt
 from geo3d.compress.prune import prune
 from geo3d.compress.quantize import calibrate, quantize
@@ -89,7 +89,12 @@ def gradients(encoder, batch):
 
 def evaluated(encoder, batch):
     with torch.no_grad():
-        return list(encoder.eval()(batch))
+        return flat(encoder.eval()(batch))
+
+
+def flat(features: Features) -> list[torch.Tensor]:
+    """Every tensor of an encoder's result."""
+    return [*features[:2], *(each for level in features.levels for each in (level.pos, level.layout.ptr, level.x))]
 
 
 @pytest.mark.parametrize("dtype", OTHERS, ids=str)
@@ -119,7 +124,7 @@ def test_programs_and_runtimes(name, build, dtype):
         Program(encoder, num_points=20)
         if name != "adaptive":
             found.append(Runtime(encoder, num_points=20, repeats=1, compile=one)(clouds("uniform")))
-        return [each for features in found for each in features]
+        return [each for features in found for each in flat(features)]
 
     encoder = made(name).eval()
     with switched(build):

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch.nn.functional import leaky_relu
 
+from geo3d.cloud import Layout
 from geo3d.errors import CloudError
 from geo3d.ops import native
 from geo3d.ops.edge.conv import edge_conv, edge_conv_fixed, edge_conv_reference
@@ -18,7 +19,7 @@ def layer(sizes, k, inner, channels, seed=0):
     x = torch.randn(sum(sizes), inner, generator=generator) * 3 + 5  # far from zero: sums must not cancel
     shapes = (channels, 2 * inner), (channels,), (channels,)
     weight, gamma, beta = (torch.randn(*shape, generator=generator) for shape in shapes)
-    return x, weight, gamma, beta, knn(x, ptr, k)
+    return x, weight, gamma, beta, knn(x, Layout(ptr), k)
 
 
 def switched(build):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from support.operator_cases import Inputs
 
-from geo3d.cloud import make_batch
+from geo3d.cloud import Layout, make_batch
 from geo3d.deploy.program.program import Program
 from geo3d.encoders import DGCNN, PointNet, PointNet2
 from geo3d.errors import Geo3dError, NotFiniteError
@@ -60,27 +60,27 @@ def with_gradient(function):
 
 # Each operator with what it takes under these names; a fault replaces one of them.
 OPERATORS = {
-    "knn": lambda pos=GIVEN.pos, ptr=GIVEN.ptr: knn(pos, ptr, 3),
-    "knn of features": lambda x=WIDE, ptr=GIVEN.ptr: knn(x, ptr, 3),
-    "knn of one size": lambda x=WIDE, ptr=GIVEN.ptr: knn(x, ptr, 3, 13),
+    "knn": lambda pos=GIVEN.pos, ptr=GIVEN.ptr: knn(pos, Layout(ptr), 3),
+    "knn of features": lambda x=WIDE, ptr=GIVEN.ptr: knn(x, Layout(ptr), 3),
+    "knn of one size": lambda x=WIDE, ptr=GIVEN.ptr: knn(x, Layout(ptr, 13), 3),
     "knn_query": lambda pos=GIVEN.pos, ptr=GIVEN.ptr, centers=GIVEN.centers, ptr_c=GIVEN.ptr_c: knn_query(
-        pos, ptr, centers, ptr_c, 3
+        pos, Layout(ptr), centers, Layout(ptr_c), 3
     ),
-    "knn_query of features": lambda x=WIDE, ptr=GIVEN.ptr: knn_query(x, ptr, x, ptr, 3),
+    "knn_query of features": lambda x=WIDE, ptr=GIVEN.ptr: knn_query(x, Layout(ptr), x, Layout(ptr), 3),
     "ball_query": lambda pos=GIVEN.pos, ptr=GIVEN.ptr, centers=GIVEN.centers, ptr_c=GIVEN.ptr_c: ball_query(
-        pos, ptr, centers, ptr_c, 0.5, 3
+        pos, Layout(ptr), centers, Layout(ptr_c), 0.5, 3
     ),
     "three_nearest": lambda pos=GIVEN.pos, ptr=GIVEN.ptr, centers=GIVEN.centers, ptr_c=GIVEN.ptr_c: three_nearest(
-        pos, ptr, centers, ptr_c
+        pos, Layout(ptr), centers, Layout(ptr_c)
     ),
-    "farthest_points": lambda pos=GIVEN.pos, ptr=GIVEN.ptr: sampling.farthest_points(pos, ptr, 4),
+    "farthest_points": lambda pos=GIVEN.pos, ptr=GIVEN.ptr: sampling.farthest_points(pos, Layout(ptr), 4),
     "farthest_points from": lambda pos=GIVEN.pos, ptr=GIVEN.ptr, first=FIRST: sampling.farthest_points(
-        pos, ptr, 4, None, first
+        pos, Layout(ptr), 4, first
     ),
     "farthest_points from the centroid": lambda pos=GIVEN.pos, ptr=GIVEN.ptr: sampling.farthest_points(
-        pos, ptr, 4, None, "farthest"
+        pos, Layout(ptr), 4, "farthest"
     ),
-    "voxel_groups": lambda pos=GIVEN.pos, ptr=GIVEN.ptr: voxel.voxel_groups(pos, ptr, 0.5),
+    "voxel_groups": lambda pos=GIVEN.pos, ptr=GIVEN.ptr: voxel.voxel_groups(pos, Layout(ptr), 0.5),
     "gather_max": lambda x=WIDE, table=GIVEN.table: gather.gather_max(x, table),
     "gather_max for training": lambda x=WIDE, table=GIVEN.table: with_gradient(gather.gather_max)(x, table),
     "gather_sum": lambda x=WIDE, table=GIVEN.table: gather.gather_sum(x, table),
@@ -96,7 +96,7 @@ OPERATORS = {
     "edge_join, rounded": lambda ab=AB, table=GIVEN.table, exact=EXACT: edge_join(ab, exact, GAMMA, BETA, table),
     "norm_pool": lambda x=WIDE, ptr=GIVEN.ptr, weight=WEIGHT: pooling.norm_pool(x, weight, GAMMA, BETA, ptr),
     "linear_pool": lambda x=WIDE, ptr=GIVEN.ptr, weight=WEIGHT: pooling.linear_pool(x, weight, GAMMA, BETA, ptr, 0.2),
-    "max_and_mean": lambda x=WIDE, ptr=GIVEN.ptr: pooling.max_and_mean(x, ptr),
+    "max_and_mean": lambda x=WIDE, ptr=GIVEN.ptr: pooling.max_and_mean(x, Layout(ptr)),
     "packed linear": lambda x=WIDE: packed.linear(x, PACKED),
     "packed linear_pool": lambda x=WIDE, ptr=GIVEN.ptr: packed.linear_pool(x, PACKED, GAMMA, BETA, 0.2, ptr),
     "sliding_sum": lambda x=WIDE, order=ORDER: sliding.sliding_sum(x, 3, order),

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from geo3d import metrics, seeds
+from geo3d.cloud import Layout
 from geo3d.geometry import normalize, rotation, triangles
 from geo3d.ops.dense import grouped, matrix, pooling, sliding
 from geo3d.ops.dense import prepacked as packed
@@ -59,29 +60,30 @@ def with_gradients(leaves: list[Tensor], *outputs: Tensor) -> list[Tensor]:
 def knn(i):
     wide = i.floats(i.rows, 8)
     return [
-        neighbors.knn(i.pos, i.ptr, K, i.num), neighbors.knn(wide, i.ptr, K, i.num),
-        neighbors.knn_query(i.pos, i.ptr, i.centers, i.ptr_c, 2, i.num, i.num_c), neighbors.degree(i.table, i.rows),
+        neighbors.knn(i.pos, Layout(i.ptr, i.num), K), neighbors.knn(wide, Layout(i.ptr, i.num), K),
+        neighbors.knn_query(i.pos, Layout(i.ptr, i.num), i.centers, Layout(i.ptr_c, i.num_c), 2),
+        neighbors.degree(i.table, i.rows),
         neighbors.select_smallest(wide, 3),
     ]  # fmt: skip
 
 
 def balls(i):
-    return list(ball.ball_query_counts(i.pos, i.ptr, i.centers, i.ptr_c, 0.7, K, i.num, i.num_c))
+    return list(ball.ball_query_counts(i.pos, Layout(i.ptr, i.num), i.centers, Layout(i.ptr_c, i.num_c), 0.7, K))
 
 
 def nearest(i):
-    index, weight = interpolate.three_nearest(i.pos, i.ptr, i.centers, i.ptr_c, i.num, i.num_c)
+    index, weight = interpolate.three_nearest(i.pos, Layout(i.ptr, i.num), i.centers, Layout(i.ptr_c, i.num_c))
     leaves = i.leaves((len(i.centers), 4))
     return with_gradients(leaves, interpolate.interpolate(leaves[0], index, weight), index, weight)
 
 
 def farthest(i):
     starts = ["first", "farthest", torch.zeros(len(i.sizes), dtype=torch.int64), seeds.generator(1, "start")]
-    return [sampling.farthest_points(i.pos, i.ptr, 6, i.num, start) for start in starts]
+    return [sampling.farthest_points(i.pos, Layout(i.ptr, i.num), 6, start) for start in starts]
 
 
 def voxels(i):
-    found = voxel.voxel_groups(i.pos, i.ptr, 0.5, i.num)
+    found = voxel.voxel_groups(i.pos, Layout(i.ptr, i.num), 0.5)
     leaves = i.leaves((i.rows, 4))
     return with_gradients(leaves, voxel.voxel_mean(leaves[0], found[0], found[2]), *found)
 
@@ -119,7 +121,7 @@ def join(i):
 def pools(i):
     leaves = i.leaves((i.rows, 6), (10, 6), (10,), (10,))
     fixed = pooling.linear_pool(*(leaf.detach() for leaf in leaves), i.ptr, 0.2)
-    plain = with_gradients(leaves[:1], pooling.max_and_mean(leaves[0], i.ptr, i.num))
+    plain = with_gradients(leaves[:1], pooling.max_and_mean(leaves[0], Layout(i.ptr, i.num)))
     return [*with_gradients(leaves, *pooling.norm_pool(*leaves, i.ptr)), fixed, *plain]
 
 
@@ -167,7 +169,7 @@ def products(i):
 
 
 def groups(i, channels=(9, 17)):
-    table, count = ball.ball_query_counts(i.pos, i.ptr, i.centers, i.ptr_c, 0.7, K, i.num, i.num_c)
+    table, count = ball.ball_query_counts(i.pos, Layout(i.ptr, i.num), i.centers, Layout(i.ptr_c, i.num_c), 0.7, K)
     found = []
     for with_table in (True, False):
         depth = 4 + 3 * with_table

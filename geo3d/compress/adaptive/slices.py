@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
-from geo3d.cloud import common_size, select_points
+from geo3d.cloud import Layout, common_size, select_points
 from geo3d.encoders.dgcnn import DGCNN
 from geo3d.errors import ConfigError
 from geo3d.nn.edge_conv import EdgeConv
@@ -83,7 +83,7 @@ def thinned(batch: Batch, sizes: Iterable[int]) -> dict[int, Batch]:
     fewer = [n for n in sizes if n < longest]
     if not fewer:
         return out
-    order = farthest_points(batch.pos, batch.ptr, fewer[-1], size, start="farthest").view(-1, fewer[-1])
+    order = farthest_points(batch.pos, Layout(batch.ptr, size), fewer[-1], start="farthest").view(-1, fewer[-1])
     for n in fewer:
         if size is not None:
             out[n] = select_points(batch, order[:, :n].reshape(-1), num_points=n)

@@ -63,7 +63,7 @@ class Difference(NamedTuple):
 def difference(expected: Features, point: Array, cloud: Array) -> Difference:
     """How far a file's outputs are from an encoder's."""
     parts = []
-    for exact, other in zip(expected, (point, cloud), strict=True):
+    for exact, other in ((expected.point, point), (expected.cloud, cloud)):
         exact = exact.cpu()
         away = (torch.from_numpy(np.array(other)).reshape(exact.shape) - exact).abs()
         top, middle = (value.clamp_min(1e-30) for value in (exact.abs().max(), exact.abs().mean()))

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 
-from geo3d.cloud import as_batch, common_size
+from geo3d.cloud import Layout, as_batch, common_size
 from geo3d.deploy.onnx.graph import Graph
 from geo3d.deploy.onnx.layers import affine, edge_conv, gathered, maximum, mean, nearest, pooled_mlp, set_abstraction
 from geo3d.encoders import DGCNN, PointNet, PointNet2
@@ -201,11 +201,11 @@ def _inside(table: Tensor, ptr: Tensor, columns: Sequence[int]) -> Tensor:
 
 def _graphs(encoder: DGCNN, x: Tensor, batch: Batch, size: int) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
-    table = None if encoder.dynamic else knn(batch.pos, batch.ptr, encoder.k, size)
+    table = None if encoder.dynamic else knn(batch.pos, Layout(batch.ptr, size), encoder.k)
     if table is not None:
         return {"idx_0": _inside(table, batch.ptr, (size, encoder.k))}
     for i, layer in enumerate(encoder.layers):
-        table = knn(x, batch.ptr, encoder.k, size)
+        table = knn(x, Layout(batch.ptr, size), encoder.k)
         found[f"idx_{i}"] = _inside(table, batch.ptr, (size, encoder.k))
         if i + 1 < len(encoder.layers):
             x = layer(x, table)
@@ -215,7 +215,7 @@ def _graphs(encoder: DGCNN, x: Tensor, batch: Batch, size: int) -> dict[str, Ten
 def _levels(encoder: PointNet2, batch: Batch, size: int) -> dict[str, Tensor]:
     pos, ptr = batch.pos, batch.ptr
     clouds = len(ptr) - 1
-    picked = farthest_points(pos, ptr, encoder.num_samples[0], size, encoder.start).view(clouds, -1)
+    picked = farthest_points(pos, Layout(ptr, size), encoder.num_samples[0], encoder.start).view(clouds, -1)
     found: dict[str, Tensor] = {}
     level_pos, level_ptr, level_size = pos, ptr, size
     for i, (level, wanted) in enumerate(zip(encoder.levels, encoder.num_samples, strict=True)):
@@ -225,8 +225,8 @@ def _levels(encoder: PointNet2, batch: Batch, size: int) -> dict[str, Tensor]:
         centers = pos[index]
         found[f"centers_{i}"] = _inside(index, ptr, (count,))
         for s, (radius, k) in enumerate(zip(level.radii, level.num_neighbors, strict=True)):
-            table = ball_query(level_pos, level_ptr, centers, ptr_c, radius, k, level_size, count)
+            table = ball_query(level_pos, Layout(level_ptr, level_size), centers, Layout(ptr_c, count), radius, k)
             found[f"idx_{i}_{s}"] = _inside(table, level_ptr, (count, k))
         level_pos, level_ptr, level_size = centers, ptr_c, count
-    near, weight = three_nearest(pos, ptr, level_pos, level_ptr, size, level_size)
+    near, weight = three_nearest(pos, Layout(ptr, size), level_pos, Layout(level_ptr, level_size))
     return found | {"nearest": _inside(near, level_ptr, (size, 3)), "weight": weight.view(clouds, size, 3)}

@@ -144,8 +144,8 @@ class UniformClouds(nn.Module):
         """(B, N, C) and (B, D) features from ``pos`` (B, N, 3) and, where there are more channels, ``x``."""
         clouds, size = pos.shape[:2]
         extra = {} if x is None else {"x": x.flatten(0, 1)}
-        point, cloud = self.encoder(make_batch(pos.flatten(0, 1), num_points=size, **extra))
-        return point.view(clouds, size, -1), cloud
+        features = self.encoder(make_batch(pos.flatten(0, 1), num_points=size, **extra))
+        return features.point.view(clouds, size, -1), features.cloud
 
 
 def export_torch(encoder: nn.Module, path: str | Path, data: Data) -> Path:

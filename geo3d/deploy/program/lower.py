@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import leaky_relu, linear, pad
 from torch_geometric.data import Data
 
-from geo3d.cloud import Features, as_batch, common_size
+from geo3d.cloud import Features, Layout, as_batch, common_size
 from geo3d.encoders.dgcnn import DGCNN
 from geo3d.encoders.pointnet import point_inputs
 from geo3d.errors import ConfigError
@@ -215,10 +215,10 @@ def reference(
     """
     batch, kept = as_batch(data), {} if trace is None else trace
     x, ptr, size = point_inputs(batch, lowered.in_channels), batch.ptr, common_size(batch)
-    near = None if lowered.dynamic or tables is not None else knn(batch.pos, ptr, lowered.k, size)
+    near = None if lowered.dynamic or tables is not None else knn(batch.pos, Layout(ptr, size), lowered.k)
     outputs = []
     for i, edge in enumerate(lowered.edges):
-        found = tables[i] if tables is not None else knn(x, ptr, lowered.k, size) if near is None else near
+        found = tables[i] if tables is not None else knn(x, Layout(ptr, size), lowered.k) if near is None else near
         kept[f"layers.{i}.neighbors"] = found
         x = kept[f"layers.{i}.out"] = _edge(edge, x, found, lowered.slope, kept, f"layers.{i}")
         outputs.append(x)
@@ -248,7 +248,7 @@ def _embed(lowered: Lowered, x: Tensor, ptr: Tensor, size: int | None, kept: dic
     product, codes = lowered.embed, lowered.embed.codes
     if codes is None:
         z = product.floats(x) * lowered.gain + lowered.shift
-        return max_and_mean(leaky_relu(z, lowered.slope), ptr, size)
+        return max_and_mean(leaky_relu(z, lowered.slope), Layout(ptr, size))
     entering = product.inputs(x)
     with native.disabled():
         q = _codes(product, entering)

@@ -140,7 +140,7 @@ class Program:
             if len(x) <= CACHED or ptr is None or len(ptr) < 3:
                 return self._piece(x, pos, ptr, times)
             pieces = [self._piece(*some, times) for some in _pieces(x, pos, ptr)]
-        return Features(*(torch.cat(each) for each in zip(*pieces, strict=True)))
+        return Features(torch.cat([piece.point for piece in pieces]), torch.cat([piece.cloud for piece in pieces]))
 
     def _piece(self, x: Tensor, pos: Tensor, ptr: Tensor | None, times: dict[str, float] | None) -> Features:
         plan, single = self._plan(len(x), 1 if ptr is None else len(ptr) - 1)

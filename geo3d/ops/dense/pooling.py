@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import leaky_relu, pad
 
+from geo3d.cloud import Layout
 from geo3d.distributed import sums_over_processes
 from geo3d.errors import CloudError
 from geo3d.ops import native
@@ -19,21 +20,21 @@ from geo3d.ops.join import Join, alone
 from geo3d.ops.library import define
 
 
-def max_and_mean(x: Tensor, ptr: Tensor, num_points: int | None = None) -> Tensor:
+def max_and_mean(x: Tensor, layout: Layout) -> Tensor:
     """(B, 2 C) maximum and mean over the points of each cloud, differentiable.
 
     Args:
         x: (M, C) features.
-        ptr: (B + 1,) offsets of the clouds.
-        num_points: The common size of the clouds, if there is one.
+        layout: Which row belongs to which cloud.
 
     Raises:
         CloudError: If offsets do not rise from 0 to M (on a CPU).
 
     Example:
-        >>> max_and_mean(torch.tensor([[1.0], [3.0], [5.0]]), torch.tensor([0, 2, 3])).tolist()
+        >>> max_and_mean(torch.tensor([[1.0], [3.0], [5.0]]), Layout(torch.tensor([0, 2, 3]))).tolist()
         [[3.0, 2.0], [5.0, 5.0]]
     """
+    ptr, num_points = layout
     check_form_of_offsets("ptr", ptr)
     check_device("x and ptr", x, ptr)
     check_offsets("ptr", ptr, len(x))
@@ -71,7 +72,7 @@ def norm_pool_reference(
     mean, var, count = _moments(h, join)
     scale = gamma * torch.rsqrt(var + eps)
     z = torch.addcmul(beta - mean * scale, h, scale)
-    pooled = max_and_mean(leaky_relu(z, slope), ptr, num_points)
+    pooled = max_and_mean(leaky_relu(z, slope), Layout(ptr, num_points))
     return pooled, mean.detach(), var.detach(), count.detach()
 
 
@@ -225,7 +226,7 @@ def _evaluate(x: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, ptr: Tens
     if not native.usable(x, weight, scale, shift):
         check_offsets("ptr", ptr, len(x))
         h = torch.nn.functional.linear(x, weight).to(scale.dtype)
-        return max_and_mean(leaky_relu(torch.addcmul(shift, h, scale), slope), ptr)
+        return max_and_mean(leaky_relu(torch.addcmul(shift, h, scale), slope), Layout(ptr))
     channels, (rows, depth), clouds = len(scale), x.shape, len(ptr) - 1
     width = channels + -channels % WIDTH
     pooled = x.new_empty(clouds, 2 * width)

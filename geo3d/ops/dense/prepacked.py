@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import leaky_relu
 
+from geo3d.cloud import Layout
 from geo3d.errors import CloudError, ConfigError
 from geo3d.ops import native
 from geo3d.ops.checks import check_device, check_form_of_offsets
@@ -130,7 +131,7 @@ def linear_pool(
         raise CloudError(f"ptr must be int64 offsets ({len(out) + 1},); found {ptr.dtype} {tuple(ptr.shape)}")
     if not native.usable(x):
         h = torch.nn.functional.linear(x, packed.weight)
-        return out.copy_(max_and_mean(leaky_relu(torch.addcmul(shift, h, scale), slope), ptr))
+        return out.copy_(max_and_mean(leaky_relu(torch.addcmul(shift, h, scale), slope), Layout(ptr)))
     x = x if x.stride(1) == 1 else x.contiguous()
     native.call(
         "linear_pool_packed", rows, channels, depth, clouds, ptr.contiguous(), x, x.stride(0), packed.data(), scale,

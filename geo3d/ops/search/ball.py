@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from geo3d.cloud import Layout
 from geo3d.errors import CloudError, ConfigError
 from geo3d.ops import native
 from geo3d.ops.checks import check_finite, check_offsets, common_size
@@ -126,16 +127,7 @@ _ball_query = define(
 )
 
 
-def ball_query(
-    pos: Tensor,
-    ptr: Tensor,
-    centers: Tensor,
-    ptr_c: Tensor,
-    radius: float,
-    k: int,
-    num_points: int | None = None,
-    num_centers: int | None = None,
-) -> Tensor:
+def ball_query(pos: Tensor, layout: Layout, centers: Tensor, center_layout: Layout, radius: float, k: int) -> Tensor:
     """(Mc, k) flat indices of the first k points, in index order, no farther than ``radius`` from each centre.
 
     A row with fewer than k such points is filled up with its first one, as published: the row's maximum is not
@@ -144,13 +136,11 @@ def ball_query(
 
     Args:
         pos: (M, 3) points of all clouds, one after another.
-        ptr: (B + 1,) their offsets.
+        layout: Which of them belongs to which cloud.
         centers: (Mc, 3) positions of the centres of all clouds, one after another.
-        ptr_c: (B + 1,) their offsets.
+        center_layout: Which of them belongs to which cloud.
         radius: In units of ``pos``.
         k: Points a row.
-        num_points: N when all clouds have N points, else None.
-        num_centers: S when all clouds have S centres, else None.
 
     Raises:
         ConfigError: If ``radius`` or ``k`` is not positive.
@@ -158,35 +148,29 @@ def ball_query(
 
     Example:
         >>> line = torch.tensor([[0.0, 0, 0], [1, 0, 0], [2, 0, 0]])
-        >>> ptr = torch.tensor([0, 3])
-        >>> ball_query(line, ptr, line, ptr, radius=1.0, k=3).tolist()
+        >>> layout = Layout(torch.tensor([0, 3]))
+        >>> ball_query(line, layout, line, layout, radius=1.0, k=3).tolist()
         [[0, 1, 0], [0, 1, 2], [1, 2, 1]]
     """
-    return ball_query_counts(pos, ptr, centers, ptr_c, radius, k, num_points, num_centers)[0]
+    return ball_query_counts(pos, layout, centers, center_layout, radius, k)[0]
 
 
 @torch.no_grad()
 def ball_query_counts(
-    pos: Tensor,
-    ptr: Tensor,
-    centers: Tensor,
-    ptr_c: Tensor,
-    radius: float,
-    k: int,
-    num_points: int | None = None,
-    num_centers: int | None = None,
+    pos: Tensor, layout: Layout, centers: Tensor, center_layout: Layout, radius: float, k: int
 ) -> tuple[Tensor, Tensor]:
     """(Mc, k) the table of :func:`ball_query`, and (Mc,) how many of each row were found; the rest is the fill.
 
     Takes and raises the same.
 
     Example:
-        >>> line, ptr = torch.tensor([[0.0, 0, 0], [1, 0, 0], [2, 0, 0]]), torch.tensor([0, 3])
-        >>> ball_query_counts(line, ptr, line, ptr, radius=1.0, k=3)[1].tolist()
+        >>> line, layout = torch.tensor([[0.0, 0, 0], [1, 0, 0], [2, 0, 0]]), Layout(torch.tensor([0, 3]))
+        >>> ball_query_counts(line, layout, line, layout, radius=1.0, k=3)[1].tolist()
         [2, 3, 2]
     """
     if not radius > 0 or k < 1:
         raise ConfigError(f"a ball query needs radius > 0 and k >= 1; found radius {radius} and k {k}")
+    (ptr, num_points), (ptr_c, num_centers) = layout, center_layout
     check_pair("ball_query", pos, ptr, centers, ptr_c, num_points, num_centers)
     pos = as_float(pos)
     sizes = num_points, num_centers

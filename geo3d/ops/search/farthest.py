@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from geo3d.cloud import Layout
 from geo3d.errors import CloudError, ConfigError
 from geo3d.ops import native
 from geo3d.ops.checks import check_device, check_finite, check_form_of_offsets, check_offsets, common_size
@@ -174,9 +175,8 @@ def as_float(pos: Tensor) -> Tensor:
 @torch.no_grad()
 def farthest_points(
     pos: Tensor,
-    ptr: Tensor,
+    layout: Layout,
     num_samples: int,
-    num_points: int | None = None,
     start: str | Tensor | torch.Generator = "first",
 ) -> Tensor:
     """(B * num_samples,) flat indices of points of each cloud, each the farthest from those picked before it.
@@ -188,9 +188,8 @@ def farthest_points(
 
     Args:
         pos: (M, 3) coordinates of all clouds, one after another.
-        ptr: (B + 1,) offsets of the clouds.
+        layout: Which of them belongs to which cloud.
         num_samples: How many points to pick from each cloud.
-        num_points: N when all clouds have N points, else None.
         start: The first pick: ``"first"``, point 0 of each cloud; ``"farthest"``, the point farthest from the
             centroid, so that the picks do not depend on the order of the points; (B,) positions inside the clouds; or
             a generator, from which one position a cloud is drawn.
@@ -201,11 +200,12 @@ def farthest_points(
 
     Example:
         >>> line = torch.tensor([[0.0, 0, 0], [1, 0, 0], [2, 0, 0], [9, 0, 0]])
-        >>> farthest_points(line, torch.tensor([0, 4]), 3).tolist()
+        >>> farthest_points(line, Layout(torch.tensor([0, 4])), 3).tolist()
         [0, 3, 2]
     """
     if num_samples < 1:
         raise ConfigError(f"num_samples must be at least 1; found {num_samples}")
+    ptr, num_points = layout
     check_shapes("farthest_points", pos, ptr, num_points)
     pos, ptr = as_float(pos), ptr.long()
     return _farthest(pos, ptr, _first_samples(pos, ptr, num_points, start), num_samples, num_points)

@@ -7,6 +7,7 @@ what it finds is defined by :mod:`geo3d.ops.search.knn_reference`.
 import torch
 from torch import Tensor
 
+from geo3d.cloud import Layout
 from geo3d.errors import CloudError
 from geo3d.ops import native, triton
 from geo3d.ops.checks import check_device, check_finite, check_form_of_offsets, check_offsets, common_size
@@ -23,7 +24,7 @@ MOST_ON_GPU = 256
 """Neighbours up to which the streaming search of a GPU is faster than sorting"""
 
 
-def knn(x: Tensor, ptr: Tensor, k: int, num_points: int | None = None) -> Tensor:
+def knn(x: Tensor, layout: Layout, k: int) -> Tensor:
     """(M, k) flat indices of the ``k`` nearest points of each point in its own cloud, itself included, nearest first.
 
     Equally near points come in the order of their indices. In a cloud of fewer than ``k`` points the neighbours are
@@ -33,31 +34,23 @@ def knn(x: Tensor, ptr: Tensor, k: int, num_points: int | None = None) -> Tensor
 
     Args:
         x: (M, C) coordinates or features of all clouds, one after another.
-        ptr: (B + 1,) offsets of the clouds.
+        layout: Which row belongs to which cloud. On a CPU an unknown size is read off the offsets.
         k: Neighbours a point, at least 1.
-        num_points: The common size of the clouds, if there is one; without it the offsets are looked at.
 
     Raises:
         CloudError: If ``k`` is smaller than 1 or ``x`` is not a matrix; on a CPU also if ``x`` holds NaN, infinite
             values or features too large to be squared, or if a cloud is empty.
 
     Example:
-        >>> knn(torch.tensor([[0.0], [1.0], [3.0], [9.0]]), torch.tensor([0, 3, 4]), k=2).tolist()
+        >>> knn(torch.tensor([[0.0], [1.0], [3.0], [9.0]]), Layout(torch.tensor([0, 3, 4])), k=2).tolist()
         [[0, 1], [1, 0], [2, 1], [3, 3]]
     """
+    ptr, size = layout
     _check(x, ptr, x, ptr, k)
-    return _knn(x.detach(), ptr.long(), k, num_points)
+    return _knn(x.detach(), ptr.long(), k, size)
 
 
-def knn_query(
-    x: Tensor,
-    ptr_x: Tensor,
-    y: Tensor,
-    ptr_y: Tensor,
-    k: int,
-    num_x: int | None = None,
-    num_y: int | None = None,
-) -> Tensor:
+def knn_query(x: Tensor, layout: Layout, y: Tensor, layout_y: Layout, k: int) -> Tensor:
     """(len(y), k) flat indices into ``x``: the points of the same cloud that are nearest to each row of ``y``.
 
     Ties, repetition and distances as in :func:`knn`, but no query is a point: beyond three channels none comes first
@@ -65,16 +58,15 @@ def knn_query(
 
     Args:
         x: (M, C) points that are looked for.
-        ptr_x: (B + 1,) their offsets.
+        layout: Which of them belongs to which cloud.
         y: (M', C) points that look.
-        ptr_y: (B + 1,) their offsets.
+        layout_y: Which of them belongs to which cloud.
         k: Neighbours a query, at least 1.
-        num_x: The common size of the clouds of ``x``, if there is one.
-        num_y: The common size of the clouds of ``y``, if there is one.
 
     Raises:
         CloudError: If ``k`` is smaller than 1 or the shapes do not fit; on a CPU also for values as in :func:`knn`.
     """
+    (ptr_x, num_x), (ptr_y, num_y) = layout, layout_y
     _check(x, ptr_x, y, ptr_y, k)
     return _knn_query(x.detach(), ptr_x.long(), y.detach(), ptr_y.long(), k, num_x, num_y)
 

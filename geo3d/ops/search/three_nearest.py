@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from geo3d.cloud import Layout
 from geo3d.ops import native
 from geo3d.ops.checks import common_size
 from geo3d.ops.library import define
@@ -62,14 +63,7 @@ _three_nearest = define(
 
 
 @torch.no_grad()
-def three_nearest(
-    pos: Tensor,
-    ptr: Tensor,
-    centers: Tensor,
-    ptr_c: Tensor,
-    num_points: int | None = None,
-    num_centers: int | None = None,
-) -> tuple[Tensor, Tensor]:
+def three_nearest(pos: Tensor, layout: Layout, centers: Tensor, center_layout: Layout) -> tuple[Tensor, Tensor]:
     """(M, 3) flat indices of the three centres nearest to each point, and (M, 3) weights that sum to one.
 
     The weights are the published ones, proportional to 1 / (squared distance + 1e-8), and are held constant in the
@@ -78,21 +72,20 @@ def three_nearest(
 
     Args:
         pos: (M, 3) points of all clouds, one after another.
-        ptr: (B + 1,) their offsets.
+        layout: Which of them belongs to which cloud.
         centers: (Mc, 3) positions of the centres of all clouds, one after another.
-        ptr_c: (B + 1,) their offsets.
-        num_points: N when all clouds have N points, else None.
-        num_centers: S when all clouds have S centres, else None.
+        center_layout: Which of them belongs to which cloud.
 
     Raises:
         CloudError: If points or centres are not finite, or offsets do not fit them (on a GPU: if shapes do not).
 
     Example:
-        >>> ends, ptr = torch.tensor([[0.0, 0, 0], [2, 0, 0]]), torch.tensor([0, 2])
-        >>> index, weight = three_nearest(torch.tensor([[1.0, 0, 0]]), torch.tensor([0, 1]), ends, ptr)
+        >>> ends, layout = torch.tensor([[0.0, 0, 0], [2, 0, 0]]), Layout(torch.tensor([0, 2]))
+        >>> index, weight = three_nearest(torch.tensor([[1.0, 0, 0]]), Layout(torch.tensor([0, 1])), ends, layout)
         >>> index.tolist(), weight.tolist()
         ([[0, 1, 0]], [[0.5, 0.5, 0.0]])
     """
+    (ptr, num_points), (ptr_c, num_centers) = layout, center_layout
     check_pair("three_nearest", pos, ptr, centers, ptr_c, num_points, num_centers)
     points = as_float(pos)
     centers = centers.detach().to(points)

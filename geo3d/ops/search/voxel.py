@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from geo3d.cloud import Layout
 from geo3d.errors import CloudError, ConfigError
 from geo3d.ops import native
 from geo3d.ops.checks import common_size
@@ -79,7 +80,7 @@ _voxel_groups = define(
 
 
 @torch.no_grad()
-def voxel_groups(pos: Tensor, ptr: Tensor, size: float, num_points: int | None = None) -> Groups:
+def voxel_groups(pos: Tensor, layout: Layout, size: float) -> Groups:
     """Points in the same cell of their cloud's grid, whose corner is the lowest coordinates of the cloud.
 
     Groups are numbered over the whole batch, in each cloud in the order in which they first occur. On a GPU the call
@@ -87,9 +88,8 @@ def voxel_groups(pos: Tensor, ptr: Tensor, size: float, num_points: int | None =
 
     Args:
         pos: (M, 3) points of all clouds, one after another.
-        ptr: (B + 1,) their offsets.
+        layout: Which of them belongs to which cloud.
         size: Edge of a cell, in units of ``pos``.
-        num_points: N when all clouds have N points, else None.
 
     Returns:
         group: (M,) the group of each point.
@@ -103,11 +103,12 @@ def voxel_groups(pos: Tensor, ptr: Tensor, size: float, num_points: int | None =
 
     Example:
         >>> line = torch.tensor([[0.9, 0, 0], [0.0, 0, 0], [1.1, 0, 0], [0.2, 0, 0], [5.0, 0, 0]])
-        >>> [part.tolist() for part in voxel_groups(line, torch.tensor([0, 4, 5]), size=0.5)]
+        >>> [part.tolist() for part in voxel_groups(line, Layout(torch.tensor([0, 4, 5])), size=0.5)]
         [[0, 1, 2, 1, 3], [0, 1, 2, 4], [1, 2, 1, 1], [0, 3, 4]]
     """
     if not 0 < size < math.inf:
         raise ConfigError(f"the size of voxels must be positive; found {size}")
+    ptr, num_points = layout
     check_shapes("voxel_groups", pos, ptr, num_points)
     return _voxel_groups(as_float(pos), ptr.long(), float(size), num_points)
 

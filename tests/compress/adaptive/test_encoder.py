@@ -140,7 +140,7 @@ def test_statistics_follow_in_the_setting_that_runs_alone() -> None:
 
 def test_features_of_narrower_settings_are_nested() -> None:
     adaptive = adapt(encoder(), **CHOICES).eval()
-    point, cloud = adaptive.encode(SMALLEST, tiny_batch(num_points=16))
+    point, cloud, _ = adaptive.encode(SMALLEST, tiny_batch(num_points=16))
     assert point.shape[1] == adaptive.point_channels == 56 and cloud.shape[1] == adaptive.cloud_channels == 64
     held = [*range(8), *range(16, 24)]
     assert point[:, held].any(0).all() and point.any(0).sum() == 16

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from geo3d import seeds
+from geo3d.cloud import Layout
 from geo3d.deploy.onnx.graph import Graph
 from geo3d.deploy.onnx.layers import gather_max, maximum, mean, nearest
 from geo3d.deploy.onnx.pools import folded_in, folds, pooled
@@ -84,14 +85,14 @@ def test_nearest_is_knn(clouds: int, points: int, k: int) -> None:
         graph, name = of_rows(channels)
         graph.output("found", nearest(graph, name, k), np.int64, ["clouds", "points", k])
         (table,) = run(graph, x=x.view(clouds, points, -1).numpy())
-        expected = knn(x, batch.ptr, k, points).view(clouds, points, k) - batch.ptr[:-1, None, None]
+        expected = knn(x, Layout(batch.ptr, points), k).view(clouds, points, k) - batch.ptr[:-1, None, None]
         np.testing.assert_array_equal(table, expected)
 
 
 @pytest.mark.parametrize("at_once", [1, 3, 7])
 def test_gather_max(at_once: int) -> None:
     batch, x = tiny_batch(2, 12), normal(24, 5)
-    table = knn(batch.pos, batch.ptr, 7, 12)
+    table = knn(batch.pos, Layout(batch.ptr, 12), 7)
     graph, name = of_rows(5)
     local = graph.input("table", np.int64, ["clouds", "points", 7])
     graph.output("top", gather_max(graph, name, local, 7, at_once), np.float32, ["clouds", "points", 5])

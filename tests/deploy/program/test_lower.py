@@ -90,7 +90,7 @@ def test_the_reference_is_the_encoder(bits, form):
     names["embed.input_quantizer"] = "embed.codes"
     different = total = 0
     for data in (UNIFORM, RAGGED):
-        (point, cloud), codes = watched(encoder, data)
+        (point, cloud, _), codes = watched(encoder, data)
         trace, lowered = {}, lower(encoder)
         found = reference(lowered, data, trace=trace)
         assert set(codes) == set(names)
@@ -98,7 +98,7 @@ def test_the_reference_is_the_encoder(bits, form):
             different += int((trace[names[name]][:, : q.shape[1]] != q).sum())
             total += q.numel()
         # A value between two codes may fall to either side, and what follows from it differs, by so much at most.
-        for one, other, far in zip(found, (point, cloud), follows(lowered, trace, codes, data), strict=True):
+        for one, other, far in zip(found[:2], (point, cloud), follows(lowered, trace, codes, data), strict=True):
             assert ((one - other).abs() <= far + 1e-5 * (1 + other.abs())).all()
     assert different < (1e-3 if form is None else 3e-3) * total  # one feature enters many windows
 
@@ -150,7 +150,7 @@ def test_compiled_calls_give_the_same_bits(build, path):
             for threads in (1, 3):
                 with int8.using(path):
                     found = Program(encoder, precision="int8", threads=threads)(data)
-                assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+                assert all(torch.equal(one, other) for one, other in zip(found[:2], expected[:2], strict=True))
 
 
 @pytest.mark.parametrize("dynamic", [True, False])
@@ -159,7 +159,7 @@ def test_compiled_calls_give_the_same_bits(build, path):
 def test_compiled_calls_in_every_form(bits, form, dynamic):
     encoder = rounded(*bits, dynamic=dynamic, form=form, channels=(16, 32, 64))
     program, expected = Program(encoder, precision="int8"), reference(lower(encoder), RAGGED)
-    assert all(torch.equal(one, other) for one, other in zip(program(RAGGED), expected, strict=True))
+    assert all(torch.equal(one, other) for one, other in zip(program(RAGGED)[:2], expected[:2], strict=True))
     assert program.native == (native.name() is not None)
 
 
@@ -168,7 +168,7 @@ def test_without_compiled_kernels_the_reference_runs():
     program = Program(encoder, precision="int8")
     with native.disabled():
         expected = reference(lower(encoder), UNIFORM)
-        assert all(torch.equal(one, other) for one, other in zip(program(UNIFORM), expected, strict=True))
+        assert all(torch.equal(one, other) for one, other in zip(program(UNIFORM)[:2], expected[:2], strict=True))
 
 
 def test_given_neighbors():
@@ -177,7 +177,7 @@ def test_given_neighbors():
     expected = reference(lowered, Data(pos=points(30)), trace=trace)
     tables = [trace[f"layers.{i}.neighbors"] for i in range(3)]
     found = reference(lowered, Data(pos=points(30)), tables=tables)
-    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+    assert all(torch.equal(one, other) for one, other in zip(found[:2], expected[:2], strict=True))
     other = reference(lowered, Data(pos=points(30)), tables=[table.flip(0) for table in tables])
     assert not torch.equal(other.cloud, expected.cloud)
 
@@ -186,7 +186,7 @@ def test_an_encoder_that_rounds_nothing():
     encoder = DGCNN(k=3, channels=(8, 16), embedding=8).eval()
     with torch.no_grad():
         expected = encoder(RAGGED)
-    for one, other in zip(reference(lower(encoder), RAGGED), expected, strict=True):
+    for one, other in zip(reference(lower(encoder), RAGGED)[:2], expected[:2], strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 

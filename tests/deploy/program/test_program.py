@@ -50,7 +50,7 @@ def clouds():
 
 
 def same(found, expected, tolerance=1e-5):
-    for one, other in zip(found, expected, strict=True):
+    for one, other in zip(found[:2], expected[:2], strict=True):
         assert one.is_contiguous()
         torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
 
@@ -104,7 +104,7 @@ def test_rounded_layers_as_floats(build, dynamic, wanted):
     program = Program(encoder, precision=wanted, num_points=64)
     for data in clouds().values():
         with torch.no_grad():
-            point, cloud = encoder(data)
+            point, cloud, _ = encoder(data)
         found = program(data)
         # A value between two codes may fall to either side.
         assert ((found.point - point).abs() > 1e-4).float().mean() < 0.02
@@ -152,10 +152,10 @@ def test_results_are_the_users(build):
     program = Program(trained(DGCNN(k=4, channels=(16, 16), embedding=16)))
     first, second = make_batch(points(30), num_points=30), make_batch(points(30, seed=2), num_points=30)
     found = program(first)
-    kept = [each.clone() for each in found]
+    kept = [each.clone() for each in found[:2]]
     program(second)
-    assert all(torch.equal(one, other) for one, other in zip(found, kept, strict=True))
-    assert not any(each.requires_grad or each.is_inference() for each in found)
+    assert all(torch.equal(one, other) for one, other in zip(found[:2], kept, strict=True))
+    assert not any(each.requires_grad or each.is_inference() for each in found[:2])
     assert not torch.equal(program(second).cloud, kept[1])
 
 
@@ -180,7 +180,7 @@ def test_threads_do_not_change_a_bit():
     data = clouds()["ragged"]
     found = [Program(encoder, threads=threads)(data) for threads in (1, 2, 3)]
     for other in found[1:]:
-        assert all(torch.equal(one, two) for one, two in zip(found[0], other, strict=True))
+        assert all(torch.equal(one, two) for one, two in zip(found[0][:2], other[:2], strict=True))
 
 
 def test_builds_may_change_between_calls():

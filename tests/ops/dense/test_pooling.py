@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch.nn.functional import leaky_relu
 
+from geo3d.cloud import Layout
 from geo3d.errors import CloudError
 from geo3d.ops import native
 from geo3d.ops.dense.pooling import linear_pool, max_and_mean, norm_pool
@@ -64,8 +65,8 @@ def test_evaluation_equals_plain_torch(build, inner, channels):
 def test_maximum_and_mean(num_points):
     x = torch.randn(8, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
     ptr = torch.tensor([0, 4, 8])
-    assert torch.allclose(max_and_mean(x, ptr, num_points), cloud_by_cloud(x, ptr, 1.0))
-    assert torch.autograd.gradcheck(lambda x: max_and_mean(x, ptr, num_points), x)
+    assert torch.allclose(max_and_mean(x, Layout(ptr, num_points)), cloud_by_cloud(x, ptr, 1.0))
+    assert torch.autograd.gradcheck(lambda x: max_and_mean(x, Layout(ptr, num_points)), x)
 
 
 @pytest.mark.parametrize("build", native.builds())

@@ -42,11 +42,12 @@ def test_unknown_build_is_refused():
 def test_missing_library_is_said_once_and_all_goes_on(tmp_path: Path):
     code = (
         "import torch, warnings\n"
+        "from geo3d.cloud import Layout\n"
         "from geo3d.ops.search.knn import knn\n"
         "with warnings.catch_warnings(record=True) as said:\n"
         "    warnings.simplefilter('always')\n"
         "    x = torch.tensor([[0.0, 0, 0], [1, 0, 0], [3, 0, 0]])\n"
-        "    for _ in range(2): table = knn(x, torch.tensor([0, 3]), 2)\n"
+        "    for _ in range(2): table = knn(x, Layout(torch.tensor([0, 3])), 2)\n"
         "assert table.tolist() == [[0, 1], [1, 0], [2, 1]], table\n"
         "print([str(w.message) for w in said if 'geo3d' in str(w.message)])\n"
     )
@@ -101,13 +102,15 @@ def test_faults_become_errors_that_say_what_to_do():
 def test_forked_process_works(threads: str):
     code = (
         "import os, torch\n"
+        "from geo3d.cloud import Layout\n"
         "from geo3d.ops.search.knn import knn\n"
         "torch.set_num_threads(2)\n"
         "pos, ptr = torch.rand(2000, 3, generator=torch.Generator().manual_seed(0)), torch.arange(0, 2001, 500)\n"
-        "expected = knn(pos, ptr, 4)\n"
+        "expected = knn(pos, Layout(ptr), 4)\n"
         "child = os.fork()\n"
         "if child == 0:\n"
-        "    os._exit(0 if knn(pos, ptr, 4).tolist() == expected.tolist() else 1)\n"  # torch's own threads hang here
+        "    again = knn(pos, Layout(ptr), 4)\n"  # torch's own threads hang here
+        "    os._exit(0 if again.tolist() == expected.tolist() else 1)\n"
         "assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0\n"
     )
     build = os.environ.get("GEO3D_NATIVE", "").replace("off", "")  # torch alone would hang

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from geo3d import seeds
+from geo3d.cloud import Layout
 from geo3d.errors import CloudError, ConfigError
 from geo3d.ops import native
 from geo3d.ops.search import ball
@@ -30,6 +31,12 @@ def two_layers(sizes, sizes_c, dtype=torch.float32):
     return pos, torch.tensor([0, *sizes]).cumsum(0), centers, torch.tensor([0, *sizes_c]).cumsum(0)
 
 
+def layouts(given, sizes=(None, None)):
+    """The same tensors with the offsets as layouts."""
+    pos, ptr, centers, ptr_c = given
+    return pos, Layout(ptr, sizes[0]), centers, Layout(ptr_c, sizes[1])
+
+
 @pytest.mark.parametrize("sizes, sizes_c", [([30, 30, 30], [8, 8, 8]), ([30, 3, 1, 17], [8, 2, 1, 5])])
 @pytest.mark.parametrize("k", [1, 4, 40])
 @pytest.mark.parametrize("chunk", [1, 100, 1 << 20])
@@ -38,7 +45,7 @@ def test_same_table_as_the_plain_loop(sizes, sizes_c, k, chunk, monkeypatch):
     pos, ptr, centers, ptr_c = two_layers(sizes, sizes_c, torch.float64)
     known = (sizes[0], sizes_c[0]) if len(set(sizes)) == 1 else (None, None)
     for radius in (0.05, 1.0, 9.0):  # nothing, some, everything inside
-        found = ball_query(pos, ptr, centers, ptr_c, radius, k, *known)
+        found = ball_query(pos, Layout(ptr, known[0]), centers, Layout(ptr_c, known[1]), radius, k)
         for b in range(len(sizes)):
             wanted = plain(pos[ptr[b] : ptr[b + 1]], centers[ptr_c[b] : ptr_c[b + 1]], radius, k) + ptr[b]
             assert torch.equal(found[ptr_c[b] : ptr_c[b + 1]], wanted)
@@ -55,9 +62,9 @@ def test_compiled_form_is_the_reference(sizes, sizes_c, grid, build):
         pos, centers = (pos / grid).round() * grid, (centers / grid).round() * grid
     for radius, k in ((0.001, 3), (0.125, 16), (0.3, 1), (1.0, 40), (20.0, 5)):
         with native.disabled():
-            expected = ball_query_counts(pos, ptr, centers, ptr_c, radius, k)
+            expected = ball_query_counts(pos, Layout(ptr), centers, Layout(ptr_c), radius, k)
         with native.using(build):
-            found = ball_query_counts(pos, ptr, centers, ptr_c, radius, k)
+            found = ball_query_counts(pos, Layout(ptr), centers, Layout(ptr_c), radius, k)
         assert torch.equal(found[0], expected[0]) and torch.equal(found[1], expected[1])
 
 
@@ -67,7 +74,7 @@ def test_cells_of_the_grid_miss_no_neighbour(build):
     pos, centers = torch.rand(2, 2500, 3, generator=seeds.generator(0, "cube"))
     ptr = torch.tensor([0, 2500])
     with native.using(build):
-        _, count = ball_query_counts(pos, ptr, centers, ptr, 0.1, 64)
+        _, count = ball_query_counts(pos, Layout(ptr), centers, Layout(ptr), 0.1, 64)
     inside = (torch.cdist(centers.double(), pos.double()) <= 0.1).sum(1)
     assert torch.equal(count, inside.clamp(min=1)) and 5 < inside.double().mean() < 15
 
@@ -76,8 +83,8 @@ def test_cells_of_the_grid_miss_no_neighbour(build):
 def test_counts_tell_the_rows_from_the_fill(build):
     pos, ptr, centers, ptr_c = two_layers([60, 9], [20, 5])
     with switched(build):
-        table, count = ball_query_counts(pos, ptr, centers, ptr_c, 0.8, 12)
-        assert torch.equal(table, ball_query(pos, ptr, centers, ptr_c, 0.8, 12))
+        table, count = ball_query_counts(pos, Layout(ptr), centers, Layout(ptr_c), 0.8, 12)
+        assert torch.equal(table, ball_query(pos, Layout(ptr), centers, Layout(ptr_c), 0.8, 12))
     assert count.tolist() == [len(row.unique()) for row in table] and 1 < int(count.max()) <= 12
     place = torch.arange(12)
     assert torch.equal(table, torch.where(place < count[:, None], table, table[:, :1]))
@@ -90,7 +97,7 @@ def test_same_table_on_any_number_of_threads(build):
         for count in (1, 2, 3):
             torch.set_num_threads(count)
             with native.using(build):
-                found.append(ball_query(*given, 0.2, 9))
+                found.append(ball_query(*layouts(given), 0.2, 9))
     finally:
         torch.set_num_threads(threads)
     assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
@@ -99,13 +106,13 @@ def test_same_table_on_any_number_of_threads(build):
 def test_border_belongs_to_the_ball():
     pos = torch.tensor([[0.0, 0, 0], [0.5, 0, 0], [0.5, 0, 1e-3]])
     ptr = torch.tensor([0, 3])
-    assert ball_query(pos, ptr, pos[:1], torch.tensor([0, 1]), 0.5, 3).tolist() == [[0, 1, 0]]
+    assert ball_query(pos, Layout(ptr), pos[:1], Layout(torch.tensor([0, 1])), 0.5, 3).tolist() == [[0, 1, 0]]
 
 
 @pytest.mark.parametrize("radius, k", [(0.0, 1), (1.0, 0)])
 def test_bad_options(radius, k):
     with pytest.raises(ConfigError, match="found radius"):
-        ball_query(torch.zeros(1, 3), torch.tensor([0, 1]), torch.zeros(1, 3), torch.tensor([0, 1]), radius, k)
+        ball_query(*layouts(two_layers([1], [1])), radius, k)
 
 
 @pytest.mark.parametrize("build", BUILDS)
@@ -122,7 +129,7 @@ def test_bad_values(build):
     ]
     for given, message in cases:
         with switched(build), pytest.raises(CloudError, match=message):
-            ball_query(*given, 1.0, 3)
+            ball_query(*layouts(given), 1.0, 3)
 
 
 @pytest.mark.parametrize("build", BUILDS)
@@ -135,5 +142,5 @@ def test_operator_keeps_the_rules_of_torch(build):
 
 def test_one_graph():
     given = two_layers([20, 20], [4, 4])
-    query = torch.compile(lambda *args: ball_query(*args, 0.5, 3, 20, 4), backend="eager", fullgraph=True)
-    assert torch.equal(query(*given), ball_query(*given, 0.5, 3))
+    query = torch.compile(lambda *args: ball_query(*layouts(args, (20, 4)), 0.5, 3), backend="eager", fullgraph=True)
+    assert torch.equal(query(*given), ball_query(*layouts(given), 0.5, 3))

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from geo3d import seeds
-from geo3d.cloud import common_size, make_batch
+from geo3d.cloud import Layout, layout_of, make_batch
 from geo3d.errors import CloudError, ConfigError
 from geo3d.ops import native
 from geo3d.ops.search.farthest import farthest_points, padded
@@ -40,7 +40,7 @@ def test_same_indices_as_the_plain_loop(sizes, dtype, build):
     start = torch.tensor([size // 2 for size in sizes])
     for given, firsts in (("first", [0] * len(sizes)), (start, start.tolist())):
         with switched(build):
-            found = farthest_points(batch.pos, batch.ptr, 20, common_size(batch), given).view(len(sizes), 20)
+            found = farthest_points(batch.pos, layout_of(batch), 20, given).view(len(sizes), 20)
         for b, first in enumerate(firsts):
             cloud = batch.pos[batch.ptr[b] : batch.ptr[b + 1]].numpy()
             assert (found[b] - batch.ptr[b]).tolist() == plain(cloud, 20, first)
@@ -55,16 +55,16 @@ def test_boxes_change_nothing(sizes, num_samples, grid, build):
     pos = pos + torch.tensor([100.0, 0, 0]) * (torch.arange(len(pos)) == 7)[:, None]  # far from the others
     for start in ("first", "farthest"):
         with native.using(build):
-            found = farthest_points(pos, batch.ptr, num_samples, common_size(batch), start)
+            found = farthest_points(pos, layout_of(batch), num_samples, start)
         with native.disabled():
-            assert torch.equal(found, farthest_points(pos, batch.ptr, num_samples, common_size(batch), start))
+            assert torch.equal(found, farthest_points(pos, layout_of(batch), num_samples, start))
 
 
 @pytest.mark.parametrize("build", BUILDS)
 def test_ties_go_to_the_lower_index_and_coincident_points_come_last(build):
     square = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 0, 0], [0, 0, 0]])
     with switched(build):
-        assert farthest_points(square, torch.tensor([0, 5]), 7, 5).tolist() == [0, 1, 2, 3, 4, 0, 1]
+        assert farthest_points(square, Layout(torch.tensor([0, 5]), 5), 7).tolist() == [0, 1, 2, 3, 4, 0, 1]
 
 
 @pytest.mark.parametrize("build", native.builds())
@@ -74,7 +74,7 @@ def test_same_picks_on_any_number_of_threads(build):
         for count in (1, 2, 3):
             torch.set_num_threads(count)
             with native.using(build):
-                found.append(farthest_points(batch.pos, batch.ptr, 200))
+                found.append(farthest_points(batch.pos, Layout(batch.ptr), 200))
     finally:
         torch.set_num_threads(threads)
     assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
@@ -84,15 +84,21 @@ def test_same_picks_on_any_number_of_threads(build):
 def test_large_samples_begin_with_small_ones(build):
     batch = clouds([900, 400, 20])
     with switched(build):
-        many = farthest_points(batch.pos, batch.ptr, 500, start="farthest").view(3, 500)
+        many = farthest_points(batch.pos, Layout(batch.ptr), 500, start="farthest").view(3, 500)
         for few in (1, 30, 200):  # in one box and in many
-            assert torch.equal(farthest_points(batch.pos, batch.ptr, few, start="farthest").view(3, few), many[:, :few])
+            assert torch.equal(
+                farthest_points(batch.pos, Layout(batch.ptr), few, start="farthest").view(3, few), many[:, :few]
+            )
 
 
 def test_random_start_is_drawn_from_the_generator():
     batch = clouds([40, 3, 1])
-    draws = [farthest_points(batch.pos, batch.ptr, 2, start=seeds.generator(i)).view(3, 2)[:, 0] for i in range(60)]
-    assert torch.equal(draws[5], farthest_points(batch.pos, batch.ptr, 2, start=seeds.generator(5)).view(3, 2)[:, 0])
+    draws = [
+        farthest_points(batch.pos, Layout(batch.ptr), 2, start=seeds.generator(i)).view(3, 2)[:, 0] for i in range(60)
+    ]
+    assert torch.equal(
+        draws[5], farthest_points(batch.pos, Layout(batch.ptr), 2, start=seeds.generator(5)).view(3, 2)[:, 0]
+    )
     position = torch.stack(draws) - batch.ptr[:-1]
     assert bool((position >= 0).all()) and bool((position < batch.ptr.diff()).all())
     assert position[:, 1].unique().tolist() == [0, 1, 2] and len(position[:, 0].unique()) > 25
@@ -100,9 +106,9 @@ def test_random_start_is_drawn_from_the_generator():
 
 def test_samples_are_nested():
     batch = clouds([50, 50])
-    many = farthest_points(batch.pos, batch.ptr, 30, 50).view(2, 30)
-    assert torch.equal(farthest_points(batch.pos, batch.ptr, 9, 50).view(2, 9), many[:, :9])
-    again = farthest_points(batch.pos[many.view(-1)], torch.tensor([0, 30, 60]), 9, 30)
+    many = farthest_points(batch.pos, Layout(batch.ptr, 50), 30).view(2, 30)
+    assert torch.equal(farthest_points(batch.pos, Layout(batch.ptr, 50), 9).view(2, 9), many[:, :9])
+    again = farthest_points(batch.pos[many.view(-1)], Layout(torch.tensor([0, 30, 60]), 30), 9)
     assert torch.equal(many.view(-1)[again].view(2, 9), many[:, :9])
 
 
@@ -111,8 +117,8 @@ def test_geometric_start_does_not_see_the_order(sizes):
     batch = clouds(sizes, torch.float64)
     generator = seeds.generator(0, "order")
     order = torch.cat([torch.randperm(n, generator=generator) + o for n, o in zip(sizes, batch.ptr, strict=False)])
-    one = farthest_points(batch.pos, batch.ptr, 5, common_size(batch), "farthest")
-    other = farthest_points(batch.pos[order], batch.ptr, 5, common_size(batch), "farthest")
+    one = farthest_points(batch.pos, layout_of(batch), 5, "farthest")
+    other = farthest_points(batch.pos[order], layout_of(batch), 5, "farthest")
     assert torch.equal(batch.pos[one], batch.pos[order][other])
     for b, size in enumerate(sizes):
         cloud = batch.pos[batch.ptr[b] : batch.ptr[b + 1]]
@@ -126,7 +132,7 @@ def test_geometric_start_is_right_wherever_the_cloud_lies(build):
     for shift in (0.0, 30.0, -30.0):
         pos = batch.pos + torch.tensor([shift, shift / 2, 0.0])
         with switched(build):
-            found = farthest_points(pos, batch.ptr, 1, None, "farthest")
+            found = farthest_points(pos, Layout(batch.ptr), 1, "farthest")
         for b, (start, end) in enumerate(zip(batch.ptr[:-1], batch.ptr[1:], strict=True)):
             cloud = pos[start:end].double()
             assert found[b] - start == (cloud - cloud.mean(0)).norm(dim=1).argmax()
@@ -136,7 +142,7 @@ def test_bad_options():
     batch = clouds([4])
     for options in ({"start": "last"}, {"start": torch.zeros(2)}, {"num_samples": 0}):
         with pytest.raises(ConfigError, match="found"):
-            farthest_points(batch.pos, batch.ptr, **{"num_samples": 2, **options})
+            farthest_points(batch.pos, Layout(batch.ptr), **{"num_samples": 2, **options})
 
 
 @pytest.mark.parametrize("build", BUILDS)
@@ -156,9 +162,9 @@ def test_bad_values(build):
     ]
     for points, offsets, start, message in cases:
         with switched(build), pytest.raises(CloudError, match=message):
-            farthest_points(points, offsets, 2, start=start)
+            farthest_points(points, Layout(offsets), 2, start=start)
     with pytest.raises(CloudError, match="cannot be 2 clouds of 3"):
-        farthest_points(pos, ptr, 2, 3)
+        farthest_points(pos, Layout(ptr, 3), 2)
 
 
 @pytest.mark.parametrize("build", BUILDS)
@@ -174,9 +180,11 @@ def test_operators_keep_the_rules_of_torch(build):
 def test_one_graph(start):
     batch = clouds([20, 20])
     sampled = torch.compile(
-        lambda pos, ptr: pos[farthest_points(pos, ptr, 6, 20, start)], backend="eager", fullgraph=True
+        lambda pos, ptr: pos[farthest_points(pos, Layout(ptr, 20), 6, start)], backend="eager", fullgraph=True
     )
-    assert torch.equal(sampled(batch.pos, batch.ptr), batch.pos[farthest_points(batch.pos, batch.ptr, 6, 20, start)])
+    assert torch.equal(
+        sampled(batch.pos, batch.ptr), batch.pos[farthest_points(batch.pos, Layout(batch.ptr, 20), 6, start)]
+    )
 
 
 def test_padded_gives_gradients_back():

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from geo3d.cloud import Layout
 from geo3d.errors import CloudError
 from geo3d.ops import native
 from geo3d.ops.search import knn as neighbors
@@ -60,7 +61,7 @@ def assert_as_near(found: Tensor, expected: Tensor, x: Tensor, y: Tensor, period
 def test_equals_plain_search(build: str | None, name: str, channels: int) -> None:
     x, ptr = clouds(SIZES[name], channels)
     for k in (1, 5, 20):
-        found = knn(x, ptr, k)
+        found = knn(x, Layout(ptr), k)
         assert_as_near(found, expected_own(SIZES[name], channels, k), x, x, min(k, *SIZES[name]))
         assert torch.equal(found[:, 0], torch.arange(len(x)))
 
@@ -68,7 +69,7 @@ def test_equals_plain_search(build: str | None, name: str, channels: int) -> Non
 @pytest.mark.parametrize("channels", [3, 8])
 def test_known_size_gives_the_same(build: str | None, channels: int) -> None:
     x, ptr = clouds((60, 60), channels)
-    assert torch.equal(knn(x, ptr, 6, num_points=60), knn(x, ptr, 6))
+    assert torch.equal(knn(x, Layout(ptr, 60), 6), knn(x, Layout(ptr), 6))
 
 
 @pytest.mark.parametrize("tree_from", [1, 1 << 40])
@@ -79,13 +80,13 @@ def test_ties_go_to_the_lower_index(
     monkeypatch.setattr(neighbors, "TREE_FROM", tree_from)
     x, ptr = clouds(SIZES[name], 3, coarse=True)
     for k in (1, 4, 20, 130):
-        assert torch.equal(knn(x, ptr, k), plain(x, ptr, x, ptr, k))
+        assert torch.equal(knn(x, Layout(ptr), k), plain(x, ptr, x, ptr, k))
 
 
 def test_a_feature_is_its_own_first_neighbour(build: str | None) -> None:
     base = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
     x, ptr = base.repeat(16, 1), torch.tensor([0, 64])  # sixteen copies of each
-    found = knn(x, ptr, 5)
+    found = knn(x, Layout(ptr), 5)
     assert torch.equal(found[:, 0], torch.arange(64))
     assert torch.equal(found[:, 1:] % 4, torch.arange(64)[:, None].expand(-1, 4) % 4)
     assert torch.equal(found, plain(x, ptr, x, ptr, 5, own=True))
@@ -94,7 +95,7 @@ def test_a_feature_is_its_own_first_neighbour(build: str | None) -> None:
 def test_features_far_from_the_origin(build: str | None) -> None:
     x, ptr = clouds((300, 300, 17), 64)
     x = x + 20
-    assert_as_near(knn(x, ptr, 10), plain(x, ptr, x, ptr, 10), x, x, 10)
+    assert_as_near(knn(x, Layout(ptr), 10), plain(x, ptr, x, ptr, 10), x, x, 10)
 
 
 @pytest.mark.parametrize("channels", [3, 8])
@@ -111,7 +112,7 @@ def test_queries_equal_plain_search(
     expected = plain(x, ptr_x, y, ptr_y, 4)
     for tree_from in (1, 1 << 40):
         monkeypatch.setattr(neighbors, "TREE_FROM", tree_from)
-        assert_as_near(knn_query(x, ptr_x, y, ptr_y, 4), expected, x, y, 3)
+        assert_as_near(knn_query(x, Layout(ptr_x), y, Layout(ptr_y), 4), expected, x, y, 3)
 
 
 def shapes() -> dict[str, Tensor]:
@@ -139,7 +140,7 @@ def test_tree_finds_what_all_distances_do(build: str, name: str, monkeypatch: py
     found = []
     for tree_from in (1, 1 << 40):
         monkeypatch.setattr(neighbors, "TREE_FROM", tree_from)
-        found.append((knn(x, ptr, 20), knn_query(x, ptr, y, ptr_y, 7)))
+        found.append((knn(x, Layout(ptr), 20), knn_query(x, Layout(ptr), y, Layout(ptr_y), 7)))
     (own, other), (all_own, all_other) = found
     assert torch.equal(own, all_own)
     assert torch.equal(other, all_other)
@@ -151,7 +152,7 @@ def test_large_cloud(build: str | None) -> None:
     for channels in (3, 4):
         x = torch.randn(5000, channels, generator=draw)
         distance = (x.double()[some, None] - x.double()).square().sum(2)
-        assert torch.equal(knn(x, torch.tensor([0, 5000]), 3)[some], distance.topk(3, largest=False).indices)
+        assert torch.equal(knn(x, Layout(torch.tensor([0, 5000])), 3)[some], distance.topk(3, largest=False).indices)
 
 
 @pytest.mark.parametrize("channels", [3, 40])
@@ -161,7 +162,7 @@ def test_threads_do_not_change_a_bit(build: str | None, channels: int) -> None:
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            found.append(knn(x, ptr, 9))
+            found.append(knn(x, Layout(ptr), 9))
     finally:
         torch.set_num_threads(before)
     assert torch.equal(found[0], found[1])
@@ -172,13 +173,13 @@ def test_half_precision_is_searched_in_float32(build: str | None) -> None:
     x, ptr = clouds((50, 50), 8)
     half = x.bfloat16()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = knn(half, ptr, 5)
-    assert torch.equal(found, knn(half.float(), ptr, 5))
+        found = knn(half, Layout(ptr), 5)
+    assert torch.equal(found, knn(half.float(), Layout(ptr), 5))
 
 
 def test_rows_need_not_be_dense(build: str | None) -> None:
     x, ptr = clouds((50, 50), 8)
-    assert torch.equal(knn(x[:, ::2], ptr, 5), knn(x[:, ::2].contiguous(), ptr, 5))
+    assert torch.equal(knn(x[:, ::2], Layout(ptr), 5), knn(x[:, ::2].contiguous(), Layout(ptr), 5))
 
 
 @pytest.mark.parametrize("channels", [2, 3, 7])
@@ -188,25 +189,25 @@ def test_values_that_are_not_finite_are_refused(build: str | None, channels: int
     bad = x.clone()
     bad[45, 1] = wrong
     with pytest.raises(CloudError, match="input of knn holds NaN"):
-        knn(bad, ptr, 3)
+        knn(bad, Layout(ptr), 3)
     for points, queries in ((bad, x), (x, bad)):
         with pytest.raises(CloudError, match="input of knn_query holds NaN"):
-            knn_query(points, ptr, queries, ptr, 3)
+            knn_query(points, Layout(ptr), queries, Layout(ptr), 3)
 
 
 def test_no_gradient_and_no_bad_arguments(build: str | None) -> None:
     x, ptr = clouds((9,), 3)
-    assert not knn(x.clone().requires_grad_(), ptr, 2).requires_grad
+    assert not knn(x.clone().requires_grad_(), Layout(ptr), 2).requires_grad
     with pytest.raises(CloudError, match="at least 1"):
-        knn(x, ptr, 0)
+        knn(x, Layout(ptr), 0)
     with pytest.raises(CloudError, match="clouds"):
-        knn_query(x, ptr, x, torch.tensor([0, 4, 9]), 1)
+        knn_query(x, Layout(ptr), x, Layout(torch.tensor([0, 4, 9])), 1)
     with pytest.raises(CloudError, match="matrix|points"):
-        knn(x[0], ptr, 1)
+        knn(x[0], Layout(ptr), 1)
     if build:
         for wrong in ([0, 8], [1, 9], [0, 9, 9], [0, 5, 4, 9]):
             with pytest.raises(CloudError, match="offsets"):
-                knn(x, torch.tensor(wrong), 1)
+                knn(x, Layout(torch.tensor(wrong)), 1)
 
 
 def test_operators_are_complete(build: str | None) -> None:
@@ -217,13 +218,13 @@ def test_operators_are_complete(build: str | None) -> None:
 
 def test_compiles_without_a_break(build: str | None) -> None:
     x, ptr = clouds((30, 30), 3)
-    compiled = torch.compile(lambda x, ptr: knn(x * 2, ptr, 4, num_points=30) + 1, backend="eager", fullgraph=True)
-    assert torch.equal(compiled(x, ptr), knn(x * 2, ptr, 4) + 1)
+    compiled = torch.compile(lambda x, ptr: knn(x * 2, Layout(ptr, 30), 4) + 1, backend="eager", fullgraph=True)
+    assert torch.equal(compiled(x, ptr), knn(x * 2, Layout(ptr), 4) + 1)
 
 
 def test_edges_point_from_neighbour_to_point() -> None:
     x, ptr = clouds((6, 5), 3)
-    table = knn(x, ptr, 3)
+    table = knn(x, Layout(ptr), 3)
     source, target = to_edge_index(table)
     assert torch.equal(target, torch.arange(11).repeat_interleave(3))
     assert torch.equal(source.view(11, 3), table)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from geo3d.cloud import Layout
 from geo3d.ops.search import knn_reference as neighbors_reference
 from geo3d.ops.search.knn import knn
 from geo3d.ops.search.knn_reference import chunks, select_smallest
@@ -27,10 +28,10 @@ def test_float64_equals_plain_search(name: str, channels: int) -> None:
     x = torch.randn(sum(SIZES[name]), channels, generator=draw, dtype=torch.float64)
     ptr = torch.tensor([0, *SIZES[name]]).cumsum(0)
     for k in (1, 5, 20):
-        assert torch.equal(knn(x, ptr, k), plain(x, ptr, k))
+        assert torch.equal(knn(x, Layout(ptr), k), plain(x, ptr, k))
     if channels == 3:
         x = x.mul(1.5).round()  # a coarse grid: many duplicates and equal distances, all exact
-        assert torch.equal(knn(x, ptr, 20), plain(x, ptr, 20))
+        assert torch.equal(knn(x, Layout(ptr), 20), plain(x, ptr, 20))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

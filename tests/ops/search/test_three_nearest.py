@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from geo3d import seeds
+from geo3d.cloud import Layout
 from geo3d.errors import CloudError
 from geo3d.ops import native
 from geo3d.ops.search.three_nearest import interpolate, three_nearest
@@ -23,6 +24,12 @@ def plain(pos, centers, features):
     return torch.stack(rows)
 
 
+def layouts(given, sizes=(None, None)):
+    """The same tensors with the offsets as layouts."""
+    pos, ptr, centers, ptr_c = given
+    return pos, Layout(ptr, sizes[0]), centers, Layout(ptr_c, sizes[1])
+
+
 @pytest.mark.parametrize("sizes, sizes_c", [([20, 20], [6, 6]), ([20, 5, 1, 9], [6, 3, 1, 2])])
 def test_same_as_the_plain_loop(sizes, sizes_c):
     generator = seeds.generator(0, "three")
@@ -31,7 +38,7 @@ def test_same_as_the_plain_loop(sizes, sizes_c):
     centers = torch.cat([pos[a : a + n] for a, n in zip(ptr, sizes_c, strict=False)])  # some points are centres
     features = torch.randn(len(centers), 4, generator=generator, dtype=torch.float64)
     known = (sizes[0], sizes_c[0]) if len(set(sizes)) == 1 else (None, None)
-    found = interpolate(features, *three_nearest(pos, ptr, centers, ptr_c, *known))
+    found = interpolate(features, *three_nearest(*layouts((pos, ptr, centers, ptr_c), known)))
     for b in range(len(sizes)):
         c = slice(ptr_c[b], ptr_c[b + 1])
         wanted = plain(pos[ptr[b] : ptr[b + 1]], centers[c], features[c])
@@ -41,7 +48,7 @@ def test_same_as_the_plain_loop(sizes, sizes_c):
 def test_weights_sum_to_one_and_gradients_reach_the_features():
     generator = seeds.generator(1, "three")
     pos = torch.randn(10, 3, generator=generator)
-    index, weight = three_nearest(pos, torch.tensor([0, 10]), pos[:4], torch.tensor([0, 4]), 10, 4)
+    index, weight = three_nearest(pos, Layout(torch.tensor([0, 10]), 10), pos[:4], Layout(torch.tensor([0, 4]), 4))
     torch.testing.assert_close(weight.sum(1), torch.ones(10))
     assert torch.equal(index[:4, 0], torch.arange(4)) and bool((weight[:4, 0] > 0.999).all())
     features = torch.randn(4, 2, generator=generator, dtype=torch.float64, requires_grad=True)
@@ -62,14 +69,14 @@ def two_layers(sizes, sizes_c, grid):
 def test_compiled_form_is_the_reference(sizes, sizes_c, grid, build):
     given = two_layers(sizes, sizes_c, grid)
     with native.disabled():
-        index, weight = three_nearest(*given)
+        index, weight = three_nearest(*layouts(given))
     found = []
     threads = torch.get_num_threads()
     try:
         for count in (1, 2, 3):
             torch.set_num_threads(count)
             with native.using(build):
-                found.append(three_nearest(*given))
+                found.append(three_nearest(*layouts(given)))
     finally:
         torch.set_num_threads(threads)
     assert torch.equal(found[0][0], index)
@@ -82,7 +89,7 @@ def test_fewer_centres_than_three(build):
     pos, ptr = torch.tensor([[1.0, 0, 0], [5.0, 0, 0]]), torch.tensor([0, 1, 2])
     centers, ptr_c = torch.tensor([[0.0, 0, 0], [2, 0, 0], [7, 0, 0]]), torch.tensor([0, 2, 3])
     with switched(build):
-        index, weight = three_nearest(pos, ptr, centers, ptr_c)
+        index, weight = three_nearest(pos, Layout(ptr), centers, Layout(ptr_c))
     assert index.tolist() == [[0, 1, 0], [2, 2, 2]] and weight.tolist() == [[0.5, 0.5, 0], [1, 0, 0]]
 
 
@@ -97,7 +104,7 @@ def test_bad_values(build):
     ]
     for given, message in cases:
         with switched(build), pytest.raises(CloudError, match=message):
-            three_nearest(*given)
+            three_nearest(*layouts(given))
 
 
 @pytest.mark.parametrize("build", BUILDS)
@@ -110,7 +117,7 @@ def test_operator_keeps_the_rules_of_torch(build):
 
 def test_one_graph_and_half_precision():
     given = two_layers([20, 20], [4, 4], None)
-    found = torch.compile(lambda *args: three_nearest(*args, 20, 4), backend="eager", fullgraph=True)(*given)
-    assert torch.equal(found[0], three_nearest(*given)[0])
-    index, weight = three_nearest(given[0].bfloat16(), given[1], given[2].bfloat16(), given[3])
+    found = torch.compile(lambda *args: three_nearest(*layouts(args, (20, 4))), backend="eager", fullgraph=True)(*given)
+    assert torch.equal(found[0], three_nearest(*layouts(given))[0])
+    index, weight = three_nearest(*layouts([t.bfloat16() if t.is_floating_point() else t for t in given]))
     assert weight.dtype == torch.bfloat16 and index.dtype == torch.int64

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from geo3d import seeds
+from geo3d.cloud import Layout
 from geo3d.errors import CloudError, ConfigError
 from geo3d.ops import native
 from geo3d.ops.search.voxel import voxel_groups, voxel_mean
@@ -47,7 +48,7 @@ def test_same_groups_as_a_plain_loop(sizes, size, dtype, build):
     pos, ptr = clouds(sizes, dtype)
     known = sizes[0] if len(set(sizes)) == 1 else None
     with switched(build):
-        found = voxel_groups(pos, ptr, size, known)
+        found = voxel_groups(pos, Layout(ptr, known), size)
     assert tuple(part.tolist() for part in found) == plain(pos, ptr, size)
 
 
@@ -55,18 +56,18 @@ def test_same_groups_as_a_plain_loop(sizes, size, dtype, build):
 def test_borders_belong_to_the_next_cell(build):
     pos = torch.tensor([[0.5, 0, 0], [0.0, 0, 0], [0.25, 0, 0], [0.75, 0, 0], [0.25, 0, 0.25]]) - 7
     with switched(build):
-        group, first, count, _ = voxel_groups(pos, torch.tensor([0, 5]), 0.25)
+        group, first, count, _ = voxel_groups(pos, Layout(torch.tensor([0, 5])), 0.25)
     assert group.tolist() == [0, 1, 2, 3, 4] and first.tolist() == [0, 1, 2, 3, 4] and count.tolist() == [1] * 5
 
 
 @pytest.mark.parametrize("build", native.builds())
 def test_same_groups_on_any_number_of_threads(build):
-    given, threads, found = clouds([300, 20, 1000, 3]), torch.get_num_threads(), []
+    (pos, ptr), threads, found = clouds([300, 20, 1000, 3]), torch.get_num_threads(), []
     try:
         for count in (1, 2, 3):
             torch.set_num_threads(count)
             with native.using(build):
-                found.append(voxel_groups(*given, 0.4))
+                found.append(voxel_groups(pos, Layout(ptr), 0.4))
     finally:
         torch.set_num_threads(threads)
     assert all(torch.equal(a, b) for other in found[1:] for a, b in zip(found[0], other, strict=True))
@@ -74,7 +75,7 @@ def test_same_groups_on_any_number_of_threads(build):
 
 def test_means_are_those_of_the_groups_and_differentiable():
     pos, ptr = clouds([40, 13])
-    group, _, count, group_ptr = voxel_groups(pos, ptr, 1.0)
+    group, _, count, group_ptr = voxel_groups(pos, Layout(ptr), 1.0)
     x = torch.randn(53, 2, dtype=torch.float64, generator=seeds.generator(0, "x"), requires_grad=True)
     means = voxel_mean(x, group, count)
     for g in range(int(group_ptr[-1])):
@@ -88,17 +89,17 @@ def test_bad_input(build):
     with switched(build):
         for size in (0.0, -1.0, math.inf, math.nan):
             with pytest.raises(ConfigError, match="must be positive"):
-                voxel_groups(pos, ptr, size)
+                voxel_groups(pos, Layout(ptr), size)
         for size in (1e-9, 5e-324):
             with pytest.raises(CloudError, match="too small"):
-                voxel_groups(pos, ptr, size)
+                voxel_groups(pos, Layout(ptr), size)
         for points, offsets, message in (
             (pos / torch.tensor([1.0, 1, 0]), ptr, "NaN or infinite"),
             (pos, ptr[[0, 2, 2]], "offsets"),
             (pos[:, :2], ptr, "found shapes"),
         ):
             with pytest.raises(CloudError, match=message):
-                voxel_groups(points, offsets, 1.0)
+                voxel_groups(points, Layout(offsets), 1.0)
 
 
 @pytest.mark.parametrize("build", BUILDS)

@@ -2,6 +2,7 @@ import pytest
 import torch
 from support.triton_device import DEVICE, offsets
 
+from geo3d.cloud import Layout
 from geo3d.ops.search import farthest as sampling
 from geo3d.ops.triton import fps as module
 from geo3d.ops.triton.fps import farthest_points
@@ -23,7 +24,7 @@ def test_picks_are_those_of_the_reference(sizes, num_samples, resident, monkeypa
     draw = torch.Generator().manual_seed(0)
     pos, ptr = torch.randn(sum(sizes), 3, generator=draw), offsets(sizes)
     first = torch.tensor([int(torch.randint(n, (1,), generator=draw)) for n in sizes])
-    expected = sampling.farthest_points(pos, ptr, num_samples, start=first)
+    expected = sampling.farthest_points(pos, Layout(ptr), num_samples, start=first)
     assert torch.equal(picked(pos, ptr, num_samples, first), expected)
     assert torch.equal(picked(pos, ptr, num_samples, first, max(sizes)), expected)
 
@@ -36,7 +37,7 @@ def test_ties_go_to_the_lower_index_and_no_point_is_picked_twice(resident, monke
     pos = torch.randint(0, 2, (37, 3), generator=torch.Generator().manual_seed(0)).float()  # 8 places for 37 points
     ptr, first = offsets([20, 17]), torch.tensor([3, 0])
     found = picked(pos, ptr, 17, first, 20)
-    assert torch.equal(found, sampling.farthest_points(pos, ptr, 17, start=first))
+    assert torch.equal(found, sampling.farthest_points(pos, Layout(ptr), 17, start=first))
     assert len(set(found.tolist())) == 34
 
 

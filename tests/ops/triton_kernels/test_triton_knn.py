@@ -2,6 +2,7 @@ import pytest
 import torch
 from support.triton_device import DEVICE, offsets
 
+from geo3d.cloud import Layout
 from geo3d.ops.search import knn as neighbors
 from geo3d.ops.triton import knn as module
 from geo3d.ops.triton.knn import knn
@@ -20,7 +21,7 @@ def distances(x, table):
 def test_neighbours_are_those_of_the_reference(channels, sizes, k):
     ptr = offsets(sizes)
     x = torch.randn(sum(sizes), channels, generator=torch.Generator().manual_seed(channels))
-    table, expected = found(x, ptr, k), neighbors.knn(x, ptr, k)
+    table, expected = found(x, ptr, k), neighbors.knn(x, Layout(ptr), k)
     assert table.dtype == torch.int64
     torch.testing.assert_close(distances(x, table), distances(x, expected), rtol=1e-5, atol=1e-6)
     assert torch.equal(table, expected)
@@ -30,7 +31,7 @@ def test_neighbours_are_those_of_the_reference(channels, sizes, k):
 def test_equally_near_points_come_by_index(channels):
     x = torch.randint(0, 3, (50, channels), generator=torch.Generator().manual_seed(0)).float()
     ptr = offsets([31, 19])
-    assert torch.equal(found(x, ptr, 12), neighbors.knn(x, ptr, 12))
+    assert torch.equal(found(x, ptr, 12), neighbors.knn(x, Layout(ptr), 12))
 
 
 def test_duplicates_of_features_come_after_the_point_itself():
@@ -44,7 +45,7 @@ def test_features_far_from_the_origin_keep_their_neighbours():
     x = torch.randn(40, 6, generator=torch.Generator().manual_seed(0))
     ptr = offsets([25, 15])
     shifted = x + torch.tensor([3000.0, -5000.0])[torch.arange(40) // 25 % 2, None]
-    expected = distances(shifted, neighbors.knn(shifted.double(), ptr, 6))
+    expected = distances(shifted, neighbors.knn(shifted.double(), Layout(ptr), 6))
     torch.testing.assert_close(distances(shifted, found(shifted, ptr, 6)), expected, rtol=1e-4, atol=1e-4)
 
 
@@ -55,12 +56,12 @@ def test_many_neighbours_take_several_passes(channels, monkeypatch):
     if channels == 2:
         x = x.round()  # ties across passes
     ptr = offsets([3, 18, 9])
-    assert torch.equal(found(x, ptr, 11), neighbors.knn(x, ptr, 11))
+    assert torch.equal(found(x, ptr, 11), neighbors.knn(x, Layout(ptr), 11))
 
 
 def test_more_points_than_a_tile_are_all_looked_at():
     x = torch.randn(150, 3, generator=torch.Generator().manual_seed(0)).sort(0, descending=True).values
-    assert torch.equal(found(x, offsets([150]), 3), neighbors.knn(x, offsets([150]), 3))
+    assert torch.equal(found(x, offsets([150]), 3), neighbors.knn(x, Layout(offsets([150])), 3))
 
 
 @pytest.mark.parametrize("channels", [3, 5])
@@ -82,7 +83,7 @@ def test_wrong_offsets_touch_nothing_outside(ptr):
 
 def test_an_empty_cloud_changes_nothing():
     x = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(found(x, offsets([0, 30, 0, 0, 10, 0]), 5), neighbors.knn(x, offsets([30, 10]), 5))
+    assert torch.equal(found(x, offsets([0, 30, 0, 0, 10, 0]), 5), neighbors.knn(x, Layout(offsets([30, 10])), 5))
 
 
 def test_nothing_gives_nothing():
