@@ -13,7 +13,7 @@ from geo3d.bench.published_pointnet2 import PublishedPointNet2
 from geo3d.checkpoint import keywords_of
 from geo3d.cloud import common_size, num_clouds
 from geo3d.encoders import DGCNN, PointNet2
-from geo3d.encoders.pointnet import point_inputs
+from geo3d.encoders.inputs import point_inputs
 from geo3d.nn.set_abstraction import SetAbstraction
 from geo3d.seeds import seeded
 

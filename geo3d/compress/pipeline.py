@@ -23,6 +23,7 @@ from geo3d.compress.structure import finish as finish_structuring
 from geo3d.compress.structure import restore as restore_structured
 from geo3d.compress.structure import structure
 from geo3d.errors import CheckpointError, ConfigError
+from geo3d.nn.graph import reads
 from geo3d.seeds import seeded
 
 
@@ -133,8 +134,8 @@ def outputs_left(encoder: Any) -> Tensor | None:
     if not left:
         return None
     index, total = torch.tensor(left[0][0]), left[0][1]
-    double = encoder.cloud_channels == 2 * len(index)  # maximum and mean of the same channels lie side by side
-    return torch.cat([index, total + index]) if double else index
+    times = len(reads({op.path: op for op in encoder.layer_graph()}, "cloud"))  # such as maximum and mean
+    return torch.cat([index + i * total for i in range(times)])
 
 
 def penalty(encoder: nn.Module) -> Tensor | None:

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from geo3d.checks import OneOf, Range, checked
 from geo3d.compress.record import copied, records
-from geo3d.compress.shrink import Layer, Source, multiplications, removable, shrink, wiring
+from geo3d.compress.shrink import multiplications, prunable, shrink
 from geo3d.errors import ConfigError
+from geo3d.nn.graph import Layer, graph_of, layers_of
 from geo3d.nn.linear import Linear
 from geo3d.nn.norm import BatchNorm
 from geo3d.nn.threshold import Threshold
@@ -35,7 +36,7 @@ class Sparsity(nn.Module):
 
     Args:
         encoder: With thresholds in some of its layers.
-        layers: Its wiring.
+        layers: Those of its graph.
         target: Share of the multiplications to be kept, or None.
         strength: Weight of the penalty.
     """
@@ -94,7 +95,7 @@ def prune(
     16 channels and more then keep a multiple of 8.
 
     Args:
-        encoder: Any for single weights, else a DGCNN or a PointNet2.
+        encoder: One that describes itself (``layer_graph``), and for groups one with ``with_channels``.
         kept: Share of the multiplications that is left, over all layers; None: the penalty is the paper's, and what
             the thresholds have learned decides.
         group: What goes at once: ``"channel"``, ``"block"`` of successive output channels, or ``"weight"``, which saves
@@ -108,7 +109,7 @@ def prune(
         strength: Of the penalty.
         temperature: T0; see :class:`geo3d.nn.threshold.Threshold`.
         layers: Names of the layers to prune; by default all that can be. Those that structured layers read cannot lose
-            channels, see :func:`geo3d.compress.shrink.removable`.
+            channels, see :func:`geo3d.compress.shrink.prunable`.
         shrink_output: Whether the layer that makes the cloud's features may lose channels, too: heads made for the
             whole encoder do not fit then. Without, that layer, the largest, only loses inputs: the layers before it
             get very narrow when a tenth is to be left.
@@ -151,12 +152,7 @@ def _linear(encoder: nn.Module, name: str) -> Linear:
 
 
 def _layers(encoder: nn.Module) -> list[Layer]:
-    """The wiring where there is one, else each layer for itself, with one multiplication a weight."""
-    try:
-        return wiring(encoder)
-    except ConfigError:
-        linears = [(name, module) for name, module in encoder.named_modules() if isinstance(module, Linear)]
-        return [Layer(name, "", (Source(module.weight.shape[1], 1.0),), 0.0) for name, module in linears]
+    return layers_of(graph_of(encoder, "prune"))
 
 
 def _chosen(encoder: nn.Module, group: str, rows: int | None, wanted: Sequence[str] | None, output: bool) -> list[str]:
@@ -164,7 +160,9 @@ def _chosen(encoder: nn.Module, group: str, rows: int | None, wanted: Sequence[s
     if rows is None:
         possible = [layer.name for layer in _layers(encoder)]
     else:
-        free = removable(encoder, wiring(encoder), output)
+        layers = _layers(encoder)
+        _check_widths(encoder, layers)
+        free = prunable(encoder, layers, output)
         possible = [name for name in free if len(_linear(encoder, name).weight) > rows]
     if not possible:
         raise ConfigError(
@@ -175,6 +173,18 @@ def _chosen(encoder: nn.Module, group: str, rows: int | None, wanted: Sequence[s
         if name not in possible:
             raise ConfigError(f"prune.layers: {name!r} cannot lose a {group}; layers that can: {', '.join(possible)}")
     return [name for name in possible if wanted is None or name in wanted]
+
+
+def _check_widths(encoder: nn.Module, layers: Sequence[Layer]) -> None:
+    """Check that the encoder can be made with other widths: with its own, for a start."""
+    if not hasattr(encoder, "with_channels"):
+        raise ConfigError(
+            f"prune: a {type(encoder).__name__} cannot be made with other numbers of channels (it has no "
+            "with_channels); use group='weight'"
+        )
+    with torch.device("meta"):
+        sizes = {layer.name: len(_linear(encoder, layer.name).weight) for layer in layers}
+        encoder.with_channels(sizes)  # type: ignore[operator]
 
 
 def _rows(group: str, block: int) -> int | None:

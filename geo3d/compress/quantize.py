@@ -11,17 +11,11 @@ from geo3d.checks import Length, Range, checked
 from geo3d.compress.record import copied, records
 from geo3d.errors import ConfigError
 from geo3d.nn.edge_conv import EdgeConv
+from geo3d.nn.graph import graph_of, input_layers, layers_of
 from geo3d.nn.linear import Linear
 from geo3d.nn.quantizer import Quantizer
 
 BITS = range(2, 9)
-FOLLOWING = {
-    "layers.1.linear": "layers.0.linear",
-    "pool.linears.0": "local.0",
-    "feature_net.pool.linears.0": "local.0",
-}
-"""Which layer reads what another gives; in a pooled network the second reads the first's."""
-
 Bits = Annotated[int, Range(2, 8)]
 
 
@@ -38,14 +32,14 @@ def quantize(
 ) -> nn.Module:
     """A copy whose linear layers work on rounded weights and inputs; its steps are set by the first training batch.
 
-    Layers that read coordinates have ``first`` bits for their weights and for what they give to the next layer;
-    coordinates stay as they are. Neighbours are told apart there by small differences. A layer without a norm behind
-    it, such as the last one of a classifier, has ``last`` bits. Of an edge convolution the input, the two halves of the
-    weight and the table of the neighbours' parts are rounded; the neighbours themselves are searched among the features
-    as they were before rounding.
+    Layers that read nothing but what the cloud comes with have ``first`` bits for their weights and for what they give
+    to the next layer; coordinates stay as they are. Neighbours are told apart there by small differences. A layer
+    without a norm behind it, such as the last one of a classifier, has ``last`` bits. Of an edge convolution we round
+    the input, the two halves of the weight and the table of the neighbours' parts; the neighbours themselves are
+    searched among the features as they were before rounding.
 
     Args:
-        encoder: An encoder, or a head.
+        encoder: An encoder or a head that describes itself (``layer_graph``).
         weights: Bits of weights, 2 to 8 (8: whole numbers from -63 to 63, see :class:`geo3d.nn.quantizer.Quantizer`).
         activations: Bits of what enters the products, 2 to 8.
         first: Bits of the weights of layers that read coordinates, and of the inputs of the layers behind these.
@@ -60,7 +54,7 @@ def quantize(
     """
     encoder = copied(encoder, "quantize")
     _check_shapes(encoder)
-    bits = {name: _bits(encoder, name, layer, (weights, activations), first, last) for name, layer in linears(encoder)}
+    bits = _bits(encoder, (weights, activations), first, last)
     for name, pair in dict(layers or {}).items():
         if name not in bits:
             raise ConfigError(
@@ -75,19 +69,6 @@ def quantize(
     return encoder
 
 
-def linears(encoder: nn.Module) -> list[tuple[str, Linear]]:
-    """Path and module of every linear layer."""
-    return [(name, module) for name, module in encoder.named_modules() if isinstance(module, Linear)]
-
-
-def reads_coordinates(encoder: nn.Module, name: str, layer: Linear) -> bool:
-    """Whether all that a layer reads comes as it is from the cloud."""
-    is_encoder = hasattr(encoder, "point_channels") and hasattr(encoder, "in_channels")
-    if name in ("layers.0.linear", "local.0", "input_net.pool.linears.0"):
-        return is_encoder
-    return layer.skip == layer.in_features
-
-
 def _check_shapes(encoder: nn.Module) -> None:
     for record in records(encoder):
         shaping = record.get("regularize") or (record.get("group", "weight") != "weight" and not record["finished"])
@@ -98,21 +79,19 @@ def _check_shapes(encoder: nn.Module) -> None:
             )
 
 
-def _bits(
-    encoder: nn.Module, name: str, layer: Linear, bits: tuple[int, int], first: int, last: int
-) -> tuple[int, int]:
-    if reads_coordinates(encoder, name, layer):
-        return first, 0
-    before = FOLLOWING.get(name) or name.replace("linears.1", "linears.0")
-    if (
-        before != name
-        and before in (named := dict(linears(encoder)))
-        and reads_coordinates(encoder, before, named[before])
-    ):
-        return bits[0], first
-    parent = encoder.get_submodule(name.rpartition(".")[0])
-    ends = isinstance(parent, nn.Sequential) and parent[-1] is layer  # others have a norm behind them
-    return (last, last) if ends else bits
+def _bits(encoder: nn.Module, bits: tuple[int, int], first: int, last: int) -> dict[str, tuple[int, int]]:
+    """Bits of the weights and of the inputs of every layer."""
+    ops = graph_of(encoder, "quantize")
+    inputs, found = input_layers(ops), {}
+    for layer in layers_of(ops):
+        if layer.name in inputs:
+            found[layer.name] = (first, 0)
+        elif not layer.norm:
+            found[layer.name] = (last, last)
+        else:
+            behind = all(source.of in inputs for source in layer.sources)
+            found[layer.name] = (bits[0], first if behind else bits[1])
+    return found
 
 
 def restore(encoder: nn.Module, record: Mapping[str, Any]) -> nn.Module:

@@ -1,91 +1,19 @@
 """Physically smaller encoders: output channels taken out for good, together with what they fed."""
 
-import inspect
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geo3d import seeds
-from geo3d.encoders import DGCNN, PointNet2
-from geo3d.encoders.pointnet2 import DEFAULTS
 from geo3d.errors import ConfigError
+from geo3d.nn.graph import Layer, graph_of, layers_of
 from geo3d.nn.linear import Linear
 from geo3d.nn.norm import BatchNorm
 from geo3d.nn.structured import LowRank
-
-
-class Source(NamedTuple):
-    """Columns of a layer's input."""
-
-    of: str | int
-    """The layer whose outputs they are, or their number if they come from outside."""
-    rows: float
-    """How often each is multiplied: for a point of DGCNN, for a cloud of PointNet++."""
-
-
-class Layer(NamedTuple):
-    """A linear layer, its norm, and what it reads."""
-
-    name: str
-    norm: str
-    sources: tuple[Source, ...]
-    slope: float
-    """Of the activation behind its norm, below zero."""
-    halves: bool = False
-    """Whether its weight has two halves over the same columns: an edge convolution."""
-    output: bool = False
-    """Whether it makes the cloud's features."""
-
-
-def wiring(encoder: nn.Module) -> list[Layer]:
-    """The layers of an encoder in the order of the data, with whose outputs they read.
-
-    Raises:
-        ConfigError: If the encoder is neither a DGCNN nor a PointNet2: the widths of others cannot be set one by one.
-    """
-    if isinstance(encoder, DGCNN):
-        names = [f"layers.{i}" for i in range(len(encoder.channels))]
-        reads: list[str | int] = [encoder.in_channels, *(f"{name}.linear" for name in names)]
-        edges = [
-            Layer(f"{name}.linear", f"{name}.norm", (Source(of, 1.0),), encoder.negative_slope, halves=True)
-            for name, of in zip(names, reads, strict=False)
-        ]
-        every = tuple(Source(of, 1.0) for of in reads[1:])
-        return [*edges, Layer("embed", "norm", every, encoder.negative_slope, output=True)]
-    if isinstance(encoder, PointNet2):
-        return _levels(encoder)
-    raise ConfigError(
-        f"channels of a {type(encoder).__name__} cannot be taken out; use a DGCNN or a PointNet2, or group='weight'"
-    )
-
-
-def _levels(encoder: PointNet2) -> list[Layer]:
-    layers: list[Layer] = []
-    features: tuple[str | int, ...] = (encoder.in_channels - 3,)
-    points = 2.0 * encoder.num_samples[0]  # of the cloud: not known here, as published
-    for i, (level, wanted) in enumerate(zip(encoder.levels, encoder.num_samples, strict=True)):
-        outs = []
-        for s, k in enumerate(level.num_neighbors):  # type: ignore[arg-type]
-            path, rows = f"levels.{i}.scales.{s}", float(wanted * k)
-            layers += _steps(path, features, points, rows, len(level.scales[s].linears))  # type: ignore[index, union-attr]
-            outs.append(layers[-1].name)
-        features, points = tuple(outs), float(wanted)
-    *inner, last = _steps("last", features, points, points, len(encoder.last.linears))
-    return [*layers, *inner, last._replace(output=True)]
-
-
-def _steps(path: str, features: Sequence[str | int], points: float, rows: float, count: int) -> list[Layer]:
-    """The layers of one small network: features enter once a point, coordinates once a neighbour."""
-    sources = (Source(3, rows), *(Source(of, points) for of in features))
-    layers = []
-    for i in range(count):
-        layers.append(Layer(f"{path}.linears.{i}", f"{path}.norms.{i}", sources, slope=0.0))
-        sources = (Source(layers[-1].name, rows),)
-    return layers
 
 
 def multiplications(
@@ -94,7 +22,7 @@ def multiplications(
     """How many there are, for a point or a cloud: a number, or a tensor if sizes are tensors.
 
     Args:
-        layers: A wiring.
+        layers: Those of a graph.
         linears: Its linear layers by name.
         outputs: Of some layers the number of output channels; others have them all.
         density: Of some layers the share of weights that are not zero.
@@ -114,7 +42,7 @@ def multiplications(
     return total
 
 
-def removable(encoder: nn.Module, layers: Sequence[Layer], output: bool = False) -> list[str]:
+def prunable(encoder: nn.Module, layers: Sequence[Layer], output: bool = False) -> list[str]:
     """The layers whose output channels can be taken out.
 
     A structured layer sums windows of its inputs in a fixed order, in which each input belongs to several windows: no
@@ -123,7 +51,7 @@ def removable(encoder: nn.Module, layers: Sequence[Layer], output: bool = False)
 
     Args:
         encoder: What ``layers`` are of.
-        layers: Its wiring.
+        layers: Those of its graph.
         output: Whether the layer that makes the cloud's features may lose some.
     """
     pools = [(layer, encoder.get_submodule(layer.name).pool) for layer in layers]
@@ -140,18 +68,18 @@ def shrink(encoder: nn.Module, kept: Mapping[str, Tensor]) -> nn.Module:
     The features of points lose the channels that are taken out of a last level or an edge convolution.
 
     Args:
-        encoder: A DGCNN or a PointNet2; it is not changed.
+        encoder: One that describes itself and has ``with_channels``; it is not changed.
         kept: For names of linear layers (out,) bool, True where an output channel stays.
 
     Raises:
-        ConfigError: If the encoder is of another class, a name or a length does not fit, a layer would lose all its
-            channels, or one that a structured layer reads would lose some.
+        ConfigError: If the encoder does not describe itself or refuses other widths, a name or a length does not fit, a
+            layer would lose all its channels, or one that a structured layer reads would lose some.
     """
-    layers = wiring(encoder)
+    layers = layers_of(graph_of(encoder, "shrink"))
     keep = {one.name: _keep(encoder, one.name, kept) for one in layers}
     _check(encoder, layers, keep, kept)
     with seeds.seeded("shrink"):  # what is drawn here is replaced below
-        small = type(encoder)(**_keywords(encoder, layers, {name: int(k.sum()) for name, k in keep.items()}))
+        small: nn.Module = encoder.with_channels({name: int(k.sum()) for name, k in keep.items()})  # type: ignore[operator]
     stands: dict[str, Tensor] = {}  # what the channels that go are, behind the activation; 0 for those that stay
     for layer in layers:
         linear, norm = _pair(encoder, layer)
@@ -186,7 +114,7 @@ def _check(
         raise ConfigError(
             f"there is no layer {unknown[0]!r} in this {type(encoder).__name__}; it has {', '.join(keep)}"
         )
-    free = removable(encoder, layers, output=True)
+    free = prunable(encoder, layers, output=True)
     for name, k in keep.items():
         linear = encoder.get_submodule(name)
         assert isinstance(linear, Linear)
@@ -260,18 +188,3 @@ def _fewer_columns(linear: Linear, columns: Tensor, halves: bool) -> Linear:
 def _put(encoder: nn.Module, path: str, module: nn.Module) -> None:
     parent, _, leaf = path.rpartition(".")
     setattr(encoder.get_submodule(parent), leaf, module)
-
-
-def _keywords(encoder: nn.Module, layers: Sequence[Layer], sizes: Mapping[str, int]) -> dict[str, Any]:
-    """The constructor keywords of an encoder whose layers have so many outputs."""
-    keywords = {name: getattr(encoder, name) for name in list(inspect.signature(type(encoder)).parameters)}
-    if isinstance(encoder, DGCNN):
-        *channels, embedding = (sizes[layer.name] for layer in layers)
-        return keywords | {"channels": tuple(channels), "embedding": embedding}
-    assert isinstance(encoder, PointNet2)
-    left = iter([sizes[layer.name] for layer in layers])
-
-    def taken(old: Sequence[Any]) -> tuple[Any, ...]:
-        return tuple(taken(one) if isinstance(one, Sequence) else next(left) for one in old)
-
-    return keywords | {"channels": taken(encoder.channels or DEFAULTS[encoder.scales]["channels"]), "width": 1.0}

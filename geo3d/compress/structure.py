@@ -13,6 +13,7 @@ from geo3d.compress.channel_order import channel_order
 from geo3d.compress.record import copied, records
 from geo3d.errors import ConfigError
 from geo3d.nn.edge_conv import EdgeConv
+from geo3d.nn.graph import graph_of
 from geo3d.nn.linear import Linear
 from geo3d.nn.structured import LowRank, SlidingSum, Structural
 
@@ -97,6 +98,7 @@ def structure(
         ConfigError: If the encoder has been compressed before, or an option does not fit it.
     """
     other = copied(encoder, "structure")
+    graph_of(encoder, "structure")
     if (regularize and low_rank) or (fresh and moments is not None):
         raise ConfigError(
             "structure takes neither regularize with low_rank nor moments with fresh; "

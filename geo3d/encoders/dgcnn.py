@@ -1,6 +1,6 @@
 """DGCNN: edge convolutions on graphs of nearest neighbours that are built anew from each layer's features."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Annotated, Any
 
@@ -10,8 +10,9 @@ from torch_geometric.data import Data
 
 from geo3d.checks import Length, Range, Share, Size, checked
 from geo3d.cloud import Features, Layout, as_batch, layout_of
-from geo3d.encoders.pointnet import point_inputs
+from geo3d.encoders.inputs import cloud_inputs, keywords_of, point_inputs
 from geo3d.nn.edge_conv import EdgeConv
+from geo3d.nn.graph import Op
 from geo3d.nn.linear import linear
 from geo3d.nn.norm import BatchNorm
 from geo3d.nn.pooling import embed_and_pool
@@ -32,7 +33,7 @@ class DGCNN(nn.Module):
         k: Neighbours a point, itself included.
         channels: Output channels of the edge convolutions.
         embedding: Output channels of the layer before the pooling.
-        in_channels: 3, or more: see :func:`geo3d.encoders.pointnet.point_inputs`.
+        in_channels: 3, or more: see :func:`geo3d.encoders.inputs.point_inputs`.
         negative_slope: Of every LeakyReLU.
         dynamic: Build each layer's graph from its input; otherwise one graph, from the coordinates, serves all.
 
@@ -86,6 +87,31 @@ class DGCNN(nn.Module):
             outputs.append(x)
         point = torch.cat(outputs, 1)
         return Features(point, embed_and_pool(self.embed, self.norm, self.negative_slope, point, layout))
+
+    def layer_graph(self) -> tuple[Op, ...]:
+        """The operations, see :mod:`geo3d.nn.graph`."""
+        ops, x = cloud_inputs(self.in_channels)
+        names = []
+        for i in range(len(self.channels)):
+            if self.dynamic or i == 0:
+                ops.append(Op("neighbors", f"neighbors.{i}", (x if self.dynamic else "pos",), k=self.k))
+            table, path = ops[-1].path if self.dynamic else "neighbors.0", f"layers.{i}"
+            ops.append(Op("edge", f"{path}.linear", (x, table), f"{path}.norm", self.negative_slope))
+            x = ops[-1].path
+            names.append(x)
+        return (
+            *ops,
+            Op("concat", "point", tuple(names)),
+            Op("dense", "embed", ("point",), "norm", self.negative_slope),
+            Op("max", "embed.max", ("embed",)),
+            Op("mean", "embed.mean", ("embed",)),
+            Op("concat", "cloud", ("embed.max", "embed.mean")),
+        )
+
+    def with_channels(self, sizes: Mapping[str, int]) -> "DGCNN":
+        """A fresh encoder of the same keywords whose layers, by their paths, have so many output channels."""
+        channels = tuple(sizes[f"layers.{i}.linear"] for i in range(len(self.channels)))
+        return type(self)(**keywords_of(self) | {"channels": channels, "embedding": sizes["embed"]})
 
 
 def published_state(state: dict[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]] | None:

@@ -1,50 +1,25 @@
 """PointNet (arXiv:1612.00593) without its classifier."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.data import Batch, Data
+from torch_geometric.data import Data
 
 from geo3d.checks import Range, checked
 from geo3d.cloud import Features, Layout, as_batch, layout_of
-from geo3d.errors import CloudError
+from geo3d.encoders.inputs import cloud_inputs, point_inputs
+from geo3d.errors import ConfigError
+from geo3d.nn.graph import Op
 from geo3d.nn.linear import linear
 from geo3d.nn.norm import BatchNorm
 from geo3d.nn.normalized import normalized_relu
-from geo3d.nn.set_abstraction import PooledMLP
+from geo3d.nn.set_abstraction import PooledMLP, pooled_ops
 from geo3d.ops.search.farthest import padded, padded_rows
 
 REGULARIZER = 0.001
 """The paper's weight of the feature transform's distance from orthogonal matrices in the loss."""
-
-
-def point_inputs(batch: Batch, in_channels: int) -> Tensor:
-    """(M, in_channels) coordinates, followed by ``x``, or by ``normal`` where there is no ``x``.
-
-    Raises:
-        CloudError: If ``pos`` is not (M, 3), the batch has not that many channels, or one of them is NaN or infinite;
-            while torch traces a model, values are not looked at.
-    """
-    if batch.pos.dim() != 2 or batch.pos.shape[1] != 3:
-        raise CloudError(f"pos must be (M, 3); found {tuple(batch.pos.shape)}")
-    if in_channels == 3:
-        return batch.pos
-    name = "x" if batch.get("x") is not None else "normal"
-    extra = batch.get(name)
-    found = 0 if extra is None else extra.shape[1]
-    if extra is None or found != in_channels - 3:
-        raise CloudError(
-            f"in_channels={in_channels} asks for {in_channels - 3} channels beside the coordinates; the clouds have "
-            f"{found} in {name!r}; set in_channels={3 + found} or give the points x (M, {in_channels - 3})"
-        )
-    if not torch.compiler.is_compiling() and not bool(torch.isfinite(extra).all()):
-        bad = int((~torch.isfinite(extra)).any(1).sum())
-        raise CloudError(
-            f"{bad} of {extra.shape[0]} points have NaN or infinite {name!r}, which in_channels={in_channels} reads; "
-            "remove these points, or train with in_channels=3"
-        )
-    return torch.cat([batch.pos, extra.to(batch.pos.dtype)], 1)
 
 
 class Transform(nn.Module):
@@ -72,6 +47,18 @@ class Transform(nn.Module):
         matrix = self.head(self.pool(x, layout)).view(-1, self.size, self.size)
         return matrix + torch.eye(self.size, dtype=x.dtype, device=x.device)
 
+    def ops(self, path: str, x: str, rows: str) -> list[Op]:
+        """The operations from the points ``x`` to the value ``path``: ``rows`` times the matrix of their cloud."""
+        pool, head = pooled_ops(f"{path}.pool", x, 3), f"{path}.head"
+        return [
+            *pool,
+            Op("max", f"{path}.pool", (pool[-1].path,)),
+            Op("dense", f"{head}.0", (f"{path}.pool",), f"{head}.1", 0.0),
+            Op("dense", f"{head}.3", (f"{head}.0",), f"{head}.4", 0.0),
+            Op("dense", f"{head}.6", (f"{head}.3",)),
+            Op("matmul", path, (rows, f"{head}.6")),
+        ]
+
 
 def transformed(x: Tensor, matrix: Tensor, layout: Layout) -> Tensor:
     """(M, C) the rows of cloud b times ``matrix[b]`` (C, C)."""
@@ -91,7 +78,8 @@ class PointNet(nn.Module):
 
     Args:
         embedding: Channels of the cloud features.
-        in_channels: 3, or more: see :func:`point_inputs`. The input transform acts on the coordinates only.
+        in_channels: 3, or more: see :func:`geo3d.encoders.inputs.point_inputs`. The input transform acts on the
+            coordinates only.
         input_transform: Whether coordinates are multiplied by a predicted 3 x 3 matrix.
         feature_transform: Whether local features are multiplied by a predicted 64 x 64 matrix.
         width: Factor of all layer sizes except ``embedding``.
@@ -149,6 +137,32 @@ class PointNet(nn.Module):
             matrix = self.feature_net(point, layout)
             point = transformed(point, matrix, layout)
         return Features(point, self.pool(point, layout)), matrix
+
+    def layer_graph(self) -> tuple[Op, ...]:
+        """The operations, see :mod:`geo3d.nn.graph`."""
+        ops, x = cloud_inputs(self.in_channels)
+        if self.input_net is not None:
+            ops += self.input_net.ops("input_net", x, "pos")
+            if x == "input":
+                ops.append(Op("concat", "turned", ("input_net", "x")))
+            x = ops[-1].path
+        ops.append(Op("dense", "local.0", (x,), "local.1", 0.0))
+        point = "local.0"
+        if self.feature_net is not None:
+            ops += self.feature_net.ops("feature_net", point, point)
+            point = "feature_net"
+        pool = [*pooled_ops("pool", point, 2)]
+        pool[-1] = pool[-1]._replace(slope=None)
+        top = pool[-1].path
+        return (*ops, Op("concat", "point", (point,)), *pool, Op("max", "cloud", (top,)))
+
+    def with_channels(self, sizes: Mapping[str, int]) -> "PointNet":
+        """Refused: the predicted matrices have the size of the features they multiply.
+
+        Raises:
+            ConfigError: Always.
+        """
+        raise ConfigError("channels of a PointNet cannot be taken out; use a DGCNN or a PointNet2, or group='weight'")
 
 
 def orthogonality(matrix: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """PointNet++ (arXiv:1706.02413), single-scale and multi-scale grouping, without its classifier."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import torch
@@ -9,9 +9,10 @@ from torch_geometric.data import Data
 
 from geo3d.checks import Length, OneOf, Range, Size, checked
 from geo3d.cloud import Features, Layout, Level, as_batch, layout_of
-from geo3d.encoders.pointnet import point_inputs
+from geo3d.encoders.inputs import cloud_inputs, keywords_of, point_inputs
 from geo3d.errors import ConfigError
-from geo3d.nn.set_abstraction import PooledMLP, SetAbstraction
+from geo3d.nn.graph import WEIGHTED, Op
+from geo3d.nn.set_abstraction import PooledMLP, SetAbstraction, pooled_ops
 from geo3d.ops.search.farthest import farthest_points
 from geo3d.ops.search.three_nearest import interpolate, three_nearest
 
@@ -62,7 +63,7 @@ class PointNet2(nn.Module):
         radii: At each level one radius, or one for each scale.
         num_neighbors: At each level the points in a ball, or those for each scale.
         channels: At each level the sizes of the layers, or those for each scale; finally those of the global level.
-        in_channels: 3, or more: see :func:`geo3d.encoders.pointnet.point_inputs`.
+        in_channels: 3, or more: see :func:`geo3d.encoders.inputs.point_inputs`.
         start: ``"first"`` or ``"farthest"``, see :func:`geo3d.ops.search.farthest.farthest_points`.
         width: Factor of all ``channels``.
 
@@ -132,6 +133,40 @@ class PointNet2(nn.Module):
         cloud = self.last(torch.cat([last.pos, last.x], 1), last.layout)
         nearest, weight = three_nearest(pos, layout, last.pos, last.layout)
         return Features(interpolate(last.x, nearest, weight), cloud, tuple(levels))
+
+    def layer_graph(self) -> tuple[Op, ...]:
+        """The operations, see :mod:`geo3d.nn.graph`."""
+        ops, _ = cloud_inputs(self.in_channels)
+        ops = [op for op in ops if op.kind == "input"]
+        pos, features = "pos", tuple(op.path for op in ops[1:])
+        for i, (level, wanted) in enumerate(zip(self.levels, self.num_samples, strict=True)):
+            assert isinstance(level, SetAbstraction)
+            centers, outs = f"centers.{i}", []
+            # From the second level on the points come in the order in which they were picked.
+            ops.append(Op("farthest", centers, (pos,), number=wanted, start="first" if i else self.start))
+            for s, (radius, k, scale) in enumerate(zip(level.radii, level.num_neighbors, level.scales, strict=True)):
+                assert isinstance(scale, PooledMLP)
+                path = f"levels.{i}.scales.{s}"
+                first, norm, sources = f"{path}.linears.0", f"{path}.norms.0", (pos, centers, *features)
+                ops.append(Op("group", first, sources, norm, 0.0, k=k, radius=radius))
+                ops += pooled_ops(path, first, len(scale.linears), first=1)
+                ops.append(Op("max", path, (ops[-1].path,)))
+                outs.append(path)
+            ops.append(Op("concat", f"levels.{i}", tuple(outs)))
+            pos, features = centers, (f"levels.{i}",)
+        last = pooled_ops("last", "last.input", len(self.last.linears))
+        ops += [Op("concat", "last.input", (pos, *features)), *last, Op("max", "cloud", (last[-1].path,))]
+        return (*ops, Op("interpolate", "point", (*features, pos, "pos"), k=3))
+
+    def with_channels(self, sizes: Mapping[str, int]) -> "PointNet2":
+        """A fresh encoder of the same keywords whose layers, by their paths, have so many output channels."""
+        left = iter(sizes[op.path] for op in self.layer_graph() if op.kind in WEIGHTED)
+
+        def taken(old: Sequence[Any]) -> tuple[Any, ...]:
+            return tuple(taken(one) if isinstance(one, Sequence) else next(left) for one in old)
+
+        channels = taken(self.channels or DEFAULTS[self.scales]["channels"])
+        return type(self)(**keywords_of(self) | {"channels": channels, "width": 1.0})
 
 
 def _listed(entry: Any) -> list[Any]:

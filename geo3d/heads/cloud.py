@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from geo3d.checks import Length, Range, Share, Size, checked
 from geo3d.errors import ConfigError
+from geo3d.nn.graph import Op
 from geo3d.nn.linear import linear
-from geo3d.nn.mlp import mlp
+from geo3d.nn.mlp import mlp, sequential_ops
 from geo3d.nn.norm import BatchNorm
 
 T = TypeVar("T", bool, float)
@@ -45,6 +46,10 @@ class Projector(nn.Module):
         """(B, out_channels) embeddings."""
         return self.layers(x)
 
+    def layer_graph(self) -> tuple[Op, ...]:
+        """The operations, see :mod:`geo3d.nn.graph`."""
+        return sequential_ops(self.layers, self.in_channels)
+
 
 class Predictor(nn.Module):
     """From embeddings (B, channels) to guesses (B, channels) of the teacher's (BYOL, arXiv 2006.07733).
@@ -63,6 +68,10 @@ class Predictor(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """(B, channels) guesses."""
         return self.layers(z)
+
+    def layer_graph(self) -> tuple[Op, ...]:
+        """The operations, see :mod:`geo3d.nn.graph`."""
+        return sequential_ops(self.layers, self.channels)
 
 
 class Classifier(nn.Module):
@@ -120,6 +129,10 @@ class Classifier(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, num_classes) scores, before any softmax."""
         return self.layers(x)
+
+    def layer_graph(self) -> tuple[Op, ...]:
+        """The operations, see :mod:`geo3d.nn.graph`."""
+        return sequential_ops(self.layers, self.in_channels)
 
 
 def each(name: str, value: T | Sequence[T], length: int) -> tuple[T, ...]:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from geo3d.nn.linear import linear
+from geo3d.nn.graph import Op
+from geo3d.nn.linear import Linear, linear
 from geo3d.nn.norm import BatchNorm
 
 
@@ -23,3 +24,21 @@ def mlp(channels: Sequence[int], *, last: bool = True, activation: type[nn.Modul
         if not plain:
             layers += [BatchNorm(outer), activation()]
     return nn.Sequential(*layers)
+
+
+def sequential_ops(layers: nn.Sequential, in_channels: int) -> tuple[Op, ...]:
+    """The operations of a small network ``layers`` on the cloud features: linear layers, each with what follows it.
+
+    Args:
+        layers: Its linear layers, norms, activations and dropouts, kept in the attribute ``layers``.
+        in_channels: Channels of the input.
+    """
+    ops = [Op("input", "cloud", number=in_channels)]
+    for i, layer in enumerate(layers):
+        if isinstance(layer, Linear):
+            ops.append(Op("dense", f"layers.{i}", (ops[-1].path,)))
+        elif isinstance(layer, BatchNorm):
+            ops[-1] = ops[-1]._replace(norm=f"layers.{i}")
+        elif isinstance(layer, nn.ReLU | nn.LeakyReLU):
+            ops[-1] = ops[-1]._replace(slope=getattr(layer, "negative_slope", 0.0))
+    return (*ops, Op("concat", "logits", (ops[-1].path,)))

@@ -10,6 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from geo3d.cloud import Layout
 from geo3d.errors import ConfigError
+from geo3d.nn.graph import Op
 from geo3d.nn.linear import Linear, linear
 from geo3d.nn.norm import BatchNorm
 from geo3d.nn.normalized import CHUNK, check_rows, moments, normalized_relu
@@ -187,6 +188,15 @@ class PooledMLP(nn.Module):
             mean, var = norm.running_mean * self.sign(), norm.running_var
         out = (top - mean) * (norm.weight * self.sign() * torch.rsqrt(var + norm.eps)) + norm.bias
         return F.relu(out) if self.activated else out
+
+
+def pooled_ops(path: str, source: str, count: int, first: int = 0) -> list[Op]:
+    """The operations of a :class:`PooledMLP` of ``count`` layers on rows ``source``, from layer ``first`` on."""
+    ops = []
+    for i in range(first, count):
+        ops.append(Op("dense", f"{path}.linears.{i}", (source,), f"{path}.norms.{i}", 0.0))
+        source = ops[-1].path
+    return ops
 
 
 class SetAbstraction(nn.Module):

@@ -101,7 +101,7 @@ def test_missing_and_damaged_checkpoints_are_named(tmp_path):
     (tmp_path / WEIGHTS).write_bytes(blob)
     card = json.loads((tmp_path / CARD).read_text())
     for change, message in (
-        ({"class": "DGCN"}, "did you mean DGCNN"),
+        ({"class": "DGCN"}, "did you mean 'DGCNN'"),
         ({"keywords": {"kk": 3}}, "do not fit"),
         ({"keywords": card["keywords"] | {"embedding": 8}}, "do not fit"),
     ):

@@ -8,10 +8,11 @@ from geo3d import seeds
 from geo3d.cloud import make_batch
 from geo3d.compress.pipeline import rebuild
 from geo3d.compress.prune import LANES, Sparsity, finish, prune, restore
-from geo3d.compress.shrink import multiplications, wiring
+from geo3d.compress.shrink import multiplications
 from geo3d.compress.structure import structure
 from geo3d.encoders import DGCNN, PointNet, PointNet2
 from geo3d.errors import ConfigError
+from geo3d.nn.graph import layers_of
 from geo3d.nn.linear import Linear
 from geo3d.nn.threshold import Threshold
 
@@ -39,7 +40,7 @@ def levels():
 
 
 def cost(encoder, outputs=None, density=None):
-    layers = wiring(encoder)
+    layers = layers_of(encoder.layer_graph())
     linears = {layer.name: encoder.get_submodule(layer.name) for layer in layers}
     return float(multiplications(layers, linears, outputs or {}, density or {}))
 
@@ -72,13 +73,13 @@ def test_one_shot_keeps_the_promise(group, kept, make):
     small = prune(encoder, kept, group=group, one_shot=True)
     record = small.compression[-1]
     if group == "weight":
-        linears = {layer.name: small.get_submodule(layer.name) for layer in wiring(small)}
+        linears = {layer.name: small.get_submodule(layer.name) for layer in layers_of(small.layer_graph())}
         density = {name: float((linear.matrix() != 0).double().mean()) for name, linear in linears.items()}
         left = cost(small, density=density) / cost(encoder)
         assert left > kept - 0.01
     else:
         left = cost(small) / cost(encoder)
-        sizes = [len(small.get_submodule(layer.name).weight) for layer in wiring(small)]
+        sizes = [len(small.get_submodule(layer.name).weight) for layer in layers_of(small.layer_graph())]
         assert all(size % LANES == 0 for size in sizes)
         assert not any(isinstance(module, Threshold | Sparsity) for module in small.modules())
     assert left <= kept + 1e-9 and left == pytest.approx(record["share"], abs=1e-5)

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from geo3d.compress import calibrate, finish, prune, quantize, records, structure
-from geo3d.compress.quantize import linears
 from geo3d.encoders import DGCNN, PointNet, PointNet2
 from geo3d.errors import ConfigError
 from geo3d.heads import Classifier
 from geo3d.nn.edge_conv import EdgeConv
+from geo3d.nn.linear import Linear
 from geo3d.nn.norm import BatchNorm
 from geo3d.nn.quantizer import Quantizer
 from geo3d.ops import native
@@ -46,7 +46,11 @@ def make(name, **keywords):
 
 
 def bits(encoder):
-    return {name: (layer.quantizer.bits, getattr(layer.input_quantizer, "bits", 0)) for name, layer in linears(encoder)}
+    return {
+        name: (layer.quantizer.bits, getattr(layer.input_quantizer, "bits", 0))
+        for name, layer in encoder.named_modules()
+        if isinstance(layer, Linear)
+    }
 
 
 @pytest.mark.parametrize(
@@ -69,7 +73,7 @@ def bits(encoder):
 def test_layers_that_read_coordinates_keep_them_and_have_the_first_bits(name, coordinates, behind):
     found = bits(quantize(make(name), 4, 3, first=7, last=6))
     ends = {"input_net.head.6", "feature_net.head.6"} if name == "pointnet" else set()
-    assert set(found) == {path for path, _ in linears(make(name))}
+    assert set(found) == {path for path, layer in make(name).named_modules() if isinstance(layer, Linear)}
     for path, pair in found.items():
         wanted = (7, 0) if path in coordinates else (4, 7) if path in behind else (6, 6) if path in ends else (4, 3)
         assert pair == wanted, path
@@ -217,7 +221,7 @@ def test_rounded_first_layers_go_through_the_kernels_as_without(name, training):
     """Later layers in float: then the compiled operator runs, on rounded features and coordinates as they are."""
     batch = tiny_batch()
     encoder = calibrate(quantize(make(name), 4, 4), [batch])
-    for path, layer in linears(encoder):
+    for path, layer in [each for each in encoder.named_modules() if isinstance(each[1], Linear)]:
         if not path.endswith("linears.0"):
             layer.input_quantizer = None
     first = encoder.levels[1].scales[0]

@@ -7,10 +7,11 @@ import torch
 
 from geo3d import seeds
 from geo3d.cloud import make_batch
-from geo3d.compress.shrink import multiplications, removable, shrink, wiring
+from geo3d.compress.shrink import multiplications, prunable, shrink
 from geo3d.compress.structure import structure
 from geo3d.encoders import DGCNN, PointNet, PointNet2
 from geo3d.errors import ConfigError
+from geo3d.nn.graph import layers_of
 from geo3d.nn.linear import Linear
 from geo3d.nn.norm import BatchNorm
 
@@ -48,7 +49,7 @@ def made(kind, dtype=torch.float32):
 
 def half(encoder, names=None):
     """For each layer that may lose channels, a random half of them."""
-    names = removable(encoder, wiring(encoder), output=True) if names is None else names
+    names = prunable(encoder, layers_of(encoder.layer_graph()), output=True) if names is None else names
     kept = {}
     for name in names:
         order = torch.randperm(len(encoder.get_submodule(name).weight), generator=seeds.generator(1, name))
@@ -65,7 +66,7 @@ def masked(encoder, kept):
 
 def selected(encoder, kept, features):
     """The features of the whole encoder that the smaller one has left."""
-    layers = wiring(encoder)
+    layers = layers_of(encoder.layer_graph())
     every = {name: torch.ones(len(encoder.get_submodule(name).weight), dtype=torch.bool) for name, *_ in layers} | kept
     dgcnn = isinstance(encoder, DGCNN)
     names = [layer.name for layer in layers[:-1]]
@@ -116,8 +117,8 @@ def test_training_goes_on_alike(kind):
     ask = torch.randn(cloud.shape, generator=seeds.generator(2), dtype=torch.float64)
     (cloud * ask).sum().backward()
     (found.cloud * ask).sum().backward()
-    last = wiring(encoder)[-1].name
-    inner = wiring(encoder)[-1].sources[-1].of
+    last = layers_of(encoder.layer_graph())[-1].name
+    inner = layers_of(encoder.layer_graph())[-1].sources[-1].of
     wanted = large.get_submodule(last).weight.grad[kept[last]][:, -len(kept[inner]) :][:, kept[inner]]
     torch.testing.assert_close(small.get_submodule(last).weight.grad[:, -int(kept[inner].sum()) :], wanted)
     # The statistics gathered now are different, those of the large one hold the constants; the outputs are not.
@@ -155,8 +156,8 @@ def test_without_statistics_in_the_norms():
 
 def test_what_a_structured_layer_reads_stays():
     encoder = structure(made("static", torch.float64), ranks={"layers.1.linear": 4}, min_channels=10**6)
-    layers = wiring(encoder)
-    assert removable(encoder, layers) == ["layers.1.linear", "layers.2.linear"]
+    layers = layers_of(encoder.layer_graph())
+    assert prunable(encoder, layers) == ["layers.1.linear", "layers.2.linear"]
     kept = half(encoder)
     assert "layers.0.linear" not in kept and "embed" in kept
     data = clouds(dtype=torch.float64)
@@ -175,7 +176,7 @@ def test_low_rank_layers_are_dense(kind):
     encoder = structure(plain, 2.0, min_channels=8, low_rank=True).double()
     assert sum(module.pool is not None for module in encoder.modules() if isinstance(module, Linear)) >= 2
     kept = half(encoder)
-    assert len(kept) == len(wiring(encoder))
+    assert len(kept) == len(layers_of(encoder.layer_graph()))
     data = clouds(dtype=torch.float64)
     point, cloud = selected(encoder, kept, masked(encoder, kept)(data))
     small = shrink(encoder, kept)
@@ -186,7 +187,7 @@ def test_low_rank_layers_are_dense(kind):
 
 def test_multiplications_of_dgcnn():
     encoder = DGCNN()
-    layers = wiring(encoder)
+    layers = layers_of(encoder.layer_graph())
     linears = {layer.name: encoder.get_submodule(layer.name) for layer in layers}
     whole = 2 * (3 * 64 + 64 * 64 + 64 * 128 + 128 * 256) + 512 * 1024
     assert multiplications(layers, linears, {}, {}) == whole
@@ -197,7 +198,7 @@ def test_multiplications_of_dgcnn():
 
 def test_multiplications_of_pointnet2():
     encoder = PointNet2(num_samples=(16, 4), num_neighbors=(8, 6), channels=((5, 6), (7, 8), (9, 10)))
-    layers = wiring(encoder)
+    layers = layers_of(encoder.layer_graph())
     linears = {layer.name: encoder.get_submodule(layer.name) for layer in layers}
     first = 16 * 8 * (3 * 5 + 5 * 6)
     second = (4 * 6 * 3 + 16 * 6) * 7 + 4 * 6 * 7 * 8

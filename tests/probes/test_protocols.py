@@ -85,9 +85,9 @@ def test_one_against_one_and_one_against_rest_are_told_apart():
 
 
 def test_unknown_name_and_bad_input():
-    with pytest.raises(ConfigError, match="protocol=pointmea does not exist; did you mean pointmae?"):
+    with pytest.raises(ConfigError, match="protocol=pointmea does not exist; did you mean 'pointmae'"):
         protocol("pointmea")
-    with pytest.raises(ConfigError, match="expected one of crosspoint, "):
+    with pytest.raises(ConfigError, match="there are crosspoint, "):
         protocol("zzz")
     x, y = split(40, 0)
     with pytest.raises(CloudError, match="class 8 has 2 clouds, expected at least 3"):

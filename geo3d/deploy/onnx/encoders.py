@@ -21,7 +21,8 @@ from geo3d.cloud import Layout, as_batch, common_size
 from geo3d.deploy.onnx.graph import Graph
 from geo3d.deploy.onnx.layers import affine, edge_conv, gathered, maximum, mean, nearest, pooled_mlp, set_abstraction
 from geo3d.encoders import DGCNN, PointNet, PointNet2
-from geo3d.encoders.pointnet import Transform, point_inputs
+from geo3d.encoders.inputs import point_inputs
+from geo3d.encoders.pointnet import Transform
 from geo3d.errors import CloudError, ConfigError
 from geo3d.nn.edge_conv import EdgeConv
 from geo3d.nn.linear import Linear

@@ -15,7 +15,7 @@ from geo3d.checkpoint import keywords_of
 from geo3d.cloud import as_batch, common_size, make_batch
 from geo3d.deploy.onnx.encoders import build, feeds
 from geo3d.deploy.onnx.graph import Graph, required
-from geo3d.encoders.pointnet import point_inputs
+from geo3d.encoders.inputs import point_inputs
 from geo3d.errors import CloudError, ConfigError
 from geo3d.io.files import replacing
 from geo3d.nn.linear import Linear

@@ -17,7 +17,7 @@ from torch_geometric.data import Data
 
 from geo3d.cloud import Features, Layout, as_batch, common_size
 from geo3d.encoders.dgcnn import DGCNN
-from geo3d.encoders.pointnet import point_inputs
+from geo3d.encoders.inputs import point_inputs
 from geo3d.errors import ConfigError
 from geo3d.nn.edge_conv import EdgeConv
 from geo3d.nn.norm import BatchNorm

@@ -19,7 +19,7 @@ from geo3d.deploy.program.autotune import Choice, fastest, given
 from geo3d.deploy.program.lower import Lowered, lower, reference, rounded
 from geo3d.deploy.program.plan import STAGES, Plan, Store
 from geo3d.encoders.dgcnn import CACHED, DGCNN
-from geo3d.encoders.pointnet import point_inputs
+from geo3d.encoders.inputs import point_inputs
 from geo3d.errors import CloudError, ConfigError
 from geo3d.ops import native
 from geo3d.ops.checks import check_device, check_form_of_offsets, check_offsets

@@ -11,7 +11,7 @@ from torch_geometric.data import Batch
 
 from geo3d import compress, seeds
 from geo3d.checkpoint import keywords_of
-from geo3d.cloud import with_
+from geo3d.cloud import Features, with_
 from geo3d.deploy.onnx.check import (
     FEW,
     MEAN,
@@ -288,7 +288,7 @@ def test_torch_export(name: str, encoders: dict[str, nn.Module], tmp_path: Path)
 def test_difference_counts_what_is_not_a_number() -> None:
     class Says(nn.Module):
         def forward(self, data: Batch):
-            return torch.ones(4, 2), torch.ones(1, 2)
+            return Features(torch.ones(4, 2), torch.ones(1, 2))
 
     exact = Says()(tiny_batch(1, 4))
     point = np.ones((1, 4, 2), np.float32)

@@ -1,0 +1,53 @@
+"""What encoders read of a cloud, and the keywords that they were made with."""
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Batch
+
+from geo3d.errors import CloudError
+from geo3d.nn.graph import Op
+
+
+def point_inputs(batch: Batch, in_channels: int) -> Tensor:
+    """(M, in_channels) coordinates, followed by ``x``, or by ``normal`` where there is no ``x``.
+
+    Raises:
+        CloudError: If ``pos`` is not (M, 3), the batch has not that many channels, or one of them is NaN or infinite;
+            while torch traces a model, values are not looked at.
+    """
+    if batch.pos.dim() != 2 or batch.pos.shape[1] != 3:
+        raise CloudError(f"pos must be (M, 3); found {tuple(batch.pos.shape)}")
+    if in_channels == 3:
+        return batch.pos
+    name = "x" if batch.get("x") is not None else "normal"
+    extra = batch.get(name)
+    found = 0 if extra is None else extra.shape[1]
+    if extra is None or found != in_channels - 3:
+        raise CloudError(
+            f"in_channels={in_channels} asks for {in_channels - 3} channels beside the coordinates; the clouds have "
+            f"{found} in {name!r}; set in_channels={3 + found} or give the points x (M, {in_channels - 3})"
+        )
+    if not torch.compiler.is_compiling() and not bool(torch.isfinite(extra).all()):
+        bad = int((~torch.isfinite(extra)).any(1).sum())
+        raise CloudError(
+            f"{bad} of {extra.shape[0]} points have NaN or infinite {name!r}, which in_channels={in_channels} reads; "
+            "remove these points, or train with in_channels=3"
+        )
+    return torch.cat([batch.pos, extra.to(batch.pos.dtype)], 1)
+
+
+def cloud_inputs(in_channels: int) -> tuple[list[Op], str]:
+    """The inputs of an encoder's graph, and the name of the value that :func:`point_inputs` gives."""
+    pos = Op("input", "pos", number=3)
+    if in_channels == 3:
+        return [pos], "pos"
+    return [pos, Op("input", "x", number=in_channels - 3), Op("concat", "input", ("pos", "x"))], "input"
+
+
+def keywords_of(module: nn.Module) -> dict[str, Any]:
+    """The constructor's keywords, read from the attributes of the same names."""
+    names = [name for name in inspect.signature(type(module).__init__).parameters if name != "self"]
+    return {name: getattr(module, name) for name in names}

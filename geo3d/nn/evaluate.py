@@ -1,0 +1,119 @@
+"""A layer graph computed plainly, operation by operation: the reference for whatever else is made of it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import leaky_relu
+
+from geo3d.cloud import Layout
+from geo3d.nn.edge_conv import EdgeConv
+from geo3d.nn.graph import Op
+from geo3d.nn.linear import Linear
+from geo3d.ops.search.ball import ball_query
+from geo3d.ops.search.farthest import farthest_points
+from geo3d.ops.search.knn import knn
+from geo3d.ops.search.three_nearest import interpolate, three_nearest
+
+
+class Value(NamedTuple):
+    """What an operation gives."""
+
+    x: Tensor
+    """(rows, channels), or a table of neighbours."""
+    layout: Layout
+    """Which rows belong to which cloud."""
+    taken: Tensor | None = None
+    """Of ``farthest``: the rows that were taken. Of ``group``: (centers, k) the rows in each ball. Of ``interpolate``:
+    (points, 3) the nearest centers."""
+    weight: Tensor | None = None
+    """Of ``interpolate``: (points, 3)."""
+    around: Layout | None = None
+    """Of rows in balls: which balls, one a center, belong to which cloud."""
+
+
+def evaluate(module: nn.Module, ops: Sequence[Op], inputs: Mapping[str, Value]) -> dict[str, Value]:
+    """The value of every operation, by name.
+
+    Args:
+        module: The network whose graph it is, in evaluation mode.
+        ops: Its graph.
+        inputs: The values of the operations of the kind ``input``.
+    """
+    values: dict[str, Value] = {}
+    for op in ops:
+        given = [values[name] for name in op.sources]
+        values[op.path] = inputs[op.path] if op.kind == "input" else COMPUTE[op.kind](module, op, *given)
+    return values
+
+
+def _behind(module: nn.Module, op: Op, x: Tensor) -> Tensor:
+    """Norm and activation."""
+    x = module.get_submodule(op.norm)(x) if op.norm else x
+    return x if op.slope is None else leaky_relu(x, op.slope)
+
+
+def _dense(module: nn.Module, op: Op, rows: Value) -> Value:
+    return rows._replace(x=_behind(module, op, module.get_submodule(op.path)(rows.x)))
+
+
+def _edge(module: nn.Module, op: Op, rows: Value, neighbors: Value) -> Value:
+    layer = module.get_submodule(op.path.rpartition(".")[0])
+    assert isinstance(layer, EdgeConv)
+    return Value(layer(rows.x, neighbors.x), rows.layout)
+
+
+def _group(module: nn.Module, op: Op, pos: Value, centers: Value, *features: Value) -> Value:
+    layer = module.get_submodule(op.path)
+    assert isinstance(layer, Linear)
+    table = ball_query(pos.x, pos.layout, centers.x, centers.layout, op.radius, op.k)
+    edges = [pos.x[table] - centers.x[:, None], *(each.x[table] for each in features)]
+    balls = torch.arange(len(table) + 1, device=table.device) * op.k
+    rows = _behind(module, op, layer(torch.cat(edges, 2).flatten(0, 1)))
+    return Value(rows, Layout(balls, op.k), table, around=centers.layout)
+
+
+def _neighbors(module: nn.Module, op: Op, rows: Value) -> Value:
+    return Value(knn(rows.x, rows.layout, op.k), rows.layout)
+
+
+def _farthest(module: nn.Module, op: Op, pos: Value) -> Value:
+    ptr, size = pos.layout
+    picks = farthest_points(pos.x, pos.layout, op.number, op.start).view(len(ptr) - 1, -1)
+    sizes = ptr.diff().clamp_max(op.number)  # a small cloud has each of its points once
+    index = picks[torch.arange(op.number, device=ptr.device) < sizes[:, None]]
+    ends = torch.cat([ptr[:1], sizes.cumsum(0)])
+    return Value(pos.x[index], Layout(ends, None if size is None else min(op.number, size)), index)
+
+
+def _matmul(module: nn.Module, op: Op, rows: Value, matrices: Value) -> Value:
+    size = rows.x.shape[1]
+    matrix = matrices.x.view(-1, size, size) + torch.eye(size).to(matrices.x)
+    cloud = torch.arange(len(matrix), device=rows.x.device).repeat_interleave(rows.layout.ptr.diff())
+    return rows._replace(x=(rows.x[:, None] @ matrix[cloud])[:, 0])
+
+
+def _concat(module: nn.Module, op: Op, *parts: Value) -> Value:
+    return parts[0]._replace(x=torch.cat([part.x for part in parts], 1))
+
+
+def _reduced(how: str) -> Any:
+    def reduce(module: nn.Module, op: Op, rows: Value) -> Value:
+        ptr = rows.layout.ptr
+        clouds = Layout(torch.arange(len(ptr), device=ptr.device), 1)
+        return Value(torch.segment_reduce(rows.x, how, offsets=ptr), rows.around or clouds)
+
+    return reduce
+
+
+def _interpolate(module: nn.Module, op: Op, rows: Value, centers: Value, pos: Value) -> Value:
+    index, weight = three_nearest(pos.x, pos.layout, centers.x, centers.layout)
+    return Value(interpolate(rows.x, index, weight), pos.layout, index, weight)
+
+
+COMPUTE: dict[str, Any] = {
+    "dense": _dense, "edge": _edge, "group": _group, "neighbors": _neighbors, "farthest": _farthest,
+    "matmul": _matmul, "concat": _concat, "max": _reduced("max"), "mean": _reduced("mean"),
+    "interpolate": _interpolate,
+}  # fmt: skip
