@@ -1,6 +1,6 @@
 """What an encoder costs, counted: parameters and their bits, and the arithmetic of a cloud, in each compressed form."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, log2
 from typing import Any
@@ -9,12 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from geo3d.compress import Adaptive, Setting
-from geo3d.encoders import DGCNN, PointNet, PointNet2
-from geo3d.encoders.pointnet import Transform
-from geo3d.errors import ConfigError
 from geo3d.nn.edge_conv import EdgeConv
+from geo3d.nn.graph import Op, graph_of, rows_of, widths_of
 from geo3d.nn.linear import Linear
-from geo3d.nn.set_abstraction import PooledMLP, SetAbstraction
 
 FLOAT = 32
 """Bits of a number that nothing has rounded, and the most that an accumulator has."""
@@ -116,16 +113,17 @@ def score(cost: Cost, reference: Cost) -> float:
 def cost(encoder: nn.Module, num_points: int, setting: Setting | None = None) -> Cost:
     """What the encoder needs for a cloud of ``num_points``, from its modules alone.
 
-    DGCNN is counted factored, two products a point and layer; PointNet++ with every row of the ball query's tables,
-    its first layer's features a point (the compiled operator works on repeated rows once, so this is the most).
+    Edge convolutions are counted factored, two products a point and layer; set abstraction with every row of the ball
+    query's tables, its first layer's features once a point (the compiled operator works on repeated rows once, so this
+    is the most).
 
     Args:
-        encoder: One of ``geo3d.encoders``, in any compressed form.
+        encoder: One that describes itself (``layer_graph``), in any compressed form.
         num_points: Points of a cloud.
         setting: Of an adaptive encoder, whose arithmetic is that of one setting; by default the one in use.
 
     Raises:
-        ConfigError: If it is none of geo3d's encoders.
+        ConfigError: If it does not describe itself.
     """
     if isinstance(encoder, Adaptive):
         setting = setting or encoder.setting
@@ -134,22 +132,12 @@ def cost(encoder: nn.Module, num_points: int, setting: Setting | None = None) ->
         if kept < num_points:
             work = (Work("samples", distance_macs=3 * num_points * kept), *work)
     else:
-        work = tuple(_work(encoder, num_points))
+        work = tuple(_counted(encoder, graph_of(encoder, "counting the arithmetic"), num_points))
     stored = [_stored(module) for module in _kept(encoder)]
     if isinstance(encoder, Adaptive):  # statistics of the other settings; those of the first fold into its norms
         others = sum(b.numel() for b in encoder.statistics.buffers() if b.is_floating_point())
         stored.append((others, FLOAT * others))
     return Cost(sum(count for count, _ in stored), sum(bits for _, bits in stored), work)
-
-
-def _work(encoder: nn.Module, num_points: int) -> Iterator[Work]:
-    if isinstance(encoder, DGCNN):
-        return _dgcnn(encoder, num_points)
-    if isinstance(encoder, PointNet2):
-        return _pointnet2(encoder, num_points)
-    if isinstance(encoder, PointNet):
-        return _pointnet(encoder, num_points)
-    raise ConfigError(f"the arithmetic of a {type(encoder).__name__} is not known; expected one of geo3d.encoders")
 
 
 def _kept(encoder: nn.Module) -> Iterator[nn.Module]:
@@ -220,71 +208,57 @@ def _largest(name: str, values: int, quantizer: Any = None) -> Work:
     return Work(f"{name}.max", compares=values, compare_bits=bits)
 
 
-def _dgcnn(encoder: DGCNN, n: int) -> Iterator[Work]:
-    k, channels = min(encoder.k, n), encoder.in_channels
-    for i, layer in enumerate(encoder.layers):
-        assert isinstance(layer, EdgeConv)
-        linear, name = layer.linear, f"layers.{i}"
-        if encoder.dynamic or i == 0:
-            yield Work(f"{name}.neighbours", distance_macs=n * n * (channels if encoder.dynamic else 3))
-        yield from _windows(name, linear, n)
-        yield _product(name, linear, n, _factor(linear))
-        yield _largest(name, n * k * layer.out_channels, layer.table_quantizer)
-        channels = layer.out_channels
-    yield from _linear("embed", encoder.embed, n)
-    yield Work("embed.mean", adds=n * encoder.embedding)
-    yield _largest("embed", n * encoder.embedding)
+def _edge(op: Op, layer: EdgeConv, rows: int, k: int) -> Iterator[Work]:
+    """Two products a point, and the maximum over its neighbours."""
+    name = op.path.rpartition(".")[0]
+    yield from _windows(name, layer.linear, rows)
+    yield _product(name, layer.linear, rows, _factor(layer.linear))
+    yield _largest(name, rows * k * layer.out_channels, layer.table_quantizer)
 
 
-def _pooled(name: str, pool: nn.Module, rows: int, first: bool = True) -> Iterator[Work]:
-    """A small network on rows, then their maximum."""
-    assert isinstance(pool, PooledMLP)
-    for i, layer in enumerate(pool.linears):
-        assert isinstance(layer, Linear)
-        if i or first:
-            yield from _linear(f"{name}.{i}", layer, rows)
-    yield _largest(name, rows * pool.out_channels)
+def _group(op: Op, layer: Linear, edges: int, centers: int, points: int) -> Iterator[Work]:
+    """Coordinates are multiplied once an edge, features once a point."""
+    matrix = layer.masked()
+    yield Work(f"{op.path}.neighbours", distance_macs=3 * centers * points)
+    yield _product(f"{op.path}.offsets", layer, edges, matrix[:, :3], rounded=False)
+    if matrix.shape[1] > 3:
+        yield from _windows(op.path, layer, points)
+        yield _product(op.path, layer, points, matrix[:, 3:], norm=False)
 
 
-def _pointnet2(encoder: PointNet2, n: int) -> Iterator[Work]:
-    total, points = n, n
-    yield Work("samples", distance_macs=3 * n * min(encoder.num_samples[0], n))
-    for i, (level, wanted) in enumerate(zip(encoder.levels, encoder.num_samples, strict=True)):
-        assert isinstance(level, SetAbstraction)
-        centers = min(wanted, points)
-        for j, (scale, k) in enumerate(zip(level.scales, level.num_neighbors, strict=True)):
-            assert isinstance(scale, PooledMLP)
-            layer, name, edges = scale.linears[0], f"levels.{i}.scales.{j}", centers * k
-            assert isinstance(layer, Linear)
-            matrix = layer.masked()
-            yield Work(f"{name}.neighbours", distance_macs=3 * centers * points)
-            yield _product(f"{name}.offsets", layer, edges, matrix[:, :3], rounded=False)
-            if matrix.shape[1] > 3:
-                yield from _windows(f"{name}.0", layer, points)
-                yield _product(f"{name}.0", layer, points, matrix[:, 3:], norm=False)
-            yield from _pooled(name, scale, edges, first=False)
-        points = centers
-    yield from _pooled("last", encoder.last, points)
-    yield Work("interpolation", distance_macs=3 * total * points, adds=3 * total * encoder.point_channels)
+def _search(op: Op, rows: Mapping[str, int], channels: int, nested: bool) -> Work:
+    """Distances alone: of all pairs of rows, or of points and samples."""
+    first = rows[op.sources[0]]
+    if op.kind == "neighbors":
+        return Work(op.path, distance_macs=first * first * channels)
+    if op.kind == "farthest":  # points in the order in which they were picked need no second search
+        return Work(op.path, distance_macs=0 if nested else 3 * first * rows[op.path])
+    return Work(op.path, distance_macs=3 * rows[op.path] * first, adds=3 * rows[op.path] * channels)
 
 
-def _transform(name: str, net: nn.Module | None, n: int) -> Iterator[Work]:
-    """A matrix predicted from the points, and the product of each point with it."""
-    if net is None:
-        return
-    assert isinstance(net, Transform)
-    yield from _pooled(f"{name}.pool", net.pool, n)
-    for i, layer in enumerate(net.head):
-        if isinstance(layer, Linear):
-            yield from _linear(f"{name}.head.{i}", layer, 1)
-    count = n * net.size**2
-    yield Work(f"{name}.matrix", count, count)
-
-
-def _pointnet(encoder: PointNet, n: int) -> Iterator[Work]:
-    yield from _transform("input_net", encoder.input_net, n)
-    local = encoder.local[0]
-    assert isinstance(local, Linear)
-    yield from _linear("local", local, n)
-    yield from _transform("feature_net", encoder.feature_net, n)
-    yield from _pooled("pool", encoder.pool, n)
+def _counted(encoder: nn.Module, ops: Sequence[Op], num_points: int) -> Iterator[Work]:
+    """What each operation of a graph does for one cloud."""
+    rows, widths, by_name = rows_of(ops, num_points), widths_of(ops, encoder), {op.path: op for op in ops}
+    for op in ops:
+        if op.kind in ("input", "concat"):
+            continue
+        count, channels = rows[op.sources[0]], widths[op.sources[0]]
+        if op.kind == "edge":
+            layer = encoder.get_submodule(op.path.rpartition(".")[0])
+            assert isinstance(layer, EdgeConv)
+            yield from _edge(op, layer, count, min(by_name[op.sources[1]].k, num_points))
+        elif op.kind in ("dense", "group"):
+            linear = encoder.get_submodule(op.path)
+            assert isinstance(linear, Linear)
+            if op.kind == "dense":
+                yield from _linear(op.path, linear, count)
+            else:
+                yield from _group(op, linear, rows[op.path], rows[op.sources[1]], count)
+        elif op.kind == "max":
+            yield _largest(op.path, count * channels)
+        elif op.kind == "mean":
+            yield Work(op.path, adds=count * channels)
+        elif op.kind == "matmul":
+            yield Work(op.path, count * channels**2, count * channels**2)
+        else:
+            yield _search(op, rows, channels, by_name[op.sources[0]].kind == "farthest")

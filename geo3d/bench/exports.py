@@ -14,8 +14,8 @@ from geo3d.bench.timing import interleaved
 from geo3d.cloud import common_size, num_clouds
 from geo3d.compress import records
 from geo3d.deploy.signal_stack import kept
-from geo3d.encoders import DGCNN, PointNet2
 from geo3d.errors import Geo3dError
+from geo3d.nn.graph import graph_of
 
 ROUNDS = 9
 """Timed rounds in which the forms of one encoder are compared before the fastest is timed beside the other models."""
@@ -60,15 +60,18 @@ def forms(encoder: nn.Module) -> list[Form]:
     graph: to hand them in geo3d would have to run the layers itself. ONNX has no search for balls.
 
     Example:
+        >>> from geo3d.encoders import DGCNN
         >>> [str(form) for form in forms(DGCNN(dynamic=False))]
         ['neighbors in the graph, products of floats', "neighbors by geo3d's search, products of floats"]
     """
     from geo3d.deploy.onnx.export import rounds
 
+    ops = graph_of(encoder, "export to ONNX")
+    among_features = any(op.kind == "neighbors" and op.sources != ("pos",) for op in ops)
     searches: tuple[str, ...] = ("inside",)
-    if isinstance(encoder, PointNet2):
+    if any(op.kind == "farthest" for op in ops):
         searches = ("inputs",)
-    elif isinstance(encoder, DGCNN) and not encoder.dynamic:
+    elif any(op.kind == "neighbors" for op in ops) and not among_features:
         searches = ("inside", "inputs")
     found = [Form(search, "float") for search in searches]
     if rounds(encoder):

@@ -1,6 +1,6 @@
 """A layer graph computed plainly, operation by operation: the reference for whatever else is made of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -9,7 +9,7 @@ from torch.nn.functional import leaky_relu
 
 from geo3d.cloud import Layout
 from geo3d.nn.edge_conv import EdgeConv
-from geo3d.nn.graph import Op
+from geo3d.nn.graph import Op, leading_to
 from geo3d.nn.linear import Linear
 from geo3d.ops.search.ball import ball_query
 from geo3d.ops.search.farthest import farthest_points
@@ -18,7 +18,7 @@ from geo3d.ops.search.three_nearest import interpolate, three_nearest
 
 
 class Value(NamedTuple):
-    """What an operation gives."""
+    """What an operation gives. A search gives its table or picks; :func:`evaluate` goes on to the features."""
 
     x: Tensor
     """(rows, channels), or a table of neighbours."""
@@ -33,16 +33,19 @@ class Value(NamedTuple):
     """Of rows in balls: which balls, one a center, belong to which cloud."""
 
 
-def evaluate(module: nn.Module, ops: Sequence[Op], inputs: Mapping[str, Value]) -> dict[str, Value]:
+def evaluate(
+    module: nn.Module, ops: Sequence[Op], inputs: Mapping[str, Value], wanted: Collection[str] | None = None
+) -> dict[str, Value]:
     """The value of every operation, by name.
 
     Args:
         module: The network whose graph it is, in evaluation mode.
         ops: Its graph.
         inputs: The values of the operations of the kind ``input``.
+        wanted: Only these values, and what they are made of; by default all.
     """
     values: dict[str, Value] = {}
-    for op in ops:
+    for op in ops if wanted is None else leading_to(ops, wanted):
         given = [values[name] for name in op.sources]
         values[op.path] = inputs[op.path] if op.kind == "input" else COMPUTE[op.kind](module, op, *given)
     return values
@@ -67,11 +70,16 @@ def _edge(module: nn.Module, op: Op, rows: Value, neighbors: Value) -> Value:
 def _group(module: nn.Module, op: Op, pos: Value, centers: Value, *features: Value) -> Value:
     layer = module.get_submodule(op.path)
     assert isinstance(layer, Linear)
-    table = ball_query(pos.x, pos.layout, centers.x, centers.layout, op.radius, op.k)
+    table = balls(op, pos, centers)
     edges = [pos.x[table] - centers.x[:, None], *(each.x[table] for each in features)]
-    balls = torch.arange(len(table) + 1, device=table.device) * op.k
+    ends = torch.arange(len(table) + 1, device=table.device) * op.k
     rows = _behind(module, op, layer(torch.cat(edges, 2).flatten(0, 1)))
-    return Value(rows, Layout(balls, op.k), table, around=centers.layout)
+    return Value(rows, Layout(ends, op.k), table, around=centers.layout)
+
+
+def balls(op: Op, pos: Value, centers: Value) -> Tensor:
+    """(centers, k) the rows of ``pos`` in each ball of a ``group``."""
+    return ball_query(pos.x, pos.layout, centers.x, centers.layout, op.radius, op.k)
 
 
 def _neighbors(module: nn.Module, op: Op, rows: Value) -> Value:
@@ -80,7 +88,10 @@ def _neighbors(module: nn.Module, op: Op, rows: Value) -> Value:
 
 def _farthest(module: nn.Module, op: Op, pos: Value) -> Value:
     ptr, size = pos.layout
-    picks = farthest_points(pos.x, pos.layout, op.number, op.start).view(len(ptr) - 1, -1)
+    if pos.taken is not None and op.start == "first":  # points in the order in which they were picked
+        picks = ptr[:-1, None] + torch.arange(op.number, device=ptr.device)
+    else:
+        picks = farthest_points(pos.x, pos.layout, op.number, op.start).view(len(ptr) - 1, -1)
     sizes = ptr.diff().clamp_max(op.number)  # a small cloud has each of its points once
     index = picks[torch.arange(op.number, device=ptr.device) < sizes[:, None]]
     ends = torch.cat([ptr[:1], sizes.cumsum(0)])
@@ -108,8 +119,13 @@ def _reduced(how: str) -> Any:
 
 
 def _interpolate(module: nn.Module, op: Op, rows: Value, centers: Value, pos: Value) -> Value:
-    index, weight = three_nearest(pos.x, pos.layout, centers.x, centers.layout)
+    index, weight = nearest_centers(centers, pos)
     return Value(interpolate(rows.x, index, weight), pos.layout, index, weight)
+
+
+def nearest_centers(centers: Value, pos: Value) -> tuple[Tensor, Tensor]:
+    """(points, 3) the nearest centers of each point, and their weights."""
+    return three_nearest(pos.x, pos.layout, centers.x, centers.layout)
 
 
 COMPUTE: dict[str, Any] = {

@@ -5,7 +5,7 @@ else about its class is looked at. :func:`geo3d.nn.evaluate.evaluate` computes a
 speaks the truth.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from torch import nn
@@ -161,6 +161,20 @@ def rows_of(ops: Sequence[Op], num_points: int) -> dict[str, int]:
     return rows
 
 
+def widths_of(ops: Sequence[Op], module: nn.Module) -> dict[str, int]:
+    """How many channels each value has; neighbours a row, of a table."""
+    widths: dict[str, int] = {}
+    for op in ops:
+        if op.kind in WEIGHTED:
+            widths[op.path] = len(module.get_submodule(op.path).weight)  # type: ignore[arg-type]
+        elif op.kind == "concat":
+            widths[op.path] = sum(widths[source] for source in op.sources)
+        else:
+            alone = {"input": op.number, "farthest": 3, "neighbors": op.k}
+            widths[op.path] = alone[op.kind] if op.kind in alone else widths[op.sources[0]]
+    return widths
+
+
 def grouped(ops: Sequence[Op]) -> dict[str, Op | None]:
     """For each value the ``group`` whose balls its rows lie in; None for rows of points, centers or clouds."""
     found: dict[str, Op | None] = {}
@@ -170,6 +184,15 @@ def grouped(ops: Sequence[Op]) -> dict[str, Op | None]:
             inside = found[op.sources[0]]
         found[op.path] = inside
     return found
+
+
+def leading_to(ops: Sequence[Op], wanted: Collection[str]) -> list[Op]:
+    """The operations that these values are made of, themselves included, in order."""
+    needed = set(wanted)
+    for op in reversed(ops):
+        if op.path in needed:
+            needed.update(op.sources)
+    return [op for op in ops if op.path in needed]
 
 
 def input_layers(ops: Sequence[Op]) -> set[str]:

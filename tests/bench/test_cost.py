@@ -125,5 +125,5 @@ def test_an_adaptive_encoder_costs_what_its_setting_does():
 
 
 def test_other_networks_are_refused():
-    with pytest.raises(ConfigError, match="arithmetic of a Linear is not known"):
+    with pytest.raises(ConfigError, match="counting the arithmetic: Linear does not describe"):
         cost(linear(3, 4), N)

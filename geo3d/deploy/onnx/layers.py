@@ -23,7 +23,6 @@ from geo3d.deploy.onnx.quantized import (
 from geo3d.nn.edge_conv import EdgeConv
 from geo3d.nn.linear import Linear
 from geo3d.nn.norm import BatchNorm
-from geo3d.nn.set_abstraction import PooledMLP, SetAbstraction
 from geo3d.ops.edge.conv import halves
 
 AT_ONCE = 5
@@ -150,47 +149,17 @@ def mean(graph: Graph, y: str) -> str:
     return graph.op("Squeeze", graph.op("MatMul", row, y), np.array([1]), name="mean")
 
 
-def pooled_mlp(graph: Graph, mlp: PooledMLP, x: str, axis: int) -> str:
-    """The small network on rows x (..., C), then the largest along an axis."""
-    return after_first(graph, mlp, affine(graph, x, mlp.first, first_norm(mlp)), axis)
-
-
-def first_norm(mlp: PooledMLP) -> BatchNorm:
-    """The norm behind the first layer."""
-    norm = mlp.norms[0]
-    assert isinstance(norm, BatchNorm)
-    return norm
-
-
-def after_first(graph: Graph, mlp: PooledMLP, h: str, axis: int) -> str:
-    """The same from what the first layer and its norm gave."""
-    for i, (layer, norm) in enumerate(zip(mlp.linears, mlp.norms, strict=True)):
-        assert isinstance(layer, Linear) and isinstance(norm, BatchNorm)
-        if i:
-            with graph.scope(f"linears.{i}"):
-                h = affine(graph, graph.op("Relu", h), layer, norm)
-    top = maximum(graph, h, axis)
-    return graph.op("Relu", top) if mlp.activated else top
-
-
-def set_abstraction(
-    graph: Graph, level: SetAbstraction, pos: str, features: str | None, centers: str, tables: list[str]
+def grouped(
+    graph: Graph, layer: Linear, norm: BatchNorm, pos: str, features: str | None, centers: str, table: str
 ) -> str:
-    """(B, n, C) features of centres (B, n, 3) from the points (B, N, 3) that a table for each scale names."""
-    outs = []
-    for i, (scale, table) in enumerate(zip(level.scales, tables, strict=True)):
-        assert isinstance(scale, PooledMLP)
-        with graph.scope(f"scales.{i}"):
-            layer = scale.first
-            factor, shift = folded(first_norm(scale), layer.bias, layer.out_features)
-            matrix = matrix_of(layer.masked(), layer.quantizer).times(factor)
-            around = graph.op("Sub", gathered(graph, pos, table), graph.op("Unsqueeze", centers, np.array([2])))
-            h, _ = product(graph, Entering(around), matrix.part(columns=slice(3)))
-            if features is None:
-                h = graph.op("Add", h, short(shift))
-            else:  # once a point, before the gather
-                ((of_points, missing),) = products(graph, features, layer, matrix.part(columns=slice(3, None)))
-                of_points = graph.op("Add", of_points, short(shift + missing))
-                h = graph.op("Add", gathered(graph, of_points, table), h)
-            outs.append(after_first(graph, scale, h, 2))
-    return outs[0] if len(outs) == 1 else graph.op("Concat", *outs, axis=-1)
+    """(B, n, k, C) the layer and its norm on the rows ``[p_j - c_i ; f_j]`` that a table (B, n, k) names."""
+    factor, shift = folded(norm, layer.bias, layer.out_features)
+    matrix = matrix_of(layer.masked(), layer.quantizer).times(factor)
+    around = graph.op("Sub", gathered(graph, pos, table), graph.op("Unsqueeze", centers, np.array([2])))
+    h, _ = product(graph, Entering(around), matrix.part(columns=slice(3)))
+    if features is None:
+        return graph.op("Add", h, short(shift))
+    # once a point, before the gather
+    ((of_points, missing),) = products(graph, features, layer, matrix.part(columns=slice(3, None)))
+    of_points = graph.op("Add", of_points, short(shift + missing))
+    return graph.op("Add", gathered(graph, of_points, table), h)

@@ -1,4 +1,4 @@
-"""A DGCNN as whole numbers: its layers lowered to codes and scales, and the plain executor that defines the result.
+"""Edge convolutions as whole numbers: layers lowered to codes and scales, and the plain executor that defines them.
 
 M points, B clouds, K channels into a product, C out of it. With inputs ``s q + o`` and weights ``t[c] w`` a product is
 ``(s t[c]) sum(q w) + o t[c] sum(w)``: a sum of whole numbers, which is exact, then one multiplication and one addition,
@@ -11,15 +11,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, linear, pad
 from torch_geometric.data import Data
 
 from geo3d.cloud import Features, Layout, as_batch, common_size
-from geo3d.encoders.dgcnn import DGCNN
+from geo3d.deploy.program.chain import chain_of
 from geo3d.encoders.inputs import point_inputs
 from geo3d.errors import ConfigError
 from geo3d.nn.edge_conv import EdgeConv
+from geo3d.nn.graph import graph_of
+from geo3d.nn.linear import Linear
 from geo3d.nn.norm import BatchNorm
 from geo3d.nn.quantizer import Quantizer
 from geo3d.nn.structured import SlidingSum
@@ -111,7 +113,7 @@ class Edge:
 
 @dataclass(frozen=True)
 class Lowered:
-    """All of a DGCNN in evaluation."""
+    """All of such an encoder in evaluation."""
 
     edges: tuple[Edge, ...]
     embed: Product
@@ -127,29 +129,35 @@ class Lowered:
 
 
 @torch.no_grad()
-def lower(encoder: DGCNN) -> Lowered:
-    """Codes and scales of a DGCNN in whatever form compression has brought it; layers not rounded have floats only.
+def lower(encoder: nn.Module) -> Lowered:
+    """Codes and scales of an encoder in whatever form compression has brought it; layers not rounded have floats only.
 
     Raises:
-        ConfigError: If something is rounded in a way that has no whole-number form, or a norm keeps no statistics.
+        ConfigError: If its graph is no chain of edge convolutions, something is rounded in a way that has no
+            whole-number form, or a norm keeps no statistics.
     """
+    chain = chain_of(graph_of(encoder, "compiling"))
     edges = []
-    for i, layer in enumerate(encoder.layers):
+    for op in chain.edges:
+        path = op.path.rpartition(".")[0]
+        layer = encoder.get_submodule(path)
         assert isinstance(layer, EdgeConv)
         weight = layer.linear.masked()
         both, sign = halves(weight, layer.norm.weight)
-        gain, shift = _folded(layer.norm, f"layers.{i}.norm")
-        product = _product(layer.linear, both, f"layers.{i}", parts=2)
+        gain, shift = _folded(layer.norm, op.norm)
+        product = _product(layer.linear, both, path, parts=2)
         of_center, of_neighbor = product.matrix.chunk(2)  # of floats: one product gives a and b
         product = replace(product, matrix=torch.cat([of_center - of_neighbor, of_neighbor]))
-        table = None if layer.table_quantizer is None else _rounding(layer.table_quantizer, f"layers.{i}")
+        table = None if layer.table_quantizer is None else _rounding(layer.table_quantizer, path)
         if table is None and product.codes is not None:
-            raise ConfigError(f"layers.{i} rounds its weights and inputs but not its table; quantise all of them")
+            raise ConfigError(f"{path} rounds its weights and inputs but not its table; quantise all of them")
         edges.append(Edge(product, table, (gain * sign).detach(), shift.detach()))
-    gain, shift = _folded(encoder.norm, "norm")
-    embed = _product(encoder.embed, encoder.embed.masked(), "embed", gain=gain, shift=shift)
-    sizes = encoder.k, encoder.in_channels
-    return Lowered(tuple(edges), embed, gain, shift, *sizes, encoder.dynamic, float(encoder.negative_slope))
+    linear, norm = encoder.get_submodule(chain.embed.path), encoder.get_submodule(chain.embed.norm)
+    assert isinstance(linear, Linear) and isinstance(norm, BatchNorm)
+    gain, shift = _folded(norm, chain.embed.norm)
+    embed = _product(linear, linear.masked(), chain.embed.path, gain=gain, shift=shift)
+    sizes = chain.k, chain.in_channels
+    return Lowered(tuple(edges), embed, gain, shift, *sizes, chain.dynamic, float(chain.embed.slope or 0.0))
 
 
 def rounded(lowered: Lowered) -> bool:

@@ -18,7 +18,7 @@ from geo3d.cloud import Features, as_batch
 from geo3d.deploy.program.autotune import Choice, fastest, given
 from geo3d.deploy.program.lower import Lowered, lower, reference, rounded
 from geo3d.deploy.program.plan import STAGES, Plan, Store
-from geo3d.encoders.dgcnn import CACHED, DGCNN
+from geo3d.encoders.dgcnn import CACHED
 from geo3d.encoders.inputs import point_inputs
 from geo3d.errors import CloudError, ConfigError
 from geo3d.ops import native
@@ -31,10 +31,11 @@ PLANS = 8
 class Program:
     """``program(data) -> Features``: an encoder in evaluation, computed with as little work per call as possible.
 
-    For a :class:`~geo3d.encoders.dgcnn.DGCNN` in every form that compression gives it, norms and signs are folded,
-    weights factored, rounded and packed once, and a call consists of compiled functions alone. Layers whose weights and
+    For a chain of edge convolutions, such as :class:`~geo3d.encoders.dgcnn.DGCNN`, in every form that compression gives
+    it, norms and signs are folded, weights factored, rounded and packed once, and a call consists of compiled functions
+    alone. Layers whose weights and
     inputs are rounded can be computed on whole numbers; of these and of structured layers each is run in the form that
-    is the fastest here. Other encoders are called as they are, without gradients; so is a DGCNN whose clouds are not on
+    is the fastest here. Other encoders are called as they are, without gradients; so is a chain whose clouds are not on
     the CPU, or without the compiled kernels.
 
     The encoder is copied: what happens to it later changes nothing. Programs may be called from several threads, which
@@ -57,6 +58,7 @@ class Program:
         ConfigError: If ``precision`` is none of the three, or ``"int8"`` for an encoder that is not quantised.
 
     Example:
+        >>> from geo3d.encoders import DGCNN
         >>> program = Program(DGCNN(k=2, channels=(8, 16), embedding=32))
         >>> features = program(Data(pos=torch.eye(3)))
         >>> features.point.shape, features.cloud.shape
@@ -81,7 +83,8 @@ class Program:
         self.lowered = self._lowered()
         if precision == "int8" and not (self.lowered is not None and rounded(self.lowered)):
             raise ConfigError(
-                "precision='int8' needs a quantised DGCNN on the CPU; quantise it with geo3d.compress.quantize"
+                "precision='int8' needs a quantised chain of edge convolutions (a DGCNN) on the CPU; quantise it with "
+                "geo3d.compress.quantize"
             )
         self._plans: dict[tuple[Any, ...], tuple[Plan, Tensor]] = {}
         self._store: Store = {}
@@ -111,7 +114,7 @@ class Program:
             return self._run(data, None)
 
     def _lowered(self) -> Lowered | None:
-        if type(self.encoder) is not DGCNN or self.encoder.norm.weight.device.type != "cpu":
+        if any(parameter.device.type != "cpu" for parameter in self.encoder.parameters()):
             return None
         try:
             return lower(self.encoder)

@@ -1,0 +1,51 @@
+"""The one shape of graph that is compiled: edge convolutions one after another, then a layer pooled over the cloud."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from geo3d.errors import ConfigError
+from geo3d.nn.graph import Op
+
+
+class Chain(NamedTuple):
+    """The operations of such a graph."""
+
+    edges: tuple[Op, ...]
+    embed: Op
+    k: int
+    in_channels: int
+    dynamic: bool
+    """Whether each edge convolution has neighbours among its own inputs; else all among the coordinates."""
+
+
+def chain_of(ops: Sequence[Op]) -> Chain:
+    """The chain that the operations are.
+
+    Raises:
+        ConfigError: If they are none: they have no compiled form.
+    """
+    by_name = {op.path: op for op in ops}
+    inputs = [op for op in ops if op.kind == "input" or op.path == "input"]
+    edges, dense = [op for op in ops if op.kind == "edge"], [op for op in ops if op.kind == "dense"]
+    if not edges or len(dense) != 1:
+        raise ConfigError("only edge convolutions with one layer behind them have a compiled form")
+    tables, embed = [by_name[op.sources[1]] for op in edges], dense[0]
+    dynamic = len({op.path for op in tables}) > 1 or tables[0].sources != ("pos",)
+    x, expected = inputs[-1].path, list(inputs)
+    for i, (op, table) in enumerate(zip(edges, tables, strict=True)):
+        if dynamic or i == 0:
+            expected.append(Op("neighbors", table.path, (x if dynamic else "pos",), k=tables[0].k))
+        expected.append(Op("edge", op.path, (x, table.path), op.norm, embed.slope))
+        x = op.path
+    top, middle = f"{embed.path}.max", f"{embed.path}.mean"
+    expected += [
+        Op("concat", "point", tuple(op.path for op in edges)),
+        Op("dense", embed.path, ("point",), embed.norm, embed.slope),
+        Op("max", top, (embed.path,)),
+        Op("mean", middle, (embed.path,)),
+        Op("concat", "cloud", (top, middle)),
+    ]
+    if list(ops) != expected or embed.slope is None or not embed.norm:
+        raise ConfigError("the operations are no chain of edge convolutions, which alone has a compiled form")
+    in_channels = sum(op.number for op in inputs)
+    return Chain(tuple(edges), embed, tables[0].k, in_channels, dynamic)
