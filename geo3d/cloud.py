@@ -72,8 +72,8 @@ class Features(NamedTuple):
     cloud: Tensor
     """(B, cloud_channels)"""
     levels: tuple[Level, ...] = ()
-    """From fine to coarse. Level 0 is the input: its points with their input channels. Empty for an encoder that keeps
-    all its points in every layer."""
+    """From fine to coarse. Level 0 is the input: its points with their input channels. It is the only one of an encoder
+    that keeps all its points in every layer."""
 
 
 def first_points(batch: Batch, num_points: int) -> Batch:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from geo3d.checks import Length, Range, Share, Size, checked
-from geo3d.cloud import Features, Layout, as_batch, layout_of
+from geo3d.cloud import Features, Layout, Level, as_batch, layout_of
 from geo3d.encoders.inputs import cloud_inputs, keywords_of, point_inputs
 from geo3d.nn.edge_conv import EdgeConv
 from geo3d.nn.graph import Op
@@ -60,6 +60,7 @@ class DGCNN(nn.Module):
         self.k, self.channels, self.embedding = k, tuple(channels), embedding
         self.in_channels, self.negative_slope, self.dynamic = in_channels, negative_slope, dynamic
         self.point_channels, self.cloud_channels = sum(channels), 2 * embedding
+        self.level_channels = (in_channels,)
         self.layers = nn.ModuleList(
             EdgeConv(inner, outer, negative_slope) for inner, outer in pairwise((in_channels, *channels))
         )
@@ -73,20 +74,21 @@ class DGCNN(nn.Module):
         x, pos, (ptr, size) = point_inputs(batch, self.in_channels), batch.pos, layout
         kept = self.training or torch.is_grad_enabled() or torch.compiler.is_compiling() or x.device.type != "cpu"
         if size is None or kept or len(x) <= max(CACHED, size):
-            return self._encode(x, pos, layout)
+            return Features(*self._encode(x, pos, layout), (Level(pos, layout, x),))
         some = max(1, CACHED // size)
         pieces = zip(x.split(some * size), pos.split(some * size), strict=True)
         parts = [self._encode(few, where, Layout(ptr[: len(few) // size + 1], size)) for few, where in pieces]
-        return Features(torch.cat([part.point for part in parts]), torch.cat([part.cloud for part in parts]))
+        point, cloud = (torch.cat(each) for each in zip(*parts, strict=True))
+        return Features(point, cloud, (Level(pos, layout, x),))
 
-    def _encode(self, x: Tensor, pos: Tensor, layout: Layout) -> Features:
+    def _encode(self, x: Tensor, pos: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
         table = None if self.dynamic else knn(pos, layout, self.k)
         outputs = []
         for layer in self.layers:
             x = layer(x, knn(x, layout, self.k) if table is None else table)
             outputs.append(x)
         point = torch.cat(outputs, 1)
-        return Features(point, embed_and_pool(self.embed, self.norm, self.negative_slope, point, layout))
+        return point, embed_and_pool(self.embed, self.norm, self.negative_slope, point, layout)
 
     def layer_graph(self) -> tuple[Op, ...]:
         """The operations, see :mod:`geo3d.nn.graph`."""

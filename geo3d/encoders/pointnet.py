@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from geo3d.checks import Range, checked
-from geo3d.cloud import Features, Layout, as_batch, layout_of
+from geo3d.cloud import Features, Layout, Level, as_batch, layout_of
 from geo3d.encoders.inputs import cloud_inputs, point_inputs
 from geo3d.errors import ConfigError
 from geo3d.nn.graph import Op
@@ -112,6 +112,7 @@ class PointNet(nn.Module):
         self.pool = PooledMLP([local, middle, embedding], activated=False)
         self.point_channels = local
         self.cloud_channels = embedding
+        self.level_channels = (in_channels,)
 
     def forward(self, data: Data) -> Features:
         """Features of any PyG ``Data`` or ``Batch`` with ``pos``."""
@@ -128,6 +129,7 @@ class PointNet(nn.Module):
         batch = as_batch(data)
         layout = layout_of(batch)
         x = point_inputs(batch, self.in_channels)
+        level = Level(batch.pos, layout, x)
         if self.input_net is not None:
             turned = transformed(batch.pos, self.input_net(x, layout), layout)
             x = torch.cat([turned, x[:, 3:]], 1)
@@ -136,7 +138,7 @@ class PointNet(nn.Module):
         if self.feature_net is not None:
             matrix = self.feature_net(point, layout)
             point = transformed(point, matrix, layout)
-        return Features(point, self.pool(point, layout)), matrix
+        return Features(point, self.pool(point, layout), (level,)), matrix
 
     def layer_graph(self) -> tuple[Op, ...]:
         """The operations, see :mod:`geo3d.nn.graph`."""

@@ -114,6 +114,7 @@ class PointNet2(nn.Module):
         self.last = PooledMLP([3 + features, *scaled_sizes(layers[-1], width)], skip=3)
         self.point_channels: int = features
         self.cloud_channels: int = self.last.out_channels
+        self.level_channels = (in_channels, *(int(level.out_channels) for level in self.levels))  # type: ignore[arg-type]
 
     def forward(self, data: Data) -> Features:
         """Features of any PyG ``Data`` or ``Batch`` with ``pos``."""

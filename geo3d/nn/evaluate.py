@@ -118,6 +118,10 @@ def _reduced(how: str) -> Any:
     return reduce
 
 
+def _expand(module: nn.Module, op: Op, clouds: Value, rows: Value) -> Value:
+    return rows._replace(x=clouds.x.repeat_interleave(rows.layout.ptr.diff(), 0))
+
+
 def _interpolate(module: nn.Module, op: Op, rows: Value, centers: Value, pos: Value) -> Value:
     index, weight = nearest_centers(centers, pos)
     return Value(interpolate(rows.x, index, weight), pos.layout, index, weight)
@@ -131,5 +135,5 @@ def nearest_centers(centers: Value, pos: Value) -> tuple[Tensor, Tensor]:
 COMPUTE: dict[str, Any] = {
     "dense": _dense, "edge": _edge, "group": _group, "neighbors": _neighbors, "farthest": _farthest,
     "matmul": _matmul, "concat": _concat, "max": _reduced("max"), "mean": _reduced("mean"),
-    "interpolate": _interpolate,
+    "expand": _expand, "interpolate": _interpolate,
 }  # fmt: skip

@@ -13,8 +13,9 @@ from torch import nn
 from geo3d.errors import ConfigError
 
 Kind = Literal[
-    "input", "dense", "edge", "group", "neighbors", "farthest", "matmul", "concat", "max", "mean", "interpolate"
-]
+    "input", "dense", "edge", "group", "neighbors", "farthest", "matmul", "concat", "max", "mean", "expand",
+    "interpolate",
+]  # fmt: skip
 WEIGHTED = ("dense", "edge", "group")
 """Kinds that have a linear layer, whose path is the operation's name."""
 
@@ -35,10 +36,12 @@ class Op(NamedTuple):
     ``matmul``            rows, matrices (one row a cloud)             each row times (I + its cloud's matrix)
     ``concat``            any, over the same rows                      side by side
     ``max``, ``mean``     rows                                         over the rows of a ball, else of a cloud
+    ``expand``            one row a cloud, rows                        the cloud's row for each of the rows
     ``interpolate``       rows of centers, centers, positions          between the k nearest centers
     ====================  ===========================================  ==============================================
 
-    The values ``point`` and ``cloud`` of an encoder are its features. A head reads ``cloud`` and ends in ``logits``.
+    The values ``point`` and ``cloud`` of an encoder are its features. A head reads ``cloud`` and ends in ``logits``. A
+    decoder reads ``point``, ``cloud`` and ``levels.0.pos``, ``levels.0.x``, ..., and ends in ``rows``.
     """
 
     kind: Kind
@@ -157,7 +160,8 @@ def rows_of(ops: Sequence[Op], num_points: int) -> dict[str, int]:
             ball = balls[op.sources[0]]
             rows[op.path] = 1 if ball is None else rows[ball.sources[1]]
         else:
-            rows[op.path] = rows[op.sources[2]] if op.kind == "interpolate" else first
+            last = op.kind in ("expand", "interpolate")
+            rows[op.path] = rows[op.sources[-1]] if last else first
     return rows
 
 

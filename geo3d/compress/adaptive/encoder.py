@@ -161,7 +161,7 @@ class Adaptive(nn.Module):
         point = [F.pad(part, (0, c - part.shape[1])) for part, c in zip(parts, inner.channels, strict=False)]
         later = sum(inner.channels[len(parts) :])
         cloud = F.pad(features.cloud.unflatten(1, (2, form.embedding)), (0, inner.embedding - form.embedding))
-        return Features(F.pad(torch.cat(point, 1), (0, later)), cloud.flatten(1))
+        return Features(F.pad(torch.cat(point, 1), (0, later)), cloud.flatten(1), features.levels)
 
     @torch.no_grad()
     def at(self, setting: Setting) -> DGCNN:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, linear, pad
 from torch_geometric.data import Data
 
-from geo3d.cloud import Features, Layout, as_batch, common_size
+from geo3d.cloud import Features, Layout, Level, as_batch, common_size
 from geo3d.deploy.program.chain import chain_of
 from geo3d.encoders.inputs import point_inputs
 from geo3d.errors import ConfigError
@@ -222,7 +222,8 @@ def reference(
             ``sums`` (int32), ``table`` (codes of b) and ``out``.
     """
     batch, kept = as_batch(data), {} if trace is None else trace
-    x, ptr, size = point_inputs(batch, lowered.in_channels), batch.ptr, common_size(batch)
+    inputs, ptr, size = point_inputs(batch, lowered.in_channels), batch.ptr, common_size(batch)
+    x = inputs
     near = None if lowered.dynamic or tables is not None else knn(batch.pos, Layout(ptr, size), lowered.k)
     outputs = []
     for i, edge in enumerate(lowered.edges):
@@ -231,7 +232,8 @@ def reference(
         x = kept[f"layers.{i}.out"] = _edge(edge, x, found, lowered.slope, kept, f"layers.{i}")
         outputs.append(x)
     point = torch.cat(outputs, 1)
-    return Features(point, _embed(lowered, point, ptr, size, kept))
+    levels = (Level(batch.pos, Layout(ptr, size), inputs),)
+    return Features(point, _embed(lowered, point, ptr, size, kept), levels)
 
 
 def _edge(edge: Edge, x: Tensor, near: Tensor, slope: float, kept: dict[str, Tensor], name: str) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from geo3d.cloud import Features, as_batch
+from geo3d.cloud import Features, Layout, Level, as_batch
 from geo3d.deploy.program.autotune import Choice, fastest, given
 from geo3d.deploy.program.lower import Lowered, lower, reference, rounded
 from geo3d.deploy.program.plan import STAGES, Plan, Store
@@ -143,7 +143,8 @@ class Program:
             if len(x) <= CACHED or ptr is None or len(ptr) < 3:
                 return self._piece(x, pos, ptr, times)
             pieces = [self._piece(*some, times) for some in _pieces(x, pos, ptr)]
-        return Features(torch.cat([piece.point for piece in pieces]), torch.cat([piece.cloud for piece in pieces]))
+        point, cloud = torch.cat([piece.point for piece in pieces]), torch.cat([piece.cloud for piece in pieces])
+        return Features(point, cloud, (Level(pos, Layout(ptr, data.get("num_points")), x),))
 
     def _piece(self, x: Tensor, pos: Tensor, ptr: Tensor | None, times: dict[str, float] | None) -> Features:
         plan, single = self._plan(len(x), 1 if ptr is None else len(ptr) - 1)
@@ -156,7 +157,7 @@ class Program:
                 times[step.stage] += 1e3 * seconds
         if plan.columns != plan.channels:
             point = point[:, : plan.channels].contiguous()
-        return Features(point, cloud)
+        return Features(point, cloud, (Level(pos, Layout(tensors[2], None if ptr is not None else len(x)), x),))
 
     def _plan(self, rows: int, clouds: int) -> tuple[Plan, Tensor]:
         threads = self._count()

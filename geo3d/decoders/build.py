@@ -1,0 +1,26 @@
+"""A decoder that fits an encoder."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+
+def decoder_for(encoder: nn.Module, make: Callable[..., nn.Module], **keywords: Any) -> nn.Module:
+    """The decoder ``make`` with the channels of the encoder.
+
+    Args:
+        encoder: Has ``point_channels``, ``cloud_channels`` and ``level_channels``.
+        make: A class of ``geo3d.decoders``, or a function with these keywords.
+        keywords: What else it takes.
+
+    Example:
+        >>> from geo3d.encoders import PointNet2
+        >>> from geo3d.decoders.upcast import Upcast
+        >>> decoder_for(PointNet2(), Upcast).out_channels
+        384
+    """
+    takes = inspect.signature(make).parameters
+    channels = ("point_channels", "cloud_channels", "level_channels")
+    return make(**{name: getattr(encoder, name) for name in channels if name in takes}, **keywords)

@@ -1,0 +1,58 @@
+"""Features of all levels, interpolated to the input points and joined; no parameters."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import torch
+from torch import Tensor, nn
+
+from geo3d.checks import Range, checked
+from geo3d.cloud import Features
+from geo3d.nn.graph import Op
+from geo3d.ops.search.three_nearest import interpolate, three_nearest
+
+Channels = Annotated[int, Range(1, 1_000_000)]
+
+
+class Upcast(nn.Module):
+    """(M, out_channels): every level but the input, between the three nearest of its points, side by side.
+
+    For an encoder that keeps all its points these are its point features.
+
+    Args:
+        point_channels: The encoder's.
+        level_channels: The encoder's, from fine to coarse.
+
+    Example:
+        >>> from geo3d.encoders import PointNet2
+        >>> encoder = PointNet2(num_samples=(16, 4), width=0.25).eval()
+        >>> decoder = Upcast(encoder.point_channels, encoder.level_channels)
+        >>> from torch_geometric.data import Data
+        >>> decoder(encoder(Data(pos=torch.eye(3).repeat(10, 1)))).shape
+        torch.Size([30, 96])
+    """
+
+    @checked
+    def __init__(self, point_channels: Channels, level_channels: Sequence[Channels] = ()) -> None:
+        super().__init__()
+        self.point_channels, self.level_channels = point_channels, tuple(level_channels)
+        self.out_channels = sum(level_channels[1:]) or point_channels
+
+    def forward(self, features: Features) -> Tensor:
+        """(M, out_channels) from what the encoder gave."""
+        fine, *coarser = features.levels
+        if not coarser:
+            return features.point
+        found = [three_nearest(fine.pos, fine.layout, level.pos, level.layout) for level in coarser]
+        return torch.cat([interpolate(level.x, *near) for level, near in zip(coarser, found, strict=True)], 1)
+
+    def layer_graph(self) -> tuple[Op, ...]:
+        """The operations, see :mod:`geo3d.nn.graph`."""
+        count = len(self.level_channels)
+        if count < 2:
+            return (Op("input", "point", number=self.point_channels), Op("concat", "rows", ("point",)))
+        ops = [Op("input", "levels.0.pos", number=3)]
+        for i, channels in enumerate(self.level_channels[1:], 1):
+            ops += [Op("input", f"levels.{i}.pos", number=3), Op("input", f"levels.{i}.x", number=channels)]
+            ops.append(Op("interpolate", f"up.{i}", (f"levels.{i}.x", f"levels.{i}.pos", "levels.0.pos"), k=3))
+        return (*ops, Op("concat", "rows", tuple(f"up.{i}" for i in range(1, count))))
