@@ -1,6 +1,6 @@
 """What may be done to a cloud without changing what it is: groups (with inverses) and nuisances."""
 
-from geo3d.invariance.base import Compose, Element, Group, Invariance
+from geo3d.invariance.base import Compose, Element, Group, Invariance, parts_of
 from geo3d.invariance.crop import CropCuboid, CropKNN
 from geo3d.invariance.density import DensityGradient
 from geo3d.invariance.drop import Drop, Resample
@@ -33,4 +33,5 @@ __all__ = [
     "Scale",
     "Selection",
     "Translation",
+    "parts_of",
 ]

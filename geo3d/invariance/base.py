@@ -103,3 +103,10 @@ class Compose(Invariance):
             element, batch = part.draw(batch, generator)
             elements.append(element)
         return tuple(elements), batch
+
+
+def parts_of(invariance: Invariance) -> list[Invariance]:
+    """The invariances that a composition is made of; another one alone."""
+    if isinstance(invariance, Compose):
+        return [part for each in invariance.parts for part in parts_of(each)]
+    return [invariance]

@@ -100,3 +100,22 @@ def correspondences(a: Batch, b: Batch) -> tuple[Tensor, Tensor]:
     place = torch.searchsorted(key_b, key_a).clamp(max=len(key_b) - 1)
     index_a = (key_b[place] == key_a).nonzero()[:, 0]
     return index_a, order[place[index_a]]
+
+
+def matched_rows(a: Batch, b: Batch, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Flat indices (count,) into ``a`` and ``b`` of points that both show, drawn from all :func:`correspondences`.
+
+    No pair comes twice unless there are fewer than ``count``; then they are repeated cyclically, so that every process
+    brings the same number. A cloud without a match gives no pair.
+
+    Raises:
+        CloudError: If the views have no point in common.
+    """
+    index_a, index_b = correspondences(a, b)
+    if not len(index_a):
+        raise CloudError(
+            "the two views show no point in common; take more points of each cloud, or a weaker crop or occlusion"
+        )
+    order = torch.randperm(len(index_a), generator=generator, device=generator.device).to(index_a.device)
+    chosen = order[torch.arange(count, device=order.device) % len(order)]
+    return index_a[chosen], index_b[chosen]

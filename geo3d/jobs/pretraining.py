@@ -1,6 +1,6 @@
 """The job that pretrains an encoder without labels."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,6 +41,7 @@ def pretrain(
     projector: Annotated[Sequence[Size], Length(1, 16)] = (512, 128),
     monitor_every: Annotated[int, Range(0, 1_000_000)] = 1,
     recipe: Mapping[str, Any] | None = None,
+    decoder: Callable[..., nn.Module] | None = None,
     trainer: dict[str, Any],
 ) -> dict[str, Any]:
     """Metrics of a pretraining run; the encoder is saved in ``out/encoder``.
@@ -61,6 +62,7 @@ def pretrain(
         average: Momentum of averaged weights to publish; 0 publishes the last ones.
         projector: Layer sizes behind the encoder.
         monitor_every: Epochs between online kNN evaluations; 0 for none.
+        decoder: For an objective on points, see :class:`geo3d.tasks.pretrain.Pretrain`.
         recipe: Steps of compression, done before the training, so that the encoder learns in that form.
         trainer: Keywords of ``tasks.trainer.make_trainer``.
     """
@@ -77,6 +79,7 @@ def pretrain(
             ema=ema,
             average=average,
             seed=seed,
+            decoder=decoder,
         )
     settings: dict[str, Any] = {
         "encoder": card_of(encoder),
@@ -86,6 +89,7 @@ def pretrain(
     settings |= {"seed": seed, "lr": lr, "weight_decay": weight_decay, "warmup": warmup, "ema": ema}
     settings |= {"average": average, "projector": list(projector), "batch": data.batch_size}
     settings |= {"recipe": dict(recipe)} if recipe else {}
+    settings |= {"decoder": scalars(task.decoder)} if task.decoder is not None else {}
     with run_folder(out, data.manifest(), settings) as out:
         callbacks: list[pl.Callback] = [CollapseWatch()]
         if monitor_every and len(data.heldout):

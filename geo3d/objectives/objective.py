@@ -1,7 +1,7 @@
 """What all objectives share: their declarations, the checks of their input, and the precision they work in."""
 
 from collections.abc import Sequence
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,21 +18,23 @@ Eps = Annotated[float, Range(0, 1, above=True)]
 
 
 class Objective(nn.Module):
-    """A loss on embeddings of the views of the same B clouds; row i of every view belongs to cloud i.
+    """A loss on embeddings of views of the same clouds; row i of every view belongs to the same cloud, or point.
 
-    A subclass writes ``loss`` and declares, as class attributes, what the task has to own for it. Gathering rows of
-    other processes is the subclass's business, too: under gradients averaged over processes it behaves as one process
-    with the joined batch would.
+    A subclass writes ``loss`` and declares, as class attributes, what the task has to own for it. It also gathers the
+    rows of other processes: under gradients averaged over processes it behaves as one process with the joined batch.
     """
 
+    on: ClassVar[Literal["cloud", "point"]] = "cloud"
+    """What the rows are. ``"cloud"``: B clouds. ``"point"``: ``pairs`` points, an attribute of the objective, drawn
+    among those that both views show; the same number in every process."""
     teacher: ClassVar[bool] = False
     """Whether ``targets`` are needed: what the momentum encoder and projector give for each view."""
     predictor: ClassVar[bool] = False
     """Whether ``views`` are what a predictor behind the projector gives."""
-    invariant_to: ClassVar[str] = "views"
-    """What embeddings are asked to forget."""
-    equivariant_to: ClassVar[str | None] = None
-    """What embeddings are asked to follow."""
+    invariant_to: ClassVar[Literal["views"] | tuple[str, ...]] = "views"
+    """What embeddings shall forget: all that differs between views, or classes of ``geo3d.invariance`` by name."""
+    equivariant_to: ClassVar[tuple[str, ...]] = ()
+    """What embeddings shall follow: classes of ``geo3d.invariance`` by name."""
 
     def loss(self, views: list[Tensor], targets: list[Tensor]) -> tuple[Tensor, Terms]:
         """The loss and its terms; ``targets`` is empty for an objective without a teacher."""
@@ -42,7 +44,7 @@ class Objective(nn.Module):
         """The loss () and its detached terms for logging, computed in float32 or better.
 
         Args:
-            views: Two or more (B, D) embeddings.
+            views: Two or more (B, D) embeddings; of a point objective B is the number of pairs.
             targets: As many (B, D) embeddings of the teacher, if ``teacher`` is true; no gradient goes into them.
 
         Raises:
@@ -64,7 +66,7 @@ class Objective(nn.Module):
 
 
 def check(name: str, views: Sequence[Tensor]) -> None:
-    """Nothing, if the views are two or more floating (B, D) tensors of one shape with at least two rows in all."""
+    """Check that the views are two or more floating (B, D) tensors of one shape with at least two rows in all."""
     if isinstance(views, Tensor) or len(views) < 2:
         raise ConfigError(f"{name} takes a list of two or more views (B, D); found {found_in(views)}")
     shape = views[0].shape

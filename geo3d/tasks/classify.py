@@ -84,7 +84,8 @@ class Classify(pl.LightningModule):
         """The cross-entropy of one batch."""
         (view,) = self.views(batch, self.seed, "augment", self.global_step, self.global_rank)
         with torch.set_grad_enabled(not self.frozen):
-            cloud, penalty = encoded(self.encoder, view.batch)
+            features, penalty = encoded(self.encoder, view.batch)
+        cloud = features.cloud
         with seeded(self.seed, "dropout", self.global_step, self.global_rank):
             logits = self.head(cloud)
         loss = functional.cross_entropy(logits.float(), batch.y, label_smoothing=self.label_smoothing)

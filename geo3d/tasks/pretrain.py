@@ -1,7 +1,7 @@
 """Pretraining without labels, top to bottom: views, encoder, projector, objective."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import pytorch_lightning as pl
@@ -10,11 +10,14 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch
 
 from geo3d.checks import Decay, Length, Rate, Seed, Share, Size, checked
+from geo3d.cloud import Features
 from geo3d.compress import added_loss
+from geo3d.decoders import Upcast, decoder_for
 from geo3d.distributed import gather
 from geo3d.errors import CollapseError, ConfigError
 from geo3d.heads import Predictor, Projector
-from geo3d.invariance.views import Views
+from geo3d.invariance import Invariance, parts_of
+from geo3d.invariance.views import View, Views, matched_rows
 from geo3d.metrics import effective_rank, embedding_std
 from geo3d.seeds import generator
 from geo3d.tasks.average import average_of, copy_buffers, update_average
@@ -25,17 +28,24 @@ from geo3d.tasks.schedule import MIDDLE, decayed, elapsed_share, set_learning_ra
 class Pretrain(pl.LightningModule):
     """Trains ``encoder`` so that ``objective`` holds between views of the same cloud.
 
+    An objective on clouds compares the projected cloud features. One on points compares the projected rows that
+    ``decoder`` makes of the features, at points that both views show.
+
     Args:
-        encoder: Any encoder; only its cloud features are used.
+        encoder: Any encoder.
         objective: One of ``geo3d.objectives``.
         views: Makes the views of a batch.
-        projector: Sizes of the projector's layers behind ``cloud_channels``: equal hidden ones, then the embedding's.
+        projector: Sizes of the projector's layers behind the features: equal hidden ones, then the embedding's.
         lr: Peak learning rate of AdamW.
         weight_decay: On weight matrices only.
         warmup: Share of the run in which the learning rate rises.
         ema: Momentum of the teacher at the start, rising to 1; for objectives that want one.
         average: Momentum of the averaged weights that are published instead of the last ones; 0 for none.
         seed: Key of every draw.
+        decoder: For an objective on points: makes a row for each point; by default ``Upcast``. See ``geo3d.decoders``.
+
+    Raises:
+        ConfigError: If an option does not fit, or the objective follows or forgets what the views do not draw.
     """
 
     @checked
@@ -52,8 +62,12 @@ class Pretrain(pl.LightningModule):
         ema: Share = 0.99,
         average: Share = 0.0,
         seed: Seed = 0,
+        decoder: Callable[..., nn.Module] | None = None,
     ) -> None:
         super().__init__()
+        check_invariances(objective, views.invariance)
+        if decoder is not None and objective.on != "point":
+            raise ConfigError(f"decoder: {type(objective).__name__} compares clouds and takes none; leave it out")
         hidden, channels = projector[0], projector[-1]
         if getattr(objective, "dim", channels) != channels:
             raise ConfigError(
@@ -61,17 +75,19 @@ class Pretrain(pl.LightningModule):
                 f"give objective.dim={channels} or another projector"
             )
         self.encoder, self.objective, self.views = encoder, objective, views
-        self.projector = Projector(encoder.cloud_channels, hidden, channels, num_layers=len(projector))
+        self.decoder: Any = decoder_for(encoder, decoder or Upcast) if objective.on == "point" else None
+        width = int(encoder.cloud_channels if self.decoder is None else self.decoder.out_channels)
+        self.projector = Projector(width, hidden, channels, num_layers=len(projector))
         self.predictor = Predictor(channels, hidden) if objective.predictor else None
-        self.teacher: Any = average_of(nn.ModuleList([encoder, self.projector])) if objective.teacher else None
+        self.teacher: Any = average_of(nn.ModuleList(self._averaged_parts())) if objective.teacher else None
         self.averaged = average_of(encoder) if average > 0 else None
         self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
         self.ema, self.average, self.seed = ema, average, seed
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW over encoder, projector, predictor, and the objective's own parameters if it has any."""
-        parts = [self.encoder, self.projector, self.objective, *([self.predictor] if self.predictor else [])]
-        trained = nn.ModuleList(parts)
+        parts = [self.encoder, self.projector, self.objective, self.predictor, self.decoder]
+        trained = nn.ModuleList(part for part in parts if part is not None)
         return torch.optim.AdamW(decayed(trained, self.weight_decay, self.lr))
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -82,16 +98,25 @@ class Pretrain(pl.LightningModule):
         """The loss of one batch of clouds."""
         views = self.views(batch, self.seed, "views", self.global_step, self.global_rank)
         passes = [encoded(self.encoder, view.batch) for view in views]
-        embeddings = [self.projector(cloud) for cloud, _ in passes]
+        rows = self._matched_rows(views)
+        compared = [
+            compared_rows(features, self.decoder, index, len(view.batch.pos))
+            for (features, _), index, view in zip(passes, rows, views, strict=True)
+        ]
+        embeddings = [self.projector(x) for x in compared]
         outputs = [self.predictor(z) for z in embeddings] if self.predictor else embeddings
         targets = None
         if self.teacher is not None:
-            encoder, projector = self.teacher
+            encoder, projector, *decoder = self.teacher
             with torch.no_grad():
-                targets = [projector(encoder(view.batch).cloud) for view in views]
+                behind = decoder[0] if decoder else None
+                targets = [
+                    projector(compared_rows(encoder(view.batch), behind, index, len(view.batch.pos)))
+                    for view, index in zip(views, rows, strict=True)
+                ]
         loss, terms = self.objective(outputs, targets)
         draw = generator(self.seed, "settings", self.global_step)
-        added = added_loss(self.encoder, views[0].batch, passes[0][0], draw)
+        added = added_loss(self.encoder, views[0].batch, passes[0][0].cloud, draw)
         if added is not None:
             loss, terms = loss + added, terms | {"compression": added.detach()}
         penalties = [penalty for _, penalty in passes if penalty is not None]
@@ -117,9 +142,22 @@ class Pretrain(pl.LightningModule):
         if self.teacher is not None:
             share = elapsed_share(self.trainer)
             momentum = 1 - (1 - self.ema) * (math.cos(math.pi * share) + 1) / 2
-            update_average(self.teacher, nn.ModuleList([self.encoder, self.projector]), momentum)
+            update_average(self.teacher, nn.ModuleList(self._averaged_parts()), momentum)
         if self.averaged is not None:
             update_average(self.averaged, self.encoder, min(self.average, self.global_step / (self.global_step + 10)))
+
+    def _averaged_parts(self) -> list[nn.Module]:
+        """What a teacher is the average of."""
+        return [self.encoder, self.projector, *([] if self.decoder is None else [self.decoder])]
+
+    def _matched_rows(self, views: Sequence[View]) -> Sequence[Tensor | None]:
+        """For each view the points that a point objective compares; None for clouds."""
+        if self.decoder is None:
+            return [None] * len(views)
+        if len(views) != 2:
+            raise ConfigError(f"{type(self.objective).__name__} compares points of two views; found {len(views)}")
+        draw = generator(self.seed, "pairs", self.global_step, self.global_rank)
+        return matched_rows(views[0].batch, views[1].batch, self.objective.pairs, draw)
 
     def published(self) -> nn.Module:
         """The encoder to save: the averaged one if there is one, with the running statistics of the trained one."""
@@ -127,3 +165,31 @@ class Pretrain(pl.LightningModule):
             return self.encoder
         copy_buffers(self.averaged, self.encoder)
         return self.averaged
+
+
+def compared_rows(features: Features, decoder: nn.Module | None, index: Tensor | None, points: int) -> Tensor:
+    """What the projector gets: the features of the clouds, or the decoder's rows of some of the ``points`` points.
+
+    Raises:
+        ConfigError: If the encoder has left points out, so that rows would not be those of the cloud's points.
+    """
+    if decoder is None or index is None:
+        return features.cloud
+    if len(features.point) != points:
+        raise ConfigError("the encoder leaves points out; an objective on points needs one that keeps them all")
+    return decoder(features)[index]
+
+
+def check_invariances(objective: Any, invariance: Invariance) -> None:
+    """Check that the views draw what the objective's embeddings shall forget and follow, and nothing else.
+
+    Raises:
+        ConfigError: If they do not.
+    """
+    drawn = {type(part).__name__ for part in parts_of(invariance)}
+    follows, forgets, name = set(objective.equivariant_to), objective.invariant_to, type(objective).__name__
+    if missing := sorted((follows | (set() if forgets == "views" else set(forgets))) - drawn):
+        found = ", ".join(sorted(drawn)) or "nothing"
+        raise ConfigError(f"{name} needs views that differ by {', '.join(missing)}; the invariance draws {found}")
+    if forgets != "views" and (more := sorted(drawn - follows - set(forgets))):
+        raise ConfigError(f"{name} neither forgets nor follows {', '.join(more)}; take it out of the invariance")

@@ -4,8 +4,9 @@ import torch
 from geo3d import seeds
 from geo3d.cloud import select_points
 from geo3d.errors import CloudError, ConfigError
+from geo3d.geometry.normalize import into_unit_sphere
 from geo3d.invariance import SO3, AnisotropicScale, Compose, CropKNN, Drop, Jitter, Resample, Scale, Translation
-from geo3d.invariance.views import Views, correspondences, into_unit_sphere
+from geo3d.invariance.views import Views, correspondences, matched_rows
 from geo3d.testing import tiny_batch
 
 CHAIN = Compose([CropKNN(0.5, 0.8), SO3(), Jitter()])
@@ -133,3 +134,30 @@ def test_views_keep_all_digits_under_autocast():
     for a, b in zip(got, expected, strict=True):
         assert a.batch.pos.dtype == torch.float32
         assert torch.equal(a.batch.pos, b.batch.pos) and torch.equal(a.batch.normal, b.batch.normal)
+
+
+def test_matched_rows_are_drawn_among_the_correspondences():
+    batch = tiny_batch(num_points=[40, 30, 2])
+    views = Views(Resample(20))(batch, 0)
+    a, b = views[0].batch, views[1].batch
+    whole = set(zip(*(index.tolist() for index in correspondences(a, b)), strict=True))
+    index_a, index_b = matched_rows(a, b, 9, seeds.generator(1))
+    few = list(zip(index_a.tolist(), index_b.tolist(), strict=True))
+    assert len(set(few)) == 9 and set(few) <= whole
+    assert torch.equal(a.point_id[index_a], b.point_id[index_b]) and torch.equal(a.batch[index_a], b.batch[index_b])
+    many = matched_rows(a, b, 3 * len(whole), seeds.generator(1))
+    counts = torch.stack(many).unique(dim=1, return_counts=True)[1]
+    assert counts.tolist() == [3] * len(whole)
+    assert torch.equal(matched_rows(a, b, 9, seeds.generator(1))[0], index_a)
+    assert not torch.equal(matched_rows(a, b, 9, seeds.generator(2))[0], index_a)
+
+
+def test_a_cloud_without_a_match_gives_no_pair():
+    batch = tiny_batch(num_points=4)  # three clouds
+    a = select_points(batch, torch.tensor([0, 1, 4, 5, 8, 9]), num_points=2)
+    b = select_points(batch, torch.tensor([1, 0, 6, 7, 9, 10]), num_points=2)
+    index_a, _ = matched_rows(a, b, 12, seeds.generator(0))
+    assert set(a.batch[index_a].tolist()) == {0, 2}
+    c = select_points(batch, torch.tensor([2, 3, 6, 7, 10, 11]), num_points=2)
+    with pytest.raises(CloudError, match="the two views show no point in common"):
+        matched_rows(a, c, 4, seeds.generator(0))

@@ -45,7 +45,8 @@ def test_has_a_formula_test(name):
 def test_declares_what_it_needs(name):
     cls = getattr(objectives, name)
     assert issubclass(cls, Objective) and type(cls.teacher) is bool and type(cls.predictor) is bool
-    assert cls.invariant_to == "views" and cls.equivariant_to is None
+    assert cls.invariant_to == "views" and cls.equivariant_to == ()
+    assert cls.on in ("cloud", "point") and (cls.on == "cloud" or cls().pairs >= 2)
 
 
 @every

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -10,9 +11,11 @@ from support.blobs import Blobs
 
 from geo3d import objectives
 from geo3d.checkpoint import load_encoder
-from geo3d.encoders import DGCNN
+from geo3d.compress import adapt
+from geo3d.decoders import FeaturePropagation, GlobalConcat, Upcast
+from geo3d.encoders import DGCNN, PointNet2
 from geo3d.errors import CheckpointError, CollapseError, ConfigError
-from geo3d.invariance import SO3, Compose, Jitter
+from geo3d.invariance import SO3, Compose, Jitter, Translation
 from geo3d.invariance.views import Views
 from geo3d.jobs import pretrain
 from geo3d.seeds import seeded
@@ -21,6 +24,7 @@ from geo3d.tasks.average import average_of, update_average
 from geo3d.tasks.callbacks import CollapseWatch
 from geo3d.tasks.datamodule import DataModule
 from geo3d.tasks.pretrain import Pretrain
+from geo3d.testing import tiny_batch
 
 OBJECTIVES = {
     "InfoNCE": lambda: objectives.InfoNCE(0.2),
@@ -28,6 +32,7 @@ OBJECTIVES = {
     "BYOL": lambda: objectives.BYOL(),
     "VICReg": lambda: objectives.VICReg(),
     "BarlowTwins": lambda: objectives.BarlowTwins(),
+    "PointInfoNCE": lambda: objectives.PointInfoNCE(pairs=40, temperature=0.2),
 }
 
 
@@ -262,3 +267,58 @@ def test_damaged_run_folders_are_named(tmp_path):
     (tmp_path / "run" / "manifest.json").write_text("{")
     with pytest.raises(ConfigError, match="manifest.json: damaged"):
         run(tmp_path / "run", epochs=1)
+
+
+class Follower(objectives.InfoNCE):
+    """Forgets jitter and follows rotations."""
+
+    invariant_to = ("Jitter",)
+    equivariant_to = ("SO3",)
+
+
+@pytest.mark.parametrize(
+    ("invariance", "says"),
+    [
+        (Compose([Jitter(0.01, 0.05), SO3()]), None),
+        (Compose([Jitter(0.01, 0.05), Compose([SO3()])]), None),
+        (Jitter(0.01, 0.05), "Follower needs views that differ by SO3; the invariance draws Jitter"),
+        (SO3(), "Follower needs views that differ by Jitter; the invariance draws SO3"),
+        (Compose([]), "needs views that differ by Jitter, SO3; the invariance draws nothing"),
+        (Compose([Jitter(0.01, 0.05), SO3(), Translation(0.1)]), "Follower neither forgets nor follows Translation"),
+    ],
+)
+def test_objectives_are_held_to_what_they_declare(invariance, says):
+    encoder = DGCNN(k=4, channels=(8,), embedding=16)
+    if says is None:
+        Pretrain(encoder, Follower(), Views(invariance))
+        return
+    with pytest.raises(ConfigError, match=says):
+        Pretrain(encoder, Follower(), Views(invariance))
+
+
+@pytest.mark.parametrize("decoder", [None, Upcast, GlobalConcat, partial(FeaturePropagation, channels=((8,), (8,)))])
+def test_points_are_taught_through_any_decoder(decoder, tmp_path):
+    with seeded(0, "encoder"):
+        encoder = PointNet2(num_samples=(8,), radii=(0.5,), num_neighbors=(6,), channels=((8, 8), (8, 16)))
+    data = DataModule(Blobs, batch_size=8, num_points=16, holdout=0.0)
+    trainer = {"max_epochs": 6, "progress": False, "accelerator": "cpu"}
+    objective = objectives.PointInfoNCE(pairs=64, temperature=0.2)
+    metrics = pretrain(
+        encoder, objective, Jitter(0.01, 0.05), data, out=tmp_path, decoder=decoder, projector=(16, 8), trainer=trainer
+    )
+    losses = [float(row["loss"]) for row in csv.DictReader((tmp_path / "metrics.csv").open())]
+    assert losses[-1] < losses[0] - 0.1 and math.isfinite(metrics["positive_similarity"])
+
+
+def test_a_decoder_for_clouds_or_for_missing_points_is_refused():
+    encoder = DGCNN(k=4, channels=(8,), embedding=16)
+    with pytest.raises(ConfigError, match="decoder: InfoNCE compares clouds"):
+        Pretrain(encoder, objectives.InfoNCE(), Views(SO3()), decoder=Upcast)
+    adaptive = adapt(encoder, widths=(1,), exits=(1,), ks=(4,), points=(8,))
+    batch = tiny_batch(num_points=16)
+    thin = adaptive(batch)
+    with pytest.raises(ConfigError, match="the encoder leaves points out"):
+        pretraining.compared_rows(thin, Upcast(8), torch.arange(4), len(batch.pos))
+    three = Pretrain(encoder, objectives.PointInfoNCE(pairs=4), Views(SO3(), num_views=3))
+    with pytest.raises(ConfigError, match="PointInfoNCE compares points of two views; found 3"):
+        three._matched_rows(three.views(batch, 0))

@@ -23,7 +23,7 @@ def pointnet(**keywords):
 def test_the_regularizer_is_that_of_the_same_pass():
     batch, encoder = tiny_batch(), pointnet()
     features, matrix = copy.deepcopy(encoder).with_matrix(batch)
-    cloud, penalty = encoded(encoder, batch)
+    (_, cloud, _), penalty = encoded(encoder, batch)
     assert torch.equal(cloud, features.cloud)
     assert float(penalty.detach()) == pytest.approx(REGULARIZER * float(orthogonality(matrix).detach()))
     assert {int(count) for name, count in encoder.state_dict().items() if name.endswith("num_batches_tracked")} == {1}

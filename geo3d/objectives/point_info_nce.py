@@ -1,0 +1,57 @@
+"""PointInfoNCE (PointContrast, arXiv 2007.10985): find your point in the other view among all points there."""
+
+from itertools import permutations
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from geo3d.checks import Range, checked
+from geo3d.distributed import gather
+from geo3d.objectives.objective import Objective, Temperature, Terms
+
+
+def point_info_nce(query: Tensor, key: Tensor, temperature: float = 0.4) -> Tensor:
+    """The loss () = mean over i of ``-log(exp(q_i . k_i / t) / sum over j of exp(q_i . k_j / t))``, rows of length 1.
+
+    Args:
+        query: (P, D) embeddings of points in one view.
+        key: (P, D) those of the same points in the other view; the keys of all other points are negatives.
+        temperature: t.
+
+    Example:
+        >>> round(float(point_info_nce(torch.eye(3), torch.eye(3), temperature=1.0)), 4)  # log(e + 2) - 1
+        0.5514
+    """
+    logits = F.normalize(query, dim=-1) @ F.normalize(key, dim=-1).T / temperature
+    return (logits.logsumexp(1) - logits.diagonal()).mean()
+
+
+class PointInfoNCE(Objective):
+    """PointContrast's objective in both directions; the points of all processes are candidates.
+
+    See :func:`point_info_nce`, which is the published one direction.
+
+    Args:
+        pairs: Pairs of matching points that a process draws from its batch.
+        temperature: Divides the cosines.
+    """
+
+    on = "point"
+
+    @checked
+    def __init__(self, pairs: Annotated[int, Range(2, 65536)] = 1024, temperature: Temperature = 0.4) -> None:
+        super().__init__()
+        self.pairs, self.temperature = pairs, temperature
+
+    def loss(self, views: list[Tensor], targets: list[Tensor]) -> tuple[Tensor, Terms]:
+        """The mean loss over ordered pairs of views, and the mean cosine of matching points."""
+        pairs = list(permutations([gather(view) for view in views], 2))
+        losses = [point_info_nce(query, key, self.temperature) for query, key in pairs]
+        cosines = [F.cosine_similarity(query, key).mean() for query, key in pairs]
+        return torch.stack(losses).mean(), {"positive_similarity": torch.stack(cosines).mean()}
+
+    def extra_repr(self) -> str:
+        """The arguments."""
+        return f"pairs={self.pairs}, temperature={self.temperature}"
