@@ -48,7 +48,7 @@ def correct(contender: "Contender", clouds: Clouds) -> tuple[Tensor, str]:
         ConfigError: If the head is for other classes.
     """
     head = checkpoint.load_head(contender.path)
-    if head is not None:
+    if isinstance(head, Classifier):
         if head.num_classes != clouds.classes:
             raise ConfigError(
                 f"{contender.path}: its head knows {head.num_classes} classes, the data has {clouds.classes}; "

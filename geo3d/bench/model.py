@@ -78,8 +78,8 @@ def load(paths: Sequence[str | Path], settings: int = 8, names: Sequence[str] | 
     found: list[Contender] = []
     seeds: list[Any] = []
     for i, path in enumerate(paths):
-        folder = checkpoint.encoder_folder(path)
-        encoder, card = checkpoint.load_encoder(folder).eval(), checkpoint.read_card(folder)
+        opened = checkpoint.open_checkpoint(path)
+        folder, encoder, card = opened.folder, opened.encoder, opened.card
         which: Sequence[Setting | None] = [None]
         if isinstance(encoder, Adaptive):
             places = np.unique(np.linspace(0, len(encoder.settings) - 1, settings).round().astype(int))

@@ -1,32 +1,24 @@
-"""Encoders, heads and codes on disk: written whole, verified when they are read."""
+"""Encoders, heads, decoders and codes on disk: written whole, verified when they are read."""
 
-from geo3d.checkpoint.encoder import (
-    CARD,
-    HEAD,
-    WEIGHTS,
-    build_encoder,
-    card_sum,
-    encoder_folder,
-    fingerprint,
-    keywords_of,
-    load_encoder,
-    load_head,
-    read_card,
-    save_encoder,
-    save_head,
-)
+from geo3d.checkpoint.encoder import build_encoder, card_of, description, load_encoder, save_encoder
+from geo3d.checkpoint.files import CARD, HEAD, WEIGHTS, card_sum, encoder_folder, fingerprint, read_card
+from geo3d.checkpoint.open import Checkpoint, open_checkpoint
+from geo3d.checkpoint.part import load_head, save_head
 
 __all__ = [
     "CARD",
     "HEAD",
     "WEIGHTS",
+    "Checkpoint",
     "build_encoder",
+    "card_of",
     "card_sum",
+    "description",
     "encoder_folder",
     "fingerprint",
-    "keywords_of",
     "load_encoder",
     "load_head",
+    "open_checkpoint",
     "read_card",
     "save_encoder",
     "save_head",

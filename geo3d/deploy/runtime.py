@@ -15,7 +15,7 @@ from torch import nn
 from torch_geometric.data import Batch, Data
 
 from geo3d import seeds
-from geo3d.checkpoint import load_encoder, read_card
+from geo3d.checkpoint import open_checkpoint
 from geo3d.cloud import Features, as_batch, make_batch, num_clouds
 from geo3d.compress.adaptive.encoder import Adaptive
 from geo3d.compress.adaptive.slices import Setting, thinned
@@ -120,8 +120,9 @@ class Runtime:
             path: As for :func:`geo3d.checkpoint.load_encoder`.
             options: Of the class.
         """
-        options.setdefault("accuracy", read_card(path).get("settings"))
-        return cls(load_encoder(path), **options)
+        opened = open_checkpoint(path)
+        options.setdefault("accuracy", opened.card.get("settings"))
+        return cls(opened.encoder, **options)
 
     @property
     def setting(self) -> Setting | None:

@@ -10,9 +10,10 @@ from torch_geometric.data import Data
 
 from geo3d.checks import Length, Range, Share, Size, checked
 from geo3d.cloud import Features, Layout, Level, as_batch, layout_of
-from geo3d.encoders.inputs import cloud_inputs, keywords_of, point_inputs
+from geo3d.encoders.inputs import cloud_inputs, point_inputs
 from geo3d.nn.edge_conv import EdgeConv
 from geo3d.nn.graph import Op
+from geo3d.nn.keywords import keywords_of
 from geo3d.nn.linear import linear
 from geo3d.nn.norm import BatchNorm
 from geo3d.nn.pooling import embed_and_pool

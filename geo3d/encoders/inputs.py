@@ -1,10 +1,7 @@
-"""What encoders read of a cloud, and the keywords that they were made with."""
-
-import inspect
-from typing import Any
+"""What encoders read of a cloud."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch_geometric.data import Batch
 
 from geo3d.errors import CloudError
@@ -45,9 +42,3 @@ def cloud_inputs(in_channels: int) -> tuple[list[Op], str]:
     if in_channels == 3:
         return [pos], "pos"
     return [pos, Op("input", "x", number=in_channels - 3), Op("concat", "input", ("pos", "x"))], "input"
-
-
-def keywords_of(module: nn.Module) -> dict[str, Any]:
-    """The constructor's keywords, read from the attributes of the same names."""
-    names = [name for name in inspect.signature(type(module).__init__).parameters if name != "self"]
-    return {name: getattr(module, name) for name in names}

@@ -9,9 +9,10 @@ from torch_geometric.data import Data
 
 from geo3d.checks import Length, OneOf, Range, Size, checked
 from geo3d.cloud import Features, Layout, Level, as_batch, layout_of
-from geo3d.encoders.inputs import cloud_inputs, keywords_of, point_inputs
+from geo3d.encoders.inputs import cloud_inputs, point_inputs
 from geo3d.errors import ConfigError
 from geo3d.nn.graph import WEIGHTED, Op
+from geo3d.nn.keywords import keywords_of
 from geo3d.nn.set_abstraction import PooledMLP, SetAbstraction, pooled_ops
 from geo3d.ops.search.farthest import farthest_points
 from geo3d.ops.search.three_nearest import interpolate, three_nearest

@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 from torch import nn
 
 from geo3d import compress
-from geo3d.checkpoint import build_encoder, keywords_of
+from geo3d.checkpoint import build_encoder
 from geo3d.compress.adaptive.statistics import restatistics
 from geo3d.heads import Classifier
 from geo3d.invariance import SO2, SO3, AnisotropicScale, Compose, Invariance, Translation
@@ -24,15 +24,6 @@ def fresh_encoder(card: dict[str, Any], seed: int) -> nn.Module:
     """The card's architecture with the initial weights that ``seed`` gives, as pretraining started from."""
     with seeded(seed, "encoder"):
         return build_encoder(card)
-
-
-def card_of(encoder: nn.Module) -> dict[str, Any]:
-    """The part of a card that is needed to build such an encoder."""
-    card: dict[str, Any] = {
-        "class": type(getattr(encoder, "inner", encoder)).__name__,
-        "keywords": keywords_of(encoder),
-    }
-    return card | ({"compression": compress.records(encoder)} if compress.records(encoder) else {})
 
 
 def rewritten(encoder: nn.Module, recipe: Mapping[str, Any] | None, fresh: bool = False) -> nn.Module:

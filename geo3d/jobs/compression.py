@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from geo3d import compress as forms
-from geo3d.checkpoint import encoder_folder, load_encoder, load_head, read_card, save_encoder, save_head
+from geo3d.checkpoint import description, load_encoder, open_checkpoint, save_encoder
 from geo3d.checks import Decay, Range, Rate, Seed, Share, checked
 from geo3d.errors import ConfigError
 from geo3d.heads import Classifier
 from geo3d.invariance.views import Views
 from geo3d.io.files import replacing, write_json
-from geo3d.jobs.common import augmentation, card_of, finished, head_for, training_metrics
+from geo3d.jobs.common import augmentation, finished, head_for, training_metrics
 from geo3d.jobs.run import finish_run, is_finished, reopen_run, run_folder, start_run, stored
 from geo3d.jobs.settings import worth
 from geo3d.tasks.datamodule import DataModule
@@ -70,7 +70,9 @@ def compress(
         warmup: Share of the run with a rising learning rate.
         trainer: Keywords of ``tasks.trainer.make_trainer``; without an end the run takes ``DEFAULT_STEPS`` steps.
     """
-    teacher, head, card = load_encoder(checkpoint), load_head(checkpoint), read_card(checkpoint)
+    opened = open_checkpoint(checkpoint)
+    teacher, card = opened.encoder, opened.card
+    head = opened.head if isinstance(opened.head, Classifier) else None
     if forms.records(teacher):
         raise ConfigError(f"{checkpoint}: is compressed already ({_done(teacher)}); start from the plain encoder")
     if labels and head is None:
@@ -100,13 +102,11 @@ def compress(
         given = {"input": card.get("input", {}) | sees, "seed": seed, "recipe": steps, "data": data.manifest_hash()}
         if isinstance(student, forms.Adaptive):
             given["settings"] = worth(student, student_head, data, "train")
-        save_encoder(student, out / "encoder", **given)
-        if student_head is not None:
-            save_head(student_head, out / "encoder")
+        save_encoder(student, out / "encoder", head=student_head, **given)
         metrics = _measured(teacher, head, student, student_head, data, points, draws, out)
         if isinstance(student, forms.Adaptive) and data.has("test"):
             metrics["settings"] = worth(student, student_head, data, "test")
-        metrics["bytes"] = {"before": _bytes(encoder_folder(checkpoint)), "after": _bytes(out / "encoder")}
+        metrics["bytes"] = {"before": _bytes(opened.folder), "after": _bytes(out / "encoder")}
         finish_run(out, metrics)
     return metrics
 
@@ -219,7 +219,7 @@ def _measured(
         for name, (_, classifier) in pairs.items():
             if classifier is not None and split == "test" and data.dataset("test").labels is not None:
                 hits[name].append(classifier.eval()(features[name]).argmax(1) == data.labels("test"))
-    metrics: dict[str, Any] = {"similarity": sum(alike) / draws, "keywords": card_of(student)["keywords"]}
+    metrics: dict[str, Any] = {"similarity": sum(alike) / draws, "keywords": description(student)["keywords"]}
     if hits["after"]:
         table = {name: torch.stack(each).float().mean(0) for name, each in hits.items()}
         difference = table["after"] - table["before"]

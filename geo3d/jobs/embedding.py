@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from geo3d.checkpoint import load_encoder, read_card
+from geo3d.checkpoint import open_checkpoint
 from geo3d.checks import Up, checked
 from geo3d.cloud import collate
 from geo3d.errors import CloudError, ConfigError
@@ -45,7 +45,8 @@ def embed(
     """
     if (data is None) == (path is None):
         raise ConfigError("embed takes either data=NAME data.root=PATH or one cloud file; give exactly one of them")
-    encoder, card = load_encoder(checkpoint), read_card(checkpoint)
+    opened = open_checkpoint(checkpoint)
+    encoder, card = opened.encoder, opened.card
     if path is not None:
         manifest = {"file": str(path), "up": up}
     else:

@@ -8,12 +8,12 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from geo3d.checkpoint import load_encoder, read_card, save_encoder, save_head
+from geo3d.checkpoint import card_of, open_checkpoint, save_encoder
 from geo3d.checks import Decay, Rate, Seed, Share, checked
 from geo3d.errors import CloudError, ConfigError
 from geo3d.heads import Classifier
 from geo3d.invariance.views import Views
-from geo3d.jobs.common import augmentation, card_of, finished, fresh_encoder, head_for, rewritten, training_metrics
+from geo3d.jobs.common import augmentation, finished, fresh_encoder, head_for, rewritten, training_metrics
 from geo3d.jobs.run import finish_run, run_folder
 from geo3d.metrics import accuracy, class_accuracy
 from geo3d.seeds import seeded
@@ -61,8 +61,8 @@ def finetune(
         trainer: Keywords of ``tasks.trainer.make_trainer``; without an end the run takes ``DEFAULT_STEPS`` steps.
     """
     if checkpoint is not None:
-        trained = load_encoder(checkpoint, type(encoder) if encoder is not None else None)
-        encoder = fresh_encoder(read_card(checkpoint), seed) if from_scratch else trained
+        opened = open_checkpoint(checkpoint, type(encoder) if encoder is not None else None)
+        encoder = fresh_encoder(opened.card, seed) if from_scratch else opened.encoder
     if encoder is None:
         raise ConfigError("finetune needs checkpoint=DIR/encoder, or encoder=NAME to train from scratch")
     encoder = rewritten(encoder, recipe, fresh=from_scratch or checkpoint is None)
@@ -104,11 +104,13 @@ def finetune(
         }
         module.encoder = encoder = finished(encoder, data)
         if runner.is_global_zero:
-            card = {"input": {"up": "z", "num_points": data.num_points, "normalize": data.normalize}, "seed": seed}
-            save_encoder(encoder, out / "encoder", task="classify", data=data.manifest_hash(), **card)
-            if isinstance(getattr(module, "head", None), Classifier):
-                module.head = head_for(encoder, module.head)  # type: ignore[arg-type, assignment]
-                save_head(module.head, out / "encoder")  # type: ignore[arg-type]
+            card: dict[str, Any] = {
+                "input": {"up": "z", "num_points": data.num_points, "normalize": data.normalize},
+                "seed": seed,
+            }
+            head = head_for(encoder, module.head) if isinstance(module.head, Classifier) else None
+            module.head = module.head if head is None else head
+            save_encoder(encoder, out / "encoder", head=head, task="classify", data=data.manifest_hash(), **card)
             metrics["test"] = _test(module.to(runner.strategy.root_device), data)  # Lightning takes it off the GPU
             finish_run(out, metrics)
         return metrics

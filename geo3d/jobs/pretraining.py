@@ -8,11 +8,11 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from geo3d.checkpoint import save_encoder
+from geo3d.checkpoint import card_of, save_encoder
 from geo3d.checks import Decay, Length, Range, Rate, Seed, Share, Size, checked
 from geo3d.invariance import Invariance
 from geo3d.invariance.views import Views
-from geo3d.jobs.common import card_of, finished, history, rewritten, scalars, training_metrics
+from geo3d.jobs.common import finished, history, rewritten, scalars, training_metrics
 from geo3d.jobs.run import finish_run, run_folder
 from geo3d.seeds import generator, seeded
 from geo3d.show.curves import plot_training
@@ -103,7 +103,7 @@ def pretrain(
             "reproducible": trainer.get("max_time") is None,
         }
         if runner.is_global_zero:
-            card = {
+            card: dict[str, Any] = {
                 "input": {"up": "z", "num_points": data.num_points, "normalize": data.normalize},
                 "seed": seed,
                 "objective": type(objective).__name__,
@@ -111,7 +111,7 @@ def pretrain(
                 "data": data.manifest_hash(),
                 "metrics": metrics,
             }
-            save_encoder(finished(task.published(), data), out / "encoder", **card)
+            save_encoder(finished(task.published(), data), out / "encoder", decoder=task.decoder, **card)
             rows = [{k: v for k, v in row.items() if k != "epoch_seconds"} for row in history(runner)]
             plot_training(rows, out / "training.png")
             finish_run(out, metrics)

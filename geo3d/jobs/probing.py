@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import geo3d
-from geo3d.checkpoint import encoder_folder, load_encoder, read_card
+from geo3d.checkpoint import Checkpoint, load_encoder, open_checkpoint
 from geo3d.checks import Length, Range, Seed, checked
 from geo3d.errors import ConfigError
 from geo3d.jobs.common import fresh_encoder
@@ -69,7 +69,8 @@ def probe(
     """
     chosen = protocol_named(protocol)
     paths = [checkpoint] if isinstance(checkpoint, str | Path) else list(checkpoint)
-    cards = [read_card(path) for path in paths]
+    opened = [open_checkpoint(path) for path in paths]
+    cards = [each.card for each in opened]
     if any((card["class"], card["keywords"]) != (cards[0]["class"], cards[0]["keywords"]) for card in cards):
         raise ConfigError("checkpoint: the checkpoints are not of one architecture; probe them one at a time")
     _try_labels(data, shots, episodes)
@@ -82,11 +83,12 @@ def probe(
         details: dict[str, list[dict[str, Any]]] = {}
         for repetition in range(seeds):
             here = data.reseeded(seed + repetition)
-            path, card = paths[repetition % len(paths)], cards[repetition % len(cards)]
+            here_opened = opened[repetition % len(opened)]
+            card = here_opened.card
             initial = card.get("seed", seed) if len(paths) > 1 else seed + repetition
-            contestants = {"floor": calibrated(fresh_encoder(card, initial), here), "result": load_encoder(path)}
+            contestants = {"floor": calibrated(fresh_encoder(card, initial), here), "result": here_opened.encoder}
             if ceiling is True or repetition < ceiling:
-                contestants["ceiling"] = ceiling_encoder(path, card, data, seed + repetition, trainer or {})
+                contestants["ceiling"] = ceiling_encoder(here_opened, data, seed + repetition, trainer or {})
             for name, encoder in contestants.items():
                 train, test = (_features(encoder, here, split) for split in ("train", "test"))
                 record = evaluate(chosen, *train, *test, seed=seed + repetition)
@@ -110,24 +112,25 @@ def calibrated(encoder: nn.Module, data: DataModule) -> nn.Module:
     return recalibrate(encoder, data.calibration(CALIBRATION_CLOUDS), DEVICE)
 
 
-def ceiling_encoder(
-    path: str | Path, card: dict[str, Any], data: DataModule, seed: int, trainer: dict[str, Any]
-) -> nn.Module:
+def ceiling_encoder(opened: Checkpoint, data: DataModule, seed: int, trainer: dict[str, Any]) -> nn.Module:
     """The checkpoint's architecture trained with all labels, on as many points, in the probe's poses.
 
     It makes as many passes over clouds as pretraining did, where every cloud passes twice, as two views. The trained
     encoder is kept in ``ceiling/`` beside the checkpoint, under a name made of everything it depends on.
     """
+    card = opened.card
     clouds = card.get("metrics", {}).get("clouds", 0)
     if clouds == 0:
-        raise ConfigError(f"{path}: the checkpoint does not say how long it was pretrained; ceiling needs that")
+        raise ConfigError(
+            f"{opened.folder}: the checkpoint does not say how long it was pretrained; ceiling needs that"
+        )
     supervised = data.reseeded(seed)
     supervised.supervised, supervised.label_fraction = True, 1.0
     supervised.num_points = card.get("input", {}).get("num_points", data.num_points)
     epochs = max(1, round(2 * clouds / len(supervised.training)))
     depends_on = [card["class"], card["keywords"], supervised.manifest(), data.batch_size, epochs, seed, trainer]
     key = json.dumps([*depends_on, geo3d.__version__], sort_keys=True)
-    folder = encoder_folder(path).parent / "ceiling" / hashlib.sha256(key.encode()).hexdigest()[:16]
+    folder = opened.folder.parent / "ceiling" / hashlib.sha256(key.encode()).hexdigest()[:16]
     if not is_finished(folder):
         length = {"max_epochs": epochs, "max_steps": None, "max_time": None}
         finetune(supervised, out=folder, encoder=fresh_encoder(card, seed), seed=seed, trainer=trainer | length)

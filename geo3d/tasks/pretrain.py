@@ -76,7 +76,7 @@ class Pretrain(pl.LightningModule):
             )
         self.encoder, self.objective, self.views = encoder, objective, views
         self.decoder: Any = decoder_for(encoder, decoder or Upcast) if objective.on == "point" else None
-        width = int(encoder.cloud_channels if self.decoder is None else self.decoder.out_channels)
+        width: Any = encoder.cloud_channels if self.decoder is None else self.decoder.out_channels
         self.projector = Projector(width, hidden, channels, num_layers=len(projector))
         self.predictor = Predictor(channels, hidden) if objective.predictor else None
         self.teacher: Any = average_of(nn.ModuleList(self._averaged_parts())) if objective.teacher else None

@@ -6,21 +6,24 @@ import safetensors.torch
 import torch
 from safetensors import safe_open
 
-from geo3d import compress, encoders
+from geo3d import compress, encoders, heads
 from geo3d.checkpoint import (
     CARD,
     HEAD,
     WEIGHTS,
     build_encoder,
     card_sum,
+    files,
     fingerprint,
     load_encoder,
     load_head,
+    open_checkpoint,
     read_card,
     save_encoder,
     save_head,
 )
 from geo3d.checkpoint.quantized import as_codes
+from geo3d.decoders import FeaturePropagation, decoder_for
 from geo3d.encoders import DGCNN, PointNet
 from geo3d.errors import CheckpointError
 from geo3d.heads import Classifier
@@ -347,3 +350,78 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path):
     with pytest.raises(CheckpointError, match="the head has NaN or infinite weights"):
         save_head(head, tmp_path)
     assert not (tmp_path / HEAD).exists()
+
+
+class Doubled(torch.nn.Module):
+    """A wrapper that geo3d has never seen: the features of another encoder times a number."""
+
+    def __init__(self, inner, factor=2.0):
+        super().__init__()
+        self.inner, self.factor, self.in_channels = inner, factor, inner.in_channels
+        self.point_channels, self.cloud_channels = inner.point_channels, inner.cloud_channels
+
+    def forward(self, data):
+        features = self.inner(data)
+        return features._replace(cloud=self.factor * features.cloud)
+
+
+def test_the_card_of_a_wrapper_nests_what_it_wraps(tmp_path, monkeypatch):
+    with pytest.raises(CheckpointError, match="cannot save a Doubled: not one of geo3d.encoders"):
+        save_encoder(Doubled(small()), tmp_path)
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(encoders, "Doubled", Doubled, raising=False)
+    monkeypatch.setattr(encoders, "__all__", [*encoders.__all__, "Doubled"])
+    encoder = Doubled(Doubled(small(), 3.0), 5.0).eval()
+    save_encoder(encoder, tmp_path)
+    card = read_card(tmp_path)
+    assert card["class"] == card["inner"]["class"] == "Doubled" and card["inner"]["inner"]["class"] == "DGCNN"
+    assert card["keywords"] == {"factor": 5.0} and card["inner"]["inner"]["keywords"]["channels"] == [8, 8]
+    again, batch = load_encoder(tmp_path), tiny_batch()
+    assert type(again) is Doubled and (again.factor, again.inner.factor) == (5.0, 3.0)
+    assert torch.equal(again(batch).cloud, encoder(batch).cloud)
+
+
+def test_everything_is_written_with_the_encoder_and_read_once(tmp_path, monkeypatch):
+    encoder = encoders.PointNet2(num_samples=(8, 4), width=0.1)
+    with seeded(0, "parts"):
+        head = Classifier(encoder.cloud_channels, 3, hidden=(8,)).eval()
+        decoder = decoder_for(encoder, FeaturePropagation, channels=((8,), (8,), (4,))).eval()
+    save_encoder(encoder, tmp_path, head=head, decoder=decoder, note="all")
+    opened: list[str] = []
+    real = files.safe_open
+    monkeypatch.setattr(files, "safe_open", lambda path, *rest: opened.append(path.name) or real(path, *rest))
+    found = open_checkpoint(tmp_path)
+    assert sorted(opened) == ["decoder.safetensors", "encoder.safetensors", "head.safetensors"]
+    assert found.card["note"] == "all" and found.folder == tmp_path
+    for one, other in ((found.encoder, encoder), (found.head, head), (found.decoder, decoder)):
+        assert type(one) is type(other) and not one.training
+        state = other.state_dict()
+        assert all(torch.equal(value, state[key]) for key, value in one.state_dict().items())
+
+
+def test_nothing_is_written_if_a_part_cannot_be(tmp_path):
+    head = Classifier(32, 3)
+    with torch.no_grad():
+        head.layers[0].weight[0, 0] = float("nan")
+    with pytest.raises(CheckpointError, match="the head has NaN"):
+        save_encoder(small(), tmp_path, head=head)
+    with pytest.raises(CheckpointError, match="cannot save a Linear: not one of geo3d.heads"):
+        save_encoder(small(), tmp_path, head=torch.nn.Linear(3, 3))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["Projector", "Predictor"])
+def test_heads_are_saved_by_class_name(kind, tmp_path):
+    head = getattr(heads, kind)(16).eval()
+    save_encoder(small(), tmp_path, head=head)
+    again = load_head(tmp_path)
+    assert type(again) is type(head)
+    x = torch.randn(4, 16, generator=generator("heads"))
+    assert torch.equal(again(x), head(x))
+
+
+def test_a_head_of_an_unknown_class_is_named(tmp_path, monkeypatch):
+    save_encoder(small(), tmp_path, head=heads.Predictor(16))
+    monkeypatch.setattr(heads, "__all__", ["Projector"])
+    with pytest.raises(CheckpointError, match="head.safetensors: holds a Predictor, which this geo3d does not know"):
+        load_head(tmp_path)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from geo3d import compress
-from geo3d.checkpoint import keywords_of
+from geo3d.checkpoint import description
 from geo3d.compress import ORDER, apply, calibrate, finish, opening, outputs_left, penalty, rebuild, records, trained_as
 from geo3d.encoders import DGCNN, PointNet, PointNet2
 from geo3d.errors import CheckpointError, ConfigError
@@ -109,7 +109,7 @@ def train(encoder, steps=2):
 
 def again(encoder):
     """From the records and the constructor keywords, as a file has them, and the state."""
-    steps, keywords = (json.loads(json.dumps(each)) for each in (records(encoder), keywords_of(encoder)))
+    steps, keywords = (json.loads(json.dumps(each)) for each in (records(encoder), description(encoder)["keywords"]))
     other = rebuild(type(getattr(encoder, "inner", encoder))(**keywords), steps)
     other.load_state_dict(encoder.state_dict())
     assert records(other) == steps

@@ -173,8 +173,8 @@ def test_repeated_points_do_not_change_what_the_balls_hold():
 def test_one_cloud_of_one_point_cannot_be_trained_on():
     with pytest.raises((CloudError, ValueError), match="single row|more than 1 value"):
         small().train()(Data(pos=torch.zeros(1, 3)))
-    for module in small().train()(clouds([1, 1, 5], torch.float32)[0]):
-        assert bool(module.isfinite().all())
+    features = small().train()(clouds([1, 1, 5], torch.float32)[0])
+    assert bool(features.point.isfinite().all()) and bool(features.cloud.isfinite().all())
 
 
 @pytest.mark.parametrize("train", [True, False])

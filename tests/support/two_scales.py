@@ -8,9 +8,10 @@ from torch.nn.functional import leaky_relu
 from torch_geometric.data import Data
 
 from geo3d.cloud import Features, as_batch, layout_of
-from geo3d.encoders.inputs import cloud_inputs, keywords_of, point_inputs
+from geo3d.encoders.inputs import cloud_inputs, point_inputs
 from geo3d.nn.edge_conv import EdgeConv
 from geo3d.nn.graph import Op
+from geo3d.nn.keywords import keywords_of
 from geo3d.nn.linear import linear
 from geo3d.nn.norm import BatchNorm
 from geo3d.ops.dense.pooling import max_and_mean

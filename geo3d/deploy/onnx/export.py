@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 import geo3d
-from geo3d.checkpoint import keywords_of
+from geo3d.checkpoint import description
 from geo3d.cloud import as_batch, common_size, make_batch
 from geo3d.deploy.onnx.encoders import build, feeds
 from geo3d.deploy.onnx.graph import Graph, required
@@ -53,7 +53,7 @@ def onnx_model(
     build(graph, encoder, (clouds or "clouds", num_points or "points"), neighbors == "inside")
     card = {
         "class": type(encoder).__name__,
-        "keywords": json.dumps(keywords_of(encoder)),
+        "keywords": json.dumps(description(encoder)["keywords"]),
         "compression": json.dumps(getattr(encoder, "compression", [])),
         "neighbors": neighbors,
         "precision": "int8" if as_codes else "float",

@@ -10,7 +10,7 @@ from torch import nn
 from torch_geometric.data import Batch
 
 from geo3d import compress, seeds
-from geo3d.checkpoint import keywords_of
+from geo3d.checkpoint import description
 from geo3d.cloud import Features, with_
 from geo3d.deploy.onnx.check import (
     FEW,
@@ -211,7 +211,7 @@ def test_the_file_says_what_it_is(encoders: dict[str, nn.Module], tmp_path: Path
     path = export_onnx(encoder, tmp_path / "new" / "encoder.onnx", neighbors="inputs", clouds=2, num_points=30)
     model = onnx.load(path)
     card = {entry.key: entry.value for entry in model.metadata_props}
-    assert card["class"] == "PointNet2" and json.loads(card["keywords"]) == keywords_of(encoder)
+    assert card["class"] == "PointNet2" and json.loads(card["keywords"]) == description(encoder)["keywords"]
     assert json.loads(card["compression"]) == encoder.compression
     assert (card["neighbors"], card["precision"]) == ("inputs", "int8")
     shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in model.graph.input}

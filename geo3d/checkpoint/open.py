@@ -1,0 +1,40 @@
+"""A checkpoint read once: everything that a command needs of it."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from geo3d.checkpoint.encoder import rebuilt
+from geo3d.checkpoint.files import encoder_folder, read_encoder
+from geo3d.checkpoint.part import read_part
+
+
+class Checkpoint(NamedTuple):
+    """What lies in a checkpoint's folder."""
+
+    folder: Path
+    card: dict[str, Any]
+    encoder: nn.Module
+    """In evaluation mode."""
+    head: nn.Module | None
+    decoder: nn.Module | None
+
+
+def open_checkpoint(path: str | Path, expected: type[nn.Module] | None = None) -> Checkpoint:
+    """Encoder, head, decoder and card saved at ``path``; every file is opened once.
+
+    Args:
+        path: A folder written by :func:`geo3d.checkpoint.save_encoder`, or a run folder that holds one named
+            ``encoder``.
+        expected: Refuse a checkpoint of another class.
+
+    Raises:
+        CheckpointError: If there is none, something is damaged, or it is of another class.
+    """
+    folder = encoder_folder(path)
+    stored = read_encoder(folder)
+    encoder, sha256 = rebuilt(stored, expected), stored.card["sha256"]
+    return Checkpoint(
+        folder, stored.card, encoder, read_part(folder, "head", sha256), read_part(folder, "decoder", sha256)
+    )

@@ -1,0 +1,102 @@
+"""A head or a decoder on disk, beside the encoder that it was trained for."""
+
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import safetensors.torch
+from torch import Tensor, nn
+
+from geo3d import compress, decoders, heads
+from geo3d.checkpoint.files import (
+    HEAD,
+    card_sum,
+    describing,
+    encoder_folder,
+    fill,
+    fingerprint,
+    finite_state,
+    read_card,
+)
+from geo3d.checkpoint.files import read_part as read_file
+from geo3d.errors import CheckpointError, did_you_mean
+from geo3d.io.files import replacing
+from geo3d.nn.keywords import keywords_of
+
+ROOMS: dict[str, ModuleType] = {"head": heads, "decoder": decoders}
+"""Where the classes of a part are found by name."""
+
+
+def prepared(module: nn.Module, name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Card and state of a part, before it is known which encoder it belongs to.
+
+    Args:
+        module: One of the classes in ``geo3d.heads`` or ``geo3d.decoders``.
+        name: ``"head"`` or ``"decoder"``.
+
+    Raises:
+        CheckpointError: If it is of another class, or has NaN or infinite weights.
+    """
+    kind, known = type(module).__name__, ROOMS[name].__all__
+    if kind not in known:
+        raise CheckpointError(f"cannot save a {kind}: not one of {ROOMS[name].__name__} ({', '.join(known)})")
+    keywords = {key: list(value) if isinstance(value, tuple) else value for key, value in keywords_of(module).items()}
+    card = {"class": kind, "keywords": keywords, "compression": compress.records(module)}
+    return card, finite_state(module, name)
+
+
+def as_bytes(card: dict[str, Any], state: dict[str, Tensor], encoder: str) -> bytes:
+    """The file of a part that belongs to the encoder whose weights have the sum ``encoder``."""
+    card = card | {"encoder": encoder, "sha256": fingerprint(state)}
+    card["card_sha256"] = card_sum(card)
+    return safetensors.torch.save(state, {"card": json.dumps(card)})
+
+
+def read_part(folder: Path, name: str, encoder: str) -> nn.Module | None:
+    """The head or decoder in a folder, in evaluation mode; None if there is none.
+
+    Args:
+        folder: Where the encoder lies.
+        name: ``"head"`` or ``"decoder"``.
+        encoder: The sum of the encoder's weights.
+
+    Raises:
+        CheckpointError: If it is damaged, of an unknown class, or belongs to another encoder.
+    """
+    file = folder / f"{name}.safetensors"
+    if not file.exists():
+        return None
+    stored = read_file(file)
+    card, room = stored.card, ROOMS[name]
+    with describing(file):
+        if card["class"] not in room.__all__:
+            hint = did_you_mean(card["class"], room.__all__)
+            raise CheckpointError(f"holds a {card['class']}, which this geo3d does not know; {hint}")
+        module = compress.rebuild(getattr(room, card["class"])(**card["keywords"]), card["compression"])
+    if card.get("encoder", encoder) != encoder:
+        raise CheckpointError(f"{file}: belongs to another encoder than the one beside it; save the {name} again")
+    return fill(module, stored, f"{file}: the weights do not fit")
+
+
+def save_head(head: nn.Module, folder: str | Path) -> Path:
+    """The folder, after a head has been written beside the encoder there, for which it was trained.
+
+    Raises:
+        CheckpointError: If it is of a class that geo3d does not know, or has NaN or infinite weights.
+    """
+    card, state = prepared(head, "head")
+    blob = as_bytes(card, state, read_card(folder)["sha256"])
+    with replacing(Path(folder) / HEAD) as path:
+        path.write_bytes(blob)
+    return Path(folder)
+
+
+def load_head(path: str | Path) -> nn.Module | None:
+    """The head that lies beside the encoder saved at ``path``, in evaluation mode; None if there is none.
+
+    Raises:
+        CheckpointError: If it is damaged, or belongs to another encoder.
+    """
+    folder = encoder_folder(path)
+    return read_part(folder, "head", read_card(folder)["sha256"])
