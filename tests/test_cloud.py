@@ -17,7 +17,7 @@ from geo3d.cloud import (
     without_frame,
 )
 from geo3d.errors import CloudError
-from geo3d.geometry.normalize import into_unit_sphere
+from geo3d.geometry.normalize import normalized
 from geo3d.geometry.rotation import apply_linear, rotate, rotation_about_z
 from geo3d.invariance import AnisotropicScale, Scale, Translation
 from geo3d.invariance.views import Views
@@ -147,7 +147,7 @@ def test_a_new_field_is_one_line(monkeypatch):
         lambda b: Scale().act(torch.full((2, 3), 2.0), b),
     ):
         torch.testing.assert_close(act(batch).pos + act(batch).offset, act(ends).pos)
-    moved = into_unit_sphere(batch)
+    moved = normalized(batch, "unit_sphere")
     ratio = moved.offset / batch.offset
     torch.testing.assert_close(ratio[:4], ratio[:1, :1].expand(4, 3))
 

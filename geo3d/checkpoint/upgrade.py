@@ -14,8 +14,13 @@ def upgrade_card(card: dict[str, Any]) -> dict[str, Any]:
     """What a card says, in today's words.
 
     - Before geo3d 0.3.0 heads had no class; all were classifiers.
+    - Before geo3d 0.3.0 ``input.normalize`` was true for the unit sphere and false for none.
     """
-    return {"class": "Classifier"} | card
+    card = {"class": "Classifier"} | card
+    seen = card.get("input")
+    if isinstance(seen, dict) and isinstance(seen.get("normalize"), bool):
+        card["input"] = seen | {"normalize": "unit_sphere" if seen["normalize"] else "none"}
+    return card
 
 
 def upgrade_state(state: dict[str, Tensor]) -> dict[str, Tensor]:

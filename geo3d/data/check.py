@@ -10,6 +10,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from geo3d.cloud import check_cloud
+from geo3d.data.cache import Cached
 from geo3d.data.modelnet import ModelNet
 from geo3d.data.shapes import Shapes
 from geo3d.errors import CloudError
@@ -51,11 +52,12 @@ def check(dataset: Any) -> Iterator[tuple[str, str]]:
     if isinstance(dataset, ModelNet):
         _ = dataset.pos
     number = min(len(dataset), SAMPLED) if isinstance(dataset, Shapes) else len(dataset)
+    clouds = Cached(dataset)
     sound: list[Figures] = []
     broken: dict[str, str] = {}
     for i in range(number):
         try:
-            sound.append(_figures(dataset[i], _source(dataset, i)))
+            sound.append(_figures(clouds[i], _source(dataset, i)))
         except CloudError as error:  # all clouds of a damaged HDF5 file say the same, and count once
             broken.setdefault(str(error), _source(dataset, i))
     described = dataset.manifest() if hasattr(dataset, "manifest") else {}

@@ -1,7 +1,7 @@
-"""One's own clouds: whatever files lie in a folder."""
+"""Your own clouds: whatever files lie in a folder."""
 
 import warnings
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +12,8 @@ from torch.utils.data import Dataset
 from torch_geometric.data import Data
 
 from geo3d.checks import Like, Points, Split, Up, checked
+from geo3d.data.cache import LIMIT
+from geo3d.data.targets import Classes, Target
 from geo3d.data.tree import files_below, matches, split_folders
 from geo3d.errors import CloudError, SplitError
 from geo3d.io.arrays import coordinates
@@ -29,12 +31,11 @@ Glob = Annotated[
 
 
 class Folder(Dataset):
-    """One's own clouds: all point-cloud files in a folder, labelled by subfolder or not at all.
+    """Your own clouds: all point-cloud files in a folder, labelled by subfolder or not at all.
 
     A file is a cloud, and an HDF5 file with an array (n, P, 3) is n of them. The names of the folders one below are the
     classes, if at least two of them hold files and most files lie there; the others are left out with a warning that
-    names them. Links to folders are folders. Meshes become points spread evenly over their faces. What was read stays
-    in memory, up to about 1 GiB.
+    names them. Links to folders are folders. Meshes become points spread evenly over their faces.
 
     Args:
         root: The folder, or one with the subfolders ``train`` and ``test``; without ``test``, ``val`` is taken for it.
@@ -49,7 +50,7 @@ class Folder(Dataset):
     """
 
     points_per_mesh = 4096
-    memory = 2**30
+    memory = LIMIT
 
     @checked
     def __init__(
@@ -83,9 +84,12 @@ class Folder(Dataset):
                 raise CloudError(f"{self.base}: the classes {', '.join(strange)} have no folder in {self._train}")
             folders = [file.relative_to(self.base).parts[0] for file, _ in self._items]
             self.labels = torch.tensor([self.classes.index(folder) for folder in folders])
-        self._kept: OrderedDict[int, Data] = OrderedDict()
         self._broken: dict[int, str] = {}
-        self._bytes = 0
+
+    @property
+    def targets(self) -> dict[str, Target]:
+        """``y``, if the subfolders are classes."""
+        return {} if self.labels is None else {"y": Classes(tuple(self.classes))}
 
     def _classes(self) -> list[str]:
         """The classes of the training split, which number those of the test split, too."""
@@ -129,29 +133,31 @@ class Folder(Dataset):
         if not -len(self) <= index < len(self):
             raise IndexError(f"cloud {index} of {len(self)}")
         index %= len(self)
-        if index in self._kept:
-            self._kept.move_to_end(index)
-            return self._kept[index]
+        return self.read(index)[index]
+
+    def read(self, index: int) -> dict[int, Data]:
+        """The clouds that come with cloud ``index``, by index: all sound ones of an HDF5 file of many.
+
+        Opening such a file for each cloud would take longer than reading all of it.
+        """
         if index in self._broken:
             raise CloudError(self._broken[index])
         file, number = self._items[index]
-        if number is None:
-            return self._keep(index, read_arrays(file))
-        if hdf5_bytes(file) > self.memory:
-            return self._keep(index, read_hdf5(file, number))
-        # opening an HDF5 file for each cloud would take longer than reading all of it
-        found = self._keep_all(file, index - number)
+        if number is None or hdf5_bytes(file) > self.memory:
+            arrays = read_arrays(file) if number is None else read_hdf5(file, number)
+            return {index: self._made(index, arrays)}
+        found = self._all_of(file, index - number)
         if index not in found:
             raise CloudError(self._broken[index])
-        return found[index]
+        return found
 
     def source(self, index: int) -> str:
         """The file that cloud ``index`` comes from, and its number in there if it holds many."""
         file, number = self._items[index]
         return str(file) if number is None else f"{file}, cloud {number}"
 
-    def _keep_all(self, file: Path, first: int) -> dict[int, Data]:
-        """The sound clouds of an HDF5 file of many, by index; what is wrong with the others is kept, too."""
+    def _all_of(self, file: Path, first: int) -> dict[int, Data]:
+        """The sound clouds of an HDF5 file of many, by index; what is wrong with the others is noted."""
         found: dict[int, Data] = {}
         try:
             clouds = read_hdf5_clouds(file)
@@ -160,13 +166,13 @@ class Folder(Dataset):
             return found
         for i, arrays in enumerate(clouds, first):
             try:
-                found[i] = self._keep(i, arrays)
+                found[i] = self._made(i, arrays)
             except CloudError as error:
                 self._broken[i] = str(error)
         return found
 
-    def _keep(self, index: int, arrays: Arrays) -> Data:
-        """The cloud made of a reader's arrays; it stays in memory, and what was used least recently leaves it."""
+    def _made(self, index: int, arrays: Arrays) -> Data:
+        """The cloud made of a reader's arrays."""
         file, number = self._items[index]
         size = self.num_points
         if size is None and len(arrays.get("faces", ())):
@@ -175,17 +181,7 @@ class Folder(Dataset):
         data = as_data(arrays, self.source(index), size, draws)
         data = z_up(data, self.up)
         data.y = None if self.labels is None else self.labels[index].reshape(1)
-        if index in self._kept:
-            self._bytes -= _bytes(self._kept.pop(index))
-        self._kept[index] = data
-        self._bytes += _bytes(data)
-        while self._bytes > self.memory and len(self._kept) > 1:
-            self._bytes -= _bytes(self._kept.popitem(last=False)[1])
         return data
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Everything but the clouds in memory: loader workers read their own."""
-        return self.__dict__ | {"_kept": OrderedDict(), "_broken": {}, "_bytes": 0}
 
     def manifest(self) -> dict[str, Any]:
         """What is read, in JSON's types: split, up, numbers, classes, files with a hash of their names and sizes."""
@@ -235,7 +231,3 @@ def _numbers(file: Path) -> Iterable[int | None]:
             return range(pos.shape[0]) if pos.ndim == 3 else [None]
     except CloudError:  # said again, with all other broken files, when it is read
         return [None]
-
-
-def _bytes(data: Data) -> int:
-    return sum(value.nbytes for value in data.to_dict().values() if isinstance(value, Tensor))

@@ -16,6 +16,7 @@ from torch_geometric.data import Data
 
 from geo3d.checks import Points, Split, Up, checked
 from geo3d.cloud import check_cloud
+from geo3d.data.targets import Classes, Target
 from geo3d.errors import CloudError
 from geo3d.io.axes import from_z_up, to_z_up
 from geo3d.io.files import existing_folder, listing, read_bytes, replacing
@@ -150,6 +151,11 @@ class ModelNet(Dataset):
     def normal(self) -> Tensor | None:
         """(len, P, 3) float32 unit normals, where the files have them."""
         return self._points[1]
+
+    @property
+    def targets(self) -> dict[str, Target]:
+        """``y``."""
+        return {"y": Classes(tuple(self.classes))}
 
     def __len__(self) -> int:
         return len(self.labels)

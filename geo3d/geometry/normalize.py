@@ -1,11 +1,42 @@
 """Clouds and vectors brought to a common scale."""
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
+from geo3d.checks import OneOf
 from geo3d.cloud import map_fields
 from geo3d.geometry.per_cloud import on_field, reduce_clouds
+
+Normalize = Annotated[str, OneOf("unit_sphere", "box", "none")]
+"""The common scale of clouds.
+
+``unit_sphere``: their mean is the origin, and the farthest point has distance 1. ``box``: the centre of their bounding
+box is the origin, and its longest side goes from -1 to 1. ``none``: as they are.
+"""
+
+
+def center_and_scale(pos: Tensor, normalize: str) -> tuple[Tensor, Tensor]:
+    """Center (3,) and scale () of one cloud under ``unit_sphere`` or ``box``, for ``(pos - center) / scale``.
+
+    The scale is 1 for points that all lie in one place.
+    """
+    return bounding_box(pos) if normalize == "box" else unit_sphere(pos)
+
+
+def bounding_box(pos: Tensor) -> tuple[Tensor, Tensor]:
+    """Center (3,) and scale () for which the longest side of the cloud's bounding box goes from -1 to 1.
+
+    Example:
+        >>> center, scale = bounding_box(torch.tensor([[0.0, 0, 0], [4.0, 2, 0], [1.0, 0, 0]]))
+        >>> center.tolist(), scale.item()
+        ([2.0, 1.0, 0.0], 2.0)
+    """
+    low, high = pos.amin(0), pos.amax(0)
+    scale = (high - low).amax() / 2
+    return (low + high) / 2, torch.where(scale > 0, scale, torch.ones_like(scale))
 
 
 def unit_sphere(pos: Tensor) -> tuple[Tensor, Tensor]:
@@ -23,14 +54,23 @@ def unit_sphere(pos: Tensor) -> tuple[Tensor, Tensor]:
     return center, torch.where(scale > 0, scale, torch.ones_like(scale))
 
 
-def into_unit_sphere(batch: Batch) -> Batch:
-    """The clouds with their mean at the origin and their farthest point at distance 1; joints move along.
+def normalized(batch: Batch, normalize: str) -> Batch:
+    """The clouds at a common scale, see :data:`Normalize`; joints move along, ``frame`` is dropped.
 
-    A cloud without extent is only centred. ``frame`` is dropped.
+    A cloud without extent is only centred.
     """
-    mean = reduce_clouds(batch.pos, batch, "mean")
-    centered = map_fields(batch, {"position": on_field(torch.sub, mean, batch)})
-    radius = reduce_clouds(centered.pos.norm(dim=1), batch, "max")
+    if normalize == "none":
+        return batch
+    if normalize == "unit_sphere":
+        center = reduce_clouds(batch.pos, batch, "mean")
+    else:
+        low, high = reduce_clouds(batch.pos, batch, "min"), reduce_clouds(batch.pos, batch, "max")
+        center = (low + high) / 2
+    centered = map_fields(batch, {"position": on_field(torch.sub, center, batch)})
+    if normalize == "unit_sphere":
+        radius = reduce_clouds(centered.pos.norm(dim=1), batch, "max")
+    else:
+        radius = (high - low).amax(1) / 2
     scale = on_field(torch.div, torch.where(radius > 0, radius, 1.0)[:, None].expand(-1, 3), batch)
     return map_fields(centered, {"position": scale, "displacement": scale})
 

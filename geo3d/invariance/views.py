@@ -10,7 +10,7 @@ from geo3d import seeds
 from geo3d.checks import Points, Range, checked
 from geo3d.cloud import first_points, num_clouds, without_frame
 from geo3d.errors import CloudError
-from geo3d.geometry.normalize import into_unit_sphere
+from geo3d.geometry.normalize import Normalize, normalized
 from geo3d.invariance import Invariance, Resample
 
 
@@ -32,8 +32,8 @@ class Views:
         invariance: What may differ between views.
         num_points: Each view first draws so many points of each cloud (all, if there are fewer); None keeps them all.
         num_views: How many views.
-        normalize: Then each cloud is centred and scaled into the unit sphere, as clouds are in evaluation. The
-            invariance acts last, so that the shifts and scales it draws stay.
+        normalize: Then each cloud is brought to a common scale, as clouds are in evaluation: ``unit_sphere``, ``box``
+            or ``none``. The invariance acts last, so that the shifts and scales it draws stay.
 
     Raises:
         ConfigError: If an argument is of the wrong type or out of its range.
@@ -45,7 +45,7 @@ class Views:
         invariance: Invariance,
         num_points: Points | None = None,
         num_views: Annotated[int, Range(1, 64)] = 2,
-        normalize: bool = False,
+        normalize: Normalize = "none",
     ) -> None:
         self.invariance, self.num_points = invariance, num_points
         self.num_views, self.normalize = num_views, normalize
@@ -59,7 +59,7 @@ class Views:
         batch = without_frame(batch)
         if self.num_points is not None:
             batch = Resample(self.num_points)(batch, generator)
-        source = into_unit_sphere(batch) if self.normalize else batch
+        source = normalized(batch, self.normalize)
         element, batch = self.invariance.draw(source, generator)
         return View(batch, element, source)
 
@@ -70,7 +70,7 @@ class Views:
         """
         with torch.autocast(view.batch.pos.device.type, enabled=False):
             source = first_points(view.source, num_points)
-            return self.invariance.act(view.element, into_unit_sphere(source) if self.normalize else source)
+            return self.invariance.act(view.element, normalized(source, self.normalize))
 
 
 def correspondences(a: Batch, b: Batch) -> tuple[Tensor, Tensor]:

@@ -86,8 +86,7 @@ def compress(
     if points is not None and points > (data.num_points or points):
         raise ConfigError(f"points={points}: more than the data.num_points={data.num_points} that are there")
     settings |= {} if points is None else {"points": points}
-    data = copy.copy(data)  # with the clouds that it holds already
-    data.supervised = labels > 0
+    data = data.of("supervised", "y") if labels else data.of("pretrain")
     settings |= keep | {"batch": data.batch_size, "draws": draws} | {end: trainer.get(end) for end in ENDS}
     with run_folder(out, data.manifest(), settings, reopen=False) as out:
         if is_finished(out):

@@ -11,9 +11,8 @@ from torch import nn
 from geo3d.checkpoint import open_checkpoint
 from geo3d.checks import Up, checked
 from geo3d.cloud import collate
+from geo3d.data.prepared import prepare
 from geo3d.errors import CloudError, ConfigError
-from geo3d.geometry.frame import rescaled
-from geo3d.geometry.normalize import unit_sphere
 from geo3d.io import read_cloud
 from geo3d.io.axes import z_up
 from geo3d.io.files import replacing
@@ -90,9 +89,7 @@ def _file_features(encoder: nn.Module, convention: dict[str, Any], path: Path, u
     """Features of one cloud, brought into the form in which the encoder saw clouds in training."""
     count = convention.get("num_points")
     cloud = read_cloud(path, num_points=count, generator=generator("embed", path.name))
-    cloud = z_up(cloud, up)
-    if convention.get("normalize", True):
-        cloud = rescaled(cloud, *unit_sphere(cloud.pos))
-    batch = collate([cloud])
+    how = convention.get("normalize", "unit_sphere")
+    batch = collate([prepare(z_up(cloud, up), str(path), count, how, generator("embed", path.name), None)])
     features = encoder(batch)
     return {"cloud": features.cloud.numpy(), "point": features.point.numpy(), "pos": batch.pos.numpy()}

@@ -66,8 +66,7 @@ def finetune(
     if encoder is None:
         raise ConfigError("finetune needs checkpoint=DIR/encoder, or encoder=NAME to train from scratch")
     encoder = rewritten(encoder, recipe, fresh=from_scratch or checkpoint is None)
-    trainer, data = dict(trainer or {}), data.reseeded(data.seed)
-    data.supervised = True
+    trainer, data = dict(trainer or {}), data.of("supervised", "y")
     if int(data.labels("test").max()) >= len(data.classes):
         raise CloudError(f"test label {int(data.labels('test').max())}: there are only {len(data.classes)} classes")
     views = Views(augmentation(data.rotation), num_points=data.num_points, normalize=data.normalize, num_views=1)

@@ -124,8 +124,8 @@ def ceiling_encoder(opened: Checkpoint, data: DataModule, seed: int, trainer: di
         raise ConfigError(
             f"{opened.folder}: the checkpoint does not say how long it was pretrained; ceiling needs that"
         )
-    supervised = data.reseeded(seed)
-    supervised.supervised, supervised.label_fraction = True, 1.0
+    supervised = data.reseeded(seed).of("supervised", "y")
+    supervised.label_fraction = 1.0
     supervised.num_points = card.get("input", {}).get("num_points", data.num_points)
     epochs = max(1, round(2 * clouds / len(supervised.training)))
     depends_on = [card["class"], card["keywords"], supervised.manifest(), data.batch_size, epochs, seed, trainer]

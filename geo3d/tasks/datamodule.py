@@ -1,93 +1,32 @@
-"""The one DataModule: which clouds, how many points, in which pose, and which of them count as labelled."""
+"""Batches of a data set for one phase: pretraining, or supervised training on one of its targets."""
 
 import copy
 import hashlib
 import json
 import warnings
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
-from torch_geometric.data import Data
+from torch.utils.data import DataLoader
 
-from geo3d.checks import OneOf, Range, Seed, checked
-from geo3d.cloud import check_cloud, collate, fields, with_
+from geo3d.checks import Range, Seed, checked
+from geo3d.cloud import collate
+from geo3d.data.cache import Cached
+from geo3d.data.prepared import Pose, PreparedClouds
+from geo3d.data.sampler import KeyedShuffle
+from geo3d.data.targets import Target, target_named, targets_of
 from geo3d.distributed import world_size
 from geo3d.errors import CloudError, SplitError
-from geo3d.geometry.frame import rescaled, turned
-from geo3d.geometry.normalize import unit_sphere
-from geo3d.geometry.rotation import random_rotations, rotation_about_z
+from geo3d.geometry.normalize import Normalize
 from geo3d.seeds import generator
-from geo3d.tasks.shuffle import KeyedShuffle
 
 POOL = 4  # views draw their points from a pool this many times as large as a view
-CACHE_BYTES = 1 << 30
-Pose = Annotated[str, OneOf("aligned", "z", "so3")]
-
-
-def random_pose(rotation: str, key: tuple[int | str, ...]) -> Tensor | None:
-    """(3, 3): the rotation in which a cloud arrives under ``aligned`` (None), ``z`` or ``so3``."""
-    if rotation == "aligned":
-        return None
-    draw = generator(*key)
-    if rotation == "z":
-        return rotation_about_z(torch.rand(1, generator=draw) * 2 * torch.pi)[0]
-    return random_rotations(1, draw)[0]
-
-
-class Delivered(Dataset):
-    """Clouds of a data set with a fixed subset of points, normalised, in a fixed pose; each made once and kept.
-
-    Everything drawn is keyed by (seed, split, index), so neither order nor worker count changes a cloud.
-    """
-
-    def __init__(
-        self, dataset: Any, split: str, num_points: int | None, rotation: str, normalize: bool, seed: int
-    ) -> None:
-        self.dataset, self.split, self.seed = dataset, split, seed
-        self.num_points, self.rotation, self.normalize = num_points, rotation, normalize
-        self.kept: dict[int, Data] = {}
-        self.room = CACHE_BYTES
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> Data:
-        if index in self.kept:
-            return self.kept[index]
-        cloud = self.deliver(index)
-        size = sum(value.nbytes for value in cloud.to_dict().values() if isinstance(value, Tensor))
-        if size <= self.room:
-            self.room -= size
-            self.kept[index] = cloud
-        return cloud
-
-    def source(self, index: int) -> str:
-        """What errors call the cloud: its file, where the data set knows it."""
-        known = getattr(self.dataset, "source", None)
-        return known(index) if known is not None else f"cloud {index} of the {self.split} split"
-
-    def deliver(self, index: int) -> Data:
-        """The cloud made anew from the data set."""
-        cloud = self.dataset[index].clone()
-        source = self.source(index)
-        check_cloud(cloud.pos, source)
-        total = cloud.pos.shape[0]
-        if self.num_points is not None and total > self.num_points:
-            draw = generator(self.seed, "points", self.split, index)
-            chosen = torch.randperm(total, generator=draw)[: self.num_points]
-            cloud = with_(
-                cloud, **{name: value[chosen] for name, field, value in fields(cloud) if field.per == "point"}
-            )
-        if total > 1 and bool((cloud.pos == cloud.pos[0]).all()):
-            raise CloudError(f"{source}: all points lie in one place; remove the cloud")
-        if self.normalize:
-            cloud = rescaled(cloud, *unit_sphere(cloud.pos))
-        pose = random_pose(self.rotation, (self.seed, "pose", self.split, index))
-        return cloud if pose is None else turned(cloud, pose)
+Phase = Literal["pretrain", "supervised"]
+STORED: dict[str, Any] = {"unit_sphere": True, "none": False}
+"""How manifests have said ``normalize`` since geo3d 0.1.0."""
 
 
 class DataModule(pl.LightningDataModule):
@@ -100,7 +39,7 @@ class DataModule(pl.LightningDataModule):
         rotation: The pose in which clouds arrive: ``aligned`` as stored, ``z`` (random about the up axis) or ``so3``.
         label_fraction: Share of each class of the training split whose labels may be used in supervised training.
         holdout: Share of the training split kept out of pretraining for the online kNN monitor.
-        normalize: Centre every cloud and scale it into the unit sphere.
+        normalize: The common scale of the clouds: ``unit_sphere``, ``box`` or ``none``.
         num_workers: Worker processes that load clouds; 0 is right when they fit in memory.
         seed: Key of every draw.
         dataset_keywords: For ``dataset_class``.
@@ -119,7 +58,7 @@ class DataModule(pl.LightningDataModule):
         rotation: Pose = "aligned",
         label_fraction: Annotated[float, Range(0, 1, above=True)] = 1.0,
         holdout: Annotated[float, Range(0, 0.99)] = 0.1,
-        normalize: bool = True,
+        normalize: Normalize = "unit_sphere",
         num_workers: Annotated[int, Range(0, 256)] = 0,
         seed: Seed = 0,
         **dataset_keywords: Any,
@@ -129,20 +68,46 @@ class DataModule(pl.LightningDataModule):
         self.batch_size, self.num_points, self.rotation = batch_size, num_points, rotation
         self.label_fraction, self.holdout, self.normalize = label_fraction, holdout, normalize
         self.num_workers, self.seed = num_workers, seed
-        self.supervised = False
-        self._sets: dict[str, Any] = {}
-        self._delivered: dict[tuple[str, bool], Delivered] = {}
+        self.phase: Phase = "pretrain"
+        self.target: str | None = None
+        self._sets: dict[str, Cached] = {}
+
+    def of(self, phase: Phase, target: str | None = None) -> "DataModule":
+        """The same clouds for a phase.
+
+        Args:
+            phase: ``pretrain`` leaves out the held-out slice and needs no labels; ``supervised`` takes the labelled
+                share.
+            target: For ``supervised``: what is learned, one of the data set's :attr:`targets`.
+
+        Raises:
+            CloudError: If the data set has no such target.
+        """
+        other = copy.copy(self)
+        other.phase, other.target = phase, target
+        if target is not None:
+            target_named(self.dataset("train"), target)
+        return other
+
+    @property
+    def targets(self) -> dict[str, Target]:
+        """What can be learned from the data set, by field."""
+        return dict(targets_of(self.dataset("train")))
 
     def dataset(self, split: str) -> Any:
         """The data set of one split, made when first asked for."""
+        return self._cached(split).dataset
+
+    def _cached(self, split: str) -> Cached:
         if split not in self._sets:
-            self._sets[split] = self.dataset_class(split=split, **self.dataset_keywords)
-            if len(self._sets[split]) == 0:
+            dataset = self.dataset_class(split=split, **self.dataset_keywords)
+            if len(dataset) == 0:
                 raise CloudError(f"the {split} split of {self.dataset_class.__name__} holds no cloud")
+            self._sets[split] = Cached(dataset)
         return self._sets[split]
 
     def has(self, split: str) -> bool:
-        """Whether the data set has such a split; a folder of one's own may have none for testing."""
+        """Whether the data set has such a split; your own folder may have none for testing."""
         try:
             self.dataset(split)
         except SplitError:
@@ -152,13 +117,13 @@ class DataModule(pl.LightningDataModule):
     def reseeded(self, seed: int) -> "DataModule":
         """The same clouds under other draws: subsets of points, poses, labelled shares."""
         other = copy.copy(self)
-        other.seed, other._delivered = seed, {}
+        other.seed = seed
         return other
 
     def of_points(self, num_points: int | None) -> "DataModule":
         """The same clouds with fewer points: of larger clouds the first of those drawn here."""
         other = copy.copy(self)
-        other.num_points, other._delivered = num_points, {}
+        other.num_points = num_points
         return other
 
     def labels(self, split: str) -> Tensor:
@@ -167,28 +132,24 @@ class DataModule(pl.LightningDataModule):
         Raises:
             CloudError: If the data set has none.
         """
-        labels = self.dataset(split).labels
-        if labels is None:
-            raise CloudError(f"{self.dataset_class.__name__} has no labels; put the files in one folder a class")
-        return labels
+        target_named(self.dataset(split), "y")
+        return self.dataset(split).labels
 
     @property
     def classes(self) -> list[str]:
         """Names of the classes."""
         return list(self.dataset("train").classes)
 
-    def delivered(self, split: str, pool: bool = False) -> Delivered:
-        """The clouds of a split as they are delivered; with ``pool`` larger than a view, for views to draw from."""
-        if (split, pool) not in self._delivered:
-            count = self.num_points * POOL if pool and self.num_points is not None else self.num_points
-            dataset = self.dataset(split)
-            if count is not None and not pool and dataset[0].pos.shape[0] < count:
-                found = dataset[0].pos.shape[0]
-                warnings.warn(
-                    f"data.num_points={count}, but the first cloud has only {found} points; all are used", stacklevel=2
-                )
-            self._delivered[split, pool] = Delivered(dataset, split, count, self.rotation, self.normalize, self.seed)
-        return self._delivered[split, pool]
+    def prepared(self, split: str, pool: bool = False) -> PreparedClouds:
+        """The clouds of a split as encoders see them; with ``pool`` larger than a view, for views to draw from."""
+        count = self.num_points * POOL if pool and self.num_points is not None else self.num_points
+        clouds = self._cached(split)
+        if count is not None and not pool and clouds[0].pos.shape[0] < count:
+            found = clouds[0].pos.shape[0]
+            warnings.warn(
+                f"data.num_points={count}, but the first cloud has only {found} points; all are used", stacklevel=2
+            )
+        return PreparedClouds(clouds, split, count, self.rotation, self.normalize, self.seed)
 
     def stratified(self, share: float, purpose: str, least: int = 1) -> Tensor:
         """(m,) training indices, sorted: ``share`` of each class, ``least`` at least; without labels of the whole."""
@@ -222,7 +183,7 @@ class DataModule(pl.LightningDataModule):
     @property
     def training(self) -> Tensor:
         """(m,) indices to train on: the labelled share when supervised, else all but the held-out slice."""
-        if self.supervised:
+        if self.phase == "supervised":
             return self.stratified(self.label_fraction, "labels")
         everything = torch.arange(len(self.dataset("train")))
         return everything[~torch.isin(everything, self.heldout)]
@@ -234,22 +195,22 @@ class DataModule(pl.LightningDataModule):
         if batch_size < 2:
             raise CloudError(f"a batch needs 2 clouds; there are {len(indices)} and data.batch_size={self.batch_size}")
         sampler = KeyedShuffle(indices, batch_size, self.seed)
-        return self._loader(self.delivered("train", pool=True), batch_size, sampler=sampler, drop_last=True)
+        return self._loader(self.prepared("train", pool=True), batch_size, sampler=sampler, drop_last=True)
 
     def loader(self, split: str, indices: Tensor | None = None, batch_size: int = 32) -> DataLoader:
         """Batches of a split in order, every cloud once, as the encoder sees them in evaluation."""
-        delivered = self.delivered(split)
-        order = range(len(delivered)) if indices is None else indices.tolist()
-        return self._loader(delivered, batch_size, sampler=order)
+        prepared = self.prepared(split)
+        order = range(len(prepared)) if indices is None else indices.tolist()
+        return self._loader(prepared, batch_size, sampler=order)
 
-    def _loader(self, delivered: Delivered, batch_size: int, **keywords: Any) -> DataLoader:
+    def _loader(self, prepared: PreparedClouds, batch_size: int, **keywords: Any) -> DataLoader:
         workers = self.num_workers
         return DataLoader(
-            delivered, batch_size, collate_fn=collate, num_workers=workers, persistent_workers=workers > 0, **keywords
+            prepared, batch_size, collate_fn=collate, num_workers=workers, persistent_workers=workers > 0, **keywords
         )
 
     def manifest(self) -> dict[str, Any]:
-        """Which samples training sees, and how they are delivered (JSON-able)."""
+        """Which samples training sees, and how they are prepared (JSON-able)."""
         seen = self.training
         return {
             "data": self.dataset("train").manifest(),
@@ -257,9 +218,9 @@ class DataModule(pl.LightningDataModule):
             "delivered": {
                 "num_points": self.num_points,
                 "rotation": self.rotation,
-                "normalize": self.normalize,
-                "label_fraction": self.label_fraction if self.supervised else None,
-                "holdout": None if self.supervised else self.holdout,
+                "normalize": STORED.get(self.normalize, self.normalize),
+                "label_fraction": self.label_fraction if self.phase == "supervised" else None,
+                "holdout": None if self.phase == "supervised" else self.holdout,
                 "seed": self.seed,
             },
         }

@@ -1,6 +1,5 @@
 import json
 import os
-import pickle
 import shutil
 from pathlib import Path
 
@@ -90,13 +89,11 @@ def test_an_hdf5_file_of_many(tmp_path: Path):
     for i in (4, 1, 5, 2, 3, 4):
         assert np.array_equal(data[i].pos.numpy(), many[i - 1])
         torch.testing.assert_close(data[i].normal.norm(dim=1), torch.ones(20))
-    total, gone = data._bytes, data._kept.pop(2)
-    data._bytes -= gone.pos.nbytes + gone.normal.nbytes
-    assert data[2].pos.equal(gone.pos) and data._bytes == total  # the file's other clouds are not counted twice
+    assert sorted(data.read(2)) == [1, 2, 3, 4, 5] and sorted(data.read(0)) == [0]
     small = Folder(str(tmp_path))
     small.memory = 100  # less than the file: clouds are read one by one
     for i in range(7):
-        assert small[i].pos.equal(data[i].pos) and len(small._kept) == 1
+        assert small[i].pos.equal(data[i].pos) and list(small.read(i)) == [i]
 
 
 def test_num_points_caps_by_name(tmp_path: Path):
@@ -118,22 +115,6 @@ def test_meshes_are_sampled(tmp_path: Path):
     assert not whole[0].pos.equal(whole[1].pos)
     assert Folder(str(tmp_path), num_points=64)[0].pos.shape == (64, 3)
     assert Folder(str(tmp_path))[1].pos.equal(whole[1].pos)
-
-
-def test_clouds_are_kept_up_to_a_limit_and_not_pickled(tmp_path: Path):
-    for i in range(5):
-        write_cloud(tmp_path / f"{i}.npz", cloud(1000, str(i)))
-    data = Folder(str(tmp_path))
-    assert data[0] is data[0] and data[-1].pos is data[4].pos
-    data.memory = 3 * 12_000
-    items = [data[i].pos.clone() for i in (0, 1, 2, 0, 3)]
-    assert sorted(data._kept) == [0, 2, 3] or sorted(data._kept) == [0, 3, 2]
-    assert data._bytes == sum(value.pos.nbytes for value in data._kept.values()) <= data.memory
-    (tmp_path / "0.npz").unlink()
-    assert data[0].pos.equal(items[0])
-    sent = pickle.dumps(data)
-    assert len(sent) < 5000
-    assert pickle.loads(sent)[2].pos.equal(items[2])
 
 
 def test_broken_files_are_named_when_they_are_read(tmp_path: Path):
@@ -322,4 +303,4 @@ def test_a_compressed_file_is_read_cloud_by_cloud_if_it_becomes_large(tmp_path: 
     data = Folder(str(tmp_path))
     data.memory = 20_000  # more than the file, less than its clouds
     assert (tmp_path / "a.h5").stat().st_size < data.memory
-    assert len(data[3].pos) == 100 and list(data._kept) == [3]
+    assert len(data[3].pos) == 100 and list(data.read(3)) == [3]

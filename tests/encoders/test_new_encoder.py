@@ -116,7 +116,7 @@ def test_trained_compressed_and_benched(tmp_path):
     assert json.loads((tmp_path / "a" / "encoder" / "encoder.json").read_text())["class"] == "TwoScales"
     contenders = load([tmp_path / "a", tmp_path / "b"])
     assert [each.name for each in contenders] == ["TwoScales, float", "TwoScales, W8A8"]
-    batch = next(iter(DataLoader(data.delivered("test"), 4, collate_fn=collate)))
+    batch = next(iter(DataLoader(data.prepared("test"), 4, collate_fn=collate)))
     rows, _, _, notes = timings(contenders, batch, repeats=2)
     assert not notes and {row["engine"] for each in rows.values() for row in each} == {"geo3d", "torch"}
     assert all(row["difference"] < 1e-4 for each in rows.values() for row in each)

@@ -1,7 +1,9 @@
+import pytest
 import torch
 
 from geo3d import seeds
-from geo3d.geometry.normalize import unit_sphere, unit_vectors
+from geo3d.geometry.normalize import center_and_scale, normalized, unit_sphere, unit_vectors
+from geo3d.testing import tiny_batch
 
 
 def test_the_farthest_point_lies_on_the_sphere_around_the_mean():
@@ -28,3 +30,16 @@ def test_unit_vectors_are_the_rows_over_their_lengths():
     unit_vectors(vectors).sum().backward()
     assert torch.equal(unit_vectors(vectors)[7], torch.zeros(3).double()) and vectors.grad.isfinite().all()
     assert torch.autograd.gradcheck(unit_vectors, drawn[:4].requires_grad_())
+
+
+@pytest.mark.parametrize("how", ["unit_sphere", "box"])
+@pytest.mark.parametrize("sizes", [20, [1, 7, 30]], ids=["uniform", "ragged"])
+def test_batches_are_normalised_cloud_by_cloud(how, sizes):
+    batch = tiny_batch(num_points=sizes, dtype=torch.float64)
+    batch.joints = batch.pos[batch.ptr[:-1]][:, None].clone()
+    moved = normalized(batch, how)
+    for b, (start, end) in enumerate(zip(batch.ptr[:-1], batch.ptr[1:], strict=True)):
+        center, scale = center_and_scale(batch.pos[start:end], how)
+        torch.testing.assert_close(moved.pos[start:end], (batch.pos[start:end] - center) / scale)
+        torch.testing.assert_close(moved.joints[b], (batch.joints[b] - center) / scale)
+    assert normalized(batch, "none") is batch

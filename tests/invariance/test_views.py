@@ -4,7 +4,7 @@ import torch
 from geo3d import seeds
 from geo3d.cloud import select_points
 from geo3d.errors import CloudError, ConfigError
-from geo3d.geometry.normalize import into_unit_sphere
+from geo3d.geometry.normalize import normalized
 from geo3d.invariance import SO3, AnisotropicScale, Compose, CropKNN, Drop, Jitter, Resample, Scale, Translation
 from geo3d.invariance.views import Views, correspondences, matched_rows
 from geo3d.testing import tiny_batch
@@ -48,7 +48,7 @@ def test_views_are_normalised_between_resampling_and_invariance(sizes):
     batch = tiny_batch(num_points=sizes, dtype=torch.float64)
     batch.pos += 3.0
     batch.joints = batch.pos[batch.ptr[:-1]][:, None].clone()  # a joint on the first point of each cloud
-    views = Views(Compose([Scale(2.0, 3.0), Translation(0.5)]), num_points=20, normalize=True)
+    views = Views(Compose([Scale(2.0, 3.0), Translation(0.5)]), num_points=20, normalize="unit_sphere")
     for view, element, source in views(batch, 0):
         assert torch.equal(view.pos, views.invariance.act(element, source).pos)
         assert not torch.allclose(view.pos, source.pos)  # shifts and scales stay
@@ -56,14 +56,14 @@ def test_views_are_normalised_between_resampling_and_invariance(sizes):
             pos = source.pos[start:end]
             assert pos.mean(0).abs().max() < 1e-12
             assert pos.norm(dim=1).max().item() == pytest.approx(1.0 if len(pos) > 1 else 0.0, abs=1e-12)
-    moved = into_unit_sphere(batch)
+    moved = normalized(batch, "unit_sphere")
     assert torch.allclose(moved.joints[:, 0], moved.pos[moved.ptr[:-1]])
     assert torch.equal(batch.pos[batch.ptr[:-1]], batch.joints[:, 0])  # nothing in place
 
 
 def test_fewer_points_are_normalised_by_themselves_and_moved_alike():
     batch = tiny_batch(num_points=40, dtype=torch.float64)
-    views = Views(Compose([SO3(), Translation(0.5)]), num_points=20, normalize=True)
+    views = Views(Compose([SO3(), Translation(0.5)]), num_points=20, normalize="unit_sphere")
     view = views(batch, 0)[0]
     fewer = views.of_fewer_points(view, 8)
     source = batch.pos[view.batch.point_id].view(-1, 20, 3)[:, :8]

@@ -102,7 +102,7 @@ def test_without_labels_or_head(name, plain, tmp_path):
     assert (tmp_path / "shape" / "encoder").exists() == (name != "adaptive")
     card = read_card(tmp_path)
     assert card["recipe"] == json.loads(json.dumps(recipe)) and card["seed"] == 0
-    cloud = load_encoder(tmp_path)(collate([blobs().delivered("test")[0]])).cloud
+    cloud = load_encoder(tmp_path)(collate([blobs().prepared("test")[0]])).cloud
     assert bool(cloud.isfinite().all()) and (cloud.shape[1] < 32) == (name == "pruned")
 
 
@@ -182,7 +182,7 @@ def test_the_student_may_see_fewer_points(tuned, tmp_path):
 
 
 def test_fewer_points_are_the_first_of_those_that_were_there():
-    data = blobs(num_points=12, normalize=False)
+    data = blobs(num_points=12, normalize="none")
     few, all_points = (next(iter(each.loader("train"))) for each in (data.of_points(8), data))
     assert torch.equal(few.pos, first_points(all_points, 8).pos) and few.num_points == 8
     with pytest.raises(CloudError, match="17"):
@@ -216,7 +216,7 @@ def test_the_data_module_and_the_checkpoint_stay_as_they_were(tuned, tmp_path):
     before = data.training
     state = load_encoder(tuned).state_dict()
     job(tmp_path, tuned, W4, data, labels=1.0)
-    assert torch.equal(data.training, before) and not data.supervised
+    assert torch.equal(data.training, before) and data.phase == "pretrain"
     assert all(torch.equal(value, state[key]) for key, value in load_encoder(tuned).state_dict().items())
 
 
@@ -269,7 +269,7 @@ def test_pretraining_in_compressed_form_from_the_start(name, objective, tmp_path
     assert json.loads((tmp_path / "settings.json").read_text())["recipe"] == json.loads(json.dumps(recipe))
     if "structure" in recipe:
         assert encoder.layers[1].linear.weight.shape == (16, 16) and encoder.embed.weight.shape == (16, 16)
-    features = encoder(collate([blobs().delivered("test")[i] for i in range(4)])).cloud
+    features = encoder(collate([blobs().prepared("test")[i] for i in range(4)])).cloud
     assert bool(features.isfinite().all()) and float(features.std(0).detach().max()) > 0
 
 

@@ -135,7 +135,7 @@ def test_embed_writes_features_of_a_data_set_and_of_a_file(pretrained, tmp_path)
     assert metrics["arrays"]["train"] == [36, 32]
     encoder, data = load_encoder(pretrained), blobs()
     with torch.no_grad():
-        expected = encoder(collate([data.delivered("train")[7]])).cloud
+        expected = encoder(collate([data.prepared("train")[7]])).cloud
     assert np.allclose(arrays["train"][7], expected, atol=1e-5)
     np.savetxt(tmp_path / "cloud.xyz", np.random.default_rng(0).normal(size=(40, 3)))
     embed(pretrained, path=tmp_path / "cloud.xyz", out=tmp_path / "file")

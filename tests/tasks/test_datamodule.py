@@ -2,34 +2,91 @@ import pytest
 import torch
 from support.blobs import Blobs
 
+from geo3d.data.sampler import KeyedShuffle
+from geo3d.data.targets import Classes
 from geo3d.errors import CloudError, ConfigError
-from geo3d.tasks.datamodule import DataModule, KeyedShuffle
+from geo3d.geometry.frame import to_source
+from geo3d.tasks.datamodule import DataModule
 
 
 def test_delivered_clouds_are_normalised_subsets_in_a_fixed_pose():
     data = DataModule(Blobs, num_points=20, rotation="so3", seed=3)
-    cloud = data.delivered("train")[4]
+    cloud = data.prepared("train")[4]
     assert cloud.pos.shape == (20, 3)
     assert torch.allclose(cloud.pos.norm(dim=1).max(), torch.tensor(1.0))
     assert torch.allclose(cloud.pos.mean(0), torch.zeros(3), atol=1e-6)
-    again = DataModule(Blobs, num_points=20, rotation="so3", seed=3).delivered("train")
-    assert torch.equal(again[5].pos, data.delivered("train")[5].pos)
+    again = DataModule(Blobs, num_points=20, rotation="so3", seed=3).prepared("train")
+    assert torch.equal(again[5].pos, data.prepared("train")[5].pos)
     assert torch.equal(again[4].pos, cloud.pos)
-    assert not torch.allclose(data.reseeded(4).delivered("train")[4].pos, cloud.pos)
+    assert not torch.allclose(data.reseeded(4).prepared("train")[4].pos, cloud.pos)
 
 
-def test_a_cloud_is_made_once_while_there_is_room():
-    delivered = DataModule(Blobs, num_points=20).delivered("train")
-    assert delivered[4] is delivered[4]
-    delivered.room = 0
-    assert delivered[5] is not delivered[5] and torch.equal(delivered[5].pos, delivered[5].pos)
-    assert delivered[4] is delivered[4]
+def test_prepared_clouds_lead_back_to_their_source():
+    for normalize in ("unit_sphere", "box", "none"):
+        data = DataModule(Blobs, num_points=20, rotation="so3", normalize=normalize)
+        cloud, source = data.prepared("train")[4], data.dataset("train")[4].pos.double()
+        home = to_source(cloud.pos, cloud.frame)
+        assert (torch.cdist(home, source).amin(1) < 1e-5).all()
+    assert "frame" not in DataModule(Blobs, num_points=None, normalize="none").prepared("train")[4]
+
+
+def test_a_box_is_centred_with_its_longest_side_from_minus_one_to_one():
+    pos = DataModule(Blobs, num_points=20, normalize="box").prepared("train")[4].pos
+    low, high = pos.amin(0), pos.amax(0)
+    assert torch.allclose((low + high) / 2, torch.zeros(3), atol=1e-6)
+    assert float((high - low).max()) == pytest.approx(2.0)
+
+
+def test_copies_share_what_was_read():
+    made: list[int] = []
+
+    class Counted(Blobs):
+        def __getitem__(self, index):
+            made.append(index)
+            return super().__getitem__(index)
+
+    data = DataModule(Counted, num_points=20)
+    for other in (data, data.reseeded(1), data.of_points(10), data.of("supervised", "y"), data.of("pretrain")):
+        assert [len(other.prepared("train", pool=pool)[4].pos) for pool in (False, True)]
+    assert made.count(4) == 1
+
+
+def test_the_phase_says_what_is_trained_on():
+    data = DataModule(Blobs, size=60, holdout=0.2, label_fraction=0.1)
+    supervised = data.of("supervised", "y")
+    assert len(data.training) == 48 and len(supervised.training) == 6 and supervised.target == "y"
+    assert len(supervised.of("pretrain").training) == 48 and data.phase == "pretrain"
+    assert data.targets == {"y": Classes(("cube", "plate", "rod"))}
+    with pytest.raises(CloudError, match="Blobs has no target 'joints'; it has y"):
+        data.of("supervised", "joints")
+
+
+def test_data_without_labels_has_no_target():
+    class Bare(Blobs):
+        def __init__(self, **keywords):
+            super().__init__(**keywords)
+            self.labels = None
+
+    data = DataModule(Bare)
+    assert data.targets == {}
+    with pytest.raises(CloudError, match="Bare has no target 'y'; it has no labels; put the files in one folder a cl"):
+        data.of("supervised", "y")
+    with pytest.raises(CloudError, match="no labels"):
+        data.labels("train")
+
+
+def test_manifests_say_the_scale_as_they_always_did():
+    kinds = {"unit_sphere": True, "none": False, "box": "box"}
+    for normalize, said in kinds.items():
+        assert DataModule(Blobs, normalize=normalize).manifest()["delivered"]["normalize"] is said or said == "box"
+    with pytest.raises(ConfigError, match="normalize: True is not"):
+        DataModule(Blobs, normalize=True)
 
 
 def test_z_poses_keep_heights_and_so3_poses_keep_distances():
-    still = DataModule(Blobs, num_points=20, seed=1).delivered("test")[2].pos
-    turned = DataModule(Blobs, num_points=20, rotation="z", seed=1).delivered("test")[2].pos
-    free = DataModule(Blobs, num_points=20, rotation="so3", seed=1).delivered("test")[2].pos
+    still = DataModule(Blobs, num_points=20, seed=1).prepared("test")[2].pos
+    turned = DataModule(Blobs, num_points=20, rotation="z", seed=1).prepared("test")[2].pos
+    free = DataModule(Blobs, num_points=20, rotation="so3", seed=1).prepared("test")[2].pos
     assert torch.allclose(still[:, 2], turned[:, 2], atol=1e-6) and not torch.allclose(still, turned, atol=1e-2)
     assert not torch.allclose(still[:, 2], free[:, 2], atol=1e-2)
     assert torch.allclose(torch.cdist(still, still), torch.cdist(free, free), atol=1e-5)
@@ -38,7 +95,7 @@ def test_z_poses_keep_heights_and_so3_poses_keep_distances():
 def poses(data, split, count):
     """(count, 3, 3) the rotations in which the first clouds of a split arrive, found from where the points went."""
     still, turned = (DataModule(Blobs, num_points=20, size=count, seed=data.seed), data)
-    pairs = ((each.delivered(split)[i].pos.double() for each in (still, turned)) for i in range(count))
+    pairs = ((each.prepared(split)[i].pos.double() for each in (still, turned)) for i in range(count))
     return torch.stack([torch.linalg.lstsq(a, b).solution.T for a, b in pairs])
 
 
@@ -62,7 +119,7 @@ def test_every_cloud_has_a_subset_of_its_own():
             return cloud
 
     data = DataModule(Numbered, num_points=24)
-    chosen = [data.delivered(split)[i].x.flatten() for split in ("train", "test") for i in range(24)]
+    chosen = [data.prepared(split)[i].x.flatten() for split in ("train", "test") for i in range(24)]
     assert len({tuple(each.tolist()) for each in chosen}) == 48
     counts = torch.cat(chosen).long().bincount(minlength=48)  # of each point a coin decides, 48 times
     assert (counts - 24).abs().max() < 6 * 12**0.5
@@ -78,10 +135,10 @@ def test_heldout_and_training_are_disjoint_and_stratified():
 
 def test_label_fraction_takes_a_share_of_every_class_and_at_least_one():
     data = DataModule(Blobs, size=60, label_fraction=0.1)
-    data.supervised = True
+    data = data.of("supervised", "y")
     assert data.labels("train")[data.training].bincount().tolist() == [2, 2, 2]
     data = DataModule(Blobs, size=60, label_fraction=0.001)
-    data.supervised = True
+    data = data.of("supervised", "y")
     assert data.labels("train")[data.training].bincount().tolist() == [1, 1, 1]
 
 
@@ -104,7 +161,7 @@ def test_joints_and_normals_move_with_the_points():
             cloud.normal, cloud.joints = cloud.pos.clone(), cloud.pos[None, :5].clone()
             return cloud
 
-    cloud = DataModule(Posed, num_points=None, rotation="so3").delivered("train")[0]
+    cloud = DataModule(Posed, num_points=None, rotation="so3").prepared("train")[0]
     assert torch.allclose(cloud.joints[0], cloud.pos[:5], atol=1e-6)
     raw = Posed()[0]
     assert torch.allclose(cloud.normal @ cloud.normal.T, raw.pos @ raw.pos.T, atol=1e-5)
@@ -119,7 +176,7 @@ def test_evaluation_loader_keeps_order_and_serves_ragged_clouds():
 
 def test_fewer_points_than_asked_are_said():
     with pytest.warns(UserWarning, match="num_points=99"):
-        DataModule(Blobs, num_points=99).delivered("train")
+        DataModule(Blobs, num_points=99).prepared("train")
 
 
 @pytest.mark.parametrize(
@@ -138,7 +195,7 @@ def test_nan_and_empty_data_are_named():
             return cloud
 
     with pytest.raises(CloudError, match="cloud 3 of the train split"):
-        DataModule(Broken).delivered("train", pool=True)[3]
+        DataModule(Broken).prepared("train", pool=True)[3]
     with pytest.raises(CloudError, match="holds no cloud"):
         DataModule(Blobs, size=0).dataset("train")
 
@@ -178,6 +235,6 @@ def test_a_broken_cloud_is_named_by_its_file():
 
     data = DataModule(Files, num_points=16)
     with pytest.raises(CloudError, match=r"scans/5\.ply: 1 of 48 points"):
-        data.delivered("train")[5]
+        data.prepared("train")[5]
     with pytest.raises(CloudError, match=r"scans/6\.ply: all points lie in one place"):
-        data.delivered("train")[6]
+        data.prepared("train")[6]

@@ -178,8 +178,7 @@ def test_both_encoders_see_the_batchs_statistics_and_the_teacher_stays(teacher, 
         max_steps=3, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, callbacks=[watch],
     )  # fmt: skip
-    supervised = copy.copy(data)
-    supervised.supervised = True
+    supervised = data.of("supervised", "y")
     trainer.fit(module, datamodule=supervised)
     assert watch.seen == [(True, False, [False], [{True}, {False}])] * 3  # dropout is off, heads keep their statistics
     after = module.state_dict()

@@ -37,7 +37,7 @@ def test_no_step_of_a_run_has_learning_rate_zero(tmp_path):
     module = Classify(DGCNN(k=4, channels=(8,), embedding=8), 3, views, lr=0.5, warmup=0.25)
     trainer = make_trainer(tmp_path, max_steps=8, accelerator="cpu", progress=False, callbacks=(Note(),))
     data = DataModule(Blobs, num_points=16, batch_size=8, size=24)
-    data.supervised = True
+    data = data.of("supervised", "y")
     trainer.fit(module, data)
     assert rates == pytest.approx([0.5 * warmup_cosine((step + 0.5) / 8, 0.25) for step in range(8)])
     assert min(rates) > 0 and rates[0] == pytest.approx(0.125)

@@ -12,7 +12,8 @@ from torch_geometric.data import Data
 from geo3d.checks import OneOf, Range, Seed, Split, checked
 from geo3d.data.shapes import seats, storage, things, tools, vehicles, vessels
 from geo3d.data.shapes.assembly import Assembly
-from geo3d.data.shapes.placing import Draws
+from geo3d.data.shapes.placing import PARTS, Draws
+from geo3d.data.targets import Classes, Target
 from geo3d.errors import ConfigError, did_you_mean
 from geo3d.seeds import numpy_generator
 
@@ -136,6 +137,11 @@ class Shapes(Dataset):
             raise ConfigError(f"classes of the generated shapes must be different names; found {self.classes}")
         self.split, self.size, self.num_points, self.seed, self.part = split, size, num_points, seed, part
         self.labels: Tensor = torch.arange(size) % len(self.classes)
+
+    @property
+    def targets(self) -> dict[str, Target]:
+        """``y``, and ``point_y``: the parts of the objects."""
+        return {"y": Classes(tuple(self.classes)), "point_y": Classes(tuple(PARTS))}
 
     def __len__(self) -> int:
         return self.size

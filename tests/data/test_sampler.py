@@ -1,6 +1,6 @@
 import torch
 
-from geo3d.tasks.shuffle import KeyedShuffle
+from geo3d.data.sampler import KeyedShuffle
 
 
 def shuffle(epoch, seed=0):

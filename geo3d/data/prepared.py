@@ -1,0 +1,89 @@
+"""Clouds as encoders see them: a fixed subset of the points, at a common scale, in a fixed pose."""
+
+from typing import Annotated, Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from torch_geometric.data import Data
+
+from geo3d.checks import OneOf
+from geo3d.cloud import check_cloud, fields, with_
+from geo3d.errors import CloudError
+from geo3d.geometry.frame import rescaled, turned
+from geo3d.geometry.normalize import Normalize, center_and_scale
+from geo3d.geometry.rotation import random_rotations, rotation_about_z
+from geo3d.seeds import generator
+
+Pose = Annotated[str, OneOf("aligned", "z", "so3")]
+
+
+def random_pose(rotation: str, key: tuple[int | str, ...]) -> Tensor | None:
+    """(3, 3): the rotation in which a cloud arrives under ``aligned`` (None), ``z`` or ``so3``."""
+    if rotation == "aligned":
+        return None
+    draw = generator(*key)
+    if rotation == "z":
+        return rotation_about_z(torch.rand(1, generator=draw) * 2 * torch.pi)[0]
+    return random_rotations(1, draw)[0]
+
+
+def prepare(
+    cloud: Data, source: str, num_points: int | None, normalize: Normalize, points: torch.Generator, pose: Tensor | None
+) -> Data:
+    """The cloud as an encoder sees it; ``frame`` leads back to the coordinates that it had.
+
+    Args:
+        cloud: One cloud; it stays as it is.
+        source: What errors call it.
+        num_points: Larger clouds are reduced to a random subset of this size; None keeps all points.
+        normalize: ``unit_sphere``, ``box`` or ``none``.
+        points: Draws the subset.
+        pose: (3, 3) rotation at the end, if any.
+
+    Raises:
+        CloudError: If the cloud is empty, not finite, or all in one place.
+    """
+    check_cloud(cloud.pos, source)
+    total = cloud.pos.shape[0]
+    if num_points is not None and total > num_points:
+        chosen = torch.randperm(total, generator=points)[:num_points]
+        cloud = with_(cloud, **{name: value[chosen] for name, field, value in fields(cloud) if field.per == "point"})
+    if total > 1 and bool((cloud.pos == cloud.pos[0]).all()):
+        raise CloudError(f"{source}: all points lie in one place; remove the cloud")
+    if normalize != "none":
+        cloud = rescaled(cloud, *center_and_scale(cloud.pos, normalize))
+    return cloud if pose is None else turned(cloud, pose)
+
+
+class PreparedClouds(Dataset):
+    """The clouds of one split, prepared. What is drawn is keyed by (seed, split, index), not by order or worker.
+
+    Args:
+        clouds: The data set.
+        split: Its name, part of the key.
+        num_points: See :func:`prepare`.
+        rotation: ``aligned``, ``z`` or ``so3``, see :func:`random_pose`.
+        normalize: See :func:`prepare`.
+        seed: Part of the key.
+    """
+
+    def __init__(
+        self, clouds: Any, split: str, num_points: int | None, rotation: str, normalize: Normalize, seed: int
+    ) -> None:
+        self.clouds, self.split, self.seed = clouds, split, seed
+        self.num_points, self.rotation, self.normalize = num_points, rotation, normalize
+
+    def __len__(self) -> int:
+        return len(self.clouds)
+
+    def __getitem__(self, index: int) -> Data:
+        pose = random_pose(self.rotation, (self.seed, "pose", self.split, index))
+        draw = generator(self.seed, "points", self.split, index)
+        return prepare(self.clouds[index], self.source(index), self.num_points, self.normalize, draw, pose)
+
+    def source(self, index: int) -> str:
+        """What errors call the cloud: its file, where the data set knows it."""
+        dataset = getattr(self.clouds, "dataset", self.clouds)
+        known = getattr(dataset, "source", None)
+        return known(index) if known is not None else f"cloud {index} of the {self.split} split"
