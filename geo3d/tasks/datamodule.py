@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from geo3d.checks import Range, Seed, checked
 from geo3d.cloud import collate
-from geo3d.data.cache import Cached
+from geo3d.data.cache import Cached, Room
 from geo3d.data.prepared import Pose, PreparedClouds
 from geo3d.data.sampler import KeyedShuffle
 from geo3d.data.targets import Target, target_named, targets_of
@@ -70,7 +70,9 @@ class DataModule(pl.LightningDataModule):
         self.num_workers, self.seed = num_workers, seed
         self.phase: Phase = "pretrain"
         self.target: str | None = None
+        self._room = Room()
         self._sets: dict[str, Cached] = {}
+        self._prepared: dict[tuple[str, bool], Cached] = {}
 
     def of(self, phase: Phase, target: str | None = None) -> "DataModule":
         """The same clouds for a phase.
@@ -103,7 +105,7 @@ class DataModule(pl.LightningDataModule):
             dataset = self.dataset_class(split=split, **self.dataset_keywords)
             if len(dataset) == 0:
                 raise CloudError(f"the {split} split of {self.dataset_class.__name__} holds no cloud")
-            self._sets[split] = Cached(dataset)
+            self._sets[split] = Cached(dataset, self._room)
         return self._sets[split]
 
     def has(self, split: str) -> bool:
@@ -117,13 +119,13 @@ class DataModule(pl.LightningDataModule):
     def reseeded(self, seed: int) -> "DataModule":
         """The same clouds under other draws: subsets of points, poses, labelled shares."""
         other = copy.copy(self)
-        other.seed = seed
+        other.seed, other._prepared = seed, {}
         return other
 
     def of_points(self, num_points: int | None) -> "DataModule":
         """The same clouds with fewer points: of larger clouds the first of those drawn here."""
         other = copy.copy(self)
-        other.num_points = num_points
+        other.num_points, other._prepared = num_points, {}
         return other
 
     def labels(self, split: str) -> Tensor:
@@ -140,8 +142,13 @@ class DataModule(pl.LightningDataModule):
         """Names of the classes."""
         return list(self.dataset("train").classes)
 
-    def prepared(self, split: str, pool: bool = False) -> PreparedClouds:
+    def prepared(self, split: str, pool: bool = False) -> Cached:
         """The clouds of a split as encoders see them; with ``pool`` larger than a view, for views to draw from."""
+        if (split, pool) not in self._prepared:
+            self._prepared[split, pool] = Cached(self._preparing(split, pool), self._room)
+        return self._prepared[split, pool]
+
+    def _preparing(self, split: str, pool: bool) -> PreparedClouds:
         count = self.num_points * POOL if pool and self.num_points is not None else self.num_points
         clouds = self._cached(split)
         if count is not None and not pool and clouds[0].pos.shape[0] < count:
@@ -203,7 +210,7 @@ class DataModule(pl.LightningDataModule):
         order = range(len(prepared)) if indices is None else indices.tolist()
         return self._loader(prepared, batch_size, sampler=order)
 
-    def _loader(self, prepared: PreparedClouds, batch_size: int, **keywords: Any) -> DataLoader:
+    def _loader(self, prepared: Cached, batch_size: int, **keywords: Any) -> DataLoader:
         workers = self.num_workers
         return DataLoader(
             prepared, batch_size, collate_fn=collate, num_workers=workers, persistent_workers=workers > 0, **keywords
