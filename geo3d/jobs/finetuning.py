@@ -4,21 +4,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
-import torch
 from torch import nn
 
+from geo3d import heads
 from geo3d.checkpoint import card_of, open_checkpoint, save_encoder
 from geo3d.checks import Decay, Rate, Seed, Share, checked
-from geo3d.errors import CloudError, ConfigError
+from geo3d.errors import ConfigError
 from geo3d.heads import Classifier
 from geo3d.invariance.views import Views
 from geo3d.jobs.common import augmentation, finished, fresh_encoder, head_for, rewritten, training_metrics
 from geo3d.jobs.run import finish_run, run_folder
-from geo3d.metrics import accuracy, class_accuracy
 from geo3d.seeds import seeded
 from geo3d.tasks.classify import Classify
 from geo3d.tasks.datamodule import DataModule
+from geo3d.tasks.supervised import Supervised
 from geo3d.tasks.trainer import fit, make_trainer
 
 DEFAULT_STEPS = 500  # the same whatever the share of labels, so that budgets are equal
@@ -29,7 +28,7 @@ def finetune(
     data: DataModule,
     *,
     out: str | Path,
-    task: Callable[..., pl.LightningModule] = Classify,
+    task: Callable[..., Supervised] = Classify,
     checkpoint: str | Path | None = None,
     encoder: nn.Module | None = None,
     from_scratch: bool = False,
@@ -47,7 +46,7 @@ def finetune(
     Args:
         data: The clouds; ``label_fraction`` of the training labels are used.
         out: Run folder.
-        task: The LightningModule to build (its own keywords may be bound with ``functools.partial``).
+        task: A class of ``geo3d.tasks`` to train with, its own keywords bound with ``functools.partial`` if need be.
         checkpoint: A pretrained encoder.
         encoder: An encoder to train instead, or the class that the checkpoint must have.
         from_scratch: Train the checkpoint's architecture from fresh weights: the baseline.
@@ -66,14 +65,13 @@ def finetune(
     if encoder is None:
         raise ConfigError("finetune needs checkpoint=DIR/encoder, or encoder=NAME to train from scratch")
     encoder = rewritten(encoder, recipe, fresh=from_scratch or checkpoint is None)
-    trainer, data = dict(trainer or {}), data.of("supervised", "y")
-    if int(data.labels("test").max()) >= len(data.classes):
-        raise CloudError(f"test label {int(data.labels('test').max())}: there are only {len(data.classes)} classes")
+    learns: str = getattr(task, "func", task).learns  # type: ignore[union-attr]
+    trainer, data = dict(trainer or {}), data.of("supervised", learns)
     views = Views(augmentation(data.rotation), num_points=data.num_points, normalize=data.normalize, num_views=1)
     with seeded(seed, "heads"):
         module = task(
             encoder.train(),
-            len(data.classes),
+            data.targets[learns],
             views,
             freeze=freeze,
             lr=lr,
@@ -82,6 +80,9 @@ def finetune(
             warmup=warmup,
             seed=seed,
         )
+    if (kind := type(module.head).__name__) not in heads.__all__:
+        raise ConfigError(f"{type(module).__name__}: its head, a {kind}, could not be saved; add it to geo3d.heads")
+    module.check(data)
     settings: dict[str, Any] = {
         "encoder": card_of(encoder),
         "from_scratch": from_scratch,
@@ -107,21 +108,10 @@ def finetune(
                 "input": {"up": "z", "num_points": data.num_points, "normalize": data.normalize},
                 "seed": seed,
             }
-            head = head_for(encoder, module.head) if isinstance(module.head, Classifier) else None
-            module.head = module.head if head is None else head
-            save_encoder(encoder, out / "encoder", head=head, task="classify", data=data.manifest_hash(), **card)
-            metrics["test"] = _test(module.to(runner.strategy.root_device), data)  # Lightning takes it off the GPU
+            if isinstance(module.head, Classifier):
+                module.head = head_for(encoder, module.head)
+            card |= {"task": type(module).__name__.lower(), "data": data.manifest_hash()}
+            save_encoder(encoder, out / "encoder", head=module.head, decoder=module.decoder, **card)
+            metrics["test"] = module.to(runner.strategy.root_device).score(data)  # Lightning takes it off the GPU
             finish_run(out, metrics)
         return metrics
-
-
-@torch.no_grad()
-def _test(module: pl.LightningModule, data: DataModule) -> dict[str, float]:
-    target = data.labels("test")
-    module.eval()
-    prediction = torch.cat([module(batch.to(module.device)).argmax(1).cpu() for batch in data.loader("test")])
-    return {
-        "accuracy": float(accuracy(prediction, target)),
-        "class_accuracy": float(class_accuracy(prediction, target, len(data.classes))),
-        "clouds": len(target),
-    }

@@ -3,6 +3,7 @@ import copy
 import pytest
 import torch
 
+from geo3d.data.targets import Classes
 from geo3d.encoders import DGCNN, PointNet
 from geo3d.encoders.pointnet import REGULARIZER, orthogonality
 from geo3d.invariance import SO3
@@ -51,8 +52,8 @@ def test_tasks_add_it_to_the_loss(monkeypatch):
     def losses(factor):
         monkeypatch.setattr("geo3d.encoders.pointnet.REGULARIZER", factor)
         with seeded("tasks"):
-            supervised = Classify(pointnet(), 2, Views(SO3(), num_views=1))
-            frozen = Classify(pointnet().eval(), 2, Views(SO3(), num_views=1), freeze=True)
+            supervised = Classify(pointnet(), Classes(("a", "b")), Views(SO3(), num_views=1))
+            frozen = Classify(pointnet().eval(), Classes(("a", "b")), Views(SO3(), num_views=1), freeze=True)
             pretrained = Pretrain(pointnet(), InfoNCE(), Views(SO3()), projector=(8,))
         return [logged(module, batch) for module in (supervised, frozen, pretrained)]
 

@@ -7,6 +7,7 @@ import torch
 from pytorch_lightning.callbacks import Timer
 from support.blobs import Blobs
 
+from geo3d.data.targets import Classes
 from geo3d.encoders import DGCNN
 from geo3d.invariance import SO3
 from geo3d.invariance.views import Views
@@ -34,7 +35,7 @@ def test_no_step_of_a_run_has_learning_rate_zero(tmp_path):
             rates.append(optimizer.param_groups[0]["lr"])
 
     views = Views(SO3(), num_points=16, num_views=1)
-    module = Classify(DGCNN(k=4, channels=(8,), embedding=8), 3, views, lr=0.5, warmup=0.25)
+    module = Classify(DGCNN(k=4, channels=(8,), embedding=8), Classes(("a", "b", "c")), views, lr=0.5, warmup=0.25)
     trainer = make_trainer(tmp_path, max_steps=8, accelerator="cpu", progress=False, callbacks=(Note(),))
     data = DataModule(Blobs, num_points=16, batch_size=8, size=24)
     data = data.of("supervised", "y")

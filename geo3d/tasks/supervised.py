@@ -1,0 +1,121 @@
+"""What every training with labels shares: optimiser, schedule, freezing, augmentation, logging."""
+
+from typing import Any, ClassVar
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch_geometric.data import Batch
+
+from geo3d.checks import Decay, Rate, Seed, Share, checked
+from geo3d.cloud import Features
+from geo3d.compress import added_loss
+from geo3d.invariance.views import Views
+from geo3d.seeds import generator, seeded
+from geo3d.tasks.datamodule import DataModule
+from geo3d.tasks.regularize import encoded
+from geo3d.tasks.schedule import MIDDLE, decayed, elapsed_share, set_learning_rates, warmup_cosine
+
+
+class Supervised(pl.LightningModule):
+    """An encoder and a head, trained together on one target of a data set.
+
+    A task says in ``learns`` which target that is, makes ``self.head`` (and ``self.decoder``, if it works on points) in
+    its constructor, and writes :meth:`predict`, :meth:`loss` and :meth:`score`.
+
+    Args:
+        encoder: Any encoder.
+        views: Makes the one augmented view of a training batch.
+        freeze: Train the head alone; the encoder stays as it is, statistics included.
+        lr: Peak learning rate of the head.
+        encoder_lr: Peak learning rate of the encoder; ``lr`` when None.
+        weight_decay: On weight matrices only.
+        warmup: Share of the run in which the learning rates rise.
+        seed: Key of every draw.
+    """
+
+    learns: ClassVar[str] = "y"
+    """The target, a field of the record."""
+    head: Any
+    decoder: Any = None
+    """What a head on points stands on; trained with it."""
+
+    @checked
+    def __init__(
+        self,
+        encoder: Any,
+        views: Views,
+        *,
+        freeze: bool = False,
+        lr: Rate = 1e-3,
+        encoder_lr: Rate | None = None,
+        weight_decay: Decay = 1e-4,
+        warmup: Share = 0.05,
+        seed: Seed = 0,
+    ) -> None:
+        super().__init__()
+        self.encoder, self.views, self.frozen, self.seed = encoder, views, freeze, seed
+        self.warmup, self.weight_decay = warmup, weight_decay
+        self.lr, self.encoder_lr = lr, lr if encoder_lr is None else encoder_lr
+        if freeze:
+            encoder.requires_grad_(False)
+
+    def predict(self, features: Features) -> Tensor:
+        """What the head makes of an encoder's features."""
+        raise NotImplementedError
+
+    def loss(self, prediction: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss () of a training batch, and what else shall be logged."""
+        raise NotImplementedError
+
+    def score(self, data: DataModule) -> dict[str, float]:
+        """The metrics on the test split; called once, at the end."""
+        raise NotImplementedError
+
+    def check(self, data: DataModule) -> None:
+        """Check before the training that :meth:`score` will be possible."""
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW with one learning rate for head and decoder, and one for the encoder."""
+        groups = decayed(self.head, self.weight_decay, self.lr)
+        if self.decoder is not None:
+            groups += decayed(self.decoder, self.weight_decay, self.lr)
+        if not self.frozen:
+            groups += decayed(self.encoder, self.weight_decay, self.encoder_lr)
+        return torch.optim.AdamW(groups)
+
+    def on_train_epoch_start(self) -> None:
+        """A frozen encoder keeps its running statistics."""
+        if self.frozen:
+            self.encoder.eval()
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """The learning rates follow the elapsed share of the run."""
+        set_learning_rates(self.optimizers(), warmup_cosine(elapsed_share(self.trainer, MIDDLE), self.warmup))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of one batch."""
+        (view,) = self.views(batch, self.seed, "augment", self.global_step, self.global_rank)
+        with torch.set_grad_enabled(not self.frozen):
+            features, penalty = encoded(self.encoder, view.batch)
+        with seeded(self.seed, "dropout", self.global_step, self.global_rank):
+            prediction = self.predict(features)
+        loss, logged = self.loss(prediction, view.batch)
+        draw = generator(self.seed, "settings", self.global_step)
+        added = added_loss(self.encoder, view.batch, features.cloud, draw, self.head)
+        for term in (added, None if self.frozen else penalty):
+            loss = loss if term is None else loss + term
+        for name, value in {"loss": loss.detach(), **logged}.items():
+            self.log(name, value, prog_bar=True, on_step=False, on_epoch=True, batch_size=1)
+        return loss
+
+    @torch.no_grad()
+    def predictions(self, data: DataModule, split: str) -> Tensor:
+        """What the model says of every cloud of a split, in order, on the CPU."""
+        self.eval()
+        loader = data.loader(split)
+        return torch.cat([self(batch.to(self.device)).cpu() for batch in loader])
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The prediction for some clouds."""
+        return self.predict(self.encoder(batch))
