@@ -37,8 +37,8 @@ class Supervised(pl.LightningModule):
     learns: ClassVar[str] = "y"
     """The target, a field of the record."""
     head: Any
-    decoder: Any = None
-    """What a head on points stands on; trained with it."""
+    decoder: Any
+    """What a head on points stands on, trained with it; None without one."""
 
     @checked
     def __init__(
@@ -55,6 +55,7 @@ class Supervised(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.encoder, self.views, self.frozen, self.seed = encoder, views, freeze, seed
+        self.decoder = None
         self.warmup, self.weight_decay = warmup, weight_decay
         self.lr, self.encoder_lr = lr, lr if encoder_lr is None else encoder_lr
         if freeze:

@@ -16,6 +16,7 @@ from geo3d.cli.config import jobs
 from geo3d.cli.export import exported
 from geo3d.compress import pipeline
 from geo3d.compress.record import ORDER
+from geo3d.data.targets import Classes
 from geo3d.errors import ConfigError
 from geo3d.home import alternatives
 from geo3d.invariance import views
@@ -24,6 +25,7 @@ from geo3d.tasks.classify import Classify
 from geo3d.tasks.datamodule import DataModule
 from geo3d.tasks.distill import Distill
 from geo3d.tasks.pretrain import Pretrain
+from geo3d.tasks.supervised import Supervised
 from geo3d.tasks.trainer import make_trainer
 
 MODULES = (encoders, objectives, invariance, data)
@@ -33,7 +35,17 @@ CLASSES = [
     for each in map(vars(module).get, module.__all__)
     if isinstance(each, type) and not hasattr(each, "_fields") and "__init__" in vars(each)
 ]
-CLASSES += [DataModule, Classify, Pretrain, Distill, views.Views, heads.Classifier, heads.Projector, heads.Predictor]
+CLASSES += [
+    DataModule,
+    Supervised,
+    Classify,
+    Pretrain,
+    Distill,
+    views.Views,
+    heads.Classifier,
+    heads.Projector,
+    heads.Predictor,
+]
 FUNCTIONS: list[Any] = [getattr(geo3d.jobs, name) for name in jobs()] + [make_trainer]
 FUNCTIONS += [pipeline.step(name) for name in ORDER]
 TAKERS: list[Any] = [*FUNCTIONS, *CLASSES, exported]
@@ -133,7 +145,7 @@ EXAMPLES: dict[str, Any] = {
     "objective": objectives.BYOL(), "invariance": invariance.SO3(), "views": views.Views(invariance.SO3()),
     "data": DataModule(data.Shapes, size=8), "dataset_class": data.Shapes, "student": None, "teacher": None,
     "checkpoint": "x", "out": "x", "recipe": {}, "trainer": {}, "checkpoints": {}, "runs": {}, "root": "x", "parts": [],
-    "num_points": 8, "num_classes": 4, "in_channels": 8,
+    "num_points": 8, "num_classes": 4, "in_channels": 8, "target": Classes(("a", "b")),
 }  # fmt: skip
 
 
