@@ -38,7 +38,7 @@ mutants: setup
 # Every table of geo3d/ops/BENCHMARKS.md, on this machine; about half an hour, best on a quiet one.
 bench: setup
 	$(BIN)/pip install -qq -c .ci/constraints.txt -e ".[bench]"
-	for what in kernels encoder train data scaling; do $(BIN)/geo3d bench $$what --out runs/bench-$$what.json || exit 1; done
+	for what in kernels encoder train data scaling; do PYTHONPATH=tests $(BIN)/python -m speed $$what || exit 1; done
 
 # The compiled kernels' own tests under AddressSanitizer and UBSan, then under ThreadSanitizer.
 sanitize:

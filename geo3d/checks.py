@@ -150,18 +150,28 @@ def ordered(owner: object, low: str, high: str, least: float, most: float) -> No
 
 
 def parameters(function: Callable[..., Any]) -> Parameters:
-    """The parameters that may be given by keyword, with their annotations evaluated; ``**`` under that name."""
+    """The parameters that may be given by keyword, with their annotations evaluated; ``**`` under that name.
+
+    Keywords that a class hands on to a checked constructor of the class it extends are that constructor's.
+    """
     try:
         hints = get_type_hints(function.__init__ if inspect.isclass(function) else function, include_extras=True)
     except NameError:  # a name imported for type checkers only: the value is left to the function
         hints = {}
-    found = {}
+    found: dict[str, inspect.Parameter] = {}
     for name, parameter in inspect.signature(function).parameters.items():
         if parameter.kind is parameter.VAR_KEYWORD:
-            found["**"] = parameter
+            found |= handed_on(function) or {"**": parameter}
         elif parameter.kind is not parameter.VAR_POSITIONAL:
             found[name] = parameter.replace(annotation=hints.get(name, Any))
     return found
+
+
+def handed_on(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """The parameters of the checked constructor that a class extends; none if there is none."""
+    above = inspect.getmro(function)[1:] if inspect.isclass(function) else ()
+    parent = next((each for each in above if "__init__" in vars(each)), object)
+    return dict(parameters(parent)) if hasattr(parent.__init__, "__wrapped__") else {}  # type: ignore[misc]
 
 
 def fits(value: Any, annotation: Any) -> bool:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
-from geo3d.bench.contenders import installed
 from geo3d.bench.exports import CannotRunError, Exported, Form, Prepare, fastest, forms
 from geo3d.bench.stages import stages
 from geo3d.bench.timing import timed
@@ -32,6 +32,11 @@ KERNELS = {
 """Stages of a program and the kernels that belong to them, with what is fused behind them."""
 Call = Callable[[], Tensor]
 """Gives the cloud features (B, cloud_channels) of one fixed batch, everything on the way from the points included."""
+
+
+def installed(package: str) -> bool:
+    """Whether a package that nothing here depends on can be imported."""
+    return find_spec(package) is not None
 
 
 def check_engines(names: list[str]) -> list[str]:

@@ -19,7 +19,6 @@ from geo3d.bench.engines import CannotRunError, Own, start
 from geo3d.bench.exports import Form
 from geo3d.bench.label import distinct, label
 from geo3d.bench.memory import peak_bytes
-from geo3d.bench.published import FULL, Rivals
 from geo3d.bench.timing import interleaved, ratio
 from geo3d.cloud import make_batch, num_clouds
 from geo3d.compress import Adaptive, Setting
@@ -27,7 +26,11 @@ from geo3d.compress.adaptive.slices import thinned
 
 KINDS = {"structure": "structured", "prune": "pruned", "quantize": "quantised"}
 OWN_FORMS = {"geo3d": "the compiled runtime", "torch": "the module as it is, eager, without compiled kernels"}
+SAME, FULL = "published, same widths", "published, full"
+"""Kinds of rivals: published forms of the encoder's own widths, and of the published ones on all points."""
 Row = dict[str, Any]
+MakeRivals = Callable[[nn.Module, Batch, Callable[[Batch], Batch]], Any]
+"""From an encoder, clouds, and what is done to them for it: ``sizes`` and ``calls`` of the forms to compare it with."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ def timings(
     engines: Sequence[str] = ("geo3d", "torch"),
     threads: Sequence[int] = (1,),
     repeats: int = 50,
-    published: bool = False,
+    rivals: MakeRivals | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> tuple[dict[str, list[Row]], list[Row], dict[str, dict[str, float]], list[str]]:
     """Times of every contender in every engine, all taken in turn; where the time goes; and what could not be run.
@@ -110,17 +113,16 @@ def timings(
     Returns:
         By name rows of ``engine``, ``threads``, ``form`` (which form was timed, in words), ``export`` (the
         :class:`Form` of an exported one), ``p50_ms``, ``p95_ms``, ``ratio`` (to the reference in the same engine on as
-        many threads, None without it), ``over_published`` (by kind, see :class:`Rivals`; empty without a published
-        form) and ``difference`` (of the cloud features from those of the encoder's own forward pass, relative); rows of
-        the published forms; by name milliseconds of each stage in geo3d's runtime on the first number of threads,
-        which add up to its median; notes.
+        many threads, None without it), ``over_published`` (by kind of rival; empty without one) and ``difference`` (of
+        the cloud features from those of the encoder's own forward pass, relative). Rows of the rivals. By name
+        milliseconds of each stage in geo3d's runtime on the first number of threads, which add up to its median. Notes.
     """
     rows: dict[str, list[Row]] = {contender.name: [] for contender in contenders}
     eager: list[Row] = []
     spent: dict[str, dict[str, float]] = {}
     notes: dict[str, None] = {}
-    rivals = {each.name: Rivals(each.form, batch, each.before) for each in contenders} if published else {}
-    whole = {each.sizes.get(FULL) for each in rivals.values()}
+    against = {each.name: rivals(each.form, batch, each.before) for each in contenders} if rivals else {}
+    whole = {each.sizes.get(FULL) for each in against.values()}
     before = torch.get_num_threads()
     with TemporaryDirectory() as folder:
         try:
@@ -128,13 +130,13 @@ def timings(
                 torch.set_num_threads(count)
                 calls, refused = _started(contenders, engines, batch, count, Path(folder))
                 notes |= dict.fromkeys(refused)
-                others = {size: call for each in rivals.values() for size, call in each.calls.items()}
+                others = {size: call for each in against.values() for size, call in each.calls.items()}
                 calls |= others
                 say(f"timing {len(calls)} contenders on {count} thread{'s' * (count > 1)}, {repeats} rounds")
                 times = interleaved(calls, repeats, 0.0)
                 for contender in contenders:
                     own = {name: calls[key] for name in engines if (key := (contender.name, name)) in calls}
-                    sizes = rivals[contender.name].sizes if published else {}
+                    sizes = against[contender.name].sizes if against else {}
                     for row in _rows(contender, own, batch, times, contenders[reference].name, count):
                         taken = times[contender.name, row["engine"]]
                         over = {kind: ratio(times[size], taken) for kind, size in sizes.items()}

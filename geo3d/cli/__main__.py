@@ -121,9 +121,15 @@ def run_job(command: str, words: list[str]) -> None:
 
 
 def as_pair(word: str, command: str) -> str:
-    """A word that is no KEY=VALUE stands for ``path=FILE`` in commands that work on a file."""
+    """The word, if it is KEY=VALUE.
+
+    Raises:
+        ConfigError: If it is a cloud file alone, with the form that it has now.
+    """
     bare = "=" not in word.partition("/")[0] and not word.startswith("-")
-    return f"path={word}" if bare and "path" in read(config_dir() / f"{command}.yaml") else word
+    if bare and "cloud" in read(config_dir() / f"{command}.yaml"):
+        raise ConfigError(f"{word or repr(word)}: expected KEY=VALUE; a cloud file is written cloud={word or 'FILE'}")
+    return word
 
 
 def figures(result: dict[str, Any], prefix: str = "", depth: int = 2) -> Iterator[str]:

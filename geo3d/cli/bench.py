@@ -1,240 +1,289 @@
-"""``geo3d bench``: measurements on this machine, printed and saved."""
+"""``geo3d bench``: checkpoints side by side, as a table, a JSON file and a picture."""
 
-import argparse
 import json
-import re
-from typing import Any, NoReturn
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Annotated, Any
 
-from geo3d.checks import Range, shown
-from geo3d.errors import ConfigError, did_you_mean
-from geo3d.home import home
+from geo3d.checks import OneOf, Range, checked
+from geo3d.cli.config import as_written, choices, config_dir, read
+from geo3d.errors import CloudError, ConfigError, did_you_mean
 
-USAGE = """usage: geo3d bench kernels|encoder|train|data|scaling|model [OPTIONS]
+USAGE = """usage: geo3d bench checkpoint=DIR [KEY=VALUE ...]
+       geo3d bench checkpoint=[DIR,DIR,...] [KEY=VALUE ...]
 
-kernels   single operators against public packages and the forms of public code
-encoder   DGCNN and PointNet++ in evaluation against their published forms and PyTorch Geometric
-train     a step of training of both
-data      two augmented views against the same transforms in NumPy
-scaling   time and memory as clouds and batches grow, with fitted exponents
-model     trained encoders side by side: accuracy, size, arithmetic, times; its own options are below
-
-The outputs are compared in the same run; what is not equal has no ratio. Contenders are timed in turn.
+Compares trained encoders on this machine: accuracy, size, arithmetic, times in geo3d, torch, ONNX Runtime and OpenVINO.
+Models and engines are timed in turn. What cannot run is named.
 
 options
-  --threads N          threads of torch and of the kernels (torch's choice)
-  --clouds N,N,...     clouds in a batch
-  --points N           points of a cloud; of scaling N,N,...
-  --k N                neighbours of a point (20)
-  --repeats N          timed rounds (7)
-  --path native|torch  only geo3d with its compiled kernels, or only without (both; scaling the first there is)
-  --only TEXT          only what has TEXT in its title
-  --memory, --no-memory   peak memory, each contender in a process of its own (not of kernels and data)
-  --quick              tiny sizes: whether everything runs, not how fast
-  --out FILE           all figures as JSON (runs/bench-NAME.json)
+  checkpoint=DIR           encoders, in any compressed form (DIR/encoder, or the run folder with it)
+  names=[A,B]              what each is called in tables and pictures (what it is: class, width, graph, compression)
+  reference=NAME           the one that others are compared with: a name, a run folder or a path (the first)
+  data=NAME                labelled clouds to score on: folder, modelnet or shapes, with data.root=PATH or any other
+                           data.KEY=VALUE; by the head saved beside an encoder, else by a linear probe (no accuracy)
+  num_points=N             points of a cloud (as the reference was trained)
+  rotation=POSES           aligned, z or so3 (aligned)
+  draws=N                  draws of poses over which accuracy is averaged (5; 1 for aligned)
+  clouds=N                 clouds in a timed call (1)
+  threads=N, threads=[N,N] numbers of threads to time on (1 and torch's choice)
+  repeats=N                timed rounds; every model and engine has its turn in each (50)
+  engines=[A,B]            of geo3d, torch, onnxruntime and openvino (all); of exports the fastest form is taken
+  settings=N               settings of an adaptive encoder to show, at most (8)
+  memory=true|false        look at peak memory, which takes a process for each model and engine (true)
+  out=DIR                  model.json, model.md and pareto.png (runs/bench)
 
-options of model
-  --checkpoint DIR...  encoders, in any compressed form (DIR/encoder, or the run folder with it)
-  --names A,B,...      what each is called in tables and pictures; names with commas as words (what it is: class, width,
-                       graph, compression)
-  --reference NAME     the one that others are compared with: a name, a run folder or a path (the first)
-  --data NAME          labelled clouds to score on: folder, modelnet or shapes, with --root PATH, --up z|y, or any
-                       data.KEY=VALUE; by the head saved beside an encoder, else by a linear probe (no accuracy)
-  --num-points N       points of a cloud (as the reference was trained)
-  --rotation POSES     aligned, z or so3 (aligned)
-  --draws N            draws of poses over which accuracy is averaged (5; 1 for aligned)
-  --clouds N           clouds in a timed call (1)
-  --threads N,N,...    numbers of threads to time on (1 and torch's choice)
-  --repeats N          timed rounds; every model and engine has its turn in each (50)
-  --engines A,B,...    of geo3d, torch, onnxruntime and openvino (all); of exports the fastest form is taken and named
-  --settings N         settings of an adaptive encoder to show, at most (8)
-  --published          also time the published forms in eager torch: of each encoder's own widths, and of full size
-  --no-memory          do not look at peak memory, which takes a process for each model and engine
-  --out DIR            model.json, model.md and pareto.png (runs/bench-model)"""
+Tables against public code are made from a checkout: make bench."""
 
-NAMES = ("kernels", "encoder", "train", "data", "scaling")
-OPTIONS = ("threads", "clouds", "points", "k", "repeats", "path", "only", "memory", "no-memory", "quick", "out")
-RANGES = {
-    "threads": Range(1, 1024),
-    "clouds": Range(1, 4096),
-    "points": Range(1, 1_000_000),
-    "k": Range(1, 1024),
-    "repeats": Range(1, 1_000_000),
-    "draws": Range(1, 1000),
-    "settings": Range(1, 1000),
-}
-QUICK: dict[str, dict[str, Any]] = {
-    "kernels": {"clouds": (2,), "points": 128, "large": 256, "k": 8, "ragged": (40, 130), "ragged_clouds": 4},
-    "encoder": {"clouds": (2,), "points": 128, "k": 8, "ragged": (40, 130), "ragged_clouds": 4},
-    "train": {"clouds": (2, 2), "points": 128, "k": 8, "ragged": (60, 130)},
-    "data": {"clouds": (4,), "points": 128},
-    "scaling": {"clouds": (1, 2, 4), "points": (64, 128, 256), "k": 8, "most": 512},
-}
+POINTS = 1024
+POSES = {"aligned": "poses as stored", "z": "poses turned about z", "so3": "random poses"}
+Count = Annotated[int, Range(1, 1024)]
 
 
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong as geo3d says it."""
+@checked
+def compared(
+    checkpoint: str | Path | Sequence[str | Path],
+    *,
+    names: Sequence[str] | None = None,
+    reference: str | None = None,
+    data: str | None = None,
+    num_points: Annotated[int, Range(1, 1_000_000)] | None = None,
+    rotation: Annotated[str, OneOf("aligned", "z", "so3")] = "aligned",
+    draws: Annotated[int, Range(1, 1000)] = 5,
+    clouds: Annotated[int, Range(1, 4096)] = 1,
+    threads: Count | Sequence[Count] | None = None,
+    repeats: Annotated[int, Range(1, 1_000_000)] = 50,
+    engines: Sequence[str] = ("geo3d", "torch", "onnxruntime", "openvino"),
+    settings: Annotated[int, Range(1, 1000)] = 8,
+    memory: bool = True,
+    out: str | Path = "runs/bench",
+) -> SimpleNamespace:
+    """The options of ``geo3d bench``, those that are not given as ``USAGE`` says."""
+    return SimpleNamespace(**locals())
 
-    def error(self, message: str) -> NoReturn:
-        """Raise what the command line prints in one line."""
-        raise ConfigError(f"bench: {message.removeprefix('argument ')}; see geo3d bench --help")
 
+def parsed(words: list[str]) -> SimpleNamespace:
+    """The options that the words stand for.
 
-class Whole:
-    """What an option takes: a whole number within a range, or with ``several`` some of them, separated by commas.
-
-    Example:
-        >>> Whole("points", several=True)("1,8,32")
-        (1, 8, 32)
+    Raises:
+        ConfigError: If they cannot be understood.
     """
+    from geo3d.checks import parameters
+    from geo3d.cli.check import options
 
-    def __init__(self, option: str, several: bool = False) -> None:
-        self.range, self.several = RANGES[option], several
+    of_data = [word for word in words if word.startswith("data.")]
+    others = [as_pair(word) for word in words if word not in of_data]
+    given = options(others, parameters(compared), "geo3d bench", "checkpoint=runs/first/encoder")
+    found = compared(**given)
+    if found.data is not None and found.data not in choices("data"):
+        raise ConfigError(f"bench data={found.data}: no such data set; {did_you_mean(found.data, choices('data'))}")
+    if of_data and not found.data:
+        raise ConfigError(f"bench {of_data[0]}: belongs to data; give data=NAME, too ({', '.join(choices('data'))})")
+    single = isinstance(found.checkpoint, str | Path)
+    found.checkpoint = [found.checkpoint] if single else list(found.checkpoint)
+    found.threads = (found.threads,) if isinstance(found.threads, int) else found.threads
+    found.words, found.names = of_data, named(found.names, len(found.checkpoint))
+    return found
 
-    def __call__(self, word: str) -> Any:
-        """The number, or the numbers.
 
-        Raises:
-            argparse.ArgumentTypeError: If the word is not of that form.
-        """
-        words = word.split(",") if self.several else [word]
-        found = [int(each) if re.fullmatch("[0-9]{1,18}", each) else 0 for each in words]
-        if wrong := [each for each, number in zip(words, found, strict=True) if not self.range.holds(number)]:
-            raise argparse.ArgumentTypeError(f"expected a whole number {self.range}, found {shown(wrong[0])}")
-        return tuple(found) if self.several else found[0]
+def as_pair(word: str) -> str:
+    """The word, if it is KEY=VALUE.
 
-
-def text(word: str) -> str:
-    """A word that is not empty."""
-    if not word:
-        raise argparse.ArgumentTypeError("a value is needed")
+    Raises:
+        ConfigError: If it is not, with the form that it has now.
+    """
+    if word.startswith("-"):
+        key = word.lstrip("-").replace("-", "_")
+        raise ConfigError(f"bench {word}: options are KEY=VALUE; write {key.removeprefix('no_')}=...")
+    if word == "model":
+        raise ConfigError("bench model: write geo3d bench checkpoint=DIR")
+    if "=" not in word and word in ("kernels", "encoder", "train", "data", "scaling"):
+        raise ConfigError(f"bench {word}: tables against public code are made from a checkout, by make bench")
     return word
 
 
-def place(word: str) -> str:
-    """A path, with the home folder for a ``~``.
+def named(names: Sequence[str] | None, count: int) -> list[str] | None:
+    """One name a checkpoint; None if none are given.
 
     Raises:
-        argparse.ArgumentTypeError: If it is the home folder of nobody.
+        ConfigError: If there are more or fewer, or two are alike.
     """
-    try:
-        return home(text(word))
-    except ConfigError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+    if names is None:
+        return None
+    names = [str(name).strip() for name in names]
+    if len(names) != count or not all(names) or len(set(names)) < count:
+        raise ConfigError(
+            f"bench names={as_written(names)}: expected {count} different names, one a checkpoint, as in names=[A,B]"
+        )
+    return names
 
 
-def parsed(words: list[str]) -> argparse.Namespace:
-    """The options.
-
-    Raises:
-        ConfigError: If the words cannot be understood.
-    """
-    name, *rest = words
-    if name not in NAMES:
-        raise ConfigError(f"bench {name}: no such measurement; {did_you_mean(name, [*NAMES, 'model'])}")
-    parser = Parser(add_help=False, allow_abbrev=False)
-    for option in ("threads", "k", "repeats"):
-        parser.add_argument(f"--{option}", type=Whole(option))
-    parser.add_argument("--clouds", type=Whole("clouds", several=True))
-    parser.add_argument("--points", type=Whole("points", several=name == "scaling"))
-    parser.add_argument("--path", choices=("native", "torch"))
-    parser.add_argument("--only", type=text)
-    parser.add_argument("--memory", action=argparse.BooleanOptionalAction)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--out", type=place)
-    options, unknown = parser.parse_known_args(rest)
-    if unknown:
-        hint = did_you_mean(unknown[0].lstrip("-"), list(OPTIONS)).replace("'", "'--", 1)
-        raise ConfigError(f"bench {name} {unknown[0]}: no such option; {hint}")
-    if name == "data" and options.k:
-        raise ConfigError("bench data --k: views have no neighbours; leave it out")
-    return argparse.Namespace(name=name, **vars(options) | {"only": options.only or ""})
-
-
-def bench(words: list[str]) -> None:
+def bench(words: list[str], rivals: Callable[..., Any] | None = None) -> None:
     """Run ``geo3d bench`` with the words behind it.
+
+    Args:
+        words: ``KEY=VALUE``.
+        rivals: Makes other forms to be timed in turn with the encoders, see :func:`geo3d.bench.model.timings`.
 
     Raises:
         ConfigError: If the words cannot be understood, or what they ask for is not there.
+        CheckpointError: If a checkpoint is not there or cannot be read.
+        CloudError: If the data cannot be used, or has no labels.
     """
-    if words[0] == "model":
-        from geo3d.cli.bench_model import bench_model
-
-        return bench_model(words[1:])
     options = parsed(words)
-    out = options.out or f"runs/bench-{options.name}.json"
-    import torch
-
-    from geo3d.bench.machine import machine
-    from geo3d.bench.report import heading
-    from geo3d.bench.roofline import measured
+    from geo3d.bench.engines import check_engines
+    from geo3d.bench.model_table import tables
     from geo3d.io.files import replacing
 
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    with replacing(out) as draft:  # from the beginning, so that a place that cannot be written to costs no time
-        limits = measured(2 if options.quick else 7, 64 if options.quick else 1)
-        described = machine()
-        print(heading(described, limits), flush=True)
-        figures = scaled(options) if options.name == "scaling" else compared(options, limits.best)
-        if not any(figures.values()):
-            raise ConfigError(f"bench {options.name} --only {options.only}: no title contains it")
-        record = {"bench": options.name, "options": vars(options), "machine": described, "limits": limits._asdict()}
-        draft.write_text(json.dumps(record | figures, indent=2) + "\n", encoding="utf-8")
-    print(f"\nall figures are in {out}")
+    out, engines = Path(options.out), check_engines(list(options.engines))
+    with replacing(out / "model.json") as draft:  # from the beginning: a place that cannot be written to costs no time
+        record = measured(options, engines, rivals)
+        draft.write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
+    text = tables(record)
+    with replacing(out / "model.md") as draft:
+        draft.write_text(text + "\n", encoding="utf-8")
+    print(text)
+    drawn = picture(record, out / "pareto.png")
+    print(f"\nall figures are in {out / 'model.json'}, the tables in model.md{', a picture in pareto.png' * drawn}")
 
 
-def compared(options: argparse.Namespace, gflops: float) -> dict[str, Any]:
-    """The cases of a measurement, printed one by one."""
-    from geo3d.bench.augmenting import view_cases
-    from geo3d.bench.encoders import encoder_cases
-    from geo3d.bench.kernels import kernel_cases
-    from geo3d.bench.measure import measure_all
-    from geo3d.bench.report import table
-    from geo3d.bench.training import training_cases
+def measured(options: SimpleNamespace, engines: list[str], rivals: Callable[..., Any] | None) -> dict[str, Any]:
+    """All figures, ready for JSON."""
+    import torch
 
-    sizes = sizes_of(options)
-    if options.path:
-        sizes["paths"] = (options.path,)
-    makers: dict[str, Any] = {
-        "kernels": kernel_cases, "encoder": encoder_cases, "train": training_cases, "data": view_cases,
+    from geo3d.bench.accuracy import accuracies
+    from geo3d.bench.exports import Form
+    from geo3d.bench.machine import machine
+    from geo3d.bench.model import load, peak_mb, sizes, timings
+    from geo3d.cloud import common_size
+
+    contenders = load(options.checkpoint, options.settings, options.names)
+    reference = position(options.reference, contenders)
+    clouds, batch, points = inputs(options, contenders[reference].path)
+    threads = options.threads or tuple(dict.fromkeys((1, torch.get_num_threads())))
+    scored: list[Any] = [None] * len(contenders)
+    if clouds is not None:
+        print(f"scoring {len(contenders)} encoders", flush=True)
+        scored = accuracies(contenders, clouds, reference)
+    rows = sizes(contenders, common_size(batch) or points, reference)
+    found, eager, spent, notes = timings(
+        contenders, batch, reference=reference, engines=engines, threads=threads, repeats=options.repeats,
+        rivals=rivals, say=lambda line: print(line, flush=True),
+    )  # fmt: skip
+    for contender, row, accuracy in zip(contenders, rows, scored, strict=True):
+        own = found[contender.name]
+        ran = [each for each in own if each["threads"] == threads[0]] if options.memory else []
+        form = {each["engine"]: Form(**each["export"]) if each["export"] else None for each in ran}
+        peaks = {engine: peak_mb(contender, engine, batch, threads[0], form[engine]) for engine in form}
+        row |= {"name": contender.name, "kind": contender.kind, "path": str(contender.path), "accuracy": accuracy}
+        row |= {"timings": own, "stages_ms": spent.get(contender.name), "peak_mb": peaks}
+        row |= {"compression": getattr(contender.whole, "compression", [])}
+    return {
+        "options": vars(options), "machine": machine(), "reference": contenders[reference].name,
+        "num_points": common_size(batch), "threads": threads, "rows": rows, "published": eager,
+        "notes": [*notes, *conventions(contenders, points), *(f"{each.name}: {each.path}" for each in contenders)],
     }  # fmt: skip
-    whole_networks = options.name in ("encoder", "train")
-    records = measure_all(
-        makers[options.name](**sizes),
-        lambda record: print(table(record), flush=True),
-        only=options.only,
-        repeats=options.repeats or (2 if options.quick else 7),
-        gflops=gflops,
-        memory=asks_for_memory(options, whole_networks),
-        profiled=whole_networks,
-        shortest=0.0 if options.quick else 0.005,
-    )
-    return {"cases": records}
 
 
-def scaled(options: argparse.Namespace) -> dict[str, Any]:
-    """The grid of sizes, printed as it is measured and once more as a table."""
-    from geo3d.bench.contenders import usable
-    from geo3d.bench.scaling import exponents, scaling, scaling_table
+def position(name: str | None, contenders: Sequence[Any]) -> int:
+    """Which contender is the reference: named as in the table, by its path or its run folder, else the first.
 
-    rows = scaling(
-        **sizes_of(options),
-        path=options.path or usable()[0],
-        repeats=options.repeats or (1 if options.quick else 5),
-        memory=asks_for_memory(options, True),
-        only=options.only,
-        say=lambda line: print(line, flush=True),
-    )
-    print(scaling_table(rows))
-    return {"rows": rows, "exponents": list(exponents(rows))}
+    Raises:
+        ConfigError: If there is none of that name.
+    """
+    if name is None:
+        return 0
+    names = [each.name for each in contenders]
+    if name in names:
+        return names.index(name)
+    folders = [each.path.resolve() for each in contenders]
+    runs = [folder.parent if folder.name == "encoder" else folder for folder in folders]
+    places = zip(folders, runs, strict=True)
+    found = [i for i, (folder, run) in enumerate(places) if name == run.name or Path(name).resolve() in (folder, run)]
+    if len({folders[i] for i in found}) > 1:
+        raise ConfigError(f"bench reference={name}: several checkpoints lie in a folder of that name; give a path")
+    if not found:
+        raise ConfigError(f"bench reference={name}: {did_you_mean(name, [*(run.name for run in runs), *names])}")
+    return found[0]
 
 
-def sizes_of(options: argparse.Namespace) -> dict[str, Any]:
-    """The sizes asked for; those not named are the measurement's own."""
-    said = {name: value for name in ("clouds", "points", "k") if (value := getattr(options, name)) is not None}
-    return (QUICK[options.name] if options.quick else {}) | said
+def inputs(options: SimpleNamespace, path: Path) -> tuple[Any, Any, int]:
+    """The clouds to score on (None without data), a batch to time with, and the number of points asked for."""
+    from geo3d.checkpoint import read_card
+
+    points = options.num_points or read_card(path).get("input", {}).get("num_points") or POINTS
+    if not options.data:
+        from geo3d.bench.inputs import surfaces
+
+        return None, surfaces(options.clouds, points), points
+    import torch
+
+    from geo3d.bench.accuracy import Clouds, Split
+
+    data = datamodule(options, points)
+    if not data.has("test"):
+        raise CloudError(f"bench data={options.data}: there is no test split to score on; leave data out")
+    draws = 1 if options.rotation == "aligned" else options.draws
+    poses = [data.reseeded(data.seed + draw) for draw in range(draws)]
+    tests = [Split(each.loader("test"), data.labels("test")) for each in poses]
+    clouds = Clouds(tests, Split(data.loader("train"), data.labels("train")), len(data.classes))
+    if options.clouds > len(data.labels("test")):
+        raise ConfigError(f"bench clouds={options.clouds}: the test split has {len(data.labels('test'))} clouds")
+    first = next(iter(data.loader("test", torch.arange(options.clouds), options.clouds)))
+    if first.num_points is None:
+        raise CloudError(f"bench clouds={options.clouds}: clouds of several sizes; give a smaller num_points")
+    return clouds, first, points
 
 
-def asks_for_memory(options: argparse.Namespace, otherwise: bool) -> bool:
-    """Whether peak memory is looked at: as asked for, else where it is worth the wait."""
-    return (otherwise and not options.quick) if options.memory is None else options.memory
+def datamodule(options: SimpleNamespace, points: int) -> Any:
+    """The data, from its configuration and the options."""
+    from geo3d.cli.build import build_data
+    from geo3d.cli.check import check_value, settled_value
+    from geo3d.cli.words import split, value_of
+
+    config = read(config_dir() / "data" / f"{options.data}.yaml")
+    written = dict(split(word, "data.size=100") for word in options.words)
+    config |= {key.removeprefix("data."): value_of(f"{key}={text}") for key, text in written.items()}
+    config |= {"num_points": points, "rotation": options.rotation}
+    config = settled_value(config, Any, written, "data")
+    if mistakes := list(check_value(config, Any, "data")):
+        raise ConfigError("\n".join(mistakes))
+    return build_data(config, 0)
+
+
+def conventions(contenders: Sequence[Any], points: int) -> list[str]:
+    """Where a checkpoint was trained on another number of points."""
+    from geo3d.checkpoint import read_card
+
+    trained = {each.path: read_card(each.path).get("input", {}).get("num_points") for each in contenders}
+    return [f"{path}: trained on {n} points, here {points}" for path, n in trained.items() if n not in (None, points)]
+
+
+def picture(record: Mapping[str, Any], path: Path) -> bool:
+    """Whether there was an accuracy and a time to draw."""
+    from geo3d.bench.model import FULL
+    from geo3d.bench.model_table import counted
+    from geo3d.show.pareto import plot_pareto
+
+    timed = [t for row in record["rows"] for t in row["timings"] if row["accuracy"] is not None]
+    if not timed:
+        return False
+    engine, threads = timed[0]["engine"], timed[0]["threads"]
+    drawn = []
+    for row in record["rows"]:
+        for t in row["timings"]:
+            if (t["engine"], t["threads"]) == (engine, threads):
+                own = {
+                    "ms": t["p50_ms"],
+                    "accuracy": row["accuracy"]["mean"],
+                    "error": row["accuracy"]["standard_error"],
+                }
+                drawn.append({"name": row["name"], "kind": row["kind"], **own})
+    eager = {t["name"]: t["p50_ms"] for t in record["published"] if t["threads"] == threads and t["full"]}
+    plot_pareto(
+        drawn, path, also={f"{FULL}: {name}" if len(eager) > 1 else FULL: ms for name, ms in eager.items()},
+        axis=f"milliseconds, median; {engine}, {counted(threads)}",
+        title=f"accuracy (%), {record['options']['data']}, {POSES[record['options']['rotation']]}; "
+        f"bars: a paired standard error against {record['reference']}",
+    )  # fmt: skip
+    return True

@@ -14,7 +14,7 @@ from geo3d.cli.words import TARGET, split, value_of
 from geo3d.errors import ConfigError, did_you_mean
 from geo3d.home import alternatives, expanded
 
-PLACES = {"out": "DIR", "root": "PATH", "path": "FILE", "checkpoint": "DIR/encoder"}
+PLACES = {"out": "DIR", "root": "PATH", "cloud": "FILE", "path": "FILE", "checkpoint": "DIR/encoder"}
 PARTIAL = "_partial_"
 """In geo3d's own files: the job completes the call."""
 

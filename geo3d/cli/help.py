@@ -12,13 +12,24 @@ from geo3d.cli.config import as_written, choices, config_dir, defaults, jobs, re
 from geo3d.cli.source import Option, named, options
 
 TOOLS = {
-    "bench": "Measures operators and encoders on this machine against their published forms.",
+    "bench": "Compares trained encoders on this machine: accuracy, size, times in several engines.",
     "data": "Lists the data sets, or checks one that lies on disk.",
     "export": "Writes an encoder as a file for other runtimes, and checks what comes out there.",
     "doctor": "Says what this installation runs on, and whether its operators compute what they should.",
 }
 ELSEWHERE = {"trainer": "geo3d.tasks.trainer.make_trainer", "data": "geo3d.tasks.datamodule.DataModule"}
-UNWRITABLE = {"callbacks", "dataset_class", "encoder", "num_classes", "out", "seed", "split", "views"}  # given by jobs
+UNWRITABLE = {
+    "callbacks",
+    "dataset_class",
+    "encoder",
+    "num_classes",
+    "out",
+    "seed",
+    "split",
+    "target",
+    "training",
+    "views",
+}  # given by jobs
 TRAINING = {"label_fraction": ("finetune",), "holdout": ("pretrain",)}  # options of all data that serve few commands
 NAMED = {"protocol": "geo3d.probes.protocols"}  # options whose values are the names of what a module defines
 
@@ -52,8 +63,8 @@ def usage(command: str, words: list[str]) -> str:
     preset = read(config_dir() / f"{command}.yaml")
     first = f"usage: geo3d {command}"
     lines = [f"{first} [KEY=VALUE ...]"]
-    if "path" in preset:
-        lines = [f"{first} FILE [KEY=VALUE ...]", f"       {first[7:]} data=NAME data.root=PATH [KEY=VALUE ...]"]
+    if "cloud" in preset:
+        lines = [f"{first} cloud=FILE [KEY=VALUE ...]", f"       {first[7:]} data=NAME data.root=PATH [KEY=VALUE ...]"]
     lines += ["", summary(config_dir() / f"{command}.yaml"), ""]
     if groups:
         lines += ["choices (* is chosen)"]

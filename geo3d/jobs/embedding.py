@@ -28,7 +28,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 def embed(
     checkpoint: str | Path,
     data: DataModule | None = None,
-    path: str | Path | None = None,
+    cloud: str | Path | None = None,
     *,
     out: str | Path,
     up: Up = "z",
@@ -38,16 +38,16 @@ def embed(
     Args:
         checkpoint: A saved encoder.
         data: Clouds of a data set, or
-        path: one cloud file.
+        cloud: one cloud file.
         out: Run folder.
         up: Which way is up in the file, ``y`` or ``z``.
     """
-    if (data is None) == (path is None):
-        raise ConfigError("embed takes either data=NAME data.root=PATH or one cloud file; give exactly one of them")
+    if (data is None) == (cloud is None):
+        raise ConfigError("embed takes either data=NAME data.root=PATH or cloud=FILE; give exactly one of them")
     opened = open_checkpoint(checkpoint)
     encoder, card = opened.encoder, opened.card
-    if path is not None:
-        manifest = {"file": str(path), "up": up}
+    if cloud is not None:
+        manifest = {"file": str(cloud), "up": up}
     else:
         assert data is not None
         manifest = data.manifest()
@@ -56,8 +56,8 @@ def embed(
             note = f"the encoder was trained on {trained_on} points and is given data.num_points={data.num_points}"
             warnings.warn(note, stacklevel=2)
     with run_folder(out, manifest, {"checkpoint": card["sha256"]}) as out:
-        if path is not None:
-            arrays = _file_features(encoder, card.get("input", {}), Path(path), up)
+        if cloud is not None:
+            arrays = _file_features(encoder, card.get("input", {}), Path(cloud), up)
         else:
             assert data is not None
             arrays = _data_features(encoder, data)

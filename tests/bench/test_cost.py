@@ -2,12 +2,12 @@
 
 import pytest
 import torch
+from speed.published_dgcnn import PublishedDGCNN
 from torch.utils.flop_counter import FlopCounterMode
 
 from geo3d import compress
 from geo3d.bench.cost import FLOAT, cost, score
 from geo3d.bench.inputs import dense, surfaces
-from geo3d.bench.published_dgcnn import PublishedDGCNN
 from geo3d.encoders import DGCNN, PointNet, PointNet2
 from geo3d.errors import ConfigError
 from geo3d.nn.linear import linear

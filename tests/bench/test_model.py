@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 import torch
+from speed.published import FULL, SAME, Rivals
 
 from geo3d import compress
 from geo3d.bench import engines as engines_module
@@ -13,7 +14,6 @@ from geo3d.bench.exports import OTHER, Form
 from geo3d.bench.inputs import randomized, surfaces
 from geo3d.bench.model import load, memory_case, peak_mb, sizes, timings
 from geo3d.bench.model_table import markdown, tables
-from geo3d.bench.published import FULL, SAME
 from geo3d.checkpoint import save_encoder, save_head
 from geo3d.cloud import collate
 from geo3d.data import Shapes
@@ -129,7 +129,7 @@ def test_what_cannot_run_is_noted_and_the_others_are_timed(folder, monkeypatch):
     contenders = load([folder / "float", folder / "rounded"])
     before = torch.get_num_threads()
     rows, eager, spent, notes = timings(
-        contenders, surfaces(1, N), engines=("geo3d", "torch", "openvino"), threads=(1,), repeats=3, published=True
+        contenders, surfaces(1, N), engines=("geo3d", "torch", "openvino"), threads=(1,), repeats=3, rivals=Rivals
     )
     assert torch.get_num_threads() == before
     names = [each.name for each in contenders]

@@ -1,9 +1,9 @@
 import sys
 
 import torch
+from speed.roofline import measured
 
 from geo3d.bench.machine import commit, machine, processor
-from geo3d.bench.roofline import measured
 from geo3d.bench.stages import stages, written
 from geo3d.bench.timing import interleaved
 

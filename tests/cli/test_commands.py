@@ -87,7 +87,7 @@ def test_embedding_a_data_set(pretrained, tmp_path):
 def test_embedding_a_file(pretrained, tmp_path):
     cloud = tmp_path / "a cloud, mine.xyz"
     np.savetxt(cloud, np.random.default_rng(0).standard_normal((80, 3)))
-    assert main(["embed", f"checkpoint={pretrained / 'encoder'}", str(cloud), f"out={tmp_path / 'run'}"]) == 0
+    assert main(["embed", f"checkpoint={pretrained / 'encoder'}", f"cloud={cloud}", f"out={tmp_path / 'run'}"]) == 0
     with np.load(tmp_path / "run" / "features.npz") as features:
         assert features["cloud"].shape[0] == 1
 

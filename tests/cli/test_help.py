@@ -44,7 +44,7 @@ def test_help_is_free_of_markup():
 
 def test_a_command_on_a_file_shows_both_ways_to_call_it():
     first, second = usage("embed", []).splitlines()[:2]
-    assert first == "usage: geo3d embed FILE [KEY=VALUE ...]"
+    assert first == "usage: geo3d embed cloud=FILE [KEY=VALUE ...]"
     assert second == "       geo3d embed data=NAME data.root=PATH [KEY=VALUE ...]"
 
 

@@ -79,7 +79,12 @@ def test_whoever_reads_the_output_may_stop_early():
         (["pretrain", "encoder=pointnet", "out="], "out: a value is needed; give out=DIR"),
         (["probe", "checkpoint=", "out=x"], "checkpoint: a value is needed; give checkpoint=DIR/encoder"),
         (["probe", "checkpoint=x", "out=x", "data=folder", "data.root="], "data.root: a value is needed; give"),
-        (["embed", "checkpoint=x", "", "out=x"], "path: a value is needed; give path=FILE"),
+        (["embed", "checkpoint=x", "", "out=x"], "'': expected KEY=VALUE; a cloud file is written cloud=FILE"),
+        (
+            ["embed", "checkpoint=x", "a/b=c.ply", "out=x"],
+            "a/b=c.ply: expected KEY=VALUE; a cloud file is written",
+        ),
+        (["embed", "checkpoint=x", "cloud=", "out=x"], "cloud: a value is needed; give cloud=FILE"),
         (["probe", "checkpoint=x", "out=x", "episodes=[5,10]"], "for example [[5,10]]"),
         (["probe", "checkpoint=x", "out=x", "data.size=["], "data.size=[: its value cannot be understood; a list is"),
         (["probe", "checkpoint=x", "out=x", "data=modelnet"], "data.root: a value is needed; give data.root=PATH"),

@@ -12,7 +12,6 @@ from torch import nn
 from geo3d.checks import parameters
 from geo3d.cli.__main__ import main
 from geo3d.cli.bench import parsed
-from geo3d.cli.bench_model import parsed as parsed_model
 from geo3d.cli.check import settled
 from geo3d.cli.export import parsed as parsed_export
 from geo3d.cli.words import split, value_of
@@ -63,8 +62,7 @@ def test_the_home_folder(monkeypatch):
         "out": "/home-of/x", "path": "/home-of", "checkpoint": ["/home-of/a", "b"], "checkpoints": {"a": "/home-of/c"},
         "protocol": "~/p",
     }  # fmt: skip
-    assert parsed(["kernels", "--out", "~/b.json"]).out == "/home-of/b.json"
-    model = parsed_model(["--checkpoint", "~/a", "~/b", "--out", "~/c"])
+    model = parsed(["checkpoint=[~/a,~/b]", "out=~/c"])
     assert (model.checkpoint, model.out) == (["/home-of/a", "/home-of/b"], "/home-of/c")
     assert parsed_export(["checkpoint=~/a", "out=~/1.onnx"]) == {"checkpoint": "/home-of/a", "out": "/home-of/1.onnx"}
 
@@ -114,7 +112,7 @@ def test_a_run_lies_in_one_place(out, place, home):
 @pytest.mark.parametrize("out", ["file", "file/run", "file/run/x", "null", "", "/dev/null/x"])
 def test_a_place_that_can_be_no_folder_is_the_users_mistake(out, home, capsys):
     (home / "work" / "file").write_text("kept")
-    for command in (WORDS, ["demo"], ["embed", "0.npz", "checkpoint=x"], ["export", "checkpoint=x"]):
+    for command in (WORDS, ["demo"], ["embed", "cloud=0.npz", "checkpoint=x"], ["export", "checkpoint=x"]):
         assert main([*command, f"out={out}"]) == 2, command
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith("geo3d: error: ") and "fault" not in line
@@ -129,8 +127,8 @@ def test_a_place_that_can_be_no_folder_is_the_users_mistake(out, home, capsys):
         ["probe", "checkpoint=[a,{}]", "data=shapes", "out=o"],
         ["data", "check", "folder", "root={}"],
         ["export", "checkpoint={}", "out=a.onnx"],
-        ["bench", "kernels", "--out", "{}"],
-        ["bench", "model", "--checkpoint", "a", "{}"],
+        ["bench", "checkpoint=a", "out={}"],
+        ["bench", "checkpoint=[a,{}]"],
     ],
     ids=lambda words: " ".join(words[:3]),
 )

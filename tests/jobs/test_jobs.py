@@ -138,7 +138,7 @@ def test_embed_writes_features_of_a_data_set_and_of_a_file(pretrained, tmp_path)
         expected = encoder(collate([data.prepared("train")[7]])).cloud
     assert np.allclose(arrays["train"][7], expected, atol=1e-5)
     np.savetxt(tmp_path / "cloud.xyz", np.random.default_rng(0).normal(size=(40, 3)))
-    embed(pretrained, path=tmp_path / "cloud.xyz", out=tmp_path / "file")
+    embed(pretrained, cloud=tmp_path / "cloud.xyz", out=tmp_path / "file")
     arrays = np.load(tmp_path / "file" / "features.npz")
     assert arrays["cloud"].shape == (1, 32) and arrays["point"].shape == (16, 16) and arrays["pos"].shape == (16, 3)
     with pytest.raises(ConfigError, match="exactly one"):
@@ -153,7 +153,7 @@ def test_embed_refuses_features_that_are_not_finite(tmp_path):
     save_encoder(encoder.eval(), tmp_path / "encoder")
     np.savetxt(tmp_path / "cloud.xyz", 100 * np.random.default_rng(0).normal(size=(40, 3)))
     with pytest.raises(CloudError, match="the features are not all finite; look at the clouds"):
-        embed(tmp_path / "encoder", path=tmp_path / "cloud.xyz", out=tmp_path / "run")
+        embed(tmp_path / "encoder", cloud=tmp_path / "cloud.xyz", out=tmp_path / "run")
     assert not (tmp_path / "run" / "features.npz").exists()
 
 
@@ -167,7 +167,7 @@ def test_embed_turns_normals_with_the_points(tmp_path):
     np.savez(tmp_path / "z.npz", pos=turned[0], normal=turned[1])
     features = []
     for up in "yz":
-        embed(tmp_path / "encoder", path=tmp_path / f"{up}.npz", up=up, out=tmp_path / up)
+        embed(tmp_path / "encoder", cloud=tmp_path / f"{up}.npz", up=up, out=tmp_path / up)
         features.append(np.load(tmp_path / up / "features.npz"))
     for name in ("cloud", "point", "pos"):
         assert np.array_equal(features[0][name], features[1][name]), name

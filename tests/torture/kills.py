@@ -59,7 +59,7 @@ JOBS = {
         "checkpoints.tiny=tuned/encoder", RUNS,
     ],
     "embed": ["embed", "checkpoint=pre/encoder", *DATA],
-    "embed-file": ["embed", "clouds/test/ball/0.npz", "checkpoint=pre/encoder"],
+    "embed-file": ["embed", "cloud=clouds/test/ball/0.npz", "checkpoint=pre/encoder"],
 }  # fmt: skip
 DEMO = {"demo": ["demo", "size=256", "epochs=1", "num_points=24", "progress=false"]}
 

@@ -188,13 +188,13 @@ def paths(draw: Random) -> Iterator[Words]:
                 yield [*PLAIN[command], f"checkpoint={path}", "out=out"]
         yield [*SERIES, f"checkpoints.tiny={path}", "out=out"]
         yield ["export", f"checkpoint={path}", "out=e.onnx"]
-        yield ["bench", "model", "--checkpoint", path, "--repeats", "1", "--no-memory"]
+        yield ["bench", f"checkpoint={path}", "repeats=1", "memory=false"]
     for path in (*bad, "nowhere", "hollow"):
         yield [*PRETRAIN, f"data.root={path}", "out=out"]
         yield ["data", "check", "folder", f"root={path}"]
     for path in (*bad[:-4], "nowhere", "hollow", "empty.npz", "cloud.dat", "words.xyz", "clouds", "pre/metrics.json"):
         if path not in ("", "clouds/test/ball/0.npz"):
-            yield ["embed", path, "checkpoint=pre/encoder", "out=out"]
+            yield ["embed", f"cloud={path}", "checkpoint=pre/encoder", "out=out"]
     for path in ("file/below.onnx", "hollow", "loop/e.onnx", "/proc/nothing/e.onnx", "x" * 300 + ".onnx", ""):
         yield ["export", "checkpoint=pre/encoder", f"out={path}"]
     for pattern in ("", "[", "nothing*", "../**/*", "/**", "**"):
@@ -240,7 +240,7 @@ def contradictions(draw: Random) -> Iterator[Words]:
         [*SERIES, "runs={a: {seeds: x}}"], [*SERIES, "runs={a: {steps: 0}}"], [*SERIES, "runs={a: {points: -1}}"],
         [*SERIES, "checkpoints=[a]"], [*SERIES, "seeds=[a]"], [*SERIES, "seeds=3"],
         [*SERIES, "runs={../../a: {quantize: {weights: 8}}}"], [*SERIES, "checkpoints={../../a: tuned/encoder}"],
-        [*EMBED, "path=clouds/test/ball/0.npz"], ["embed", "checkpoint=pre/encoder"], [*EMBED, "up=w"],
+        [*EMBED, "cloud=clouds/test/ball/0.npz"], ["embed", "checkpoint=pre/encoder"], [*EMBED, "up=w"],
         ["demo", "size=255"], ["demo", "epochs=0"], ["demo", "size=256", "num_points=0"],
         ["demo", "size=256", "num_points=-3"],
     ):  # fmt: skip
@@ -279,21 +279,15 @@ def tools(draw: Random) -> Iterator[Words]:
         ["data", "check", "folder", "root=clouds", "split=val"], ["data", "check", "folder", "root=clouds", "up=w"],
         ["data", "check", "modelnet", "root=clouds"], ["data", "check", "modelnet", "root=clouds", "num_classes=3"],
         ["data", "check", "folder", "root=clouds", "_partial_=true"], ["data", "check", "../encoder/dgcnn"],
-        ["bench", "zzz"], ["bench", "kernels", "--zzz"], ["bench", "kernels", "--threads", "0"],
-        ["bench", "kernels", "--threads", "x"], ["bench", "kernels", "--clouds", "1,,2"], ["bench", "data", "--k", "3"],
-        ["bench", "kernels", "--only"], ["bench", "kernels", "--path", "gpu"], ["bench", "kernels", "--points", "-5"],
-        ["bench", "kernels", "--quick", "--only", "no such title"], ["bench", "kernels", "--quick", "--out", "hollow"],
-        ["bench", "kernels", "--quick", "--out", "file/x.json"], ["bench", "model"], ["bench", "model", "--checkpoint"],
-        ["bench", "model", "--checkpoint", "pre/encoder", "--engines", "zzz"],
-        ["bench", "model", "--checkpoint", "pre/encoder", "--data", "zzz"],
-        ["bench", "model", "--checkpoint", "pre/encoder", "--root", "clouds"],
-        ["bench", "model", "--checkpoint", "pre/encoder", "--rotation", "x"],
-        ["bench", "model", "--checkpoint", "pre/encoder", "--reference", "nobody"],
-        ["bench", "model", "--checkpoint", "pre/encoder", "--repeats", "0"],
-        ["bench", "model", "--checkpoint", "pre/encoder", "--threads", "1,0"],
-        ["bench", "model", "--checkpoint", "pre/encoder", "--num-points", "0"],
-        ["bench", "model", "--checkpoint", "pre/encoder", "--zzz"], ["", "out=out"], ["--zzz"], ["-x"],
-        ["pretrain pretrain"],
+        ["bench", "zzz"], ["bench", "kernels"], ["bench", "model"], ["bench", "--zzz"], ["bench", "repeats=1"],
+        ["bench", "checkpoint="], ["bench", "checkpoint=[]"], ["bench", "--checkpoint", "pre/encoder"],
+        ["bench", "checkpoint=pre/encoder", "engines=[zzz]"], ["bench", "checkpoint=pre/encoder", "data=zzz"],
+        ["bench", "checkpoint=pre/encoder", "data.root=clouds"], ["bench", "checkpoint=pre/encoder", "rotation=x"],
+        ["bench", "checkpoint=pre/encoder", "reference=nobody"], ["bench", "checkpoint=pre/encoder", "repeats=0"],
+        ["bench", "checkpoint=pre/encoder", "threads=[1,0]"], ["bench", "checkpoint=pre/encoder", "num_points=0"],
+        ["bench", "checkpoint=pre/encoder", "names=[a,b]"], ["bench", "checkpoint=pre/encoder", "zzz=1"],
+        ["bench", "checkpoint=pre/encoder", "out=file/x"], ["embed", "a.npz", "checkpoint=pre/encoder"],
+        ["", "out=out"], ["--zzz"], ["-x"], ["pretrain pretrain"],
     )  # fmt: skip
 
 

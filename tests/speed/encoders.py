@@ -5,17 +5,17 @@ from functools import partial
 from typing import Any
 
 import torch
+from speed.contenders import PATHS, Path, own_paths, usable
+from speed.measure import values
+from speed.published_dgcnn import PublishedDGCNN
+from speed.published_pointnet2 import Groups, PublishedPointNet2, pools, single_scales, sizes_of
+from speed.pyg import PyGDGCNN, PyGPointNet2
+from speed.roofline import dgcnn_flops, knn_flops, rows_flops
 from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 
 from geo3d.bench.case import Case, Check, Make
-from geo3d.bench.contenders import PATHS, Path, own_paths, usable
 from geo3d.bench.inputs import dense, more_pairs, ragged_surfaces, randomized, spread, surfaces, uneven
-from geo3d.bench.measure import values
-from geo3d.bench.published_dgcnn import PublishedDGCNN
-from geo3d.bench.published_pointnet2 import Groups, PublishedPointNet2, pools, single_scales, sizes_of
-from geo3d.bench.pyg import PyGDGCNN, PyGPointNet2
-from geo3d.bench.roofline import dgcnn_flops, knn_flops, rows_flops
 from geo3d.cloud import Layout, common_size
 from geo3d.encoders import DGCNN, PointNet2
 from geo3d.ops.search.ball import ball_query

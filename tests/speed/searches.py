@@ -6,15 +6,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from speed.contenders import own_paths
+from speed.encoders import evaluated, make_encoder
+from speed.published_dgcnn import cdist_topk, matmul_topk
+from speed.published_pointnet2 import loop_fps, picked, sorted_ball, square_distance
+from speed.roofline import knn_flops
 from torch import Tensor
 
 from geo3d.bench.case import Case, Check
-from geo3d.bench.contenders import installed, own_paths
-from geo3d.bench.encoders import evaluated, make_encoder
+from geo3d.bench.engines import installed
 from geo3d.bench.inputs import surfaces
-from geo3d.bench.published_dgcnn import cdist_topk, matmul_topk
-from geo3d.bench.published_pointnet2 import loop_fps, picked, sorted_ball, square_distance
-from geo3d.bench.roofline import knn_flops
 from geo3d.cloud import Layout
 from geo3d.ops.search.ball import ball_query
 from geo3d.ops.search.farthest import farthest_points

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from importlib.util import find_spec
 
 from geo3d.errors import ConfigError
 from geo3d.ops import native
@@ -32,8 +31,3 @@ def own_paths(asked: Sequence[str] = PATHS) -> dict[str, Path]:
     if not found:
         raise ConfigError("path native: no native library is in use; geo3d doctor says why")
     return found
-
-
-def installed(package: str) -> bool:
-    """Whether a package that nothing here depends on can be imported."""
-    return find_spec(package) is not None

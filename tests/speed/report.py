@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from geo3d.bench.roofline import Roofline
+from speed.roofline import Roofline
+
 from geo3d.bench.stages import written
 
 COLUMNS = ("", "median ms", "min ms", "ratio", "difference", "clouds/s", "MB/cloud", "GFLOP/s", "of limit")

@@ -7,19 +7,19 @@ from functools import partial
 from typing import Any
 
 import torch
+from speed.contenders import PATHS, Path, own_paths, usable
+from speed.counterpart import Counterpart
+from speed.encoders import RAGGED, Encoder, local, make_encoder, neighbours_of, pointnet2_flops
+from speed.published_dgcnn import PublishedDGCNN
+from speed.published_pointnet2 import PublishedPointNet2
+from speed.pyg import PyGDGCNN, PyGPointNet2
+from speed.roofline import dgcnn_flops
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch_geometric.data import Batch, Data
 
 from geo3d.bench.case import Case, Check, Make
-from geo3d.bench.contenders import PATHS, Path, own_paths, usable
-from geo3d.bench.counterpart import Counterpart
-from geo3d.bench.encoders import RAGGED, Encoder, local, make_encoder, neighbours_of, pointnet2_flops
 from geo3d.bench.inputs import dense, labels, more_pairs, ragged_surfaces, spread, surfaces, uneven
-from geo3d.bench.published_dgcnn import PublishedDGCNN
-from geo3d.bench.published_pointnet2 import PublishedPointNet2
-from geo3d.bench.pyg import PyGDGCNN, PyGPointNet2
-from geo3d.bench.roofline import dgcnn_flops
 from geo3d.cloud import collate, make_batch
 from geo3d.encoders import DGCNN
 from geo3d.nn.linear import linear

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
+from speed.published import FULL, SAME, Rivals, counterpart, size_of
+from speed.published_dgcnn import PublishedDGCNN, edge_features, matmul_topk
 from torch.overrides import TorchFunctionMode
 
 from geo3d import compress
 from geo3d.bench.inputs import dense, randomized, surfaces
-from geo3d.bench.published import FULL, SAME, Rivals, counterpart, size_of
-from geo3d.bench.published_dgcnn import PublishedDGCNN, edge_features, matmul_topk
 from geo3d.compress.adaptive.slices import thinned
 from geo3d.encoders import DGCNN, PointNet, PointNet2
 

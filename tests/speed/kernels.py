@@ -5,15 +5,15 @@ from functools import partial
 from typing import Any
 
 import torch
+from speed.contenders import PATHS, own_paths, usable
+from speed.encoders import RAGGED, evaluated
+from speed.measure import largest_difference
+from speed.searches import ball_case, fps_case, knn_case, near, three_case
 from torch import Tensor
 from torch_geometric.data import Batch
 
 from geo3d.bench.case import Case, Check, Make
-from geo3d.bench.contenders import PATHS, own_paths, usable
-from geo3d.bench.encoders import RAGGED, evaluated
 from geo3d.bench.inputs import more_pairs, ragged_surfaces, spread, surfaces, uneven
-from geo3d.bench.measure import largest_difference
-from geo3d.bench.searches import ball_case, fps_case, knn_case, near, three_case
 from geo3d.cloud import Layout, layout_of
 from geo3d.ops.edge.gather import gather_max
 from geo3d.ops.search.ball import ball_query

@@ -2,11 +2,11 @@ from functools import partial
 
 import pytest
 import torch
+from speed.measure import measure
 from torch import nn
 
 from geo3d.bench import memory
 from geo3d.bench.case import Case
-from geo3d.bench.measure import measure
 
 
 def megabytes(size, clouds):

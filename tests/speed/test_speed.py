@@ -6,10 +6,9 @@
 import os
 
 import pytest
-
-from geo3d.bench.encoders import encoder_cases
-from geo3d.bench.kernels import kernel_cases
-from geo3d.bench.training import training_cases
+from speed.encoders import encoder_cases
+from speed.kernels import kernel_cases
+from speed.training import training_cases
 
 pytest.importorskip("pytest_benchmark")
 

@@ -4,20 +4,19 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from speed.counterpart import Counterpart
+from speed.published_dgcnn import PublishedDGCNN
+from speed.published_pointnet2 import PublishedPointNet2
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
-from geo3d.bench.counterpart import Counterpart
-from geo3d.bench.published_dgcnn import PublishedDGCNN
-from geo3d.bench.published_pointnet2 import PublishedPointNet2
+from geo3d.bench.model import FULL, SAME
 from geo3d.cloud import common_size, num_clouds
 from geo3d.encoders import DGCNN, PointNet2
 from geo3d.encoders.inputs import point_inputs
 from geo3d.nn.keywords import keywords_of
 from geo3d.nn.set_abstraction import SetAbstraction
 from geo3d.seeds import seeded
-
-SAME, FULL = "published, same widths", "published, full"
 
 
 class Rivals:

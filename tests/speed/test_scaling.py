@@ -1,6 +1,5 @@
 import pytest
-
-from geo3d.bench.scaling import CLOUDS, POINTS, cells, exponents, scaling, scaling_table
+from speed.scaling import CLOUDS, POINTS, cells, exponents, scaling, scaling_table
 
 
 def test_the_grid_keeps_within_what_is_allowed():

@@ -4,19 +4,19 @@ from functools import partial
 
 import pytest
 import torch
+from speed import encoders
+from speed.augmenting import RECIPES, view_cases
+from speed.contenders import own_paths, usable
+from speed.encoders import dgcnn_case, encoder_cases
+from speed.kernels import kernel_cases
+from speed.measure import measure, measure_all, values
+from speed.pyg import PyGPointNet2
+from speed.report import table
+from speed.searches import knn_case, near, shortfall
+from speed.training import training_case, training_cases
 
-from geo3d.bench import encoders
-from geo3d.bench.augmenting import RECIPES, view_cases
 from geo3d.bench.case import Case
-from geo3d.bench.contenders import own_paths, usable
-from geo3d.bench.encoders import dgcnn_case, encoder_cases
 from geo3d.bench.inputs import randomized, surfaces, uneven
-from geo3d.bench.kernels import kernel_cases
-from geo3d.bench.measure import measure, measure_all, values
-from geo3d.bench.pyg import PyGPointNet2
-from geo3d.bench.report import table
-from geo3d.bench.searches import knn_case, near, shortfall
-from geo3d.bench.training import training_case, training_cases
 from geo3d.cli.build import build_value
 from geo3d.cli.config import config_dir, read
 from geo3d.cloud import Layout
@@ -83,7 +83,7 @@ def test_wrong_gradients_are_found():
     assert case.check()["geo3d (torch)"][0].passed
     step = case.calls["geo3d (torch)"].func
     step.model.layers[0].linear.weight.register_hook(lambda grad: 1.2 * grad)
-    from geo3d.bench.training import agreement, gradients
+    from speed.training import agreement, gradients
 
     right, wrong = training_case("DGCNN", 2, 96, 6, ("torch",)).calls["geo3d (torch)"].func, step
     y = torch.tensor([0, 1])

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from speed.published_dgcnn import PublishedDGCNN
+from speed.published_pointnet2 import PublishedPointNet2
+from speed.pyg import PyGDGCNN, PyGPointNet2
 
 from geo3d.bench.inputs import dense, randomized, surfaces
-from geo3d.bench.published_dgcnn import PublishedDGCNN
-from geo3d.bench.published_pointnet2 import PublishedPointNet2
-from geo3d.bench.pyg import PyGDGCNN, PyGPointNet2
 from geo3d.cloud import Layout
 from geo3d.encoders import DGCNN, PointNet2
 from geo3d.ops.search.knn import knn

@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Sequence
 
 import torch
+from speed.counterpart import Counterpart, Place, norm_places
+from speed.published_dgcnn import cdist_topk
+from speed.published_pointnet2 import pool_names, pools, single_scales, sizes_of
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 from torch_geometric.nn import EdgeConv, PointNetConv, global_max_pool, global_mean_pool
 
-from geo3d.bench.counterpart import Counterpart, Place, norm_places
-from geo3d.bench.published_dgcnn import cdist_topk
-from geo3d.bench.published_pointnet2 import pool_names, pools, single_scales, sizes_of
 from geo3d.cloud import Layout
 from geo3d.encoders import DGCNN, PointNet2
 from geo3d.ops.search.ball import ball_query

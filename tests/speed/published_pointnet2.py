@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 
 import torch
+from speed.counterpart import Counterpart, Place, norm_places
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from geo3d.bench.counterpart import Counterpart, Place, norm_places
 from geo3d.encoders import PointNet2
 from geo3d.nn.set_abstraction import PooledMLP, SetAbstraction
 

@@ -1,8 +1,7 @@
 from itertools import count
 
 import pytest
-
-from geo3d.bench import roofline
+from speed import roofline
 
 
 def test_rates_are_work_over_time(monkeypatch):

@@ -7,13 +7,13 @@ from statistics import median
 from typing import Any
 
 import torch
+from speed.contenders import own_paths
+from speed.encoders import make_encoder, own_calls
+from speed.report import aligned
 
 from geo3d.bench.case import Case, Make
-from geo3d.bench.contenders import own_paths
-from geo3d.bench.encoders import make_encoder, own_calls
 from geo3d.bench.inputs import surfaces
 from geo3d.bench.memory import peak_bytes
-from geo3d.bench.report import aligned
 from geo3d.bench.timing import timed
 
 POINTS = (512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)

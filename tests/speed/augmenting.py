@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from speed.contenders import PATHS, own_paths
+from speed.measure import values
 from torch import Tensor
 
 from geo3d import seeds
 from geo3d.bench.case import Case, Check, Make
-from geo3d.bench.contenders import PATHS, own_paths
 from geo3d.bench.inputs import surfaces
-from geo3d.bench.measure import values
 from geo3d.invariance import SO2, SO3, AnisotropicScale, Compose, Jitter, Scale, Translation
 from geo3d.invariance.views import Views
 
