@@ -8,6 +8,7 @@ import sys
 import sysconfig
 import warnings
 import zipfile
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -130,3 +131,29 @@ def test_the_wheel_works_without_the_checkout(tmp_path):
 def test_the_console_script_exists():
     module, _, name = pyproject()["project"]["scripts"]["geo3d"].partition(":")
     assert callable(getattr(__import__(module, fromlist=[name]), name))
+
+
+def imports_of(path: Path, names: set[str]) -> set[str]:
+    """The modules of geo3d that a file imports, inside functions and for type checkers too."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for each in node.names:
+                inner = f"{node.module}.{each.name}"
+                found.add(inner if inner in names else node.module)
+        elif isinstance(node, ast.Import):
+            found.update(each.name for each in node.names)
+    return found & names
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    package = Path(geo3d.__file__).parent
+    paths = {
+        ".".join(("geo3d", *path.relative_to(package).with_suffix("").parts)).removesuffix(".__init__"): path
+        for path in package.rglob("*.py")
+    }
+    graph = {name: imports_of(path, set(paths)) - {name} for name, path in paths.items()}
+    for name, path in paths.items():  # a package's __init__ may gather what its own modules define
+        if path.name == "__init__.py":
+            graph[name] = {each for each in graph[name] if not each.startswith(f"{name}.")}
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle

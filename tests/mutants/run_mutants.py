@@ -36,7 +36,7 @@ from nearness import NEAR, Tree
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = ("geo3d", "tests", "configs", "datasets", "notebooks", ".ci", "pyproject.toml", "README.md", "Makefile")
 LIBRARIES = (
-    "pytest", "torch", "torch_geometric", "pytorch_lightning", "torchmetrics", "sklearn.svm", "hydra", "h5py",
+    "pytest", "torch", "torch_geometric", "pytorch_lightning", "sklearn.svm", "hydra", "h5py",
     "scipy.spatial", "scipy.stats", "matplotlib.pyplot", "safetensors.torch",
 )  # fmt: skip
 KERNELS = "geo3d/ops/native"
