@@ -153,9 +153,10 @@ def measured(options: SimpleNamespace, engines: list[str], rivals: Callable[...,
 
     from geo3d.bench.accuracy import accuracies
     from geo3d.bench.exports import Form
-    from geo3d.bench.machine import machine
     from geo3d.bench.model import load, peak_mb, sizes, timings
     from geo3d.cloud import common_size
+    from geo3d.machine import machine
+    from geo3d.ops import native
 
     contenders = load(options.checkpoint, options.settings, options.names)
     reference = position(options.reference, contenders)
@@ -179,7 +180,7 @@ def measured(options: SimpleNamespace, engines: list[str], rivals: Callable[...,
         row |= {"timings": own, "stages_ms": spent.get(contender.name), "peak_mb": peaks}
         row |= {"compression": getattr(contender.whole, "compression", [])}
     return {
-        "options": vars(options), "machine": machine(), "reference": contenders[reference].name,
+        "options": vars(options), "machine": machine(native.name() or "none"), "reference": contenders[reference].name,
         "num_points": common_size(batch), "threads": threads, "rows": rows, "published": eager,
         "notes": [*notes, *conventions(contenders, points), *(f"{each.name}: {each.path}" for each in contenders)],
     }  # fmt: skip

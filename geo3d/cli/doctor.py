@@ -35,10 +35,10 @@ def doctor(words: list[str]) -> int:
 
 def machine_rows() -> Iterator[tuple[str, str]]:
     """Versions, processor and native kernels."""
-    from geo3d.bench.machine import machine
+    from geo3d.machine import machine
     from geo3d.ops import native
 
-    for name, value in machine().items():
+    for name, value in machine(native.name() or "none").items():
         yield name, str(value)
     for line in native.status():
         name, _, text = line.partition(": ")

@@ -137,7 +137,7 @@ def prune(
         linear = _linear(other, name)
         norm = other.get_submodule(norms[name]) if norms[name] and criterion == "scaled" else None
         if isinstance(norm, BatchNorm) and norm.running_var is not None and norm.num_batches_tracked:
-            linear.mask.scale.copy_(norm.weight.detach().abs() * torch.rsqrt(norm.running_var + norm.eps))
+            linear.mask.scale.copy_(norm.folded()[0].detach().abs())
         linear.mask.start(linear.weight.detach())
         if one_shot:
             linear.mask.log_tau.data.copy_(linear.mask.squares(linear.weight.detach()).mean().log())

@@ -1,15 +1,13 @@
 """How long calls take on this machine, and which machine that is."""
 
-import platform
-import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 
 import geo3d
+from geo3d.machine import processor
 from geo3d.ops import native
 
 K = TypeVar("K", bound=Hashable)
@@ -74,12 +72,8 @@ def machine() -> dict[str, Any]:
         >>> sorted(machine())
         ['geo3d', 'kernels', 'processor', 'threads', 'torch']
     """
-    path = Path("/proc/cpuinfo")
-    found = (
-        re.search(r"^model name\s*: (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE) if path.is_file() else None
-    )
     return {
-        "processor": found[1] if found else platform.processor() or platform.machine(),
+        "processor": processor()[0],
         "threads": torch.get_num_threads(),
         "torch": str(torch.__version__),
         "geo3d": geo3d.__version__,

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import platform
-import subprocess
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from geo3d.checkpoint import CARD, HEAD, WEIGHTS
 from geo3d.errors import ConfigError
 from geo3d.io.files import write_json
 from geo3d.io.owner import made, owned, sweep
+from geo3d.version import commit
 
 PACKAGES = ("torch", "torch-geometric", "pytorch-lightning", "numpy", "scipy", "scikit-learn", "h5py", "safetensors")
 FINISHED = "finished.json"
@@ -142,18 +142,5 @@ def versions() -> dict[str, Any]:
     found: dict[str, Any] = {"geo3d": geo3d.__version__, "python": platform.python_version()}
     for package in PACKAGES:
         found[package] = metadata.version(package)
-    found["git"] = git_commit()
+    found["git"] = commit()
     return found
-
-
-def git_commit() -> str | None:
-    """The commit of the checkout that geo3d is run from, with ``+`` behind it if files differ; None elsewhere."""
-    root = Path(geo3d.__file__).parents[1]
-    if not (root / ".git").exists():
-        return None
-    try:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True)
-        dirty = subprocess.run(["git", "status", "--porcelain"], cwd=root, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return commit.stdout.strip() + ("+" if dirty.stdout.strip() else "")

@@ -76,8 +76,7 @@ class EdgeConv(nn.Module):
                 if norm.training:
                     norm.update(mean, var, count if norm.shared else float(table.numel()))
                 return out
-            scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-            shift = norm.bias - norm.running_mean * scale
+            scale, shift = norm.folded()
             function = edge_conv_fixed if whole and not torch.is_grad_enabled() else edge_conv_given
             return function(x, weight, scale, shift, table, self.negative_slope)
 

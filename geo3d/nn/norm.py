@@ -39,6 +39,12 @@ class BatchNorm(nn.BatchNorm1d):
         self.update(mean, var, count)
         return ((x - mean) * torch.rsqrt(var + self.eps) * self.weight + self.bias).to(dtype)
 
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """(C,) scale and shift of ``norm(x) = scale x + shift`` with the running statistics, differentiable."""
+        assert self.running_mean is not None and self.running_var is not None
+        scale = self.weight * torch.rsqrt(self.running_var + self.eps)
+        return scale, self.bias - self.running_mean * scale
+
     def joined(self, *sums: Tensor) -> tuple[Tensor, ...]:
         """The sums over all processes when statistics are shared, else the sums themselves."""
         return tuple(sum_over_processes(s) for s in sums) if self.shared else sums

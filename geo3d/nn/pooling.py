@@ -26,9 +26,7 @@ def embed_and_pool(layer: Linear, norm: BatchNorm, slope: float, x: Tensor, layo
     if not runs(x, weight) or (fixed and torch.is_grad_enabled()):
         return max_and_mean(leaky_relu(norm(linear(x, weight)), slope), layout)
     if fixed:
-        assert norm.running_mean is not None and norm.running_var is not None
-        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-        return linear_pool(x, weight, scale, norm.bias - norm.running_mean * scale, layout.ptr, slope)
+        return linear_pool(x, weight, *norm.folded(), layout.ptr, slope)
     pooled, mean, var, count = norm_pool(x, weight, norm.weight, norm.bias, layout.ptr, norm.eps, slope, norm.shared)
     if norm.training:
         norm.update(mean, var, count if norm.shared else float(len(x)))

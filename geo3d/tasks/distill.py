@@ -12,6 +12,7 @@ from torch_geometric.data import Batch
 from geo3d.checks import Decay, Points, Range, Rate, Seed, Share, checked
 from geo3d.compress import added_loss, outputs_left
 from geo3d.invariance.views import Views
+from geo3d.nn.imitation import divergence, scaled_distance
 from geo3d.seeds import generator
 from geo3d.tasks.schedule import MIDDLE, decayed, elapsed_share, set_learning_rates, warmup_cosine
 
@@ -112,11 +113,4 @@ def feature_distance(cloud: Tensor, wanted: Tensor) -> Tensor:
     """
     deviation = wanted.std(0, correction=0)
     unit = deviation.clamp_min(0.1 * float(deviation.square().mean().sqrt()) + 1e-6)
-    return ((cloud - wanted) / unit).square().mean()
-
-
-def divergence(scores: Tensor, target: Tensor, temperature: float) -> Tensor:
-    """Kullback-Leibler divergence of softened probabilities, times the squared temperature (arXiv 1503.02531)."""
-    logs = functional.log_softmax(scores / temperature, 1)
-    wanted = functional.log_softmax(target / temperature, 1)
-    return functional.kl_div(logs, wanted, log_target=True, reduction="batchmean") * temperature**2
+    return scaled_distance(cloud, wanted, unit)

@@ -3,9 +3,10 @@ import sys
 import torch
 from speed.roofline import measured
 
-from geo3d.bench.machine import commit, machine, processor
 from geo3d.bench.stages import stages, written
 from geo3d.bench.timing import interleaved
+from geo3d.machine import machine, processor
+from geo3d.version import commit
 
 
 def test_contenders_take_turns_and_rounds_begin_with_another_one():
@@ -39,7 +40,7 @@ def test_stages_add_up_and_name_the_products(capfd):
 
 
 def test_the_machine_is_described():
-    described = machine()
+    described = machine("none")
     assert described["processor"] == processor()[0]
     assert described["threads"] == torch.get_num_threads()
     assert torch.__version__ in described["torch"]

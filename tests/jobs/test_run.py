@@ -11,7 +11,8 @@ import geo3d
 from geo3d.errors import ConfigError
 from geo3d.io.owner import DRAFT
 from geo3d.jobs import run
-from geo3d.jobs.run import FINISHED, finish_run, git_commit, is_finished, reopen_run, run_folder, start_run, versions
+from geo3d.jobs.run import FINISHED, finish_run, is_finished, reopen_run, run_folder, start_run, versions
+from geo3d.version import commit
 
 
 def test_a_run_is_finished_when_the_last_file_says_so_and_all_results_are_whole(tmp_path):
@@ -89,16 +90,16 @@ def test_the_commit_says_whether_files_differ(tmp_path, monkeypatch):
     file.parent.mkdir()
     file.write_text("")
     monkeypatch.setattr(geo3d, "__file__", str(file))
-    assert git_commit() is None
+    assert commit() is None
     git("init", "-q")
     git("add", "-A")
     git("commit", "-qm", "x")
-    assert git_commit() == git("rev-parse", "HEAD").strip()
+    assert commit() == git("rev-parse", "HEAD").strip()
     file.write_text("x = 1")
-    assert git_commit() == git("rev-parse", "HEAD").strip() + "+"
+    assert commit() == git("rev-parse", "HEAD").strip() + "+"
 
 
 def test_versions_name_the_commit(monkeypatch):
-    monkeypatch.setattr(run, "git_commit", lambda: "abc+")
+    monkeypatch.setattr(run, "commit", lambda: "abc+")
     names = versions()
     assert names["git"] == "abc+" and names["geo3d"] == geo3d.__version__ and {"torch", "numpy"} <= {*names}

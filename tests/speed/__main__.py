@@ -29,12 +29,13 @@ from speed.roofline import measured
 from speed.scaling import exponents, scaling, scaling_table
 from speed.training import training_cases
 
-from geo3d.bench.machine import machine
 from geo3d.checks import OneOf, Range, parameters
 from geo3d.cli.bench import bench
 from geo3d.cli.check import options
 from geo3d.errors import ConfigError, Geo3dError, did_you_mean
 from geo3d.io.files import replacing
+from geo3d.machine import machine
+from geo3d.ops import native
 
 MAKERS: dict[str, Any] = {
     "kernels": kernel_cases, "encoder": encoder_cases, "train": training_cases, "data": view_cases,
@@ -103,7 +104,7 @@ def main(words: list[str]) -> None:
         torch.set_num_threads(given.threads)
     with replacing(out) as draft:  # from the beginning, so that a place that cannot be written to costs no time
         limits = measured(2 if given.quick else 7, 64 if given.quick else 1)
-        described = machine()
+        described = machine(native.name() or "none")
         print(heading(described, limits), flush=True)
         figures = scaled(given) if name == "scaling" else cases(name, given, limits.best)
         if not any(figures.values()):

@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from geo3d.nn.imitation import divergence, scaled_distance
 from geo3d.nn.norm import BatchNorm
 
 T = TypeVar("T")
@@ -72,13 +72,12 @@ def imitation(cloud: Tensor, target: Tensor, embedding: int) -> Tensor:
     cloud, target = (x.float().unflatten(1, (2, -1))[:, :, :embedding] for x in (cloud, target))
     deviation = target.std(0, correction=0)
     deviation = deviation.clamp_min(0.1 * float(deviation.mean())).clamp_min(1e-3)
-    return ((cloud - target) / deviation).square().mean()
+    return scaled_distance(cloud, target, deviation)
 
 
 def disagreement(logits: Tensor, target: Tensor) -> Tensor:
     """Kullback-Leibler divergence of softmax(logits) from softmax(target), mean over the clouds."""
-    logits, target = F.log_softmax(logits.float(), 1), F.log_softmax(target.float(), 1)
-    return F.kl_div(logits, target, log_target=True, reduction="batchmean")
+    return divergence(logits.float(), target.float())
 
 
 def logits_of(head: Callable[[Tensor], Tensor], cloud: Tensor) -> Tensor:

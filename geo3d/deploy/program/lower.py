@@ -168,8 +168,7 @@ def rounded(lowered: Lowered) -> bool:
 def _folded(norm: BatchNorm, name: str) -> tuple[Tensor, Tensor]:
     if norm.running_mean is None or norm.running_var is None:
         raise ConfigError(f"{name} keeps no statistics; an encoder without them cannot be deployed")
-    gain = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-    return gain, norm.bias - norm.running_mean * gain
+    return norm.folded()
 
 
 def _rounding(quantizer: Quantizer, name: str) -> Rounding:

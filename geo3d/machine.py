@@ -3,14 +3,13 @@
 import os
 import platform
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import geo3d
-from geo3d.ops import native
+from geo3d.version import commit, short
 
 WORTH_NAMING = (
     "sse4_2", "avx", "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16",
@@ -52,20 +51,12 @@ def blas() -> str:
     return found[1] if found else "unknown"
 
 
-def commit() -> str | None:
-    """The commit of the checkout that geo3d runs from, with a + if files have changed; None outside of one."""
-    root = Path(geo3d.__file__).resolve().parents[1]
-    if not (root / ".git").exists():
-        return None
-    try:
-        words = ["git", "-C", str(root), "describe", "--always", "--abbrev=10", "--dirty=+", "--exclude=*"]
-        return subprocess.run(words, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
+def machine(kernels: str) -> dict[str, Any]:
+    """All of it, ready for JSON.
 
-
-def machine() -> dict[str, Any]:
-    """All of it, ready for JSON."""
+    Args:
+        kernels: Which native kernels are in use.
+    """
     model, sets = processor()
     return {
         "processor": model,
@@ -75,5 +66,5 @@ def machine() -> dict[str, Any]:
         "memory": f"{memory_gb() or '?'} GB",
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         "torch": f"{torch.__version__}, BLAS {blas()}, uses {torch.backends.cpu.get_cpu_capability()}",
-        "geo3d": f"{geo3d.__version__}, commit {commit() or 'not known'}, native kernels {native.name() or 'none'}",
+        "geo3d": f"{geo3d.__version__}, commit {short(commit())}, native kernels {kernels}",
     }
