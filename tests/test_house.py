@@ -20,7 +20,7 @@ import geo3d
 ROOT = Path(__file__).resolve().parents[1]
 TOP = {
     "pyproject.toml", "README.md", "geo3d", "configs", "datasets", "tests", "notebooks", "LICENSE", "CHANGELOG.md",
-    "Makefile",
+    "Makefile", "CONTRIBUTING.md",
 }  # fmt: skip
 MADE = {"runs", "build", "dist"}  # by the commands of the Makefile; git ignores them
 SOURCES = sorted((ROOT / "geo3d").rglob("*.py"))
