@@ -177,15 +177,15 @@ def weight_bits(layer: Linear) -> int:
 def _product(name: str, layer: Linear, rows: int, matrix: Tensor, rounded: bool = True, norm: bool = True) -> Work:
     """``matrix`` (outer, inner) times so many rows, with the norm behind it."""
     outer, inner = matrix.shape
-    of_input = FLOAT if layer.input_quantizer is None or not rounded else int(layer.input_quantizer.bits)
-    of_weight = weight_bits(layer)
-    sum_bits = of_weight + of_input + ceil(log2(max(inner, 2)))
+    for_activations = FLOAT if layer.input_quantizer is None or not rounded else int(layer.input_quantizer.bits)
+    for_weights = weight_bits(layer)
+    sum_bits = for_weights + for_activations + ceil(log2(max(inner, 2)))
     return Work(
         name,
         macs=rows * outer * inner,
         nonzero=rows * int(torch.count_nonzero(matrix)),
-        multiply_bits=max(of_weight, of_input),
-        add_bits=FLOAT if FLOAT in (of_weight, of_input) else min(FLOAT, sum_bits),
+        multiply_bits=max(for_weights, for_activations),
+        add_bits=FLOAT if FLOAT in (for_weights, for_activations) else min(FLOAT, sum_bits),
         adds=rows * outer if norm else 0,
     )
 

@@ -173,10 +173,10 @@ def _openvino(path: Path, fed: Fed, threads: int) -> Callable[[], Tensor]:
 
 def _fed(encoder: nn.Module, batch: Batch, before: Prepare, neighbors: str, inputs: list[str]) -> dict[str, Any]:
     """The inputs of an exported model, made anew for each call: finding neighbours is part of the work."""
-    from geo3d.deploy.onnx.export import feeds
+    from geo3d.deploy.onnx.export import onnx_inputs
 
     with torch.inference_mode():
-        found = feeds(encoder, before(batch), neighbors)
+        found = onnx_inputs(encoder, before(batch), neighbors)
     missing = [name for name in inputs if name not in found]
     if missing:
         raise CannotRunError(f"the exported model asks for {', '.join(missing)}, which geo3d does not give")

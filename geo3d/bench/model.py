@@ -22,7 +22,7 @@ from geo3d.bench.memory import peak_bytes
 from geo3d.bench.timing import interleaved, ratio
 from geo3d.cloud import make_batch, num_clouds
 from geo3d.compress import Adaptive, Setting
-from geo3d.compress.adaptive.slices import thinned
+from geo3d.compress.adaptive.slices import farthest_subset
 
 KINDS = {"structure": "structured", "prune": "pruned", "quantize": "quantised"}
 OWN_FORMS = {"geo3d": "the compiled runtime", "torch": "the module as it is, eager, without compiled kernels"}
@@ -57,7 +57,11 @@ class Contender:
 
     def before(self, batch: Batch) -> Batch:
         """The batch with so many points as the setting asks for."""
-        return batch if self.setting is None else thinned(batch, [self.setting.num_points])[self.setting.num_points]
+        return (
+            batch
+            if self.setting is None
+            else farthest_subset(batch, [self.setting.num_points])[self.setting.num_points]
+        )
 
     @torch.no_grad()
     def features(self, batches: Iterable[Batch]) -> Tensor:

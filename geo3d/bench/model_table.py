@@ -15,7 +15,7 @@ def tables(record: Mapping[str, Any]) -> str:
     rows, reference = record["rows"], record["reference"]
     lines = [f"# {len(rows)} models, clouds of {record['num_points']} points", ""]
     lines += [f"{name}: {value}  " for name, value in record["machine"].items()]
-    lines += ["", *markdown([WORTH, *map(worth, rows)]), "", scoring(rows, reference), ""]
+    lines += ["", *markdown([WORTH, *map(score_settings, rows)]), "", scoring(rows, reference), ""]
     keys = list(dict.fromkeys((t["engine"], t["threads"]) for row in rows for t in row["timings"]))
     heads = [f"{engine}, {counted(count)}" for engine, count in keys]
     lines += markdown(
@@ -38,7 +38,7 @@ def counted(threads: int) -> str:
     return f"{threads} thread{'s' * (threads > 1)}"
 
 
-def worth(row: Mapping[str, Any]) -> list[str]:
+def score_settings(row: Mapping[str, Any]) -> list[str]:
     """Cells of the first table."""
     own = row["accuracy"]
     found = ["-", "-"]

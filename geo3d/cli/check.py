@@ -228,10 +228,10 @@ def check_value(found: Any, annotation: Any, path: str) -> Iterator[str]:
 
 def recipe_mistakes(recipe: dict[str, Any]) -> Iterator[str]:
     """What is wrong with the steps that a recipe names."""
-    from geo3d.compress.pipeline import opening
+    from geo3d.compress.pipeline import parse_recipe
 
     try:
-        opening(recipe)
+        parse_recipe(recipe)
     except ConfigError as error:
         yield str(error)
 

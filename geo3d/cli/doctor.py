@@ -111,12 +111,12 @@ def operations() -> dict[str, Callable[..., tuple[Any, ...]]]:
         return (*(out.detach() for out in outs), *torch.autograd.grad(loss, x))
 
     def balls(pos: Any, ptr: Any, common: Any) -> Any:
-        index, ptr_c = picked(pos, ptr, common)
-        return ball_query(pos, Layout(ptr, common), pos[index], Layout(ptr_c, 5), 1.0, 8)
+        index, center_ptr = picked(pos, ptr, common)
+        return ball_query(pos, Layout(ptr, common), pos[index], Layout(center_ptr, 5), 1.0, 8)
 
     def nearest(pos: Any, x: Any, ptr: Any, common: Any) -> tuple[Any, ...]:
-        index, ptr_c = picked(pos, ptr, common)
-        table, weight = three_nearest(pos, Layout(ptr, common), pos[index], Layout(ptr_c, 5))
+        index, center_ptr = picked(pos, ptr, common)
+        table, weight = three_nearest(pos, Layout(ptr, common), pos[index], Layout(center_ptr, 5))
         return table, *with_gradients(interpolate, x[index], table, weight)
 
     def edge_conv(pos: Any, x: Any, ptr: Any, common: Any) -> tuple[Any, ...]:
@@ -127,8 +127,8 @@ def operations() -> dict[str, Callable[..., tuple[Any, ...]]]:
     def set_abstraction(pos: Any, x: Any, ptr: Any, common: Any) -> tuple[Any, ...]:
         with seeded(0, "doctor"):
             layer = SetAbstraction(16, [1.0], [8], [[16, 16]]).to(x.dtype)
-        index, ptr_c = picked(pos, ptr, common)
-        return with_gradients(lambda f: layer(pos, f, Layout(ptr, common), pos[index], Layout(ptr_c, 5)), x)
+        index, center_ptr = picked(pos, ptr, common)
+        return with_gradients(lambda f: layer(pos, f, Layout(ptr, common), pos[index], Layout(center_ptr, 5)), x)
 
     return {
         "knn, points": lambda pos, x, ptr, n: (knn(pos, Layout(ptr, n), 6),),

@@ -10,11 +10,11 @@ from geo3d.compress.pipeline import (
     added_loss,
     apply,
     finish,
-    opening,
     outputs_left,
+    parse_recipe,
     penalty,
     rebuild,
-    trained_as,
+    with_keywords,
 )
 from geo3d.compress.prune import prune
 from geo3d.compress.quantize import calibrate, quantize
@@ -32,7 +32,7 @@ __all__ = [
     "calibrate",
     "finish",
     "input_moments",
-    "opening",
+    "parse_recipe",
     "outputs_left",
     "penalty",
     "prune",
@@ -40,5 +40,5 @@ __all__ = [
     "rebuild",
     "records",
     "structure",
-    "trained_as",
+    "with_keywords",
 ]

@@ -49,7 +49,7 @@ SHAPING = ("structure", "prune")
 """Steps that may change the shapes of layers at their end, by :func:`finish`; the others come after that."""
 
 
-def opening(recipe: Mapping[str, Any]) -> dict[str, Any]:
+def parse_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """The steps of a recipe with their keywords, in order.
 
     Args:
@@ -89,24 +89,24 @@ def apply(encoder: nn.Module, recipe: Mapping[str, Any], only: tuple[str, ...] =
 
     Args:
         encoder: Any encoder.
-        recipe: See :func:`opening`.
+        recipe: See :func:`parse_recipe`.
         only: Leave out the other steps.
         extra: Keywords of ``structure`` that are no plain values, such as ``moments``.
     """
-    for name, keywords in opening(recipe).items():
+    for name, keywords in parse_recipe(recipe).items():
         if name in only:
             more = {key: value for key, value in extra.items() if name == "structure"}
             encoder = step(name)(encoder, **keywords, **more)
     return encoder
 
 
-def trained_as(encoder: nn.Module, recipe: Mapping[str, Any]) -> nn.Module:
+def with_keywords(encoder: nn.Module, recipe: Mapping[str, Any]) -> nn.Module:
     """The encoder with the keywords that a recipe's ``encoder`` changes; its weights do not depend on them.
 
     Raises:
         ConfigError: If one of them is not known, or changes the shape of weights.
     """
-    changes = opening(recipe).get("encoder", {})
+    changes = parse_recipe(recipe).get("encoder", {})
     if not changes:
         return encoder
     names = [name for name in inspect.signature(type(encoder).__init__).parameters if name != "self"]
@@ -114,7 +114,7 @@ def trained_as(encoder: nn.Module, recipe: Mapping[str, Any]) -> nn.Module:
     if unknown:
         raise ConfigError(f"recipe.encoder.{unknown[0]}: {type(encoder).__name__} takes {', '.join(names)}")
     try:
-        with seeded("trained_as"):  # what is drawn here is replaced below
+        with seeded("with_keywords"):  # what is drawn here is replaced below
             other = type(encoder)(**({name: getattr(encoder, name) for name in names} | changes))
     except (TypeError, ValueError, ConfigError) as error:
         raise ConfigError(f"recipe.encoder: {error}") from None

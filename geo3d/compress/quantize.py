@@ -104,11 +104,11 @@ def restore(encoder: nn.Module, record: Mapping[str, Any]) -> nn.Module:
         edge = edges.get(id(layer))
         matrices = 1 if edge is None else 2
         groups = matrices * layer.out_features if record["per_channel"] else matrices
-        layer.quantizer = Quantizer.of_weight(weights, groups).to(layer.weight)
+        layer.quantizer = Quantizer.for_weights(weights, groups).to(layer.weight)
         if activations:
-            layer.input_quantizer = Quantizer.of_input(activations).to(layer.weight)
+            layer.input_quantizer = Quantizer.for_activations(activations).to(layer.weight)
         if edge is not None:
-            edge.table_quantizer = Quantizer.of_input(activations or 8, edge.out_channels).to(layer.weight)
+            edge.table_quantizer = Quantizer.for_activations(activations or 8, edge.out_channels).to(layer.weight)
     return encoder
 
 

@@ -85,7 +85,7 @@ def shrink(encoder: nn.Module, kept: Mapping[str, Tensor]) -> nn.Module:
         linear, norm = _pair(encoder, layer)
         columns = _joined(layer, keep, linear.weight, torch.ones).bool()
         constant = _joined(layer, stands, linear.weight, torch.zeros)
-        stands[layer.name] = _standing(linear, norm, layer.slope).masked_fill(keep[layer.name], 0.0)
+        stands[layer.name] = _constant_outputs(linear, norm, layer.slope).masked_fill(keep[layer.name], 0.0)
         less, fewer = _fewer_rows(linear, norm, keep[layer.name], _added(linear, constant, layer.halves))
         _put(small, layer.name, _fewer_columns(less, columns, layer.halves))
         _put(small, layer.norm, fewer)
@@ -138,7 +138,7 @@ def _joined(layer: Layer, parts: Mapping[str, Tensor], like: Tensor, outside: An
 
 
 @torch.no_grad()
-def _standing(linear: Linear, norm: BatchNorm, slope: float) -> Tensor:
+def _constant_outputs(linear: Linear, norm: BatchNorm, slope: float) -> Tensor:
     """(out,) what each channel is behind the activation if its row is zero."""
     value = norm.bias.clone()
     if norm.running_mean is not None and norm.running_var is not None:

@@ -24,7 +24,7 @@ RIDGE = 1e-6
 """Of the second moments' mean diagonal, added to it: some channels may always be zero."""
 
 
-class Place(NamedTuple):
+class LayerSite(NamedTuple):
     """A linear layer of an encoder."""
 
     path: str
@@ -52,12 +52,12 @@ class Place(NamedTuple):
         self.layer.weight = nn.Parameter(weight, requires_grad=dense.requires_grad)
 
 
-def places(encoder: nn.Module) -> Iterator[Place]:
+def layer_sites(encoder: nn.Module) -> Iterator[LayerSite]:
     """All linear layers of an encoder."""
     doubled = {id(module.linear) for module in encoder.modules() if isinstance(module, EdgeConv)}
     for path, module in encoder.named_modules():
         if isinstance(module, Linear):
-            yield Place(path, module, 2 if id(module) in doubled else 1)
+            yield LayerSite(path, module, 2 if id(module) in doubled else 1)
 
 
 @checked
@@ -128,7 +128,7 @@ def structure(
 
 def restore(encoder: nn.Module, record: Mapping[str, Any]) -> nn.Module:
     """The encoder with the modules that :func:`structure` with this record put into it, without their values."""
-    known = {place.path: place for place in places(encoder)}
+    known = {place.path: place for place in layer_sites(encoder)}
     for path, rank in record["ranks"].items():
         place = known[path]
         if record["regularize"]:
@@ -152,7 +152,7 @@ def finish(encoder: nn.Module) -> nn.Module:
     if not any(isinstance(module, Structural) for module in encoder.modules()):
         return encoder
     other = deepcopy(encoder)
-    for place in places(other):
+    for place in layer_sites(other):
         regularizer = getattr(place.layer, "structural", None)
         if regularizer is None:
             continue
@@ -193,7 +193,7 @@ def input_moments(encoder: nn.Module, batches: Iterable[Data]) -> dict[str, Tens
     """
     other = deepcopy(encoder).eval()
     recorders: dict[str, Any] = {}
-    for place in places(other):
+    for place in layer_sites(other):
         if place.channels:
             place.layer.pool = recorders[place.path] = _Recorder()
     for batch in batches:
@@ -203,7 +203,7 @@ def input_moments(encoder: nn.Module, batches: Iterable[Data]) -> dict[str, Tens
     return {path: recorder.total / recorder.count for path, recorder in recorders.items()}
 
 
-def equal_rank(place: Place, rank: int) -> int:
+def equal_rank(place: LayerSite, rank: int) -> int:
     """The largest rank, at least 1, whose two products cost no more than the one of a structured layer."""
     rows = place.parts * len(place.layer.weight)
     return max(1, rows * rank // (rows + place.channels))
@@ -211,8 +211,8 @@ def equal_rank(place: Place, rank: int) -> int:
 
 def _chosen(
     encoder: nn.Module, reduction: float, ranks: Mapping[str, int], min_channels: int
-) -> list[tuple[Place, int]]:
-    known = {place.path: place for place in places(encoder)}
+) -> list[tuple[LayerSite, int]]:
+    known = {place.path: place for place in layer_sites(encoder)}
     for path, rank in ranks.items():
         if path not in known:
             raise ConfigError(f"ranks: the encoder has no linear layer {path!r}; it has {', '.join(known)}")
@@ -232,7 +232,7 @@ def _chosen(
     return chosen
 
 
-def _moments(place: Place, moments: Mapping[str, Tensor]) -> Tensor:
+def _moments(place: LayerSite, moments: Mapping[str, Tensor]) -> Tensor:
     """(P, P) float64, made positive definite."""
     found, size = moments.get(place.path), place.channels
     if found is None or found.shape != (size, size):
@@ -242,7 +242,7 @@ def _moments(place: Place, moments: Mapping[str, Tensor]) -> Tensor:
     return c + torch.eye(size, dtype=c.dtype) * c.diagonal().mean().clamp_min(1e-300) * RIDGE
 
 
-def _order(place: Place, rank: int, c: Tensor | None) -> Tensor:
+def _order(place: LayerSite, rank: int, c: Tensor | None) -> Tensor:
     found = channel_order(place.columns, rank, None if c is None else torch.linalg.inv(c))
     natural = torch.arange(place.channels)
     return (
@@ -250,19 +250,19 @@ def _order(place: Place, rank: int, c: Tensor | None) -> Tensor:
     )
 
 
-def _error(place: Place, pool: Any, alpha: Tensor, c: Tensor) -> float:
+def _error(place: LayerSite, pool: Any, alpha: Tensor, c: Tensor) -> float:
     missing = place.columns - alpha @ pool.basis().t()
     return float((missing @ c * missing).sum())
 
 
-def _regularize(place: Place, rank: int, strength: float, order: Tensor | None) -> None:
+def _regularize(place: LayerSite, rank: int, strength: float, order: Tensor | None) -> None:
     module = Structural(place.layer, rank, place.parts, strength, permuted=order is not None)
     if order is not None and module.order is not None:
         module.order.copy_(order)
     place.layer.structural = module.to(place.layer.weight.device)
 
 
-def _summed(place: Place, rank: int, order: Tensor | None, c: Tensor | None) -> tuple[SlidingSum, Tensor]:
+def _summed(place: LayerSite, rank: int, order: Tensor | None, c: Tensor | None) -> tuple[SlidingSum, Tensor]:
     """Sums over windows, and alpha (parts * out, R): ``W B^+^T``, or with moments ``W C B (B^T C B)^-1``."""
     pool = SlidingSum(place.channels, rank, permuted=order is not None)
     if order is not None and pool.order is not None:
@@ -274,7 +274,7 @@ def _summed(place: Place, rank: int, order: Tensor | None, c: Tensor | None) -> 
     return pool, torch.linalg.solve(kept @ basis, kept @ place.columns.t()).t()
 
 
-def _narrowed(place: Place, rank: int, c: Tensor | None) -> tuple[LowRank, Tensor]:
+def _narrowed(place: LayerSite, rank: int, c: Tensor | None) -> tuple[LowRank, Tensor]:
     """The best product of two matrices of this rank, by the singular values of W, or of ``W C^(1/2)``."""
     factor = None if c is None else torch.linalg.cholesky(c)
     u, s, vh = torch.linalg.svd(place.columns if factor is None else place.columns @ factor, full_matrices=False)
@@ -287,7 +287,7 @@ def _narrowed(place: Place, rank: int, c: Tensor | None) -> tuple[LowRank, Tenso
     return pool, u[:, :rank] * root
 
 
-def _as_large(place: Place, pool: Any, alpha: Tensor) -> Tensor:
+def _as_large(place: LayerSite, pool: Any, alpha: Tensor) -> Tensor:
     """Alpha, each part scaled so that its dense equivalent has the norm of the weight it stands for."""
     dense, alpha = place.columns.unflatten(0, (-1, place.parts)), alpha.unflatten(0, (-1, place.parts))
     size = torch.linalg.vector_norm(alpha @ pool.basis().cpu().t(), dim=(0, 2), keepdim=True)

@@ -18,7 +18,7 @@ from geo3d import seeds
 from geo3d.checkpoint import open_checkpoint
 from geo3d.cloud import Features, as_batch, make_batch, num_clouds
 from geo3d.compress.adaptive.encoder import Adaptive
-from geo3d.compress.adaptive.slices import Setting, thinned
+from geo3d.compress.adaptive.slices import Setting, farthest_subset
 from geo3d.compress.record import records
 from geo3d.deploy.timing import Clock, Latency, latency_table, machine, percentiles
 from geo3d.errors import ConfigError
@@ -234,7 +234,7 @@ def _calls(encoder: nn.Module, compile: Compile) -> tuple[dict[str, Setting | No
 
 def _whole(encoder: Adaptive, setting: Setting, fast: Callable[[Batch], Features]) -> Callable[[Batch], Features]:
     n = setting.num_points
-    return lambda batch: encoder.fill(setting, fast(thinned(batch, [n])[n]))
+    return lambda batch: encoder.fill(setting, fast(farthest_subset(batch, [n])[n]))
 
 
 def _run(call: Callable[[Batch], Features], batch: Batch) -> Callable[[], Features]:

@@ -9,7 +9,7 @@ from torch import nn
 
 from geo3d import compress
 from geo3d.checkpoint import build_encoder
-from geo3d.compress.adaptive.statistics import restatistics
+from geo3d.compress.adaptive.statistics import recalibrate_norms
 from geo3d.heads import Classifier
 from geo3d.invariance import SO2, SO3, AnisotropicScale, Compose, Invariance, Translation
 from geo3d.seeds import seeded
@@ -26,20 +26,20 @@ def fresh_encoder(card: dict[str, Any], seed: int) -> nn.Module:
         return build_encoder(card)
 
 
-def rewritten(encoder: nn.Module, recipe: Mapping[str, Any] | None, fresh: bool = False) -> nn.Module:
+def apply_recipe(encoder: nn.Module, recipe: Mapping[str, Any] | None, fresh: bool = False) -> nn.Module:
     """The encoder after the steps of a recipe, if there is one.
 
     Args:
         encoder: To be trained.
-        recipe: See ``geo3d.compress.opening``.
+        recipe: See ``geo3d.compress.parse_recipe``.
         fresh: Its weights are random, and what is fitted to them shall keep their scale.
     """
     if not recipe:
         return encoder
-    structure = compress.opening(recipe).get("structure")
+    structure = compress.parse_recipe(recipe).get("structure")
     if fresh and structure is not None and not structure.get("regularize"):
         recipe = {**recipe, "structure": {**structure, "fresh": True}}
-    return compress.apply(compress.trained_as(encoder, recipe), recipe)
+    return compress.apply(compress.with_keywords(encoder, recipe), recipe)
 
 
 def finished(encoder: nn.Module, data: DataModule) -> nn.Module:
@@ -49,7 +49,9 @@ def finished(encoder: nn.Module, data: DataModule) -> nn.Module:
     training = encoder.training
     encoder = compress.finish(encoder)
     clouds = data.calibration(FITTED_CLOUDS)
-    fitted = restatistics(encoder, clouds) if isinstance(encoder, compress.Adaptive) else recalibrate(encoder, clouds)
+    fitted = (
+        recalibrate_norms(encoder, clouds) if isinstance(encoder, compress.Adaptive) else recalibrate(encoder, clouds)
+    )
     return fitted.train(training)
 
 

@@ -19,7 +19,7 @@ from geo3d.invariance.views import Views
 from geo3d.io.files import replacing, write_json
 from geo3d.jobs.common import augmentation, finished, head_for, training_metrics
 from geo3d.jobs.run import finish_run, is_finished, reopen_run, run_folder, start_run, stored
-from geo3d.jobs.settings import worth
+from geo3d.jobs.settings import score_settings
 from geo3d.tasks.datamodule import DataModule
 from geo3d.tasks.distill import Distill
 from geo3d.tasks.extract import extract
@@ -58,7 +58,7 @@ def compress(
     Args:
         checkpoint: A saved encoder.
         data: The clouds.
-        recipe: The steps with their keywords: see ``geo3d.compress.opening``.
+        recipe: The steps with their keywords: see ``geo3d.compress.parse_recipe``.
         out: Run folder.
         labels: Weight of the cross-entropy with the labels of the training split, if there is a head; 0 uses none.
         shaping_steps: Steps of the first training, where the recipe needs one.
@@ -77,7 +77,7 @@ def compress(
         raise ConfigError(f"{checkpoint}: is compressed already ({_done(teacher)}); start from the plain encoder")
     if labels and head is None:
         raise ConfigError("labels: the checkpoint has no head to train with labels; give labels=0, or fine-tune first")
-    steps = forms.opening(recipe)
+    steps = forms.parse_recipe(recipe)
     trainer = dict(trainer or {})
     if not any(trainer.get(end) for end in ENDS):
         trainer["max_steps"] = DEFAULT_STEPS
@@ -100,11 +100,11 @@ def compress(
         sees = {"num_points": data.num_points} if points is None else {"num_points": points}
         given = {"input": card.get("input", {}) | sees, "seed": seed, "recipe": steps, "data": data.manifest_hash()}
         if isinstance(student, forms.Adaptive):
-            given["settings"] = worth(student, student_head, data, "train")
+            given["settings"] = score_settings(student, student_head, data, "train")
         save_encoder(student, out / "encoder", head=student_head, **given)
         metrics = _measured(teacher, head, student, student_head, data, points, draws, out)
         if isinstance(student, forms.Adaptive) and data.has("test"):
-            metrics["settings"] = worth(student, student_head, data, "test")
+            metrics["settings"] = score_settings(student, student_head, data, "test")
         metrics["bytes"] = {"before": _bytes(opened.folder), "after": _bytes(out / "encoder")}
         finish_run(out, metrics)
     return metrics
@@ -132,7 +132,7 @@ def _shaped(
     shape = out / "shape"
     if is_finished(shape):
         return load_encoder(shape)
-    student = forms.trained_as(copy.deepcopy(teacher), recipe)
+    student = forms.with_keywords(copy.deepcopy(teacher), recipe)
     structure = recipe.get("structure") or {}
     moments = None
     if "structure" in recipe and not structure.get("regularize"):

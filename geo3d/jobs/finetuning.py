@@ -12,7 +12,7 @@ from geo3d.checks import Decay, Rate, Seed, Share, checked
 from geo3d.errors import ConfigError
 from geo3d.heads import Classifier
 from geo3d.invariance.views import Views
-from geo3d.jobs.common import augmentation, finished, fresh_encoder, head_for, rewritten, training_metrics
+from geo3d.jobs.common import apply_recipe, augmentation, finished, fresh_encoder, head_for, training_metrics
 from geo3d.jobs.run import finish_run, run_folder
 from geo3d.seeds import seeded
 from geo3d.tasks.classify import Classify
@@ -64,7 +64,7 @@ def finetune(
         encoder = fresh_encoder(opened.card, seed) if from_scratch else opened.encoder
     if encoder is None:
         raise ConfigError("finetune needs checkpoint=DIR/encoder, or encoder=NAME to train from scratch")
-    encoder = rewritten(encoder, recipe, fresh=from_scratch or checkpoint is None)
+    encoder = apply_recipe(encoder, recipe, fresh=from_scratch or checkpoint is None)
     learns: str = getattr(task, "func", task).learns  # type: ignore[union-attr]
     trainer, data = dict(trainer or {}), data.of("supervised", learns)
     views = Views(augmentation(data.rotation), num_points=data.num_points, normalize=data.normalize, num_views=1)

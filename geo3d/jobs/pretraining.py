@@ -12,7 +12,7 @@ from geo3d.checkpoint import card_of, save_encoder
 from geo3d.checks import Decay, Length, Range, Rate, Seed, Share, Size, checked
 from geo3d.invariance import Invariance
 from geo3d.invariance.views import Views
-from geo3d.jobs.common import finished, history, rewritten, scalars, training_metrics
+from geo3d.jobs.common import apply_recipe, finished, history, scalars, training_metrics
 from geo3d.jobs.run import finish_run, run_folder
 from geo3d.seeds import generator, seeded
 from geo3d.show.curves import plot_training
@@ -66,7 +66,7 @@ def pretrain(
         recipe: Steps of compression, done before the training, so that the encoder learns in that form.
         trainer: Keywords of ``tasks.trainer.make_trainer``.
     """
-    encoder = rewritten(encoder, recipe, fresh=True)
+    encoder = apply_recipe(encoder, recipe, fresh=True)
     with seeded(seed, "heads"):
         task = Pretrain(
             encoder,

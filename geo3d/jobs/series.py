@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from geo3d.checks import Length, Range, Rate, Seed, checked, fits, mistake, shown
-from geo3d.compress import opening
+from geo3d.compress import parse_recipe
 from geo3d.errors import ConfigError
 from geo3d.io.files import replacing, write_json
 from geo3d.io.owner import owned
@@ -104,7 +104,7 @@ def check_run(run: str, recipe: Any) -> None:
         if name in OPTIONS and not fits(value, OPTIONS[name]):
             raise ConfigError(f"runs.{run}.{name}: {mistake(value, OPTIONS[name])}")
     try:
-        opening(recipe_of(recipe))
+        parse_recipe(recipe_of(recipe))
     except ConfigError as error:
         raise ConfigError(f"runs.{run}: {error}") from None
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch
 
 from geo3d.compress import Adaptive, Setting
-from geo3d.compress.adaptive.slices import thinned
+from geo3d.compress.adaptive.slices import farthest_subset
 from geo3d.compress.adaptive.statistics import head_for
 from geo3d.tasks.datamodule import DataModule
 
@@ -16,7 +16,7 @@ CLOUDS = 512
 
 
 @torch.no_grad()
-def worth(adaptive: Adaptive, head: nn.Module | None, data: DataModule, split: str) -> dict[str, float]:
+def score_settings(adaptive: Adaptive, head: nn.Module | None, data: DataModule, split: str) -> dict[str, float]:
     """For each setting by name the accuracy of the head behind it, its statistics fitted to training clouds.
 
     Without a head how like the features of the largest setting its own are: the mean cosine on the leading channels.
@@ -48,4 +48,4 @@ def worth(adaptive: Adaptive, head: nn.Module | None, data: DataModule, split: s
 def _clouds(adaptive: Adaptive, setting: Setting, batches: Iterable[Batch]) -> Tensor:
     """(n, cloud_channels) features of one setting."""
     n = setting.num_points
-    return torch.cat([adaptive.encode(setting, thinned(batch, [n])[n]).cloud for batch in batches])
+    return torch.cat([adaptive.encode(setting, farthest_subset(batch, [n])[n]).cloud for batch in batches])

@@ -105,12 +105,12 @@ class Quantizer(nn.Module):
         self._mark()
 
     @classmethod
-    def of_weight(cls, bits: int, groups: int = 1, **options: Any) -> "Quantizer":
+    def for_weights(cls, bits: int, groups: int = 1, **options: Any) -> "Quantizer":
         """For weights: signed, no offset, codes within [-63, 63]; ``groups`` runs of rows have a step each."""
         return cls(bits, signed=True, offset=False, groups=groups, axis=0, limit=WEIGHT_LIMIT, **options)
 
     @classmethod
-    def of_input(cls, bits: int, groups: int = 1, axis: int = 1, **options: Any) -> "Quantizer":
+    def for_activations(cls, bits: int, groups: int = 1, axis: int = 1, **options: Any) -> "Quantizer":
         """For features: configuration 4, unsigned with an offset, which the next layer's bias takes in exactly."""
         return cls.configuration(4, bits, groups=groups, axis=axis, **options)
 

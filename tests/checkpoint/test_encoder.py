@@ -168,7 +168,7 @@ RECIPES = {
 }
 
 
-def rewritten(recipe, channels=(16, 16), embedding=32):
+def apply_recipe(recipe, channels=(16, 16), embedding=32):
     """A compressed DGCNN whose norms have scales of both signs, after a training step."""
     with seeded("encoder"):
         encoder = DGCNN(k=4, channels=channels, embedding=embedding)
@@ -182,7 +182,7 @@ def rewritten(recipe, channels=(16, 16), embedding=32):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_compressed_encoders_come_back_and_go_on_learning(name, tmp_path):
-    encoder = rewritten(RECIPES[name])
+    encoder = apply_recipe(RECIPES[name])
     save_encoder(encoder, tmp_path)
     again = load_encoder(tmp_path)
     assert type(again) is type(encoder) and read_card(tmp_path)["compression"] == compress.records(again)
@@ -204,7 +204,7 @@ def test_compressed_encoders_come_back_and_go_on_learning(name, tmp_path):
 
 @pytest.mark.parametrize("bits", [2, 3, 4])
 def test_files_are_as_small_as_their_bits(bits, tmp_path):
-    encoder = rewritten({"quantize": {"weights": bits, "first": bits}}, channels=(32, 64), embedding=256)
+    encoder = apply_recipe({"quantize": {"weights": bits, "first": bits}}, channels=(32, 64), embedding=256)
     blob = (save_encoder(encoder, tmp_path / "small") / WEIGHTS).read_bytes()
     weights = 32 * 6 + 64 * 64 + 256 * 96
     rounded = ("embed.weight", "linear.weight")
@@ -213,7 +213,7 @@ def test_files_are_as_small_as_their_bits(bits, tmp_path):
     assert len(blob) - head == -(-weights * bits // 8) + rest
     # steps of every output channel and of the tables, norms: less than a fifth of what the weights took
     assert rest < 4 * weights / 5
-    plain = save_encoder(rewritten({}, channels=(32, 64), embedding=256), tmp_path / "plain") / WEIGHTS
+    plain = save_encoder(apply_recipe({}, channels=(32, 64), embedding=256), tmp_path / "plain") / WEIGHTS
     assert len(blob) < plain.stat().st_size * (bits / 32 + 0.2)
 
 
@@ -243,7 +243,7 @@ def card_with(tmp_path, **changes):
     ],
 )
 def test_an_edited_card_is_refused_in_one_line(change, message, tmp_path):
-    save_encoder(rewritten(RECIPES["structured_w4"]), tmp_path)
+    save_encoder(apply_recipe(RECIPES["structured_w4"]), tmp_path)
     card_with(tmp_path, compression=change(read_card(tmp_path)["compression"]))
     with pytest.raises(CheckpointError, match=message) as raised:
         load_encoder(tmp_path)
@@ -254,7 +254,7 @@ def test_an_edited_card_is_refused_in_one_line(change, message, tmp_path):
 def test_the_record_of_another_encoder_is_refused(tmp_path):
     save_encoder(compress.calibrate(compress.quantize(PointNet(embedding=16, width=0.125)), [tiny_batch()]), tmp_path)
     record = read_card(tmp_path)["compression"]
-    save_encoder(rewritten(RECIPES["w8"]), tmp_path)
+    save_encoder(apply_recipe(RECIPES["w8"]), tmp_path)
     card_with(tmp_path, compression=record)
     with pytest.raises(CheckpointError, match="quantize does not fit the encoder"):
         load_encoder(tmp_path)
@@ -262,7 +262,7 @@ def test_the_record_of_another_encoder_is_refused(tmp_path):
 
 @pytest.mark.parametrize("change", ["truncated", "missing", "of another type"])
 def test_codes_that_are_not_those_of_the_card_are_refused(change, tmp_path):
-    encoder = rewritten(RECIPES["w8"])
+    encoder = apply_recipe(RECIPES["w8"])
     save_encoder(encoder, tmp_path)
     state = safetensors.torch.load_file(tmp_path / WEIGHTS)
     codes = state.pop("embed.codes")
@@ -339,7 +339,7 @@ def test_damaged_heads_are_named(tmp_path):
 
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path):
-    encoder = rewritten(RECIPES["w8"])
+    encoder = apply_recipe(RECIPES["w8"])
     with torch.no_grad():
         encoder.norm.bias[3] = float("nan")
     with pytest.raises(CheckpointError, match="NaN or infinite"):

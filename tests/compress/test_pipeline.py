@@ -10,7 +10,18 @@ from torch import nn
 
 from geo3d import compress
 from geo3d.checkpoint import description
-from geo3d.compress import ORDER, apply, calibrate, finish, opening, outputs_left, penalty, rebuild, records, trained_as
+from geo3d.compress import (
+    ORDER,
+    apply,
+    calibrate,
+    finish,
+    outputs_left,
+    parse_recipe,
+    penalty,
+    rebuild,
+    records,
+    with_keywords,
+)
 from geo3d.encoders import DGCNN, PointNet, PointNet2
 from geo3d.errors import CheckpointError, ConfigError
 from geo3d.nn.norm import BatchNorm
@@ -164,7 +175,7 @@ def test_a_recipe_is_done_in_order_however_it_is_written():
         "structure",
         "quantize",
     ]
-    assert opening({"quantize": None, "encoder": {"k": 3}}) == {"encoder": {"k": 3}, "quantize": {}}
+    assert parse_recipe({"quantize": None, "encoder": {"k": 3}}) == {"encoder": {"k": 3}, "quantize": {}}
     assert records(apply(make("dgcnn"), {})) == [] and records(nn.Linear(2, 2)) == []
 
 
@@ -183,7 +194,7 @@ def test_a_recipe_is_done_in_order_however_it_is_written():
 )
 def test_mistakes_in_a_recipe_are_named(recipe, message):
     with pytest.raises(ConfigError, match=message) as raised:
-        opening(recipe)
+        parse_recipe(recipe)
     assert "\n" not in str(raised.value)
 
 
@@ -221,23 +232,23 @@ def test_records_that_do_not_fit_are_refused_in_one_line(steps, message):
 
 def test_encoder_keywords_that_no_weight_depends_on():
     encoder = make("dgcnn").eval()
-    other = trained_as(encoder, {"encoder": {"k": 2, "dynamic": False}})
+    other = with_keywords(encoder, {"encoder": {"k": 2, "dynamic": False}})
     assert (other.k, other.dynamic, other.training) == (2, False, False) and encoder.k == 4
     assert all(torch.equal(other.state_dict()[key], value) for key, value in encoder.state_dict().items())
-    assert trained_as(encoder, {"quantize": {}}) is encoder
+    assert with_keywords(encoder, {"quantize": {}}) is encoder
     with pytest.raises(ConfigError, match="recipe.encoder.kk: DGCNN takes k, channels"):
-        trained_as(encoder, {"encoder": {"kk": 2}})
+        with_keywords(encoder, {"encoder": {"kk": 2}})
     with pytest.raises(ConfigError, match="recipe.encoder: .*'many' is not an int"):
-        trained_as(encoder, {"encoder": {"k": "many"}})
+        with_keywords(encoder, {"encoder": {"k": "many"}})
     with pytest.raises(ConfigError, match="embedding would change the weights' shapes"):
-        trained_as(encoder, {"encoder": {"embedding": 64}})
+        with_keywords(encoder, {"encoder": {"embedding": 64}})
     small = compressed("dgcnn", CHANNELS["all"])
     before = small.eval()(tiny_batch()).cloud
-    kept = trained_as(small, {"encoder": {"k": 3}})
+    kept = with_keywords(small, {"encoder": {"k": 3}})
     assert kept.k == 3 and records(kept) == records(small)
-    assert torch.equal(trained_as(kept, {"encoder": {"k": 4}})(tiny_batch()).cloud, before)
+    assert torch.equal(with_keywords(kept, {"encoder": {"k": 4}})(tiny_batch()).cloud, before)
     state = torch.get_rng_state()
-    trained_as(encoder, {"encoder": {"k": 2}})
+    with_keywords(encoder, {"encoder": {"k": 2}})
     assert torch.equal(torch.get_rng_state(), state)
 
 

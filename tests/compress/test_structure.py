@@ -8,7 +8,7 @@ from torch_geometric.data import Data
 
 from geo3d.cloud import make_batch
 from geo3d.compress.channel_order import _gains, _positions, _swaps, channel_order
-from geo3d.compress.structure import equal_rank, finish, input_moments, places, restore, structure
+from geo3d.compress.structure import equal_rank, finish, input_moments, layer_sites, restore, structure
 from geo3d.encoders import DGCNN, PointNet, PointNet2
 from geo3d.errors import ConfigError
 from geo3d.nn.structured import LowRank, SlidingSum, Structural
@@ -40,7 +40,7 @@ def clouds(count=3, seed=0):
 def dense_equivalent(encoder, small):
     """The dense encoder whose weights are what the structured one computes."""
     other = copy.deepcopy(encoder)
-    for wide, narrow in zip(places(other), places(small), strict=True):
+    for wide, narrow in zip(layer_sites(other), layer_sites(small), strict=True):
         skip, pool = wide.layer.skip, narrow.layer.pool
         if pool is not None:
             alpha = narrow.layer.weight[:, skip:].detach().double().unflatten(1, (wide.parts, -1))
@@ -53,7 +53,7 @@ def dense_equivalent(encoder, small):
 def distances(encoder, small):
     """By path the relative error of the weight."""
     found = {}
-    for wide, same in zip(places(encoder), places(dense_equivalent(encoder, small)), strict=True):
+    for wide, same in zip(layer_sites(encoder), layer_sites(dense_equivalent(encoder, small)), strict=True):
         found[wide.path] = float((wide.columns - same.columns).norm() / wide.columns.norm().clamp_min(1e-9))
     return found
 
@@ -77,7 +77,7 @@ def test_is_the_dense_encoder_with_the_equivalent_weights(name, low_rank, traini
         (outs[-1].cloud.square().sum() + outs[-1].point.square().sum()).backward()
     torch.testing.assert_close(outs[1].cloud, outs[0].cloud, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(outs[1].point, outs[0].point, rtol=1e-4, atol=1e-5)
-    for wide, narrow in zip(places(dense), places(small), strict=True):
+    for wide, narrow in zip(layer_sites(dense), layer_sites(small), strict=True):
         skip, pool = wide.layer.skip, narrow.layer.pool
         expected = wide.layer.weight.grad
         if pool is not None:
@@ -146,7 +146,7 @@ def test_low_rank_takes_as_many_multiplications(name):
     sums, products = structure(encoder, **WIDE), structure(encoder, low_rank=True, **WIDE)
     ranks = sums.compression[0]["ranks"]
     assert set(ranks) == set(products.compression[0]["ranks"])
-    for wide, narrow in zip(places(encoder), places(products), strict=True):
+    for wide, narrow in zip(layer_sites(encoder), layer_sites(products), strict=True):
         if wide.path in ranks:
             rows = wide.parts * len(wide.layer.weight)
             pool = narrow.layer.pool
@@ -187,7 +187,7 @@ def test_a_fit_by_moments_changes_outputs_less(low_rank):
 def test_moments_are_means_of_outer_products():
     encoder = made("dgcnn")
     found = input_moments(encoder, mixed_clouds(encoder))
-    assert list(found) == [place.path for place in places(encoder)]
+    assert list(found) == [place.path for place in layer_sites(encoder)]
     with torch.no_grad():
         x = torch.cat([encoder(batch).point for batch in mixed_clouds(encoder)]).double()
         pos = torch.cat([batch.pos for batch in mixed_clouds(encoder)]).double()
@@ -290,7 +290,7 @@ def test_regularised_until_structured_then_decomposed_changes_nothing():
     assert len(terms) == 3
     first = torch.stack([term.penalty() for term in terms]).sum()
     assert first > 0.3
-    weights = [place.layer.weight for place in places(soft)]
+    weights = [place.layer.weight for place in layer_sites(soft)]
     for step in range(400):
         loss = torch.stack([term.penalty() for term in terms]).sum()
         grads = torch.autograd.grad(loss, weights, allow_unused=True)
@@ -317,7 +317,7 @@ def test_fresh_layers_vary_as_much_as_dense_ones(low_rank):
     for options, lowest, highest in (({"fresh": True}, 0.9, 1.1), ({}, 0.0, 0.9)):
         small = structure(encoder, low_rank=low_rank, **options, **WIDE)
         other = dense_equivalent(encoder, small)
-        for wide, same in zip(places(encoder), places(other), strict=True):
+        for wide, same in zip(layer_sites(encoder), layer_sites(other), strict=True):
             if wide.path in small.compression[0]["ranks"]:
                 x = torch.randn(20000, wide.channels, generator=torch.Generator().manual_seed(0))
                 for before, after in zip(

@@ -12,7 +12,7 @@ from torch import nn
 from geo3d.checkpoint import save_encoder
 from geo3d.cloud import Features
 from geo3d.compress.adaptive.encoder import Adaptive, adapt
-from geo3d.compress.adaptive.slices import thinned
+from geo3d.compress.adaptive.slices import farthest_subset
 from geo3d.deploy import runtime as runtime_module
 from geo3d.deploy.runtime import Runtime
 from geo3d.deploy.timing import Latency, latency, latency_table, machine, percentiles
@@ -131,7 +131,7 @@ def test_what_is_called_is_the_setting_with_full_features() -> None:
     for ms in (100, 8, 7, 4):
         setting = runtime.set_budget(ms=ms)
         assert setting is not None
-        expected = encoder.encode(setting, thinned(batch, [setting.num_points])[setting.num_points])
+        expected = encoder.encode(setting, farthest_subset(batch, [setting.num_points])[setting.num_points])
         for found, wanted in zip(runtime(batch)[:2], expected[:2], strict=True):
             torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
             assert not found.requires_grad

@@ -17,7 +17,7 @@ from geo3d.checkpoint import load_encoder, read_card, save_encoder
 from geo3d.cloud import collate
 from geo3d.compress.adaptive.encoder import adapt
 from geo3d.deploy.onnx.check import difference
-from geo3d.deploy.onnx.export import export_onnx, export_torch, feeds
+from geo3d.deploy.onnx.export import export_onnx, export_torch, onnx_inputs
 from geo3d.deploy.program.program import Program
 from geo3d.errors import ConfigError
 from geo3d.invariance import SO3
@@ -87,7 +87,7 @@ def test_exported(form, neighbors, tmp_path):
     ort = pytest.importorskip("onnxruntime")
     encoder, batch = FORMS[form](made()).eval(), tiny_batch(num_points=24)
     path = export_onnx(encoder, tmp_path / "a.onnx", neighbors=neighbors)
-    point, cloud = ort.InferenceSession(str(path)).run(None, feeds(encoder, batch, neighbors))
+    point, cloud = ort.InferenceSession(str(path)).run(None, onnx_inputs(encoder, batch, neighbors))
     with torch.no_grad():
         expected = encoder(batch)
     assert difference(expected, point, cloud).acceptable(rounded=form == "rounded", searched=neighbors == "inside")

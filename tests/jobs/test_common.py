@@ -7,7 +7,7 @@ from geo3d import compress
 from geo3d.encoders import DGCNN
 from geo3d.heads import Classifier
 from geo3d.invariance import SO3, Compose
-from geo3d.jobs.common import head_for, rewritten, scalars
+from geo3d.jobs.common import apply_recipe, head_for, scalars
 from geo3d.objectives import InfoNCE
 from geo3d.seeds import generator, seeded
 
@@ -49,8 +49,8 @@ def test_random_weights_keep_their_scale_when_they_are_structured(monkeypatch, p
     asked = []
     monkeypatch.setattr(compress, "apply", lambda encoder, recipe: asked.append(recipe) or encoder)
     recipe = {"structure": {"reduction": 2, "min_channels": 8}}
-    rewritten(parts[0], recipe, fresh=True)
-    rewritten(parts[0], recipe)
-    rewritten(parts[0], {"structure": {"reduction": 2, "regularize": 0.1}}, fresh=True)
+    apply_recipe(parts[0], recipe, fresh=True)
+    apply_recipe(parts[0], recipe)
+    apply_recipe(parts[0], {"structure": {"reduction": 2, "regularize": 0.1}}, fresh=True)
     assert [each["structure"].get("fresh", False) for each in asked] == [True, False, False]
-    assert rewritten(parts[0], None, fresh=True) is parts[0]
+    assert apply_recipe(parts[0], None, fresh=True) is parts[0]

@@ -10,7 +10,7 @@ from support.blobs import Blobs
 from geo3d.checkpoint import read_card
 from geo3d.cli.__main__ import main
 from geo3d.cli.config import choices, config_dir, read
-from geo3d.compress import opening
+from geo3d.compress import parse_recipe
 from geo3d.encoders import DGCNN
 from geo3d.errors import ConfigError
 from geo3d.jobs import finetune, series
@@ -154,7 +154,7 @@ def test_the_experiments_that_are_delivered_fit(name):
     content = read(config_dir() / "experiment" / f"{name}.yaml")
     assert content["runs"]
     for run in content["runs"].values():
-        opening(recipe_of(run))
+        parse_recipe(recipe_of(run))
     assert all(run.get("seeds", 1) <= len(content.get("seeds", [0, 1, 2])) for run in content["runs"].values())
 
 

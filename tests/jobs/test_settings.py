@@ -20,7 +20,7 @@ def test_the_accuracy_of_each_setting_is_that_of_its_own_clouds(split, monkeypat
     with seeded(0):
         adaptive = adapt(DGCNN(k=4, channels=(8, 8), embedding=16), widths=(0.5, 1), exits=(2,), ks=(4,), points=(48,))
         head = Classifier(adaptive.cloud_channels, 3, hidden=(8,)).eval()
-    accuracies = settings.worth(adaptive.eval(), head, data, split)
+    accuracies = settings.score_settings(adaptive.eval(), head, data, split)
     few = data.stratified(12 / 36, "settings")
     assert len(few) == 12 and list(accuracies) == [str(setting) for setting in adaptive.settings]
     for setting in adaptive.settings:

@@ -12,10 +12,10 @@ from geo3d.ops.edge.gather import gather_max
 from geo3d.ops.quant.fake_quantize import least_squares
 
 SORTS = {
-    "weight": lambda bits: Quantizer.of_weight(bits),
-    "weight of groups": lambda bits: Quantizer.of_weight(bits, 6),
-    "input": lambda bits: Quantizer.of_input(bits),
-    "input by column": lambda bits: Quantizer.of_input(bits, groups=20),
+    "weight": lambda bits: Quantizer.for_weights(bits),
+    "weight of groups": lambda bits: Quantizer.for_weights(bits, 6),
+    "input": lambda bits: Quantizer.for_activations(bits),
+    "input by column": lambda bits: Quantizer.for_activations(bits, groups=20),
     "configuration 1": lambda bits: Quantizer.configuration(1, bits),
     "configuration 2": lambda bits: Quantizer.configuration(2, bits, groups=20),
     "configuration 3": lambda bits: Quantizer.configuration(3, bits, groups=6, axis=0),
@@ -34,7 +34,7 @@ def make(request):
 def test_codes_have_the_ranges_of_their_bits():
     for bits in range(2, 9):
         half = 2 ** (bits - 1)
-        weight = Quantizer.of_weight(bits)
+        weight = Quantizer.for_weights(bits)
         assert (weight.low, weight.high) == ((-63, 63) if bits >= 7 else (-half, half - 1))
         for number, signed in ((1, False), (2, True), (3, True), (4, False)):
             quantizer = Quantizer.configuration(number, bits)
@@ -83,14 +83,14 @@ def test_gradients_are_the_published_ones_times_their_scale(groups, axis, shared
 
 def test_scaling_of_gradients_changes_no_bit_of_the_values():
     x = values()
-    plain, scaled = (Quantizer.of_input(3, scale_gradient=scale) for scale in (False, True))
+    plain, scaled = (Quantizer.for_activations(3, scale_gradient=scale) for scale in (False, True))
     assert torch.equal(plain(x), scaled(x))
 
 
 def test_rounding_commutes_with_the_maximum_over_neighbours():
     x = values(50)
     table = torch.randint(0, 50, (50, 7), generator=seeds.generator(0, "table"))
-    for quantizer in (Quantizer.of_input(3), Quantizer.of_input(3, groups=20)):
+    for quantizer in (Quantizer.for_activations(3), Quantizer.for_activations(3, groups=20)):
         assert torch.equal(gather_max(quantizer(x), table), quantizer(gather_max(x, table)))
 
 
@@ -98,7 +98,7 @@ def test_rounding_commutes_with_the_maximum_over_neighbours():
 def test_weights_start_from_mean_and_deviation(bits, divisor):
     weight = values(dtype=torch.float64) + 0.4
     for groups in (1, 4):
-        quantizer = Quantizer.of_weight(bits, groups).double()
+        quantizer = Quantizer.for_weights(bits, groups).double()
         quantizer.initialize(weight)
         for step, run in zip(quantizer.step.tolist(), weight.chunk(groups), strict=True):
             mean, deviation = run.mean().item(), run.std(unbiased=False).item()
@@ -106,7 +106,7 @@ def test_weights_start_from_mean_and_deviation(bits, divisor):
 
 
 def test_lsq_starts_from_the_mean_magnitude():
-    quantizer = Quantizer.of_weight(4, 3, init="lsq")
+    quantizer = Quantizer.for_weights(4, 3, init="lsq")
     quantizer.initialize(weight := values())
     expected = [2 * run.abs().mean().item() / math.sqrt(7) for run in weight.chunk(3)]
     assert quantizer.step.tolist() == pytest.approx(expected)
@@ -115,7 +115,7 @@ def test_lsq_starts_from_the_mean_magnitude():
 @pytest.mark.parametrize(("groups", "axis"), [(1, 1), (20, 1), (6, 0)])
 def test_features_start_from_least_squares(groups, axis):
     x = values()
-    quantizer = Quantizer.of_input(3, groups=groups, axis=axis)
+    quantizer = Quantizer.for_activations(3, groups=groups, axis=axis)
     quantizer.initialize(x)
     by_group = x.t() if groups == 20 else x.reshape(groups, -1)
     step, offset = least_squares(by_group.contiguous(), 0, 7, True)
@@ -125,10 +125,10 @@ def test_features_start_from_least_squares(groups, axis):
 
 def test_a_sample_is_enough_and_sees_every_column():
     x = values(4096, 64) + torch.arange(64)  # columns that differ
-    quantizer = Quantizer.of_input(8)
+    quantizer = Quantizer.for_activations(8)
     quantizer.initialize(x)
     assert (quantizer(x) - x).abs().max() < 5 * quantizer.step.item()
-    by_column = Quantizer.of_input(4, groups=64)
+    by_column = Quantizer.for_activations(4, groups=64)
     by_column.initialize(x)
     assert ((by_column(x) - x).square().mean(0) < 0.02).all()  # of variance 1
 
@@ -145,14 +145,14 @@ def test_equal_values_have_a_positive_step(make, constant):
 def test_an_equal_column_takes_a_step_of_the_others_size():
     x = values()
     x[:, 3] = 0
-    quantizer = Quantizer.of_input(4, groups=20)
+    quantizer = Quantizer.for_activations(4, groups=20)
     assert torch.equal(quantizer(x)[:, 3], x[:, 3])
     assert 0.01 < quantizer.step[3] < 1
 
 
 def test_training_moves_step_and_offset_towards_less_error():
     x = values(200)
-    quantizer = Quantizer.of_input(2)
+    quantizer = Quantizer.for_activations(2)
     quantizer(x)
     with torch.no_grad():
         quantizer.log_step.add_(1.0)
@@ -165,7 +165,7 @@ def test_training_moves_step_and_offset_towards_less_error():
         error.backward()
         optimizer.step()
         errors.append(error.item())
-    best = Quantizer.of_input(2)
+    best = Quantizer.for_activations(2)
     best(x)
     assert errors[0] > 2 * errors[-1] and errors[-1] < 1.1 * (best(x) - x).square().mean()
 
@@ -201,7 +201,7 @@ def test_a_quantizer_without_a_step_says_so(make):
 
 
 def test_the_first_values_alone_decide():
-    quantizer = Quantizer.of_input(4)
+    quantizer = Quantizer.for_activations(4)
     quantizer(values())
     before = quantizer.step.detach().clone()
     quantizer(100 * values())
@@ -219,7 +219,7 @@ def test_values_that_are_not_finite_are_refused_at_first(make, strange):
 
 
 def test_compiles_as_one_graph():
-    quantizer, x = Quantizer.of_input(4), values()
+    quantizer, x = Quantizer.for_activations(4), values()
     expected = quantizer(x)
     compiled = torch.compile(quantizer, fullgraph=True, backend="aot_eager")
     given = x.clone().requires_grad_()
@@ -233,7 +233,7 @@ def test_compiles_as_one_graph():
 
 
 def test_works_under_autocast():
-    quantizer, x = Quantizer.of_input(4), values()
+    quantizer, x = Quantizer.for_activations(4), values()
     expected = quantizer(x.bfloat16().float())
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(quantizer(x.bfloat16()), expected)
@@ -270,4 +270,4 @@ def test_values_of_the_wrong_shape_are_refused(groups, axis, shape):
 
 
 def test_printing_tells_what_it_is():
-    assert "bits=8, codes=[-63, 63], groups=3, axis=0" in repr(Quantizer.of_weight(8, 3))
+    assert "bits=8, codes=[-63, 63], groups=3, axis=0" in repr(Quantizer.for_weights(8, 3))

@@ -27,9 +27,9 @@ def made(weights=4, activations=4, signs=True):
         layer.norm.weight.abs_().add_(0.2)
         if signs:
             layer.norm.weight[::3] *= -1
-    layer.linear.quantizer = Quantizer.of_weight(weights, 32)
-    layer.linear.input_quantizer = Quantizer.of_input(activations)
-    layer.table_quantizer = Quantizer.of_input(activations, 16)
+    layer.linear.quantizer = Quantizer.for_weights(weights, 32)
+    layer.linear.input_quantizer = Quantizer.for_activations(activations)
+    layer.table_quantizer = Quantizer.for_activations(activations, 16)
     x = torch.randn(40, 6, generator=draw)
     return layer, x, torch.randint(40, (40, 5), generator=draw)
 

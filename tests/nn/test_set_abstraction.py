@@ -99,12 +99,12 @@ def test_set_abstraction_is_the_network_on_every_edge(channels, ptr, sizes):
     pos, features = rows(40), rows(40, channels, seed=1)
     x, y = features.clone().requires_grad_(), features.clone().requires_grad_()
     ptr = torch.tensor(ptr)
-    ptr_c = torch.tensor([0, 5, 10])
+    center_ptr = torch.tensor([0, 5, 10])
     centers = torch.cat([pos[a : a + 5] for a in ptr[:-1]])
-    found = level(pos, x if channels else None, Layout(ptr, sizes[0]), centers, Layout(ptr_c, sizes[1]))
+    found = level(pos, x if channels else None, Layout(ptr, sizes[0]), centers, Layout(center_ptr, sizes[1]))
     wanted = []
     for radius, k, scale in zip(other.radii, other.num_neighbors, other.scales, strict=True):
-        table = ball_query(pos, Layout(ptr), centers, Layout(ptr_c), radius, k)
+        table = ball_query(pos, Layout(ptr), centers, Layout(center_ptr), radius, k)
         edges = torch.cat([pos[table] - centers[:, None], y[table]], 2).flatten(0, 1)
         wanted.append(plain(scale, edges, torch.arange(0, len(edges) + 1, k)))
     torch.testing.assert_close(found, torch.cat(wanted, 1), rtol=0, atol=1e-11)

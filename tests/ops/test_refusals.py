@@ -63,15 +63,15 @@ OPERATORS = {
     "knn": lambda pos=GIVEN.pos, ptr=GIVEN.ptr: knn(pos, Layout(ptr), 3),
     "knn of features": lambda x=WIDE, ptr=GIVEN.ptr: knn(x, Layout(ptr), 3),
     "knn of one size": lambda x=WIDE, ptr=GIVEN.ptr: knn(x, Layout(ptr, 13), 3),
-    "knn_query": lambda pos=GIVEN.pos, ptr=GIVEN.ptr, centers=GIVEN.centers, ptr_c=GIVEN.ptr_c: knn_query(
-        pos, Layout(ptr), centers, Layout(ptr_c), 3
+    "knn_query": lambda pos=GIVEN.pos, ptr=GIVEN.ptr, centers=GIVEN.centers, center_ptr=GIVEN.center_ptr: knn_query(
+        pos, Layout(ptr), centers, Layout(center_ptr), 3
     ),
     "knn_query of features": lambda x=WIDE, ptr=GIVEN.ptr: knn_query(x, Layout(ptr), x, Layout(ptr), 3),
-    "ball_query": lambda pos=GIVEN.pos, ptr=GIVEN.ptr, centers=GIVEN.centers, ptr_c=GIVEN.ptr_c: ball_query(
-        pos, Layout(ptr), centers, Layout(ptr_c), 0.5, 3
+    "ball_query": lambda pos=GIVEN.pos, ptr=GIVEN.ptr, centers=GIVEN.centers, center_ptr=GIVEN.center_ptr: ball_query(
+        pos, Layout(ptr), centers, Layout(center_ptr), 0.5, 3
     ),
-    "three_nearest": lambda pos=GIVEN.pos, ptr=GIVEN.ptr, centers=GIVEN.centers, ptr_c=GIVEN.ptr_c: three_nearest(
-        pos, Layout(ptr), centers, Layout(ptr_c)
+    "three_nearest": lambda pos=GIVEN.pos, ptr=GIVEN.ptr, centers=GIVEN.centers, center_ptr=GIVEN.center_ptr: (
+        three_nearest(pos, Layout(ptr), centers, Layout(center_ptr))
     ),
     "farthest_points": lambda pos=GIVEN.pos, ptr=GIVEN.ptr: sampling.farthest_points(pos, Layout(ptr), 4),
     "farthest_points from": lambda pos=GIVEN.pos, ptr=GIVEN.ptr, first=FIRST: sampling.farthest_points(
@@ -120,7 +120,7 @@ def changed(tensor, place, value):
 
 def faults(name, value):
     """What may be wrong with an argument of this name: (what, the argument)."""
-    if name in ("ptr", "ptr_c"):
+    if name in ("ptr", "center_ptr"):
         ends = value.tolist()
         yield "from 1", changed(value, 0, 1)
         yield "below 0", changed(value, 0, -1)
@@ -199,7 +199,7 @@ FINE = {("table", "one row less"), ("table", "one too large, at the end")}
 def test_operators(operator, name, what, value):
     found = {build: outcome(build, OPERATORS[operator], **{name: value}) for build in BUILDS}
     assert len(set(found.values())) == 1, found
-    if name in ("ptr", "ptr_c", "table", "order") and (name, what) not in FINE:
+    if name in ("ptr", "center_ptr", "table", "order") and (name, what) not in FINE:
         assert found[None] != "accepted" and issubclass(found[None][0], Geo3dError), found
 
 

@@ -172,9 +172,9 @@ def groups_of(encoder: PointNet2, pos: Tensor, num_points: int) -> Groups:
     found, clouds = [], len(pos) // num_points
     for num_samples, radius, k in zip(encoder.num_samples, *single_scales(encoder), strict=True):
         count = min(num_samples, num_points)
-        ptr, ptr_c = (torch.arange(0, clouds * n + 1, n) for n in (num_points, count))
+        ptr, center_ptr = (torch.arange(0, clouds * n + 1, n) for n in (num_points, count))
         index = farthest_points(pos, Layout(ptr, num_points), count)
-        table = ball_query(pos, Layout(ptr, num_points), pos[index], Layout(ptr_c, count), radius, k)
+        table = ball_query(pos, Layout(ptr, num_points), pos[index], Layout(center_ptr, count), radius, k)
         first = ptr[:-1, None]
         found.append((index.view(clouds, count) - first, table.view(clouds, count, k) - first[..., None]))
         pos, num_points = pos[index], count

@@ -103,8 +103,10 @@ class PyGPointNet2(Counterpart):
             ptr = torch.arange(0, len(pos) + 1, num_points)
             count = min(num_samples, num_points)
             index = farthest_points(pos, Layout(ptr, num_points), count)
-            centers, ptr_c = pos[index], torch.arange(0, clouds * count + 1, count)
-            edges = to_edge_index(ball_query(pos, Layout(ptr, num_points), centers, Layout(ptr_c, count), radius, k))
+            centers, center_ptr = pos[index], torch.arange(0, clouds * count + 1, count)
+            edges = to_edge_index(
+                ball_query(pos, Layout(ptr, num_points), centers, Layout(center_ptr, count), radius, k)
+            )
             x = conv((x, None), (pos, centers), distinct_edges(edges, k) if self.distinct else edges)
             pos, num_points = centers, count
         assert x is not None

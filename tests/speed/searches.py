@@ -132,10 +132,11 @@ def ball_case(num_clouds: int, num_points: int, radius: float, k: int, paths: Se
     batch = surfaces(num_clouds, num_points)
     pos, count = batch.pos.view(num_clouds, num_points, 3), num_points // 2
     index = farthest_points(batch.pos, Layout(batch.ptr, num_points), count)
-    centers, ptr_c = batch.pos[index], torch.arange(0, len(index) + 1, count)
+    centers, center_ptr = batch.pos[index], torch.arange(0, len(index) + 1, count)
     calls: dict[str, Callable[[], Any]] = {
         name: evaluated(
-            lambda: ball_query(batch.pos, Layout(batch.ptr, num_points), centers, Layout(ptr_c, count), radius, k), path
+            lambda: ball_query(batch.pos, Layout(batch.ptr, num_points), centers, Layout(center_ptr, count), radius, k),
+            path,
         )
         for name, path in own_paths(paths).items()
     }
@@ -158,10 +159,10 @@ def three_case(num_clouds: int, num_points: int, num_centers: int, paths: Sequen
     batch = surfaces(num_clouds, num_points)
     pos = batch.pos.view(num_clouds, num_points, 3)
     centers = pos[:, :num_centers].contiguous()
-    rows, ptr_c = centers.view(-1, 3), torch.arange(0, num_clouds * num_centers + 1, num_centers)
+    rows, center_ptr = centers.view(-1, 3), torch.arange(0, num_clouds * num_centers + 1, num_centers)
     calls: dict[str, Callable[[], Any]] = {
         name: evaluated(
-            lambda: three_nearest(batch.pos, Layout(batch.ptr, num_points), rows, Layout(ptr_c, num_centers)), path
+            lambda: three_nearest(batch.pos, Layout(batch.ptr, num_points), rows, Layout(center_ptr, num_centers)), path
         )
         for name, path in own_paths(paths).items()
     }

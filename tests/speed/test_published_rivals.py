@@ -8,7 +8,7 @@ from torch.overrides import TorchFunctionMode
 
 from geo3d import compress
 from geo3d.bench.inputs import dense, randomized, surfaces
-from geo3d.compress.adaptive.slices import thinned
+from geo3d.compress.adaptive.slices import farthest_subset
 from geo3d.encoders import DGCNN, PointNet, PointNet2
 
 N = 48
@@ -37,7 +37,7 @@ def test_widths_are_those_that_pruning_left():
 
 
 def test_points_that_the_encoder_leaves_out_its_counterpart_does_not_see_either():
-    found = rivals(DGCNN(k=4, channels=(8,), embedding=8), lambda batch: thinned(batch, [16])[16])
+    found = rivals(DGCNN(k=4, channels=(8,), embedding=8), lambda batch: farthest_subset(batch, [16])[16])
     assert found.sizes[SAME].endswith("16 points") and found.sizes[FULL].endswith("48 points")
 
 

@@ -32,11 +32,11 @@ class Inputs:
         self.generator = seeds.generator(0, "operators")
         self.sizes, self.rows = sizes, sum(sizes)
         self.ptr = offsets(sizes)
-        self.ptr_c = offsets([-(-size // 4) for size in sizes])
+        self.center_ptr = offsets([-(-size // 4) for size in sizes])
         self.num = sizes[0] if len(set(sizes)) == 1 else None
         self.num_c = -(-sizes[0] // 4) if self.num else None
         self.pos = self.floats(self.rows, 3)
-        self.centers = self.floats(int(self.ptr_c[-1]), 3)
+        self.centers = self.floats(int(self.center_ptr[-1]), 3)
         self.table = torch.randint(0, self.rows, (self.rows, K), generator=self.generator)
 
     def floats(self, *shape: int) -> Tensor:
@@ -61,18 +61,18 @@ def knn(i):
     wide = i.floats(i.rows, 8)
     return [
         neighbors.knn(i.pos, Layout(i.ptr, i.num), K), neighbors.knn(wide, Layout(i.ptr, i.num), K),
-        neighbors.knn_query(i.pos, Layout(i.ptr, i.num), i.centers, Layout(i.ptr_c, i.num_c), 2),
+        neighbors.knn_query(i.pos, Layout(i.ptr, i.num), i.centers, Layout(i.center_ptr, i.num_c), 2),
         neighbors.degree(i.table, i.rows),
         neighbors.select_smallest(wide, 3),
     ]  # fmt: skip
 
 
 def balls(i):
-    return list(ball.ball_query_counts(i.pos, Layout(i.ptr, i.num), i.centers, Layout(i.ptr_c, i.num_c), 0.7, K))
+    return list(ball.ball_query_counts(i.pos, Layout(i.ptr, i.num), i.centers, Layout(i.center_ptr, i.num_c), 0.7, K))
 
 
 def nearest(i):
-    index, weight = interpolate.three_nearest(i.pos, Layout(i.ptr, i.num), i.centers, Layout(i.ptr_c, i.num_c))
+    index, weight = interpolate.three_nearest(i.pos, Layout(i.ptr, i.num), i.centers, Layout(i.center_ptr, i.num_c))
     leaves = i.leaves((len(i.centers), 4))
     return with_gradients(leaves, interpolate.interpolate(leaves[0], index, weight), index, weight)
 
@@ -169,7 +169,7 @@ def products(i):
 
 
 def groups(i, channels=(9, 17)):
-    table, count = ball.ball_query_counts(i.pos, Layout(i.ptr, i.num), i.centers, Layout(i.ptr_c, i.num_c), 0.7, K)
+    table, count = ball.ball_query_counts(i.pos, Layout(i.ptr, i.num), i.centers, Layout(i.center_ptr, i.num_c), 0.7, K)
     found = []
     for with_table in (True, False):
         depth = 4 + 3 * with_table

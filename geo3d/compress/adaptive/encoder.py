@@ -16,14 +16,14 @@ from geo3d.cloud import Features, as_batch
 from geo3d.compress.adaptive.slices import (
     Setting,
     check_choices,
+    farthest_subset,
     leading,
-    narrowed,
     own_quantizers,
     remaining,
+    slice_encoder,
     structured,
-    thinned,
 )
-from geo3d.compress.adaptive.training import Statistics, chosen, disagreement, imitation, logits_of
+from geo3d.compress.adaptive.training import Statistics, disagreement, imitation, logits_of, sample_settings
 from geo3d.compress.record import copied, records
 from geo3d.encoders.dgcnn import DGCNN
 from geo3d.errors import ConfigError
@@ -93,7 +93,7 @@ class Adaptive(nn.Module):
         self.setting = self.settings[0]
         # A DGCNN without weights for each smaller shape: in a plain dict, hence not among the registered modules.
         shapes = dict.fromkeys(setting[:2] for setting in self.settings if setting[:2] != self.setting[:2])
-        self._forms = {(width, exit): narrowed(inner, width, exit) for width, exit in shapes}
+        self._forms = {(width, exit): slice_encoder(inner, width, exit) for width, exit in shapes}
         self.quantizers = nn.ModuleList(nn.ModuleDict(own_quantizers(form)) for form in self._forms.values())
         self.statistics: Any = nn.ModuleList(Statistics(inner, self._form(setting)) for setting in self.settings[1:])
         self.compression = [*records(inner), {"step": "adapt"} | {name: list(getattr(self, name)) for name in NAMES}]
@@ -110,7 +110,7 @@ class Adaptive(nn.Module):
     def forward(self, data: Data) -> Features:
         """Features (M', point_channels) and (B, cloud_channels): in training of the largest setting."""
         setting = self.settings[0] if self.training else self.setting
-        return self.encode(setting, thinned(as_batch(data), [setting.num_points])[setting.num_points])
+        return self.encode(setting, farthest_subset(as_batch(data), [setting.num_points])[setting.num_points])
 
     def encode(self, setting: Setting, batch: Batch) -> Features:
         """Features of all points of the batch, by the sub-network of a setting, in the encoder's mode."""
@@ -167,8 +167,8 @@ class Adaptive(nn.Module):
     def at(self, setting: Setting) -> DGCNN:
         """A DGCNN of its own, in evaluation mode, with copies of the setting's weights; its features are not filled up.
 
-        It takes all points it is given: :func:`~geo3d.compress.adaptive.slices.thinned` comes before it, :meth:`fill`
-        behind it.
+        It takes all points it is given: :func:`~geo3d.compress.adaptive.slices.farthest_subset` comes before it,
+        :meth:`fill` behind it.
         """
         out = deepcopy(self._form(setting))
         for path, value in self.state(setting).items():
@@ -182,13 +182,15 @@ class Adaptive(nn.Module):
         out.compression = remaining(self.compression, out, full=setting[:2] not in self._forms)
         return out.eval()
 
-    def sandwich(self, batch: Batch, generator: torch.Generator, count: int = 4) -> list[tuple[Setting, Features]]:
+    def subnet_training(
+        self, batch: Batch, generator: torch.Generator, count: int = 4
+    ) -> list[tuple[Setting, Features]]:
         """The largest setting, some drawn at random and the smallest, ``count`` in all, with their features.
 
         The sandwich rule of arXiv 1903.05134. Several processes must draw the same settings: give their generators
         one key.
         """
-        return list(self._each(as_batch(batch), chosen(self.settings, count, generator)))
+        return list(self._each(as_batch(batch), sample_settings(self.settings, count, generator)))
 
     def extra_loss(
         self,
@@ -211,7 +213,7 @@ class Adaptive(nn.Module):
             count: Settings, the largest included.
         """
         batch = as_batch(batch)
-        _, *others = chosen(self.settings, count, generator)
+        _, *others = sample_settings(self.settings, count, generator)
         with torch.no_grad():
             target = largest.detach() if head is None else logits_of(head, largest.detach())
         losses = [
@@ -223,7 +225,7 @@ class Adaptive(nn.Module):
         return torch.stack(losses).mean() if losses else target.new_zeros(())
 
     def _each(self, batch: Batch, settings: Sequence[Setting]) -> Iterator[tuple[Setting, Features]]:
-        thin = thinned(batch, (setting.num_points for setting in settings))
+        thin = farthest_subset(batch, (setting.num_points for setting in settings))
         return ((setting, self.encode(setting, thin[setting.num_points])) for setting in settings)
 
     def _number(self, setting: Setting) -> int:

@@ -70,7 +70,7 @@ def structured(encoder: nn.Module) -> bool:
     return any(isinstance(module, Linear) and module.pool is not None for module in encoder.modules())
 
 
-def thinned(batch: Batch, sizes: Iterable[int]) -> dict[int, Batch]:
+def farthest_subset(batch: Batch, sizes: Iterable[int]) -> dict[int, Batch]:
     """For each n of ``sizes`` the batch with at most n points of each cloud, spread out as far as can be.
 
     The smaller of two clouds is the beginning of the larger one: one farthest-point order serves them all. A batch
@@ -103,7 +103,7 @@ def scaled(channels: int, width: float) -> int:
     return channels if width == 1 else min(channels, max(8, 8 * int(width * channels / 8 + 0.5)))
 
 
-def narrowed(inner: DGCNN, width: float, exit: int) -> DGCNN:
+def slice_encoder(inner: DGCNN, width: float, exit: int) -> DGCNN:
     """The first ``exit`` layers with a share of their channels, without weights (on torch's meta device).
 
     So are the quantisers of its weights: their steps are the full encoder's, whence the codes of a sub-network are part

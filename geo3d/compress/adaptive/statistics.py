@@ -9,7 +9,7 @@ from torch import nn
 from torch_geometric.data import Batch
 
 from geo3d.compress.adaptive.encoder import Adaptive
-from geo3d.compress.adaptive.slices import Setting, thinned
+from geo3d.compress.adaptive.slices import Setting, farthest_subset
 from geo3d.nn.norm import BatchNorm
 from geo3d.nn.quantizer import Quantizer
 
@@ -37,7 +37,7 @@ def measuring(module: nn.Module) -> Iterator[None]:
 
 
 @torch.no_grad()
-def restatistics(adaptive: Adaptive, loader: Iterable[Batch], device: torch.device | str = "cpu") -> Adaptive:
+def recalibrate_norms(adaptive: Adaptive, loader: Iterable[Batch], device: torch.device | str = "cpu") -> Adaptive:
     """The same encoder, in evaluation mode, with every setting's statistics averaged anew over the loader's batches.
 
     While it trains, a setting is seen now and then, with weights that go on changing; its statistics want to be those
@@ -57,7 +57,7 @@ def restatistics(adaptive: Adaptive, loader: Iterable[Batch], device: torch.devi
         for i, batch in enumerate(loader):
             if i and batch.num_graphs < 2:  # a last one alone would count as much as a whole batch
                 continue
-            thin = thinned(batch.to(device), adaptive.points)
+            thin = farthest_subset(batch.to(device), adaptive.points)
             for setting in adaptive.settings:
                 adaptive.encode(setting, thin[setting.num_points])
     return adaptive.eval()
@@ -78,7 +78,7 @@ def head_for(
     """
     mode = adaptive.training
     adaptive.eval().to(device)
-    thin = (thinned(batch.to(device), [setting.num_points])[setting.num_points] for batch in loader)
+    thin = (farthest_subset(batch.to(device), [setting.num_points])[setting.num_points] for batch in loader)
     cloud = torch.cat([adaptive.encode(setting, batch).cloud for batch in thin])
     adaptive.train(mode)
     copy = deepcopy(head).to(device)

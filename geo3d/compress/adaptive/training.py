@@ -49,7 +49,7 @@ class Statistics(nn.Module):
         self.mean.zero_(), self.var.fill_(1), self.batches.zero_()
 
 
-def chosen(settings: Sequence[T], count: int, generator: torch.Generator) -> list[T]:
+def sample_settings(settings: Sequence[T], count: int, generator: torch.Generator) -> list[T]:
     """The first, ``count - 2`` of those between at random, and the last; all, if there are not more."""
     if len(settings) <= count:
         return list(settings)

@@ -12,7 +12,7 @@ from torch_geometric.data import Batch
 
 from geo3d import seeds
 from geo3d.cloud import Features, make_batch
-from geo3d.deploy.onnx.encoders import feeds
+from geo3d.deploy.onnx.encoders import onnx_inputs
 from geo3d.deploy.onnx.graph import required
 from geo3d.deploy.signal_stack import kept
 
@@ -152,4 +152,4 @@ def checked(
         ConfigError: If that runtime is not installed.
     """
     batch = random_clouds(encoder, clouds, num_points)
-    return difference(encoder(batch), *RUNTIMES[format][1](path)(feeds(encoder, batch, neighbors)))
+    return difference(encoder(batch), *RUNTIMES[format][1](path)(onnx_inputs(encoder, batch, neighbors)))

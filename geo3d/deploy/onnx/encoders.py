@@ -203,7 +203,7 @@ def root_of(ops: Mapping[str, Op], op: Op) -> str:
 
 
 @torch.no_grad()
-def feeds(encoder: nn.Module, data: Data, neighbors: str = "inside") -> dict[str, np.ndarray[Any, Any]]:
+def onnx_inputs(encoder: nn.Module, data: Data, neighbors: str = "inside") -> dict[str, np.ndarray[Any, Any]]:
     """The inputs, by name, of an encoder's graph for clouds of equal size.
 
     With ``neighbors="inputs"`` geo3d's operators make the tables. Where they are found among features, the layers that

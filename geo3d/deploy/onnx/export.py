@@ -13,14 +13,14 @@ from torch_geometric.data import Data
 import geo3d
 from geo3d.checkpoint import description
 from geo3d.cloud import as_batch, common_size, make_batch
-from geo3d.deploy.onnx.encoders import build, feeds
+from geo3d.deploy.onnx.encoders import build, onnx_inputs
 from geo3d.deploy.onnx.graph import Graph, required
 from geo3d.encoders.inputs import point_inputs
 from geo3d.errors import CloudError, ConfigError
 from geo3d.io.files import replacing
 from geo3d.nn.linear import Linear
 
-__all__ = ["export_onnx", "export_openvino", "export_torch", "feeds", "onnx_model", "rounds"]
+__all__ = ["export_onnx", "export_openvino", "export_torch", "onnx_inputs", "onnx_model", "rounds"]
 
 OPSET = 21
 CONVENTION = "pos: (clouds, points, 3), all clouds of one size; tables count inside each cloud"
@@ -85,8 +85,8 @@ def export_onnx(
     Args:
         encoder: DGCNN, PointNet or PointNet2.
         path: The file; written whole or not at all.
-        neighbors: ``"inside"``: the graph finds neighbours itself; ``"inputs"``: it takes tables, see :func:`feeds`.
-            PointNet2 knows the latter only.
+        neighbors: ``"inside"``: the graph finds neighbours itself; ``"inputs"``: it takes tables, see
+            :func:`onnx_inputs`. PointNet2 knows the latter only.
         precision: ``"int8"``: products of codes; ``"float"``: of the rounded values; ``"auto"``: the first if the
             encoder is quantised.
         opset: ONNX's operator set, from 18 to 23.

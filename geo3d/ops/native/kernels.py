@@ -27,7 +27,7 @@ def knn(
 
 @KERNELS.declare
 def ball_query(
-    rows: int, queries: int, clouds: int, k: int, reach: float, pos: F32, ptr: I64, centers: F32, ptr_c: I64,
+    rows: int, queries: int, clouds: int, k: int, reach: float, pos: F32, ptr: I64, centers: F32, center_ptr: I64,
     table: I64, count: I64,
 ) -> Sizes:  # fmt: skip
     return 3 * rows, clouds + 1, 3 * queries, clouds + 1, queries * k, queries
@@ -35,7 +35,7 @@ def ball_query(
 
 @KERNELS.declare
 def three_nearest(
-    rows: int, others: int, clouds: int, pos: F32, ptr: I64, centers: F32, ptr_c: I64, index: I64, weight: F32
+    rows: int, others: int, clouds: int, pos: F32, ptr: I64, centers: F32, center_ptr: I64, index: I64, weight: F32
 ) -> Sizes:
     return 3 * rows, clouds + 1, 3 * others, clouds + 1, 3 * rows, 3 * rows
 

@@ -17,7 +17,7 @@ CHUNK = 1 << 20
 
 
 def squared_distances(
-    pos: Tensor, ptr: Tensor, centers: Tensor, ptr_c: Tensor, num_points: int | None, num_centers: int | None
+    pos: Tensor, ptr: Tensor, centers: Tensor, center_ptr: Tensor, num_points: int | None, num_centers: int | None
 ) -> Iterator[tuple[slice, slice, Tensor]]:
     """Slices of clouds (b) and of their centres (s), with the (b, s, N) squared distances to the cloud's points.
 
@@ -25,7 +25,7 @@ def squared_distances(
     cloud has fewer than N points the distance is infinite; centres are padded to the size of the largest group.
     """
     points = padded(pos, ptr, num_points, torch.inf).transpose(1, 2).contiguous()
-    queries = padded(centers, ptr_c, num_centers, 0.0).transpose(1, 2).contiguous()
+    queries = padded(centers, center_ptr, num_centers, 0.0).transpose(1, 2).contiguous()
     clouds, (num_queries, size) = len(points), (queries.shape[2], points.shape[2])
     some_queries = min(num_queries, max(1, CHUNK // size))
     some_clouds = max(1, CHUNK // (size * some_queries))
@@ -36,7 +36,13 @@ def squared_distances(
 
 
 def check_pair(
-    what: str, pos: Tensor, ptr: Tensor, centers: Tensor, ptr_c: Tensor, num_points: int | None, num_centers: int | None
+    what: str,
+    pos: Tensor,
+    ptr: Tensor,
+    centers: Tensor,
+    center_ptr: Tensor,
+    num_points: int | None,
+    num_centers: int | None,
 ) -> None:
     """Nothing, if points and centres can be those of equally many clouds; looks at shapes alone.
 
@@ -44,12 +50,12 @@ def check_pair(
         CloudError: If they cannot.
     """
     check_shapes(what, pos, ptr, num_points)
-    check_shapes(f"{what}, centres", centers, ptr_c, num_centers)
-    if ptr.shape != ptr_c.shape:
-        raise CloudError(f"{what}: points are of {ptr.shape[0] - 1} clouds and centres of {ptr_c.shape[0] - 1}")
+    check_shapes(f"{what}, centres", centers, center_ptr, num_centers)
+    if ptr.shape != center_ptr.shape:
+        raise CloudError(f"{what}: points are of {ptr.shape[0] - 1} clouds and centres of {center_ptr.shape[0] - 1}")
 
 
-def check_pair_values(what: str, pos: Tensor, ptr: Tensor, centers: Tensor, ptr_c: Tensor) -> None:
+def check_pair_values(what: str, pos: Tensor, ptr: Tensor, centers: Tensor, center_ptr: Tensor) -> None:
     """Check that both offsets rise, then that points and centres are finite.
 
     Raises:
@@ -57,7 +63,7 @@ def check_pair_values(what: str, pos: Tensor, ptr: Tensor, centers: Tensor, ptr_
         NotFiniteError: If points or centres are not.
     """
     check_offsets(what, ptr, len(pos))
-    check_offsets(what, ptr_c, len(centers))
+    check_offsets(what, center_ptr, len(centers))
     check_finite(what, pos, centers)
 
 
@@ -65,17 +71,17 @@ def _reference(
     pos: Tensor,
     ptr: Tensor,
     centers: Tensor,
-    ptr_c: Tensor,
+    center_ptr: Tensor,
     radius: float,
     k: int,
     num_points: int | None,
     num_centers: int | None,
 ) -> tuple[Tensor, Tensor]:
-    size_c = num_centers if num_centers is not None else int(ptr_c.diff().max())
+    size_c = num_centers if num_centers is not None else int(center_ptr.diff().max())
     table = torch.empty(len(ptr) - 1, size_c, k, dtype=torch.long, device=pos.device)
     inside = table.new_empty(table.shape[:2])
     wanted = torch.arange(1, k + 1, dtype=torch.int32, device=pos.device)
-    for b, s, distance in squared_distances(pos, ptr, centers, ptr_c, num_points, num_centers):
+    for b, s, distance in squared_distances(pos, ptr, centers, center_ptr, num_points, num_centers):
         reach = distance.amin(2, keepdim=True).clamp_min(radius**2)
         count = (distance <= reach).cumsum(2, dtype=torch.int32)
         # The j-th point inside is where the count first becomes j; past the end means there is none.
@@ -86,7 +92,7 @@ def _reference(
     table, inside = table.view(-1, k), inside.view(-1)
     if num_centers is not None:
         return table, inside
-    rows = padded_rows(ptr_c, size_c, len(centers))
+    rows = padded_rows(center_ptr, size_c, len(centers))
     return table[rows], inside[rows]
 
 
@@ -94,7 +100,7 @@ def _cpu(
     pos: Tensor,
     ptr: Tensor,
     centers: Tensor,
-    ptr_c: Tensor,
+    center_ptr: Tensor,
     radius: float,
     k: int,
     num_points: int | None,
@@ -102,24 +108,24 @@ def _cpu(
 ) -> tuple[Tensor, Tensor]:
     what = "ball_query: pos, centers or their offsets"
     if not native.usable(pos, centers):
-        check_pair_values(what, pos, ptr, centers, ptr_c)
-        sizes = common_size(ptr, num_points), common_size(ptr_c, num_centers)
-        return _reference(pos, ptr, centers, ptr_c, radius, k, *sizes)
+        check_pair_values(what, pos, ptr, centers, center_ptr)
+        sizes = common_size(ptr, num_points), common_size(center_ptr, num_centers)
+        return _reference(pos, ptr, centers, center_ptr, radius, k, *sizes)
     table, count = ptr.new_empty(len(centers), k), ptr.new_empty(len(centers))
     counts = len(pos), len(centers), len(ptr) - 1, k
-    arrays = (t.contiguous() for t in (pos, ptr, centers, ptr_c))
+    arrays = (t.contiguous() for t in (pos, ptr, centers, center_ptr))
     native.call("ball_query", *counts, float(radius**2), *arrays, table, count, what=what)
     return table, count
 
 
 def _fake(
-    pos: Tensor, ptr: Tensor, centers: Tensor, ptr_c: Tensor, radius: float, k: int, *sizes: int | None
+    pos: Tensor, ptr: Tensor, centers: Tensor, center_ptr: Tensor, radius: float, k: int, *sizes: int | None
 ) -> tuple[Tensor, Tensor]:
     return ptr.new_empty(centers.shape[0], k), ptr.new_empty(centers.shape[0])
 
 
 _ball_query = define(
-    "ball_query(Tensor pos, Tensor ptr, Tensor centers, Tensor ptr_c, float radius, int k, int? num_points, "
+    "ball_query(Tensor pos, Tensor ptr, Tensor centers, Tensor center_ptr, float radius, int k, int? num_points, "
     "int? num_centers) -> (Tensor, Tensor)",
     cpu=_cpu,
     cuda=_reference,
@@ -170,8 +176,8 @@ def ball_query_counts(
     """
     if not radius > 0 or k < 1:
         raise ConfigError(f"a ball query needs radius > 0 and k >= 1; found radius {radius} and k {k}")
-    (ptr, num_points), (ptr_c, num_centers) = layout, center_layout
-    check_pair("ball_query", pos, ptr, centers, ptr_c, num_points, num_centers)
+    (ptr, num_points), (center_ptr, num_centers) = layout, center_layout
+    check_pair("ball_query", pos, ptr, centers, center_ptr, num_points, num_centers)
     pos = as_float(pos)
     sizes = num_points, num_centers
-    return _ball_query(pos, ptr.long(), centers.detach().to(pos), ptr_c.long(), float(radius), k, *sizes)
+    return _ball_query(pos, ptr.long(), centers.detach().to(pos), center_ptr.long(), float(radius), k, *sizes)

@@ -14,19 +14,19 @@ Tables = tuple[Tensor, Tensor]
 
 
 def _reference(
-    pos: Tensor, ptr: Tensor, centers: Tensor, ptr_c: Tensor, num_points: int | None, num_centers: int | None
+    pos: Tensor, ptr: Tensor, centers: Tensor, center_ptr: Tensor, num_points: int | None, num_centers: int | None
 ) -> Tables:
     size = num_points if num_points is not None else int(ptr.diff().max())
     index = torch.empty(len(ptr) - 1, size, 3, dtype=torch.long, device=pos.device)
     weight = torch.empty(index.shape, dtype=pos.dtype, device=pos.device)
     # Here the points ask and the centres are asked.
-    for b, s, distance in squared_distances(centers, ptr_c, pos, ptr, num_centers, num_points):
+    for b, s, distance in squared_distances(centers, center_ptr, pos, ptr, num_centers, num_points):
         for j in range(3):
             nearest = distance.argmin(2, keepdim=True)
             index[b, s, j : j + 1] = nearest
             weight[b, s, j : j + 1] = 1.0 / (distance.gather(2, nearest) + 1e-8)
             distance.scatter_(2, nearest, torch.inf)
-    index += ptr_c[:-1, None, None]
+    index += center_ptr[:-1, None, None]
     weight /= weight.sum(2, keepdim=True)
     index, weight = index.view(-1, 3), weight.view(-1, 3)
     if num_points is not None:
@@ -36,25 +36,25 @@ def _reference(
 
 
 def _cpu(
-    pos: Tensor, ptr: Tensor, centers: Tensor, ptr_c: Tensor, num_points: int | None, num_centers: int | None
+    pos: Tensor, ptr: Tensor, centers: Tensor, center_ptr: Tensor, num_points: int | None, num_centers: int | None
 ) -> Tables:
     what = "three_nearest: pos, centers or their offsets"
     if not native.usable(pos, centers):
-        check_pair_values(what, pos, ptr, centers, ptr_c)
-        sizes = common_size(ptr, num_points), common_size(ptr_c, num_centers)
-        return _reference(pos, ptr, centers, ptr_c, *sizes)
+        check_pair_values(what, pos, ptr, centers, center_ptr)
+        sizes = common_size(ptr, num_points), common_size(center_ptr, num_centers)
+        return _reference(pos, ptr, centers, center_ptr, *sizes)
     index, weight = ptr.new_empty(pos.shape), pos.new_empty(pos.shape)
-    arrays = (t.contiguous() for t in (pos, ptr, centers, ptr_c))
+    arrays = (t.contiguous() for t in (pos, ptr, centers, center_ptr))
     native.call("three_nearest", len(pos), len(centers), len(ptr) - 1, *arrays, index, weight, what=what)
     return index, weight
 
 
-def _fake(pos: Tensor, ptr: Tensor, centers: Tensor, ptr_c: Tensor, *sizes: int | None) -> Tables:
+def _fake(pos: Tensor, ptr: Tensor, centers: Tensor, center_ptr: Tensor, *sizes: int | None) -> Tables:
     return ptr.new_empty(pos.shape), pos.new_empty(pos.shape)
 
 
 _three_nearest = define(
-    "three_nearest(Tensor pos, Tensor ptr, Tensor centers, Tensor ptr_c, int? num_points, int? num_centers) "
+    "three_nearest(Tensor pos, Tensor ptr, Tensor centers, Tensor center_ptr, int? num_points, int? num_centers) "
     "-> (Tensor, Tensor)",
     cpu=_cpu,
     cuda=_reference,
@@ -85,11 +85,11 @@ def three_nearest(pos: Tensor, layout: Layout, centers: Tensor, center_layout: L
         >>> index.tolist(), weight.tolist()
         ([[0, 1, 0]], [[0.5, 0.5, 0.0]])
     """
-    (ptr, num_points), (ptr_c, num_centers) = layout, center_layout
-    check_pair("three_nearest", pos, ptr, centers, ptr_c, num_points, num_centers)
+    (ptr, num_points), (center_ptr, num_centers) = layout, center_layout
+    check_pair("three_nearest", pos, ptr, centers, center_ptr, num_points, num_centers)
     points = as_float(pos)
     centers = centers.detach().to(points)
-    index, weight = _three_nearest(points, ptr.long(), centers, ptr_c.long(), num_points, num_centers)
+    index, weight = _three_nearest(points, ptr.long(), centers, center_ptr.long(), num_points, num_centers)
     return index, weight.to(pos.dtype)
 
 

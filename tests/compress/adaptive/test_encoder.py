@@ -11,9 +11,9 @@ from geo3d import checkpoint, compress, seeds
 from geo3d.cloud import Features, common_size, with_
 from geo3d.compress import added_loss
 from geo3d.compress.adaptive.encoder import Adaptive, Setting, adapt, restore
-from geo3d.compress.adaptive.slices import thinned
-from geo3d.compress.adaptive.statistics import head_for, restatistics
-from geo3d.compress.adaptive.training import chosen, disagreement, imitation, logits_of
+from geo3d.compress.adaptive.slices import farthest_subset
+from geo3d.compress.adaptive.statistics import head_for, recalibrate_norms
+from geo3d.compress.adaptive.training import disagreement, imitation, logits_of, sample_settings
 from geo3d.encoders import DGCNN, PointNet
 from geo3d.errors import ConfigError
 from geo3d.heads import Classifier
@@ -151,7 +151,7 @@ def test_features_of_narrower_settings_are_nested() -> None:
 @pytest.mark.parametrize("sizes", [[30, 30], [30, 11, 24]])
 def test_fewer_points_are_the_beginning_of_more(sizes: list[int]) -> None:
     batch = tiny_batch(num_points=sizes)
-    thin = thinned(batch, [24, 8, 16, 64])
+    thin = farthest_subset(batch, [24, 8, 16, 64])
     assert thin[64] is batch
     for n in (8, 16, 24):
         assert thin[n].ptr.diff().tolist() == [min(n, size) for size in sizes]
@@ -167,15 +167,19 @@ def test_fewer_points_are_the_beginning_of_more(sizes: list[int]) -> None:
 
 def test_the_sandwich_holds_the_largest_and_the_smallest() -> None:
     adaptive, batch = adapt(encoder(), **CHOICES).train(), tiny_batch(num_points=30)
-    found = adaptive.sandwich(batch, seeds.generator(0), count=5)
+    found = adaptive.subnet_training(batch, seeds.generator(0), count=5)
     settings = [setting for setting, _ in found]
     assert (settings[0], settings[-1]) == (Setting(1.0, 3, 6, 24), SMALLEST) and len(set(settings)) == 5
     assert [len(features.point) for _, features in found] == [3 * setting.num_points for setting in settings]
-    seen = {s for seed in range(60) for s in chosen(adaptive.settings, 4, seeds.generator(seed))}
+    seen = {s for seed in range(60) for s in sample_settings(adaptive.settings, 4, seeds.generator(seed))}
     assert seen == set(adaptive.settings)
-    again = [chosen(adaptive.settings, 4, seeds.generator(7)) for _ in range(2)]
+    again = [sample_settings(adaptive.settings, 4, seeds.generator(7)) for _ in range(2)]
     assert again[0] == again[1]
-    assert [chosen([1, 2, 3], count, seeds.generator(0)) for count in (2, 3, 9)] == [[1, 3], [1, 2, 3], [1, 2, 3]]
+    assert [sample_settings([1, 2, 3], count, seeds.generator(0)) for count in (2, 3, 9)] == [
+        [1, 3],
+        [1, 2, 3],
+        [1, 2, 3],
+    ]
 
 
 def test_imitation_against_its_formula() -> None:
@@ -246,7 +250,7 @@ def test_at_stands_alone() -> None:
     for setting in adaptive.settings:
         alone = adaptive.at(setting)
         assert type(alone) is DGCNN and alone.k == setting.k and not alone.training
-        thin = thinned(batch, [setting.num_points])[setting.num_points]
+        thin = farthest_subset(batch, [setting.num_points])[setting.num_points]
         close(adaptive.fill(setting, alone(thin)), adaptive.use(setting)(batch))
         assert alone.compression == [] and all(p.is_contiguous() and p.is_leaf for p in alone.parameters())
         rebuilt = DGCNN(alone.k, alone.channels, alone.embedding)
@@ -291,7 +295,7 @@ def test_double_precision_and_copies() -> None:
 def test_statistics_estimated_anew_are_plain_averages() -> None:
     adaptive = adapt(encoder(), **CHOICES)
     loader = [tiny_batch(4, 30, seed=seed) for seed in range(3)]
-    assert restatistics(adaptive, loader) is adaptive and not adaptive.training
+    assert recalibrate_norms(adaptive, loader) is adaptive and not adaptive.training
     for setting in (adaptive.settings[0], SMALLEST):
         alone = adaptive.at(setting).train()
         norms = [module for module in alone.modules() if isinstance(module, BatchNorm)]
@@ -301,7 +305,7 @@ def test_statistics_estimated_anew_are_plain_averages() -> None:
             norm.momentum = None
         with torch.no_grad():
             for batch in loader:
-                alone(thinned(batch, [setting.num_points])[setting.num_points])
+                alone(farthest_subset(batch, [setting.num_points])[setting.num_points])
         for norm, (mean, var) in zip(norms, found, strict=True):
             torch.testing.assert_close(norm.running_mean, mean)
             torch.testing.assert_close(norm.running_var, var)
@@ -321,7 +325,7 @@ def test_statistics_estimated_anew_forget_those_of_training() -> None:
             not torch.equal(a, b)
             for a, b in zip(trained.at(setting).buffers(), fresh.at(setting).buffers(), strict=True)
         )
-    restatistics(fresh, loader), restatistics(trained, loader)
+    recalibrate_norms(fresh, loader), recalibrate_norms(trained, loader)
     for name, value in fresh.state_dict().items():
         assert torch.equal(trained.state_dict()[name], value), name
 
@@ -329,7 +333,7 @@ def test_statistics_estimated_anew_forget_those_of_training() -> None:
 def test_statistics_leave_out_a_last_batch_of_one_cloud_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     adaptive, seen = adapt(encoder(), **CHOICES), []
     monkeypatch.setattr(adaptive, "encode", lambda _, batch: seen.append(batch.num_graphs))
-    restatistics(adaptive, [tiny_batch(clouds, 30) for clouds in (4, 2, 1)])
+    recalibrate_norms(adaptive, [tiny_batch(clouds, 30) for clouds in (4, 2, 1)])
     assert seen == [4] * len(adaptive.settings) + [2] * len(adaptive.settings)
 
 
@@ -403,7 +407,7 @@ def test_a_quantised_encoder_is_restored_with_its_steps() -> None:
 
 def test_steps_that_were_never_set_are_set_by_training_or_with_the_statistics() -> None:
     adaptive = adapt(compress.quantize(encoder(), 8, 8), **CHOICES)
-    restatistics(adaptive, [tiny_batch(4, 30)])
+    recalibrate_norms(adaptive, [tiny_batch(4, 30)])
     quantizers = [module for module in adaptive.modules() if isinstance(module, Quantizer)]
     assert len(quantizers) > 8 and all(bool(quantizer.ready) for quantizer in quantizers)
     assert bool(adaptive.use(SMALLEST)(tiny_batch(num_points=16)).cloud.isfinite().all())
@@ -439,7 +443,7 @@ def test_a_structured_encoder_keeps_its_channels() -> None:
     assert [str(s) for s in adaptive.settings] == ["w1-e3-k6-n24", "w1-e3-k6-n16", "w1-e3-k4-n24", "w1-e3-k4-n16"]
     batch = tiny_batch(num_points=30)
     full.k = 4
-    close(adaptive.use(adaptive.settings[-1])(batch), full.eval()(thinned(batch, [16])[16]))
+    close(adaptive.use(adaptive.settings[-1])(batch), full.eval()(farthest_subset(batch, [16])[16]))
     assert adaptive.at(adaptive.settings[-1]).layers[1].linear.pool is not None
 
 

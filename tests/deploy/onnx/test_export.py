@@ -24,7 +24,7 @@ from geo3d.deploy.onnx.check import (
     in_torch,
     random_clouds,
 )
-from geo3d.deploy.onnx.export import export_onnx, export_openvino, export_torch, feeds, onnx_model
+from geo3d.deploy.onnx.export import export_onnx, export_openvino, export_torch, onnx_inputs, onnx_model
 from geo3d.deploy.onnx.layers import AT_ONCE
 from geo3d.encoders import DGCNN, PointNet, PointNet2
 from geo3d.errors import CloudError, ConfigError
@@ -89,7 +89,7 @@ def parity(encoder: nn.Module, folder: Path, runtime: str, neighbors: str, **opt
     for clouds, points in ((2, 40), (1, 65)):
         batch = random_clouds(encoder, clouds, points)
         with torch.no_grad():
-            found.append(difference(encoder(batch), *run(feeds(encoder, batch, neighbors))))
+            found.append(difference(encoder(batch), *run(onnx_inputs(encoder, batch, neighbors))))
     return found
 
 
@@ -215,7 +215,7 @@ def test_the_file_says_what_it_is(encoders: dict[str, nn.Module], tmp_path: Path
     assert json.loads(card["compression"]) == encoder.compression
     assert (card["neighbors"], card["precision"]) == ("inputs", "int8")
     shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in model.graph.input}
-    given = feeds(encoder, random_clouds(encoder, 2, 30), "inputs")
+    given = onnx_inputs(encoder, random_clouds(encoder, 2, 30), "inputs")
     assert shapes == {name: list(value.shape) for name, value in given.items()}
     assert [file.name for file in path.parent.iterdir()] == ["encoder.onnx"]
 
@@ -259,7 +259,7 @@ def test_other_modules_are_refused(tmp_path: Path) -> None:
 def test_clouds_of_several_sizes_are_refused(encoders: dict[str, nn.Module], tmp_path: Path) -> None:
     ragged = tiny_batch(num_points=[5, 9])
     for refuse in (
-        lambda: feeds(encoders["dgcnn"], ragged),
+        lambda: onnx_inputs(encoders["dgcnn"], ragged),
         lambda: export_torch(encoders["dgcnn"], tmp_path / "encoder.pt2", ragged),
     ):
         with pytest.raises(CloudError, match="clouds of one size"):
@@ -278,11 +278,11 @@ def test_torch_export(name: str, encoders: dict[str, nn.Module], tmp_path: Path)
     run = in_torch(path)
     with torch.no_grad():
         for some in (batch, differently(batch)):
-            assert difference(encoder(some), *run(feeds(encoder, some))).largest < 1e-5
+            assert difference(encoder(some), *run(onnx_inputs(encoder, some))).largest < 1e-5
     nodes = torch.export.load(path).graph.nodes
     assert any("geo3d." in str(node.target) for node in nodes)
     with pytest.raises(Exception, match="(?i)size|shape|guard"):  # of other sizes: torch says so
-        run(feeds(encoder, random_clouds(encoder, 3, 32)))
+        run(onnx_inputs(encoder, random_clouds(encoder, 3, 32)))
 
 
 def test_difference_counts_what_is_not_a_number() -> None:

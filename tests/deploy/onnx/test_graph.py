@@ -142,7 +142,7 @@ def test_what_enters_a_product_is_what_the_quantizer_says(configuration: int, bi
 
 def test_codes_are_the_quantizers() -> None:
     x = normal(40, 6)
-    quantizer = made(Quantizer.of_input(3), x)
+    quantizer = made(Quantizer.for_activations(3), x)
     graph, name = of_rows(6)
     shifted = graph.op("Sub", name, array(quantizer.offset).astype(np.float32))
     counted = codes(graph, shifted, quantizer.low, quantizer.high, float(quantizer.step.detach()))
@@ -158,14 +158,17 @@ def test_codes_are_the_quantizers() -> None:
 @pytest.mark.parametrize("bits", [4, 8])
 def test_the_offset_is_folded_exactly(as_codes: bool, int4: bool, bits: int) -> None:
     x, weight, factor = normal(40, 6), normal(5, 6, seed=1), normal(5, seed=2).double().numpy()
-    of_weight, of_input = made(Quantizer.of_weight(bits, 5), weight), made(Quantizer.of_input(bits), x, 0.4)
+    for_weights, for_activations = (
+        made(Quantizer.for_weights(bits, 5), weight),
+        made(Quantizer.for_activations(bits), x, 0.4),
+    )
     graph, name = of_rows(6, as_codes=as_codes, int4=int4)
-    matrix = matrix_of(weight, of_weight).times(factor)
+    matrix = matrix_of(weight, for_weights).times(factor)
     assert matrix.rows.dtype == np.int8 and np.abs(matrix.rows).max() <= 63 and (matrix.scale > 0).all()
-    y, missing = product(graph, entering(graph, name, of_input), matrix)
+    y, missing = product(graph, entering(graph, name, for_activations), matrix)
     graph.output("y", graph.op("Add", y, missing.astype(np.float32)), np.float32, ["clouds", "points", 5])
     (y,) = run(graph, x=x.view(2, 20, 6).numpy())
-    expected = (of_input(x) @ of_weight(weight).t()).detach() * torch.from_numpy(factor).float()
+    expected = (for_activations(x) @ for_weights(weight).t()).detach() * torch.from_numpy(factor).float()
     torch.testing.assert_close(torch.from_numpy(y.reshape(40, 5)), expected, rtol=1e-4, atol=1e-4)
     stored = {each.data_type for each in graph.model({}).graph.initializer}
     types = onnx.TensorProto
@@ -179,7 +182,7 @@ def test_codes_meet_codes_only() -> None:
     """A product with floats takes the values of the codes: runtimes would round the floats."""
     weight = normal(5, 6)
     graph, name = of_rows(6, as_codes=True)
-    product(graph, Entering(name), matrix_of(weight, made(Quantizer.of_weight(8, 5), weight)))
+    product(graph, Entering(name), matrix_of(weight, made(Quantizer.for_weights(8, 5), weight)))
     assert [node.op_type for node in graph.nodes] == ["MatMul"]
 
 
@@ -211,7 +214,7 @@ def test_a_pool_that_saves_nothing_is_folded_in() -> None:
     layer.pool = SlidingSum(12, 4)
     assert not folds(layer, 8)  # 12 * 4 + 4 * 8 products, not 12 * 8
     assert folds(layer, 4)
-    layer.input_quantizer = Quantizer.of_input(8)
+    layer.input_quantizer = Quantizer.for_activations(8)
     assert not folds(layer, 4)
     layer.pool = None
     assert not folds(layer, 4)

@@ -201,7 +201,7 @@ def test_what_has_no_whole_number_form_is_refused():
         lower(encoder)
     for steps in (2, 32):
         encoder = rounded()
-        encoder.embed.input_quantizer = Quantizer.of_input(8, steps, axis=0)
+        encoder.embed.input_quantizer = Quantizer.for_activations(8, steps, axis=0)
         with pytest.raises(ConfigError, match=f"{steps} steps along axis 0"):
             lower(encoder)
     assert not Program(rounded_with_statistics_missing()).native

@@ -33,8 +33,8 @@ def two_layers(sizes, sizes_c, dtype=torch.float32):
 
 def layouts(given, sizes=(None, None)):
     """The same tensors with the offsets as layouts."""
-    pos, ptr, centers, ptr_c = given
-    return pos, Layout(ptr, sizes[0]), centers, Layout(ptr_c, sizes[1])
+    pos, ptr, centers, center_ptr = given
+    return pos, Layout(ptr, sizes[0]), centers, Layout(center_ptr, sizes[1])
 
 
 @pytest.mark.parametrize("sizes, sizes_c", [([30, 30, 30], [8, 8, 8]), ([30, 3, 1, 17], [8, 2, 1, 5])])
@@ -42,13 +42,13 @@ def layouts(given, sizes=(None, None)):
 @pytest.mark.parametrize("chunk", [1, 100, 1 << 20])
 def test_same_table_as_the_plain_loop(sizes, sizes_c, k, chunk, monkeypatch):
     monkeypatch.setattr(ball, "CHUNK", chunk)
-    pos, ptr, centers, ptr_c = two_layers(sizes, sizes_c, torch.float64)
+    pos, ptr, centers, center_ptr = two_layers(sizes, sizes_c, torch.float64)
     known = (sizes[0], sizes_c[0]) if len(set(sizes)) == 1 else (None, None)
     for radius in (0.05, 1.0, 9.0):  # nothing, some, everything inside
-        found = ball_query(pos, Layout(ptr, known[0]), centers, Layout(ptr_c, known[1]), radius, k)
+        found = ball_query(pos, Layout(ptr, known[0]), centers, Layout(center_ptr, known[1]), radius, k)
         for b in range(len(sizes)):
-            wanted = plain(pos[ptr[b] : ptr[b + 1]], centers[ptr_c[b] : ptr_c[b + 1]], radius, k) + ptr[b]
-            assert torch.equal(found[ptr_c[b] : ptr_c[b + 1]], wanted)
+            wanted = plain(pos[ptr[b] : ptr[b + 1]], centers[center_ptr[b] : center_ptr[b + 1]], radius, k) + ptr[b]
+            assert torch.equal(found[center_ptr[b] : center_ptr[b + 1]], wanted)
 
 
 @pytest.mark.parametrize("build", native.builds())
@@ -57,14 +57,14 @@ def test_same_table_as_the_plain_loop(sizes, sizes_c, k, chunk, monkeypatch):
 )
 @pytest.mark.parametrize("grid", [None, 0.125], ids=["anywhere", "many ties"])
 def test_compiled_form_is_the_reference(sizes, sizes_c, grid, build):
-    pos, ptr, centers, ptr_c = two_layers(sizes, sizes_c)
+    pos, ptr, centers, center_ptr = two_layers(sizes, sizes_c)
     if grid is not None:
         pos, centers = (pos / grid).round() * grid, (centers / grid).round() * grid
     for radius, k in ((0.001, 3), (0.125, 16), (0.3, 1), (1.0, 40), (20.0, 5)):
         with native.disabled():
-            expected = ball_query_counts(pos, Layout(ptr), centers, Layout(ptr_c), radius, k)
+            expected = ball_query_counts(pos, Layout(ptr), centers, Layout(center_ptr), radius, k)
         with native.using(build):
-            found = ball_query_counts(pos, Layout(ptr), centers, Layout(ptr_c), radius, k)
+            found = ball_query_counts(pos, Layout(ptr), centers, Layout(center_ptr), radius, k)
         assert torch.equal(found[0], expected[0]) and torch.equal(found[1], expected[1])
 
 
@@ -81,10 +81,10 @@ def test_cells_of_the_grid_miss_no_neighbour(build):
 
 @pytest.mark.parametrize("build", BUILDS)
 def test_counts_tell_the_rows_from_the_fill(build):
-    pos, ptr, centers, ptr_c = two_layers([60, 9], [20, 5])
+    pos, ptr, centers, center_ptr = two_layers([60, 9], [20, 5])
     with switched(build):
-        table, count = ball_query_counts(pos, Layout(ptr), centers, Layout(ptr_c), 0.8, 12)
-        assert torch.equal(table, ball_query(pos, Layout(ptr), centers, Layout(ptr_c), 0.8, 12))
+        table, count = ball_query_counts(pos, Layout(ptr), centers, Layout(center_ptr), 0.8, 12)
+        assert torch.equal(table, ball_query(pos, Layout(ptr), centers, Layout(center_ptr), 0.8, 12))
     assert count.tolist() == [len(row.unique()) for row in table] and 1 < int(count.max()) <= 12
     place = torch.arange(12)
     assert torch.equal(table, torch.where(place < count[:, None], table, table[:, :1]))
@@ -117,15 +117,15 @@ def test_bad_options(radius, k):
 
 @pytest.mark.parametrize("build", BUILDS)
 def test_bad_values(build):
-    pos, ptr, centers, ptr_c = two_layers([5, 4], [2, 1])
+    pos, ptr, centers, center_ptr = two_layers([5, 4], [2, 1])
     short, spoiled = ptr - torch.tensor([0, 0, 1]), pos / torch.tensor([1.0, 1, 0])
     cases = [
-        ((spoiled, ptr, centers, ptr_c), "NaN or infinite"),
-        ((pos, ptr, spoiled[:3], ptr_c), "NaN or infinite"),
-        ((pos, short, centers, ptr_c), "offsets"),
-        ((pos, ptr, centers, ptr_c[[0, 0, 2]]), "offsets"),
-        ((pos, ptr, centers, ptr_c[::2]), "points are of 2 clouds and centres of 1"),
-        ((pos[:, :2], ptr, centers, ptr_c), "found shapes"),
+        ((spoiled, ptr, centers, center_ptr), "NaN or infinite"),
+        ((pos, ptr, spoiled[:3], center_ptr), "NaN or infinite"),
+        ((pos, short, centers, center_ptr), "offsets"),
+        ((pos, ptr, centers, center_ptr[[0, 0, 2]]), "offsets"),
+        ((pos, ptr, centers, center_ptr[::2]), "points are of 2 clouds and centres of 1"),
+        ((pos[:, :2], ptr, centers, center_ptr), "found shapes"),
     ]
     for given, message in cases:
         with switched(build), pytest.raises(CloudError, match=message):

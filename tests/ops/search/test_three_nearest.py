@@ -26,21 +26,21 @@ def plain(pos, centers, features):
 
 def layouts(given, sizes=(None, None)):
     """The same tensors with the offsets as layouts."""
-    pos, ptr, centers, ptr_c = given
-    return pos, Layout(ptr, sizes[0]), centers, Layout(ptr_c, sizes[1])
+    pos, ptr, centers, center_ptr = given
+    return pos, Layout(ptr, sizes[0]), centers, Layout(center_ptr, sizes[1])
 
 
 @pytest.mark.parametrize("sizes, sizes_c", [([20, 20], [6, 6]), ([20, 5, 1, 9], [6, 3, 1, 2])])
 def test_same_as_the_plain_loop(sizes, sizes_c):
     generator = seeds.generator(0, "three")
     pos = torch.randn(sum(sizes), 3, generator=generator, dtype=torch.float64)
-    ptr, ptr_c = torch.tensor([0, *sizes]).cumsum(0), torch.tensor([0, *sizes_c]).cumsum(0)
+    ptr, center_ptr = torch.tensor([0, *sizes]).cumsum(0), torch.tensor([0, *sizes_c]).cumsum(0)
     centers = torch.cat([pos[a : a + n] for a, n in zip(ptr, sizes_c, strict=False)])  # some points are centres
     features = torch.randn(len(centers), 4, generator=generator, dtype=torch.float64)
     known = (sizes[0], sizes_c[0]) if len(set(sizes)) == 1 else (None, None)
-    found = interpolate(features, *three_nearest(*layouts((pos, ptr, centers, ptr_c), known)))
+    found = interpolate(features, *three_nearest(*layouts((pos, ptr, centers, center_ptr), known)))
     for b in range(len(sizes)):
-        c = slice(ptr_c[b], ptr_c[b + 1])
+        c = slice(center_ptr[b], center_ptr[b + 1])
         wanted = plain(pos[ptr[b] : ptr[b + 1]], centers[c], features[c])
         torch.testing.assert_close(found[ptr[b] : ptr[b + 1]], wanted, rtol=0, atol=1e-12)
 
@@ -87,20 +87,20 @@ def test_compiled_form_is_the_reference(sizes, sizes_c, grid, build):
 @pytest.mark.parametrize("build", BUILDS)
 def test_fewer_centres_than_three(build):
     pos, ptr = torch.tensor([[1.0, 0, 0], [5.0, 0, 0]]), torch.tensor([0, 1, 2])
-    centers, ptr_c = torch.tensor([[0.0, 0, 0], [2, 0, 0], [7, 0, 0]]), torch.tensor([0, 2, 3])
+    centers, center_ptr = torch.tensor([[0.0, 0, 0], [2, 0, 0], [7, 0, 0]]), torch.tensor([0, 2, 3])
     with switched(build):
-        index, weight = three_nearest(pos, Layout(ptr), centers, Layout(ptr_c))
+        index, weight = three_nearest(pos, Layout(ptr), centers, Layout(center_ptr))
     assert index.tolist() == [[0, 1, 0], [2, 2, 2]] and weight.tolist() == [[0.5, 0.5, 0], [1, 0, 0]]
 
 
 @pytest.mark.parametrize("build", BUILDS)
 def test_bad_values(build):
-    pos, ptr, centers, ptr_c = two_layers([5, 4], [2, 1], None)
+    pos, ptr, centers, center_ptr = two_layers([5, 4], [2, 1], None)
     cases = [
-        ((pos / torch.tensor([1.0, 1, 0]), ptr, centers, ptr_c), "NaN or infinite"),
-        ((pos, ptr, centers * torch.nan, ptr_c), "NaN or infinite"),
-        ((pos, ptr[[0, 2, 1]], centers, ptr_c), "offsets"),
-        ((pos, ptr, centers, ptr_c[:2]), "centres of 1"),
+        ((pos / torch.tensor([1.0, 1, 0]), ptr, centers, center_ptr), "NaN or infinite"),
+        ((pos, ptr, centers * torch.nan, center_ptr), "NaN or infinite"),
+        ((pos, ptr[[0, 2, 1]], centers, center_ptr), "offsets"),
+        ((pos, ptr, centers, center_ptr[:2]), "centres of 1"),
     ]
     for given, message in cases:
         with switched(build), pytest.raises(CloudError, match=message):
