@@ -294,7 +294,7 @@ def per_point(name: str) -> bool:
 
 
 def check_cloud(pos: Tensor, source: str) -> None:
-    """Nothing, if ``pos`` is a usable cloud.
+    """Check that ``pos`` is a usable cloud.
 
     Raises:
         CloudError: If it has not the shape (N, 3) with N >= 1, or a coordinate is NaN or infinite.

@@ -1,4 +1,4 @@
-"""The properties themselves as tests, for encoders and invariances of one's own."""
+"""The properties themselves as tests, for your own encoders and invariances."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -167,7 +167,7 @@ def taken(found: Any, annotation: Any, path: str) -> Parameters | None:
 
 
 def check(config: dict[str, Any], job: Callable[..., Any], command: str) -> None:
-    """Nothing, if every option belongs to something that takes it and has a value that fits.
+    """Check that every option belongs to something that takes it, and has a value that fits.
 
     Args:
         config: As composed; its top-level keys are keywords of ``job``.

@@ -67,7 +67,7 @@ def self_check() -> Iterator[tuple[str, str | None]]:
 
 
 def difference(operation: Callable[..., Any]) -> str | None:
-    """What sets the results in float32, ragged and uniform, apart from those in float64, which the references give."""
+    """How float32 results, ragged and uniform, differ from the float64 reference; None if they agree."""
     import torch
 
     from geo3d import seeds

@@ -11,18 +11,18 @@ import torch
 from torch import Tensor
 
 SWEEPS = 1 << 33
-"""Divided by P^3, the cost of one, at most so many, and at most 100; each exchanges as many pairs as go together."""
+"""Number of sweeps: min(100, SWEEPS / P^3). A sweep costs P^3 and exchanges all pairs that do not interfere."""
 
 ENOUGH = 1e-3
-"""A sweep that takes less than this share off the error is the last."""
+"""The search ends after a sweep that lowers the error by less than this fraction."""
 
 
 def channel_order(columns: Tensor, rank: int, precision: Tensor | None = None) -> Tensor:
     """(P,) int64 permutation in which ``columns`` are closer to a structured matrix than as they lie.
 
-    Channels of different classes are exchanged as long as the error of the best fit gets less. With U (P, L) for which
-    channel is of which class, and K the precision, that is ``tr (W U) Q (W U)^T`` where Q inverts ``U^T K U`` on
-    vectors of mean zero.
+    Channels of different classes are exchanged as long as that lowers the error of the best fit. The error is
+    ``tr (W U) Q (W U)^T``: U (P, L) says which channel is of which class, K is the precision, and Q inverts ``U^T K U``
+    on vectors of mean zero.
 
     Args:
         columns: (out, P) weight.
@@ -41,7 +41,7 @@ def channel_order(columns: Tensor, rank: int, precision: Tensor | None = None) -
 
 
 def _searched(gram: np.ndarray, precision: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """The class of each channel after all exchanges that pay, for ``gram = W^T W``."""
+    """The class of each channel after all exchanges that lower the error, for ``gram = W^T W``."""
     error, gain = _gains(gram, precision, group)
     number = len(group)
     for _ in range(min(100, SWEEPS // number**3)):
@@ -53,7 +53,7 @@ def _searched(gram: np.ndarray, precision: np.ndarray, group: np.ndarray) -> np.
         other[a], other[b] = group[b], group[a]
         less, next_gain = _gains(gram, precision, other)
         if less > error - 0.5 * gain[a, b].sum() and len(swaps) > 1:
-            number = len(swaps) // 2  # together they give less than half of what each gives alone
+            number = len(swaps) // 2  # together they lower the error by less than half of the sum
             continue
         done = error - less < ENOUGH * error
         group, error, gain = other, less, next_gain
@@ -63,7 +63,7 @@ def _searched(gram: np.ndarray, precision: np.ndarray, group: np.ndarray) -> np.
 
 
 def _gains(gram: np.ndarray, precision: np.ndarray, group: np.ndarray) -> tuple[float, np.ndarray]:
-    """The error, and (P, P) by how much it gets less if channels a and b change places.
+    """The error, and (P, P) how much exchanging channels a and b lowers it.
 
     The exchange adds ``d = w_b - w_a`` to the sum of a's class and takes it from that of b's, ``U' = U + e delta^T``
     with ``e = e_b - e_a``, and changes ``U^T K U`` by a matrix of rank two, ``[delta, v] [[kappa, 1], [1, 0]] [delta,
@@ -105,7 +105,7 @@ def _spans(x: np.ndarray) -> np.ndarray:
 
 
 def _swaps(gain: np.ndarray, group: np.ndarray) -> list[tuple[int, int]]:
-    """The best exchanges, no class in more than one of them."""
+    """The best exchanges, with no class in more than one of them."""
     partner = gain.argmax(1)
     best = gain[np.arange(len(group)), partner]
     used: set[int] = set()

@@ -214,9 +214,8 @@ def finish(encoder: nn.Module) -> nn.Module:
     """A copy with hard thresholds: channels are gone, or weights are zero and stay so; the encoder if it is not pruned.
 
     The thresholds are first multiplied by one common factor, the smallest with which no more than the promised share of
-    multiplications is left. The mean that the norm of a removed channel has gathered is forgotten, so that behind it
-    stands beta, the middle of what the channel was. Statistics of the norms behind should be estimated anew, and a
-    short training with what is left mends most of what was lost.
+    multiplications is left. A removed channel's running mean is zeroed, so its output is beta. Re-estimate the
+    statistics of later norms afterwards; a short training with what is left mends most of what was lost.
     """
     found = records(encoder)
     record = next((r for r in found if r["step"] == "prune" and not r["finished"]), None)

@@ -17,7 +17,7 @@ def records(encoder: nn.Module) -> list[dict[str, Any]]:
 
 
 def check_order(encoder: nn.Module, step: str) -> None:
-    """Nothing, if ``step`` may be done to the encoder now.
+    """Check that ``step`` may be applied to the encoder now.
 
     Raises:
         ConfigError: If it has been done, or comes before one that has.

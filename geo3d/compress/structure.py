@@ -18,10 +18,10 @@ from geo3d.nn.linear import Linear
 from geo3d.nn.structured import LowRank, SlidingSum, Structural
 
 MULTIPLE = 8
-"""Ranks are rounded up to a multiple of it: what vectors hold."""
+"""Ranks are rounded up to a multiple of it, the width of a vector register."""
 
 RIDGE = 1e-6
-"""Of the second moments' mean diagonal, added to it: some channels may always be zero."""
+"""This fraction of the mean diagonal is added to the second moments, as some channels may always be zero."""
 
 
 class LayerSite(NamedTuple):
@@ -30,7 +30,7 @@ class LayerSite(NamedTuple):
     path: str
     layer: Linear
     parts: int
-    """So many equal parts of its weight stand over the same channels: 2 for an edge convolution."""
+    """How many equal parts of the weight read the same channels: 2 for an edge convolution."""
 
     @property
     def channels(self) -> int:
@@ -89,9 +89,9 @@ def structure(
             what :func:`geo3d.compress.penalty` adds to the loss; :func:`finish` then decomposes them.
         low_rank: For comparison: a learned narrow matrix (from the singular values) in place of the sums, of the rank
             that takes as many multiplications, rounded down.
-        fresh: The weights are random, to be trained in this form from the start: the fit is scaled so that outputs
-            vary as much as those of the dense layer for inputs alike and independent, which a fit alone does not do
-            as it leaves out a part of the weight. Their order is kept, as it means nothing.
+        fresh: The weights are random and will be trained in this form from the start. They are rescaled so that the
+            output variance matches the dense layer for i.i.d. inputs; least squares shrinks it. Channels keep their
+            order.
         moments: From :func:`input_moments`; for every layer that is to be rewritten.
 
     Raises:
@@ -288,7 +288,7 @@ def _narrowed(place: LayerSite, rank: int, c: Tensor | None) -> tuple[LowRank, T
 
 
 def _as_large(place: LayerSite, pool: Any, alpha: Tensor) -> Tensor:
-    """Alpha, each part scaled so that its dense equivalent has the norm of the weight it stands for."""
+    """Alpha, each part rescaled so that its dense equivalent has the norm of the weight it replaces."""
     dense, alpha = place.columns.unflatten(0, (-1, place.parts)), alpha.unflatten(0, (-1, place.parts))
     size = torch.linalg.vector_norm(alpha @ pool.basis().cpu().t(), dim=(0, 2), keepdim=True)
     return (alpha * (torch.linalg.vector_norm(dense, dim=(0, 2), keepdim=True) / size)).flatten(0, 1)

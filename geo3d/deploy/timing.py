@@ -24,7 +24,7 @@ class Latency(NamedTuple):
 
 
 def percentiles(seconds: Sequence[float]) -> Latency:
-    """Median and 95th percentile in milliseconds: the smallest measured time that such a share does not exceed.
+    """Median and 95th percentile in milliseconds: the smallest time that this fraction does not exceed.
 
     Example:
         >>> percentiles([0.001 * i for i in range(1, 101)])

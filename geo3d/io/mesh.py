@@ -48,7 +48,7 @@ def strips(corners: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def check_faces(faces: np.ndarray, num_vertices: int, source: str) -> None:
-    """Nothing, if all corners exist.
+    """Check that all corners exist.
 
     Raises:
         CloudError: If one does not.

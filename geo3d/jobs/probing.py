@@ -138,7 +138,7 @@ def ceiling_encoder(opened: Checkpoint, data: DataModule, seed: int, trainer: di
 
 
 def _try_labels(data: DataModule, shots: int, episodes: Sequence[Sequence[int]]) -> None:
-    """Nothing, if there are labels for what is asked; better to fail before anything is trained."""
+    """Check that there are labels for what is asked, before anything is trained."""
     (x, y), (tx, ty) = ((data.labels(split)[:, None].float(), data.labels(split)) for split in ("train", "test"))
     if shots:
         few_label_accuracy(x, y, tx, ty, shots=shots, draws=1)

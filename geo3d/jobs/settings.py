@@ -19,7 +19,7 @@ CLOUDS = 512
 def score_settings(adaptive: Adaptive, head: nn.Module | None, data: DataModule, split: str) -> dict[str, float]:
     """For each setting by name the accuracy of the head behind it, its statistics fitted to training clouds.
 
-    Without a head how like the features of the largest setting its own are: the mean cosine on the leading channels.
+    Without a head: mean cosine to the largest setting's features, on the leading channels.
 
     Args:
         adaptive: In evaluation mode.

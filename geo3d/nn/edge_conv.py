@@ -15,7 +15,7 @@ from geo3d.ops.edge.join import edge_join
 from geo3d.ops.native import runs
 
 COORDINATES = 9
-"""Inputs of at most so many channels are positions, normals and colours, not features."""
+"""Inputs of up to this many channels are positions, normals and colours, not features."""
 
 
 class EdgeConv(nn.Module):
@@ -27,9 +27,9 @@ class EdgeConv(nn.Module):
     training too: batch statistics and gradients are those over all M * k edges.
 
     Compressed forms (see :class:`geo3d.nn.linear.Linear`) act on points, not on edges. Channels of the input are pooled
-    once a point, which is the same as pooling both halves of the edge alike. Rounded are the input, the two halves of
-    the weight and the table b, each with its own steps; a, which is added once a point, stays as it is: it is
-    ``Wc x - b`` with b as it was before its rounding, so that what rounding does to Wd acts on differences only. As
+    once a point, which is the same as pooling both halves of the edge alike. We quantize the input, the two halves
+    of the weight and the table b, each with its own steps, but not a: it is ``Wc x - b`` with b before its rounding, so
+    that the error of Wd acts on differences only. As
     rounding is monotone it commutes with the maximum; the gradient goes to the neighbour that is the largest before
     rounding. The statistics are those of the rounded edges.
 

@@ -61,7 +61,7 @@ class _NormalizeReLU(torch.autograd.Function):
 
 
 def check_rows(count: int) -> None:
-    """Nothing, if so many rows have a variance.
+    """Check that there are enough rows for a variance.
 
     Raises:
         CloudError: For fewer than two.

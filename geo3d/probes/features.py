@@ -77,7 +77,7 @@ def train_and_test(
 
 
 def check_class_sizes(y: Labels, least: int, purpose: str, classes: Labels | None = None) -> None:
-    """Nothing, if every class has at least ``least`` rows.
+    """Check that every class has at least ``least`` rows.
 
     Args:
         y: (n,) labels.

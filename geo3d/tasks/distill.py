@@ -109,7 +109,7 @@ class Distill(pl.LightningModule):
 def feature_distance(cloud: Tensor, wanted: Tensor) -> Tensor:
     """Mean squared difference of (B, D) features, each channel in units of its deviation in ``wanted``.
 
-    Channels that hardly vary are measured in units of a tenth of the typical deviation, lest their noise decide.
+    The unit is at least a tenth of the typical standard deviation, so that noise of constant channels does not count.
     """
     deviation = wanted.std(0, correction=0)
     unit = deviation.clamp_min(0.1 * float(deviation.square().mean().sqrt()) + 1e-6)

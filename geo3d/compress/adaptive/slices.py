@@ -44,7 +44,7 @@ class Setting(NamedTuple):
 def check_choices(
     inner: DGCNN, widths: Sequence[float], exits: Sequence[int], ks: Sequence[int], points: Sequence[int]
 ) -> None:
-    """Nothing, if the encoder can be run with these, each given from the largest to the smallest.
+    """Check that the encoder can be run with these choices, each list from the largest to the smallest.
 
     Raises:
         ConfigError: If not.
@@ -104,11 +104,11 @@ def scaled(channels: int, width: float) -> int:
 
 
 def slice_encoder(inner: DGCNN, width: float, exit: int) -> DGCNN:
-    """The first ``exit`` layers with a share of their channels, without weights (on torch's meta device).
+    """The first ``exit`` layers with a fraction of their channels, without weights (on torch's meta device).
 
-    So are the quantisers of its weights: their steps are the full encoder's, whence the codes of a sub-network are part
-    of the codes that are stored. Those of inputs and of tables are real ones, the sub-network's own, as what they round
-    depends on the width; they begin as the full encoder's.
+    Weight quantizers share the full encoder's steps, so the codes of a sub-network are a slice of the stored ones.
+    Activation quantizers are the sub-network's own, because what they round depends on the width. They start as copies
+    of the full encoder's.
 
     Raises:
         ConfigError: If inputs are rounded with a step for each channel.
@@ -164,9 +164,9 @@ def own_quantizers(form: DGCNN) -> dict[str, nn.Module]:
 
 
 def remaining(records: Iterable[Mapping[str, Any]], form: DGCNN, full: bool) -> list[dict[str, Any]]:
-    """What of an encoder's compression is left to be said of a sub-network standing alone.
+    """The compression records of a sub-network that stands alone.
 
-    In a narrower one masks are part of the weights, and of the layers with quantisers only some are there.
+    In a narrower one the masks are part of the weights, and only some of the quantized layers exist.
     """
     out = [dict(record) for record in records if record["step"] != "adapt" and (full or record["step"] == "quantize")]
     for record in out:

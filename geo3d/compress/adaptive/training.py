@@ -45,7 +45,7 @@ class Statistics(nn.Module):
         return out
 
     def reset(self) -> None:
-        """As if no batch had been seen."""
+        """Forget all batches."""
         self.mean.zero_(), self.var.fill_(1), self.batches.zero_()
 
 
@@ -58,16 +58,15 @@ def sample_settings(settings: Sequence[T], count: int, generator: torch.Generato
 
 
 def imitation(cloud: Tensor, target: Tensor, embedding: int) -> Tensor:
-    """Mean squared distance from the target on the leading channels, in its deviations over the batch.
+    """Mean squared distance from the target on the leading channels, in units of its std over the batch.
 
-    One head serves all settings, so features shall have the same place and size, which a cosine would not ask for; and
-    deviations from cloud to cloud are what tells clouds apart, which a plain distance drowns in the channels' sizes.
-    Channels that hardly vary in this batch are not blown up by more than ten times the others.
+    MSE, not cosine: one head reads all settings, so it needs features of equal scale. Divided by the batch std, so that
+    large channels do not dominate; the std is taken as at least a tenth of the mean one.
 
     Args:
         cloud: (B, 2 * E) features, maxima and means.
         target: Those to be imitated, without gradient.
-        embedding: So many channels of either half are compared.
+        embedding: How many channels of either half are compared.
     """
     cloud, target = (x.float().unflatten(1, (2, -1))[:, :, :embedding] for x in (cloud, target))
     deviation = target.std(0, correction=0)
@@ -81,7 +80,7 @@ def disagreement(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def logits_of(head: Callable[[Tensor], Tensor], cloud: Tensor) -> Tensor:
-    """What the head makes of the features without dropout; a module's buffers, its running statistics, stay."""
+    """The head's logits without dropout; its running statistics are not changed."""
     if not isinstance(head, nn.Module):
         return head(cloud)
     dropping = [each for each in head.modules() if isinstance(each, nn.Dropout) and each.training]

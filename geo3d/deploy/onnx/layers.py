@@ -110,7 +110,7 @@ def nearest(graph: Graph, x: str, k: int) -> str:
 def edge_conv(graph: Graph, x: str, layer: EdgeConv, table: str, k: int) -> str:
     """``max_j LeakyReLU(norm(a_i + b_j))``: products per point, and the largest b of the neighbours.
 
-    Rounded are the halves Wc and Wd of the weight; ``a = (Wc - Wd) x`` is one product of floats, and two of codes. The
+    We quantize the halves Wc and Wd of the weight; ``a = (Wc - Wd) x`` is one product of floats, or two of codes. The
     table b has a product for itself: OpenVINO errs where what it rounds is used once more.
     """
     linear, norm = layer.linear, layer.norm

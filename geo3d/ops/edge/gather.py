@@ -132,7 +132,7 @@ _gather_max = define(
 
 
 def check_table(table: Tensor, x: Tensor) -> None:
-    """Nothing, if ``table`` (M, k) and ``x`` (M', C) have the form that neighbours and features have.
+    """Check that ``table`` (M, k) and ``x`` (M', C) have the shapes and types of neighbours and features.
 
     Raises:
         CloudError: If not; kernels would read beyond their ends.

@@ -44,7 +44,7 @@ def check_pair(
     num_points: int | None,
     num_centers: int | None,
 ) -> None:
-    """Nothing, if points and centres can be those of equally many clouds; looks at shapes alone.
+    """Check that points and centers belong to equally many clouds; looks at shapes alone.
 
     Raises:
         CloudError: If they cannot.

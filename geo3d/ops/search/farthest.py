@@ -38,7 +38,7 @@ def padded(x: Tensor, ptr: Tensor, num_points: int | None, fill: float) -> Tenso
 
 
 def check_shapes(what: str, pos: Tensor, ptr: Tensor, num_points: int | None) -> None:
-    """Nothing, if these can be clouds; looks at shapes alone.
+    """Check that these can be clouds; looks at shapes alone.
 
     Raises:
         CloudError: If they cannot.
