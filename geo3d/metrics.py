@@ -11,7 +11,7 @@ def accuracy(pred: Tensor, target: Tensor) -> Tensor:
     """The part () of rows that are right.
 
     Args:
-        pred: (B,) labels, or (B, K) scores of which the highest counts.
+        pred: (B,) labels, or (B, K) logits of which the highest counts.
         target: (B,) true labels.
 
     Example:
@@ -25,7 +25,7 @@ def class_accuracy(pred: Tensor, target: Tensor, num_classes: int) -> Tensor:
     """The mean () over the classes that occur in ``target`` of the accuracy inside each.
 
     Args:
-        pred: (B,) labels, or (B, K) scores of which the highest counts.
+        pred: (B,) labels, or (B, K) logits of which the highest counts.
         target: (B,) true labels in 0 .. num_classes - 1.
         num_classes: K.
 
@@ -39,7 +39,7 @@ def class_accuracy(pred: Tensor, target: Tensor, num_classes: int) -> Tensor:
 
 
 def labels(pred: Tensor) -> Tensor:
-    """(B,) labels of labels or of scores (B, K)."""
+    """(B,) labels of labels or of logits (B, K)."""
     return pred.argmax(-1) if pred.dim() == 2 else pred
 
 

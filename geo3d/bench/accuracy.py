@@ -40,7 +40,7 @@ class Clouds(NamedTuple):
 
 
 def correct(contender: "Contender", clouds: Clouds) -> tuple[Tensor, str]:
-    """(n,) in which share of the draws each test cloud is recognised, and by what.
+    """(n,) in which fraction of the draws each test cloud is recognised, and by what.
 
     By the head saved beside the encoder, or where there is none by a linear probe fitted to the training split.
 

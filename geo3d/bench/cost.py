@@ -128,7 +128,7 @@ def cost(encoder: nn.Module, num_points: int, setting: Setting | None = None) ->
     if isinstance(encoder, Adaptive):
         setting = setting or encoder.setting
         kept = min(setting.num_points, num_points)
-        work = cost(encoder.at(setting), kept).work
+        work = cost(encoder.subnet(setting), kept).work
         if kept < num_points:
             work = (Work("samples", distance_macs=3 * num_points * kept), *work)
     else:
@@ -213,7 +213,7 @@ def _edge(op: Op, layer: EdgeConv, rows: int, k: int) -> Iterator[Work]:
     name = op.path.rpartition(".")[0]
     yield from _windows(name, layer.linear, rows)
     yield _product(name, layer.linear, rows, _factor(layer.linear))
-    yield _largest(name, rows * k * layer.out_channels, layer.table_quantizer)
+    yield _largest(name, rows * k * layer.out_channels, layer.neighbor_quantizer)
 
 
 def _group(op: Op, layer: Linear, edges: int, centers: int, points: int) -> Iterator[Work]:

@@ -126,8 +126,9 @@ class Own:
             with _named_kernels():
                 shares = stages(lambda: [self() for _ in range(rounds)])
             found = dict.fromkeys(STAGES, 0.0)
-            for kind, share in shares.items():
-                found[next((name for name, kernels in KERNELS.items() if re.search(kernels, kind)), "other")] += share
+            for kind, fraction in shares.items():
+                stage = next((name for name, kernels in KERNELS.items() if re.search(kernels, kind)), "other")
+                found[stage] += fraction
         scale = total_ms / sum(found.values())
         return {stage: scale * found[stage] for stage in STAGES}
 

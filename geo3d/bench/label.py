@@ -30,7 +30,7 @@ def label(encoder: nn.Module, card: Mapping[str, Any], setting: Setting | None =
     if setting is None:
         plain = ["float", "trained on"] if "recipe" in card else ["float"]
         return ", ".join([*_architecture(inner), *(steps or plain)])
-    inner = encoder.at(setting)  # type: ignore[operator]
+    inner = encoder.subnet(setting)  # type: ignore[operator]
     return ", ".join([*_architecture(inner), *steps, f"{setting.num_points} points, adaptive"])
 
 
@@ -65,8 +65,8 @@ def _architecture(encoder: nn.Module) -> list[str]:
     return ["DGCNN", *_dgcnn_width(encoder), *graph, *near]
 
 
-def _width(share: float) -> list[str]:
-    return [] if share == 1 else [f"{FRACTIONS.get(share, f'{share:g} of the')} width"]
+def _width(fraction: float) -> list[str]:
+    return [] if fraction == 1 else [f"{FRACTIONS.get(fraction, f'{fraction:g} of the')} width"]
 
 
 def _dgcnn_width(encoder: DGCNN) -> list[str]:
@@ -89,7 +89,7 @@ def _step(record: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
         reduction = given.get("reduction")
         return ("SVD" if record["low_rank"] else "structured") + (f" {reduction:g}x" if reduction else "")
     if record["step"] == "prune":
-        kept = record["kept"] or record.get("share")
+        kept = record["kept"] or record.get("fraction")
         what = " of the weights" if record["group"] == "weight" else ""
         words = KEPT.get(kept) if kept and not what else None
         return words or (f"{100 * kept:.3g} %{what} kept" if kept else "pruned")

@@ -53,7 +53,7 @@ class Contender:
     @property
     def form(self) -> nn.Module:
         """The encoder that does the work, a plain one at a fixed setting."""
-        return self.whole.at(self.setting) if isinstance(self.whole, Adaptive) and self.setting else self.whole
+        return self.whole.subnet(self.setting) if isinstance(self.whole, Adaptive) and self.setting else self.whole
 
     def before(self, batch: Batch) -> Batch:
         """The batch with so many points as the setting asks for."""

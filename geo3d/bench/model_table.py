@@ -61,7 +61,7 @@ def scoring(rows: Sequence[Mapping[str, Any]], reference: str) -> str:
             "paired standard error. "
         )
     return text + (
-        f"All else is of the encoder without a head. Score: bits and operations as shares of those of {reference} "
+        f"All else is of the encoder without a head. Score: bits and operations as fractions of those of {reference} "
         "(MicroNet challenge: 2 for itself, lower is better)."
     )
 

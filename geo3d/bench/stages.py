@@ -38,7 +38,7 @@ def kind_of(operation: str) -> str:
 
 
 def stages(call: Callable[[], Any]) -> dict[str, float]:
-    """Share of each kind in the time of one call, from torch's profiler, which counts no time twice.
+    """Fraction of each kind in the time of one call, from torch's profiler, which counts no time twice.
 
     What an operation does between those that it calls itself counts as its own. Time in Python is not seen.
     """

@@ -8,7 +8,7 @@ from geo3d.errors import CheckpointError
 from geo3d.nn.edge_conv import EdgeConv
 from geo3d.nn.linear import Linear
 from geo3d.ops.dense.matrix import signs
-from geo3d.ops.edge.conv import halves
+from geo3d.ops.edge.conv import center_and_neighbor_weights
 
 
 def _rounded(module: nn.Module) -> list[tuple[str, Linear, EdgeConv | None]]:
@@ -23,12 +23,12 @@ def _rounded(module: nn.Module) -> list[tuple[str, Linear, EdgeConv | None]]:
 
 def _matrix(layer: Linear, edge: EdgeConv | None) -> Tensor:
     """What is rounded: the weight, or the two halves of that of an edge convolution."""
-    return layer.masked() if edge is None else halves(layer.masked(), edge.norm.weight)[0]
+    return layer.masked() if edge is None else center_and_neighbor_weights(layer.masked(), edge.norm.weight)[0]
 
 
 def _exact(layer: Linear) -> bool:
     """Whether codes are all there is to a weight: its steps are set, and a mask, which acts again, leaves them."""
-    return bool(layer.quantizer.ready) and (layer.mask is None or bool(layer.mask.frozen))
+    return bool(layer.quantizer.initialized) and (layer.mask is None or bool(layer.mask.frozen))
 
 
 @torch.no_grad()

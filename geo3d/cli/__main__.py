@@ -26,6 +26,8 @@ HELP = ("--help", "-h", "help")
 USERS_ERRNO = (
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EEXIST, errno.ELOOP,
 )  # fmt: skip
+RENAMED = {"series": "sweep"}
+"""Commands of geo3d 0.2.0 that have another name now."""
 LONGEST = 600
 """Characters of a line on the error stream."""
 
@@ -70,6 +72,8 @@ def run(words: list[str]) -> int:
         print(f"geo3d {geo3d.__version__}")
     elif command in HELP:
         print(texts.overview())
+    elif command in RENAMED:
+        raise ConfigError(f"{command}: is now geo3d {RENAMED[command]}; its options are the same")
     elif command not in [*jobs(), *texts.TOOLS]:
         raise ConfigError(
             f"{command}: no such command; {did_you_mean(command, [*jobs(), *texts.TOOLS])}; see geo3d --help"

@@ -10,16 +10,16 @@ from torch_geometric.data import Batch
 
 from geo3d.checks import fits, mistake, parameters, shown
 from geo3d.compress.adaptive.encoder import adapt
-from geo3d.compress.adaptive.encoder import finish as finish_adapting
+from geo3d.compress.adaptive.encoder import finalize as finalize_adaptive
 from geo3d.compress.adaptive.encoder import restore as restore_adaptive
-from geo3d.compress.prune import finish as finish_pruning
+from geo3d.compress.prune import finalize as finalize_pruning
 from geo3d.compress.prune import prune
 from geo3d.compress.prune import restore as restore_pruned
-from geo3d.compress.quantize import finish as finish_quantizing
+from geo3d.compress.quantize import finalize as finalize_quantized
 from geo3d.compress.quantize import quantize
 from geo3d.compress.quantize import restore as restore_quantized
 from geo3d.compress.record import ORDER, records
-from geo3d.compress.structure import finish as finish_structuring
+from geo3d.compress.structure import finalize as finalize_structure
 from geo3d.compress.structure import restore as restore_structured
 from geo3d.compress.structure import structure
 from geo3d.errors import CheckpointError, ConfigError
@@ -34,19 +34,19 @@ class Step(NamedTuple):
     """(encoder, **keywords) -> the rewritten copy, to be trained"""
     restore: Callable[[nn.Module, Mapping[str, Any]], nn.Module]
     """(encoder, record) -> the encoder with the modules of a stored one, whose values are still to be loaded"""
-    finish: Callable[[nn.Module], nn.Module]
+    finalize: Callable[[nn.Module], nn.Module]
     """(encoder) -> its final form, after training"""
 
 
 STEPS = {
-    "structure": Step(structure, restore_structured, finish_structuring),
-    "prune": Step(prune, restore_pruned, finish_pruning),
-    "quantize": Step(quantize, restore_quantized, finish_quantizing),
-    "adapt": Step(adapt, restore_adaptive, finish_adapting),
+    "structure": Step(structure, restore_structured, finalize_structure),
+    "prune": Step(prune, restore_pruned, finalize_pruning),
+    "quantize": Step(quantize, restore_quantized, finalize_quantized),
+    "adapt": Step(adapt, restore_adaptive, finalize_adaptive),
 }
 
 SHAPING = ("structure", "prune")
-"""Steps that may change the shapes of layers at their end, by :func:`finish`; the others come after that."""
+"""Steps that may change the shapes of layers at their end, by :func:`finalize`; the others come after that."""
 
 
 def parse_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
@@ -164,10 +164,10 @@ def added_loss(
     return torch.stack(found).sum() if found else None
 
 
-def finish(encoder: nn.Module) -> nn.Module:
+def finalize(encoder: nn.Module) -> nn.Module:
     """The encoder after training, in its final form: decomposed, its thresholds hard, its layers shrunk."""
     for record in records(encoder):
-        encoder = STEPS[record["step"]].finish(encoder)
+        encoder = STEPS[record["step"]].finalize(encoder)
     return encoder
 
 

@@ -28,16 +28,16 @@ RANGE = 60.0
 
 
 class Sparsity(nn.Module):
-    """Owns what pruning adds to the loss: how far the share of multiplications kept, softly, is from the target.
+    """Owns what pruning adds to the loss: how far the fraction of multiplications kept, softly, is from the target.
 
-    With a target it is ``strength * (share / target - 1)^2``, for the encoder as a whole: layers find their own shares.
-    Without, ``strength * share``: the paper's lambda times the sum of all soft counts, each weight counted as often as
-    it is multiplied, in units of the encoder's own multiplications.
+    With a target it is ``strength * (fraction / target - 1)^2``, for the encoder as a whole: layers find their own
+    fractions. Without, ``strength * fraction``: the paper's lambda times the sum of all soft counts, each weight
+    counted as often as it is multiplied, in units of the encoder's own multiplications.
 
     Args:
         encoder: With thresholds in some of its layers.
         layers: Those of its graph.
-        target: Share of the multiplications to be kept, or None.
+        target: Fraction of the multiplications to be kept, or None.
         strength: Weight of the penalty.
     """
 
@@ -57,8 +57,8 @@ class Sparsity(nn.Module):
         masked = {name: (linear.mask, linear.weight) for name, linear in self.linears.items()}
         return {name: (mask, weight) for name, (mask, weight) in masked.items() if isinstance(mask, Threshold)}
 
-    def share(self) -> Tensor:
-        """() the soft share of multiplications kept, with gradients to the thresholds."""
+    def fraction(self) -> Tensor:
+        """() the soft fraction of multiplications kept, with gradients to the thresholds."""
         outputs, density = {}, {}
         for name, (mask, weight) in self.thresholds().items():
             left = mask.l0(weight)
@@ -70,8 +70,8 @@ class Sparsity(nn.Module):
 
     def penalty(self) -> Tensor:
         """() what is added to the loss."""
-        share = self.share()
-        return self.strength * (share if self.target is None else (share / self.target - 1) ** 2)
+        fraction = self.fraction()
+        return self.strength * (fraction if self.target is None else (fraction / self.target - 1) ** 2)
 
 
 @checked
@@ -88,15 +88,15 @@ def prune(
     shrink_output: bool = False,
     one_shot: bool = False,
 ) -> nn.Module:
-    """A copy of the encoder with learned thresholds (LTP, arXiv 2003.00075) in its layers, to be trained and finished.
+    """A copy of the encoder with learned thresholds (LTP, arXiv 2003.00075) in its layers, to be trained and finalized.
 
-    While it trains, ``compress.penalty`` pulls the multiplications to ``kept``; :func:`finish` makes the thresholds
+    While it trains, ``compress.penalty`` pulls the multiplications to ``kept``; :func:`finalize` makes the thresholds
     hard, moved by one common factor so that no more than ``kept`` is left, and takes channels out physically. Layers of
     16 channels and more then keep a multiple of 8.
 
     Args:
         encoder: One that describes itself (``layer_graph``), and for groups one with ``with_channels``.
-        kept: Share of the multiplications that is left, over all layers; None: the penalty is the paper's, and what
+        kept: Fraction of the multiplications that is left, over all layers; None: the penalty is the paper's, and what
             the thresholds have learned decides.
         group: What goes at once: ``"channel"``, ``"block"`` of successive output channels, or ``"weight"``, which saves
             bytes but no time.
@@ -116,19 +116,19 @@ def prune(
         one_shot: Prune now, by the size of the weights in proportion to their layer's mean, without training.
 
     Raises:
-        ConfigError: If an option does not fit, nothing can be pruned, an earlier step is not finished, or ``kept``
+        ConfigError: If an option does not fit, nothing can be pruned, an earlier step is not finalized, or ``kept``
             cannot be reached.
     """
     criterion = criterion or ("weight" if group == "weight" else "scaled")
     if one_shot and kept is None:
-        raise ConfigError("prune.one_shot needs kept, the share to be left")
+        raise ConfigError("prune.one_shot needs kept, the fraction to be left")
     other = copied(encoder, "prune")
     if any(done["step"] == "structure" and done["regularize"] for done in records(encoder)):
-        raise ConfigError("prune: structure only regularises so far; call compress.finish before prune")
+        raise ConfigError("prune: structure only regularises so far; call compress.finalize before prune")
     names = _chosen(other, group, _rows(group, block), layers, shrink_output)
     record: dict[str, Any] = {
         "step": "prune", "group": group, "block": block, "kept": kept, "criterion": criterion, "strength": strength,
-        "temperature": temperature, "layers": names, "finished": False,
+        "temperature": temperature, "layers": names, "finalized": False,
     }  # fmt: skip
     other = restore(other, record)
     _check_reachable(other.sparsity)  # type: ignore[arg-type]
@@ -142,7 +142,7 @@ def prune(
         if one_shot:
             linear.mask.log_tau.data.copy_(linear.mask.squares(linear.weight.detach()).mean().log())
     other.compression = [*records(encoder), record]  # type: ignore[assignment]
-    return finish(other) if one_shot else other
+    return finalize(other) if one_shot else other
 
 
 def _linear(encoder: nn.Module, name: str) -> Linear:
@@ -194,36 +194,36 @@ def _rows(group: str, block: int) -> int | None:
 def restore(encoder: nn.Module, record: Mapping[str, Any]) -> nn.Module:
     """The encoder, changed in place, with the modules that the record speaks of, their values still to be loaded.
 
-    A finished encoder of fewer channels has none; a finished one with single weights at zero keeps its frozen masks.
+    A finalized encoder of fewer channels has none; a finalized one with single weights at zero keeps its frozen masks.
     """
-    if record["finished"] and record["group"] != "weight":
+    if record["finalized"] and record["group"] != "weight":
         return encoder
     for name in record["layers"]:
         linear = _linear(encoder, name)
         shape = (linear.weight.shape[0], linear.weight.shape[1])
         linear.mask = Threshold(shape, _rows(record["group"], record["block"]), record["temperature"])
         linear.mask.to(linear.weight)
-        linear.mask.log_tau.requires_grad_(not record["finished"])
-    if not record["finished"]:
+        linear.mask.log_tau.requires_grad_(not record["finalized"])
+    if not record["finalized"]:
         encoder.sparsity = Sparsity(encoder, _layers(encoder), record["kept"], record["strength"])
     return encoder
 
 
 @torch.no_grad()
-def finish(encoder: nn.Module) -> nn.Module:
+def finalize(encoder: nn.Module) -> nn.Module:
     """A copy with hard thresholds: channels are gone, or weights are zero and stay so; the encoder if it is not pruned.
 
-    The thresholds are first multiplied by one common factor, the smallest with which no more than the promised share of
-    multiplications is left. A removed channel's running mean is zeroed, so its output is beta. Re-estimate the
+    The thresholds are first multiplied by one common factor, the smallest with which no more than the promised fraction
+    of multiplications is left. A removed channel's running mean is zeroed, so its output is beta. Re-estimate the
     statistics of later norms afterwards; a short training with what is left mends most of what was lost.
     """
     found = records(encoder)
-    record = next((r for r in found if r["step"] == "prune" and not r["finished"]), None)
+    record = next((r for r in found if r["step"] == "prune" and not r["finalized"]), None)
     if record is None:
         return encoder
     other: Any = copy.deepcopy(encoder)
     thresholds = other.sparsity.thresholds()
-    kept, share = hardened(other.sparsity)
+    kept, fraction = hardened(other.sparsity)
     del other.sparsity
     rows = {}
     for layer in _layers(other):
@@ -238,7 +238,7 @@ def finish(encoder: nn.Module) -> nn.Module:
             if norm.running_mean is not None:
                 norm.running_mean[gone] = 0.0 if linear.bias is None else linear.bias[gone]
     other = shrink(other, rows) if rows else other
-    said: dict[str, Any] = {"finished": True, "share": round(share, 6)}
+    said: dict[str, Any] = {"finalized": True, "fraction": round(fraction, 6)}
     for last in (rows[layer.name] for layer in _layers(encoder) if layer.output and layer.name in rows):
         said |= {"outputs": last.nonzero()[:, 0].tolist(), "outputs_of": len(last)}
     other.compression = [{**r, **said} if r is record else r for r in found]
@@ -246,7 +246,7 @@ def finish(encoder: nn.Module) -> nn.Module:
 
 
 def hardened(budget: Sparsity) -> tuple[dict[str, Tensor], float]:
-    """The gates that stay open in each layer, and the share of multiplications that is left."""
+    """The gates that stay open in each layer, and the fraction of multiplications that is left."""
     thresholds = budget.thresholds()
     sizes = {name: mask.squares(weight).flatten() for name, (mask, weight) in thresholds.items()}
     ordered = {name: z.sort().values for name, z in sizes.items()}
@@ -285,7 +285,7 @@ def _whole(mask: Threshold, out_channels: int, count: int) -> int:
 
 
 def _share(budget: Sparsity, found: Mapping[str, int]) -> float:
-    """The share of multiplications that is left with so many gates open in each layer."""
+    """The fraction of multiplications that is left with so many gates open in each layer."""
     outputs, density = {}, {}
     for name, (mask, weight) in budget.thresholds().items():
         if mask.rows is None:

@@ -71,11 +71,11 @@ def quantize(
 
 def _check_shapes(encoder: nn.Module) -> None:
     for record in records(encoder):
-        shaping = record.get("regularize") or (record.get("group", "weight") != "weight" and not record["finished"])
+        shaping = record.get("regularize") or (record.get("group", "weight") != "weight" and not record["finalized"])
         if shaping:
             raise ConfigError(
-                f"quantize: {record['step']} is not finished and will change the layers' shapes; train and call "
-                "compress.finish first, as geo3d compress does"
+                f"quantize: {record['step']} is not finalized and will change the layers' shapes; train and call "
+                "compress.finalize first, as geo3d compress does"
             )
 
 
@@ -108,7 +108,7 @@ def restore(encoder: nn.Module, record: Mapping[str, Any]) -> nn.Module:
         if activations:
             layer.input_quantizer = Quantizer.for_activations(activations).to(layer.weight)
         if edge is not None:
-            edge.table_quantizer = Quantizer.for_activations(activations or 8, edge.out_channels).to(layer.weight)
+            edge.neighbor_quantizer = Quantizer.for_activations(activations or 8, edge.out_channels).to(layer.weight)
     return encoder
 
 
@@ -125,6 +125,6 @@ def calibrate(encoder: nn.Module, batches: Iterable[Batch]) -> nn.Module:
     return encoder.train(training)
 
 
-def finish(encoder: nn.Module) -> nn.Module:
+def finalize(encoder: nn.Module) -> nn.Module:
     """The encoder as it is: rounding needs nothing at the end."""
     return encoder

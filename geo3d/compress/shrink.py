@@ -25,7 +25,7 @@ def multiplications(
         layers: Those of a graph.
         linears: Its linear layers by name.
         outputs: Of some layers the number of output channels; others have them all.
-        density: Of some layers the share of weights that are not zero.
+        density: Of some layers the fraction of weights that are not zero.
     """
     sizes = {name: len(linear.weight) for name, linear in linears.items()} | dict(outputs)
     total: Any = 0.0

@@ -86,7 +86,7 @@ def structure(
         min_channels: Layers with fewer input channels stay dense unless ``ranks`` names them.
         permute: Choose the order of the channels, see :mod:`geo3d.compress.channel_order`.
         regularize: If not zero, the layers stay dense for now, and their distance from structured ones, times this, is
-            what :func:`geo3d.compress.penalty` adds to the loss; :func:`finish` then decomposes them.
+            what :func:`geo3d.compress.penalty` adds to the loss; :func:`finalize` then decomposes them.
         low_rank: For comparison: a learned narrow matrix (from the singular values) in place of the sums, of the rank
             that takes as many multiplications, rounded down.
         fresh: The weights are random and will be trained in this form from the start. They are rescaled so that the
@@ -143,7 +143,7 @@ def restore(encoder: nn.Module, record: Mapping[str, Any]) -> nn.Module:
     return encoder
 
 
-def finish(encoder: nn.Module) -> nn.Module:
+def finalize(encoder: nn.Module) -> nn.Module:
     """A copy of the encoder with its regularised layers decomposed; the encoder itself if it has none.
 
     Raises:
@@ -157,7 +157,7 @@ def finish(encoder: nn.Module) -> nn.Module:
         if regularizer is None:
             continue
         if place.layer.quantizer is not None or place.layer.input_quantizer is not None:
-            raise ConfigError(f"{place.path} is quantised but not yet decomposed; finish structure before quantize")
+            raise ConfigError(f"{place.path} is quantised but not yet decomposed; finalize structure before quantize")
         place.put(*_summed(place, regularizer.rank, regularizer.order, None))
         del place.layer.structural
     done = [{**r, "regularize": 0.0} if r["step"] == "structure" else r for r in records(other)]

@@ -154,7 +154,7 @@ def _distinct(pos: Tensor) -> int:
 
 
 def _asymmetry(pos: Tensor) -> Tensor:
-    """(3,) how far the points' distribution along each axis is from its mirror image, as a share of the extent."""
+    """(3,) how far the points' distribution along each axis is from its mirror image, as a fraction of the extent."""
     low = pos.amin(0)
     place = ((pos - low) / (pos.amax(0) - low).clamp_min(1e-12)).sort(dim=0).values
     return (place + place.flip(0) - 1).abs().mean(0)

@@ -52,7 +52,7 @@ class Runtime:
         compile: Makes of an encoder what is called; by default a :class:`~geo3d.deploy.program.program.Program` where
             there is one.
         table: A file of :meth:`save_table`, instead of measuring.
-        margin: Share of the budget that is kept free.
+        margin: Fraction of the budget that is kept free.
         feedback: See above.
         window: Calls that are looked at.
         repeats: Rounds of measuring.
@@ -229,12 +229,13 @@ def _calls(encoder: nn.Module, compile: Compile) -> tuple[dict[str, Setting | No
     if not isinstance(encoder, Adaptive):
         return {PLAIN: None}, {PLAIN: compile(encoder)}
     settings = {str(setting): setting for setting in encoder.settings}
-    return dict(settings), {name: _whole(encoder, each, compile(encoder.at(each))) for name, each in settings.items()}
+    calls = {name: _whole(encoder, each, compile(encoder.subnet(each))) for name, each in settings.items()}
+    return dict(settings), calls
 
 
 def _whole(encoder: Adaptive, setting: Setting, fast: Callable[[Batch], Features]) -> Callable[[Batch], Features]:
     n = setting.num_points
-    return lambda batch: encoder.fill(setting, fast(farthest_subset(batch, [n])[n]))
+    return lambda batch: encoder.pad_features(setting, fast(farthest_subset(batch, [n])[n]))
 
 
 def _run(call: Callable[[Batch], Features], batch: Batch) -> Callable[[], Features]:

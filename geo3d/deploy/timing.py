@@ -31,7 +31,7 @@ def percentiles(seconds: Sequence[float]) -> Latency:
         Latency(p50=50.0, p95=95.0)
     """
     times = sorted(seconds)
-    return Latency(*(1000 * times[-(-len(times) * share // 100) - 1] for share in (50, 95)))
+    return Latency(*(1000 * times[-(-len(times) * fraction // 100) - 1] for fraction in (50, 95)))
 
 
 def latency(call: Callable[[], Any], repeats: int = 40, warmup: int = 3, clock: Clock = perf_counter) -> Latency:

@@ -83,10 +83,10 @@ class DGCNN(nn.Module):
         return Features(point, cloud, (Level(pos, layout, x),))
 
     def _encode(self, x: Tensor, pos: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
-        table = None if self.dynamic else knn(pos, layout, self.k)
+        neighbors = None if self.dynamic else knn(pos, layout, self.k)
         outputs = []
         for layer in self.layers:
-            x = layer(x, knn(x, layout, self.k) if table is None else table)
+            x = layer(x, knn(x, layout, self.k) if neighbors is None else neighbors)
             outputs.append(x)
         point = torch.cat(outputs, 1)
         return point, embed_and_pool(self.embed, self.norm, self.negative_slope, point, layout)
@@ -98,8 +98,8 @@ class DGCNN(nn.Module):
         for i in range(len(self.channels)):
             if self.dynamic or i == 0:
                 ops.append(Op("neighbors", f"neighbors.{i}", (x if self.dynamic else "pos",), k=self.k))
-            table, path = ops[-1].path if self.dynamic else "neighbors.0", f"layers.{i}"
-            ops.append(Op("edge", f"{path}.linear", (x, table), f"{path}.norm", self.negative_slope))
+            neighbors, path = ops[-1].path if self.dynamic else "neighbors.0", f"layers.{i}"
+            ops.append(Op("edge", f"{path}.linear", (x, neighbors), f"{path}.norm", self.negative_slope))
             x = ops[-1].path
             names.append(x)
         return (

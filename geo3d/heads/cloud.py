@@ -75,7 +75,7 @@ class Predictor(nn.Module):
 
 
 class Classifier(nn.Module):
-    """From cloud features (B, in_channels) to scores (B, num_classes).
+    """From cloud features (B, in_channels) to logits (B, num_classes).
 
     For each hidden size: linear, BatchNorm, LeakyReLU, dropout; then a linear layer with a bias. The defaults are the
     head published with DGCNN (arXiv 1801.07829). Those of the widely used PyTorch versions of the other two are
@@ -86,7 +86,7 @@ class Classifier(nn.Module):
 
     Args:
         in_channels: Size of the encoder's cloud feature.
-        num_classes: Number of scores.
+        num_classes: Number of logits.
         hidden: Sizes of the layers between.
         bias: Whether each hidden linear layer has a bias: one value for all, or one a layer. If left out, all but
             the first.
@@ -127,7 +127,7 @@ class Classifier(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, num_classes) scores, before any softmax."""
+        """(B, num_classes) logits, before any softmax."""
         return self.layers(x)
 
     def layer_graph(self) -> tuple[Op, ...]:

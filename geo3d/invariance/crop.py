@@ -18,8 +18,8 @@ class CropKNN(Selection):
     """The points of each cloud that lie nearest to a randomly drawn one of them; joints stay.
 
     Args:
-        min_ratio: Smallest share of the points that is kept, above 0.
-        max_ratio: Largest share, at most 1; the share is uniform between them.
+        min_ratio: Smallest fraction of the points that is kept, above 0.
+        max_ratio: Largest fraction, at most 1; the fraction is uniform between them.
         min_points: No fewer points than these are kept, or all that there are.
     """
 
@@ -41,12 +41,12 @@ class CropCuboid(Selection):
     """The points of each cloud within an upright cuboid around a randomly drawn one of them; joints stay.
 
     The cuboid has the proportions of the cloud's own bounding box, each side stretched by a random factor, and is
-    grown until it holds its share of the points: the share is exact where a cuboid of given sides would at times be
-    empty. (Of points on its surface the lower indices are kept.)
+    grown until it holds its fraction of the points: the fraction is exact where a cuboid of given sides would at times
+    be empty. (Of points on its surface the lower indices are kept.)
 
     Args:
-        min_ratio: Smallest share of the points that is kept, above 0.
-        max_ratio: Largest share, at most 1; the share is uniform between them.
+        min_ratio: Smallest fraction of the points that is kept, above 0.
+        max_ratio: Largest fraction, at most 1; the fraction is uniform between them.
         aspect: The stretch of each side is log-uniform between 1 / aspect and aspect.
         min_points: No fewer points than these are kept, or all that there are.
     """

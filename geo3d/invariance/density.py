@@ -19,7 +19,7 @@ class DensityGradient(Selection):
     gives just that in one go (Efraimidis and Spirakis 2006); here by the logarithm of it, which cannot overflow.
 
     Args:
-        max_ratio: Largest share that is dropped, 0 to 1; the share is uniform between none and this.
+        max_ratio: Largest fraction that is dropped, 0 to 1; the fraction is uniform between none and this.
         slope: Logarithm of the ratio of the weights at the two ends.
     """
 

@@ -11,10 +11,10 @@ from geo3d.invariance.selection import Kept, Selection, keep_smallest, keep_wher
 
 
 class Drop(Selection):
-    """Each cloud loses a share of its points, uniform between none and ``max_ratio``; at least one stays.
+    """Each cloud loses a fraction of its points, uniform between none and ``max_ratio``; at least one stays.
 
     Args:
-        max_ratio: Largest share that is dropped, 0 to 1.
+        max_ratio: Largest fraction that is dropped, 0 to 1.
     """
 
     @checked

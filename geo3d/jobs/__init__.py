@@ -10,6 +10,6 @@ from geo3d.jobs.embedding import embed
 from geo3d.jobs.finetuning import finetune
 from geo3d.jobs.pretraining import pretrain
 from geo3d.jobs.probing import probe
-from geo3d.jobs.series import series
+from geo3d.jobs.sweep import sweep
 
-__all__ = ["compress", "demo", "embed", "finetune", "pretrain", "probe", "series"]
+__all__ = ["compress", "demo", "embed", "finetune", "pretrain", "probe", "sweep"]

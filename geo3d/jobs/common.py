@@ -42,12 +42,12 @@ def apply_recipe(encoder: nn.Module, recipe: Mapping[str, Any] | None, fresh: bo
     return compress.apply(compress.with_keywords(encoder, recipe), recipe)
 
 
-def finished(encoder: nn.Module, data: DataModule) -> nn.Module:
+def finalized(encoder: nn.Module, data: DataModule) -> nn.Module:
     """The encoder in its final form after training; a compressed one with statistics fitted to training clouds."""
     if not compress.records(encoder):
         return encoder
     training = encoder.training
-    encoder = compress.finish(encoder)
+    encoder = compress.finalize(encoder)
     clouds = data.calibration(FITTED_CLOUDS)
     fitted = (
         recalibrate_norms(encoder, clouds) if isinstance(encoder, compress.Adaptive) else recalibrate(encoder, clouds)

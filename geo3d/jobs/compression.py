@@ -17,7 +17,7 @@ from geo3d.errors import ConfigError
 from geo3d.heads import Classifier
 from geo3d.invariance.views import Views
 from geo3d.io.files import replacing, write_json
-from geo3d.jobs.common import augmentation, finished, head_for, training_metrics
+from geo3d.jobs.common import augmentation, finalized, head_for, training_metrics
 from geo3d.jobs.run import finish_run, is_finished, reopen_run, run_folder, start_run, stored
 from geo3d.jobs.settings import score_settings
 from geo3d.tasks.datamodule import DataModule
@@ -67,7 +67,7 @@ def compress(
         seed: Key of every draw, but for those of the data, which are keyed by ``data.seed``.
         lr: Peak learning rate.
         weight_decay: On weight matrices.
-        warmup: Share of the run with a rising learning rate.
+        warmup: Fraction of the run with a rising learning rate.
         trainer: Keywords of ``tasks.trainer.make_trainer``; without an end the run takes ``DEFAULT_STEPS`` steps.
     """
     opened = open_checkpoint(checkpoint)
@@ -121,8 +121,8 @@ def _seen(training: dict[str, Any]) -> DataModule:
 
 
 def _few(data: DataModule) -> Any:
-    share = min(1.0, LOOKED_AT / len(data.dataset("train")))
-    return next(iter(data.loader("train", data.stratified(share, "looked at"), 4 * LOOKED_AT)))
+    fraction = min(1.0, LOOKED_AT / len(data.dataset("train")))
+    return next(iter(data.loader("train", data.stratified(fraction, "looked at"), 4 * LOOKED_AT)))
 
 
 def _shaped(
@@ -142,7 +142,7 @@ def _shaped(
         return student
     start_run(shape, stored(out / "manifest.json"), stored(out / "settings.json") | {"stage": "shape"})
     metrics = _fit(student, head_for(student, training["head"]), shape, trainer, training)
-    student = finished(student, _seen(training))
+    student = finalized(student, _seen(training))
     save_encoder(student, shape / "encoder")
     finish_run(shape, metrics)
     return load_encoder(shape)
@@ -163,7 +163,7 @@ def _trained(
             with torch.no_grad():
                 forms.calibrate(head, [student.eval()(few).cloud])
     _fit(student, head, out, trainer, training)
-    return finished(student, _seen(training)).eval(), None if head is None else head.eval()
+    return finalized(student, _seen(training)).eval(), None if head is None else head.eval()
 
 
 def _fit(

@@ -12,7 +12,7 @@ from geo3d.checks import Decay, Rate, Seed, Share, checked
 from geo3d.errors import ConfigError
 from geo3d.heads import Classifier
 from geo3d.invariance.views import Views
-from geo3d.jobs.common import apply_recipe, augmentation, finished, fresh_encoder, head_for, training_metrics
+from geo3d.jobs.common import apply_recipe, augmentation, finalized, fresh_encoder, head_for, training_metrics
 from geo3d.jobs.run import finish_run, run_folder
 from geo3d.seeds import seeded
 from geo3d.tasks.classify import Classify
@@ -20,7 +20,7 @@ from geo3d.tasks.datamodule import DataModule
 from geo3d.tasks.supervised import Supervised
 from geo3d.tasks.trainer import fit, make_trainer
 
-DEFAULT_STEPS = 500  # the same whatever the share of labels, so that budgets are equal
+DEFAULT_STEPS = 500  # the same whatever the fraction of labels, so that budgets are equal
 
 
 @checked
@@ -55,7 +55,7 @@ def finetune(
         lr: Peak learning rate of the head.
         encoder_lr: Peak learning rate of the encoder; ``lr`` when None.
         weight_decay: On weight matrices.
-        warmup: Share of the run with a rising learning rate.
+        warmup: Fraction of the run with a rising learning rate.
         recipe: Steps of compression, done before the training (``geo3d.compress``).
         trainer: Keywords of ``tasks.trainer.make_trainer``; without an end the run takes ``DEFAULT_STEPS`` steps.
     """
@@ -102,7 +102,7 @@ def finetune(
             "labelled": len(data.training),
             "train": training_metrics(runner),
         }
-        module.encoder = encoder = finished(encoder, data)
+        module.encoder = encoder = finalized(encoder, data)
         if runner.is_global_zero:
             card: dict[str, Any] = {
                 "input": {"up": "z", "num_points": data.num_points, "normalize": data.normalize},

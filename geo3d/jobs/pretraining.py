@@ -12,7 +12,7 @@ from geo3d.checkpoint import card_of, save_encoder
 from geo3d.checks import Decay, Length, Range, Rate, Seed, Share, Size, checked
 from geo3d.invariance import Invariance
 from geo3d.invariance.views import Views
-from geo3d.jobs.common import apply_recipe, finished, history, scalars, training_metrics
+from geo3d.jobs.common import apply_recipe, finalized, history, scalars, training_metrics
 from geo3d.jobs.run import finish_run, run_folder
 from geo3d.seeds import generator, seeded
 from geo3d.show.curves import plot_training
@@ -57,7 +57,7 @@ def pretrain(
         seed: Key of every draw, but for those of the data, which are keyed by ``data.seed``.
         lr: Peak learning rate.
         weight_decay: On weight matrices.
-        warmup: Share of the run with a rising learning rate.
+        warmup: Fraction of the run with a rising learning rate.
         ema: Momentum of the teacher at the start, for objectives that have one.
         average: Momentum of averaged weights to publish; 0 publishes the last ones.
         projector: Layer sizes behind the encoder.
@@ -111,7 +111,7 @@ def pretrain(
                 "data": data.manifest_hash(),
                 "metrics": metrics,
             }
-            save_encoder(finished(task.published(), data), out / "encoder", decoder=task.decoder, **card)
+            save_encoder(finalized(task.published(), data), out / "encoder", decoder=task.decoder, **card)
             rows = [{k: v for k, v in row.items() if k != "epoch_seconds"} for row in history(runner)]
             plot_training(rows, out / "training.png")
             finish_run(out, metrics)

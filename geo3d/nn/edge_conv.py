@@ -9,7 +9,13 @@ from torch.nn.functional import leaky_relu
 
 from geo3d.nn.linear import linear
 from geo3d.nn.norm import BatchNorm
-from geo3d.ops.edge.conv import edge_conv, edge_conv_fixed, edge_conv_given, edge_conv_reference, halves
+from geo3d.ops.edge.conv import (
+    center_and_neighbor_weights,
+    edge_conv,
+    edge_conv_fixed,
+    edge_conv_given,
+    edge_conv_reference,
+)
 from geo3d.ops.edge.gather import gather_max
 from geo3d.ops.edge.join import edge_join
 from geo3d.ops.native import runs
@@ -42,7 +48,7 @@ class EdgeConv(nn.Module):
     Attributes:
         linear: Weight (out_channels, 2 * in_channels) in the published column order.
         norm: The BatchNorm over edges.
-        table_quantizer: Rounds b, the part of the neighbours; None leaves it.
+        neighbor_quantizer: Rounds b, the part of the neighbours; None leaves it.
     """
 
     def __init__(self, in_channels: int, out_channels: int, negative_slope: float = 0.2, sync: bool = True) -> None:
@@ -51,62 +57,62 @@ class EdgeConv(nn.Module):
         self.negative_slope = negative_slope
         self.linear = linear(2 * in_channels, out_channels)
         self.norm = BatchNorm(out_channels, sync=sync)
-        self.table_quantizer: Any = None
+        self.neighbor_quantizer: Any = None
 
-    def forward(self, x: Tensor, table: Tensor) -> Tensor:
+    def forward(self, x: Tensor, neighbors: Tensor) -> Tensor:
         """(M, out_channels) features.
 
         Args:
             x: (M, in_channels) features.
-            table: (M, k) flat indices of the neighbours.
+            neighbors: (M, k) flat indices of the neighbours.
         """
         x = self.linear.inputs(x)
-        if self.linear.quantizer is not None or self.table_quantizer is not None:
-            return self._rounded(x, table)
+        if self.linear.quantizer is not None or self.neighbor_quantizer is not None:
+            return self._rounded(x, neighbors)
         norm, weight = self.norm, self.linear.masked()
         whole = runs(x, weight)  # the compiled kernels work in full precision, and are faster than half by torch
         # Neighbours differ in the last digits of their coordinates: those are multiplied in full precision.
         half = torch.is_autocast_enabled(x.device.type) and x.shape[1] > COORDINATES and not whole
         with torch.autocast(x.device.type, enabled=half):
             if norm.training or norm.running_mean is None or norm.running_var is None:
-                given = (x, weight, norm.weight, norm.bias, table, norm.eps, self.negative_slope)
+                given = (x, weight, norm.weight, norm.bias, neighbors, norm.eps, self.negative_slope)
                 out, mean, var, count = (
                     edge_conv(*given, norm.shared) if whole else edge_conv_reference(*given, norm.joined)
                 )
                 if norm.training:
-                    norm.update(mean, var, count if norm.shared else float(table.numel()))
+                    norm.update(mean, var, count if norm.shared else float(neighbors.numel()))
                 return out
             scale, shift = norm.folded()
             function = edge_conv_fixed if whole and not torch.is_grad_enabled() else edge_conv_given
-            return function(x, weight, scale, shift, table, self.negative_slope)
+            return function(x, weight, scale, shift, neighbors, self.negative_slope)
 
     def parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(M, 2 * out_channels) [a | b] with the signs folded in, from pooled and rounded inputs, and the signs."""
-        both, sign = halves(self.linear.masked(), self.norm.weight)
+        both, sign = center_and_neighbor_weights(self.linear.masked(), self.norm.weight)
         if self.linear.quantizer is not None:
             both = self.linear.quantizer(both)
         of_center, b = F.linear(x, both).chunk(2, 1)
         return torch.cat([of_center - b, b], 1), sign
 
-    def _rounded(self, x: Tensor, table: Tensor) -> Tensor:
+    def _rounded(self, x: Tensor, neighbors: Tensor) -> Tensor:
         norm = self.norm
         with torch.autocast(x.device.type, enabled=False):  # steps are finer than half precision
             ab, sign = self.parts(x.to(norm.weight.dtype))
             exact = None
-            if self.table_quantizer is not None:
+            if self.neighbor_quantizer is not None:
                 a, exact = ab.chunk(2, 1)
-                ab = torch.cat([a, self.table_quantizer(exact)], 1)
+                ab = torch.cat([a, self.neighbor_quantizer(exact)], 1)
             gamma = norm.weight * sign
             if norm.training or norm.running_mean is None or norm.running_var is None:
                 out, mean, var, count = edge_join(
-                    ab, exact, gamma, norm.bias, table, norm.eps, self.negative_slope, norm.shared
+                    ab, exact, gamma, norm.bias, neighbors, norm.eps, self.negative_slope, norm.shared
                 )
                 if norm.training:
-                    norm.update(mean * sign.detach(), var, count if norm.shared else float(table.numel()))
+                    norm.update(mean * sign.detach(), var, count if norm.shared else float(neighbors.numel()))
                 return out
             scale = gamma * torch.rsqrt(norm.running_var + norm.eps)
             a, b = ab.chunk(2, 1)
-            top = a + gather_max(b.contiguous(), table)
+            top = a + gather_max(b.contiguous(), neighbors)
             return leaky_relu(
                 torch.addcmul(norm.bias - norm.running_mean * sign * scale, top, scale), self.negative_slope
             )

@@ -70,11 +70,11 @@ def _edge(module: nn.Module, op: Op, rows: Value, neighbors: Value) -> Value:
 def _group(module: nn.Module, op: Op, pos: Value, centers: Value, *features: Value) -> Value:
     layer = module.get_submodule(op.path)
     assert isinstance(layer, Linear)
-    table = balls(op, pos, centers)
-    edges = [pos.x[table] - centers.x[:, None], *(each.x[table] for each in features)]
-    ends = torch.arange(len(table) + 1, device=table.device) * op.k
+    neighbors = balls(op, pos, centers)
+    edges = [pos.x[neighbors] - centers.x[:, None], *(each.x[neighbors] for each in features)]
+    ends = torch.arange(len(neighbors) + 1, device=neighbors.device) * op.k
     rows = _behind(module, op, layer(torch.cat(edges, 2).flatten(0, 1)))
-    return Value(rows, Layout(ends, op.k), table, around=centers.layout)
+    return Value(rows, Layout(ends, op.k), neighbors, around=centers.layout)
 
 
 def balls(op: Op, pos: Value, centers: Value) -> Tensor:

@@ -2,8 +2,8 @@
 
 The step is stored as its logarithm, because Adam moves a parameter by about the learning rate whatever its size: at one
 rate for all, a step of 0.001 would be flung about and one of 10 would stand still, while a logarithm moves by the same
-share of any step, and no step can become negative. The published gradient is that of the step itself; by the chain rule
-the logarithm receives ``d/dlog = step * d/dstep``.
+fraction of any step, and no step can become negative. The published gradient is that of the step itself; by the chain
+rule the logarithm receives ``d/dlog = step * d/dstep``.
 """
 
 import math
@@ -39,8 +39,8 @@ class _ScaledGradient(torch.autograd.Function):
 class Quantizer(nn.Module):
     """Rounds the values of a matrix (M, C) to at most ``2 ** bits`` levels, whose step and offset are learned.
 
-    The first training step finds both from the values it sees (:meth:`initialize`); ``ready`` says that this is done.
-    A copy that follows by averaging weights is best made after that: it averages steps, too.
+    The first training step finds both from the values it sees (:meth:`initialize`); ``initialized`` says that this is
+    done. A copy that follows by averaging weights is best made after that: it averages steps, too.
 
     Args:
         bits: 2 to 8.
@@ -49,19 +49,19 @@ class Quantizer(nn.Module):
         groups: How many steps (and offsets) there are.
         axis: What the groups divide. 0, for weights: the rows, into ``groups`` runs of equal length. 1, for features:
             the columns, each of which is a group.
-        scale_gradient: Multiply the gradients of step and offset by ``1 / sqrt(N * high)``. N counts the values that
+        scale_gradient: Multiply the gradients of step and offset by ``1 / sqrt(N * qmax)``. N counts the values that
             share them: of a weight (``axis=0``) all in a group, of features (``axis=1``) those of one point.
         limit: Keep codes within ``[-limit, limit]``.
-        init: ``"mse"``: least squared error; ``"deviation"``: from mean and deviation, LSQ+'s way with weights;
-            ``"lsq"``: from the mean magnitude, as in LSQ (arXiv 1902.08153). By default ``"deviation"`` for weights
+        init: ``"mse"``: least squared error; ``"std"``: from mean and standard deviation, LSQ+'s way with weights;
+            ``"lsq"``: from the mean magnitude, as in LSQ (arXiv 1902.08153). By default ``"std"`` for weights
             (``axis=0``, signed, no offset) and ``"mse"`` for others. Only ``"mse"`` finds an offset.
 
     Attributes:
-        low: Smallest code.
-        high: Largest code.
+        qmin: Smallest code.
+        qmax: Largest code.
         log_step: (groups,) parameter.
         shift: (groups,) parameter, the offset; None without.
-        ready: () bool buffer.
+        initialized: () bool buffer.
 
     Raises:
         ConfigError: If an argument does not fit.
@@ -73,7 +73,7 @@ class Quantizer(nn.Module):
         (torch.Size([1, 4]), [[0, 1, 2, 3]])
     """
 
-    ready: Tensor
+    initialized: Tensor
 
     def __init__(
         self,
@@ -90,18 +90,18 @@ class Quantizer(nn.Module):
         super().__init__()
         _check(bits, groups, axis)
         half = 2 ** (bits - 1)
-        low, high = (-half, half - 1) if signed else (0, 2 * half - 1)
-        self.low, self.high = (low, high) if limit is None else (max(low, -limit), min(high, limit))
+        qmin, qmax = (-half, half - 1) if signed else (0, 2 * half - 1)
+        self.qmin, self.qmax = (qmin, qmax) if limit is None else (max(qmin, -limit), min(qmax, limit))
         self.bits, self.signed, self.groups, self.axis = bits, signed, groups, axis
         self.scale_gradient = scale_gradient
         plain = signed and not offset
-        self.init = init or ("deviation" if axis == 0 and plain else "mse")
-        if self.init not in ("mse", "deviation", "lsq") or (self.init != "mse" and offset):
-            raise ConfigError(f"init must be mse, or without an offset deviation or lsq; found {init}")
+        self.init = init or ("std" if axis == 0 and plain else "mse")
+        if self.init not in ("mse", "std", "lsq") or (self.init != "mse" and offset):
+            raise ConfigError(f"init must be mse, or without an offset std or lsq; found {init}")
         self.log_step = nn.Parameter(torch.zeros(groups))
         self.shift = nn.Parameter(torch.zeros(groups)) if offset else None
-        self.register_buffer("ready", torch.tensor(False))
-        self._seen_ready = False  # so that no later call has to look at a value that lies on a GPU
+        self.register_buffer("initialized", torch.tensor(False))
+        self._seen_initialized = False  # so that no later call has to look at a value that lies on a GPU
         self._mark()
 
     @classmethod
@@ -148,16 +148,16 @@ class Quantizer(nn.Module):
             ConfigError: In evaluation before there is a step.
             NotFiniteError: In the first training step, if x holds NaN or infinite values.
         """
-        if self.training and not self._is_ready():
+        if self.training and not self._is_initialized():
             self.initialize(x)
             self._join_processes()
-        self._require_ready()
+        self._require_initialized()
         step, offset = self.step, self.offset
         if self.scale_gradient and torch.is_grad_enabled():
             factor = self._gradient_scale(x)
             step = _ScaledGradient.apply(step, factor)
             offset = None if offset is None else _ScaledGradient.apply(offset, factor)
-        return fake_quantize(x, step, offset, self.low, self.high, self.axis)
+        return fake_quantize(x, step, offset, self.qmin, self.qmax, self.axis)
 
     def codes(self, x: Tensor) -> Tensor:
         """(M, C) the codes of the rounded values: int8 if signed, else uint8.
@@ -166,13 +166,13 @@ class Quantizer(nn.Module):
             ConfigError: Before there is a step.
             NotFiniteError: If x holds NaN (on a CPU).
         """
-        self._require_ready()
-        return quantize(x, self.step, self.offset, self.low, self.high, self.axis)
+        self._require_initialized()
+        return quantize(x, self.step, self.offset, self.qmin, self.qmax, self.axis)
 
     @torch.no_grad()
     def from_codes(self, codes: Tensor) -> Tensor:
         """(M, C) the values of codes: those that :meth:`forward` gives, bit for bit."""
-        self._require_ready()
+        self._require_initialized()
         values = codes.to(self.log_step.dtype) * self._against(self.step, codes)
         return values if self.shift is None else values + self._against(self.shift, codes)
 
@@ -189,28 +189,28 @@ class Quantizer(nn.Module):
         if not bool(x.isfinite().all()):
             raise NotFiniteError("the values to be quantised hold NaN or infinite values; look for what made them")
         values = self._by_group(self._sample(x) if self.init == "mse" else x)
-        if self.init == "deviation":
-            step, offset = self._from_deviation(values), None
+        if self.init == "std":
+            step, offset = self._from_std(values), None
         elif self.init == "lsq":
-            step, offset = 2 * values.abs().mean(1) / math.sqrt(self.high), None
+            step, offset = 2 * values.abs().mean(1) / math.sqrt(self.qmax), None
         else:
-            step, offset = least_squares(values, self.low, self.high, self.shift is not None)
+            step, offset = least_squares(values, self.qmin, self.qmax, self.shift is not None)
         largest = step.max()
         step = torch.where(step > 0, step, torch.where(largest > 0, largest, torch.ones_like(largest)))
         self.log_step.copy_(step.log())
         if self.shift is not None and offset is not None:
             self.shift.copy_(offset)
-        self.ready.fill_(True)
-        self._seen_ready = True
+        self.initialized.fill_(True)
+        self._seen_initialized = True
 
-    def _from_deviation(self, values: Tensor) -> Tensor:
+    def _from_std(self, values: Tensor) -> Tensor:
         """Three deviations from the mean meet the last code: LSQ+ for weights."""
-        mean, deviation = values.mean(1), values.std(1, unbiased=False)
+        mean, std = values.mean(1), values.std(1, unbiased=False)
         # The paper's divisor. Not where the range is cut to [-63, 63]: at 8 bits half of the codes are gone, and 128
         # would clip everything beyond one and a half deviations.
         half = 2 ** (self.bits - 1)
-        levels = half if self.low == -half else self.high
-        return torch.maximum((mean - 3 * deviation).abs(), (mean + 3 * deviation).abs()) / levels
+        levels = half if self.qmin == -half else self.qmax
+        return torch.maximum((mean - 3 * std).abs(), (mean + 3 * std).abs()) / levels
 
     def _check_groups(self, x: Tensor) -> None:
         fits = x.dim() == 2 and x.numel() > 0
@@ -239,7 +239,7 @@ class Quantizer(nn.Module):
 
     def _gradient_scale(self, x: Tensor) -> float:
         shared = x.shape[1] if self.axis else x.shape[0] * x.shape[1]
-        return 1 / math.sqrt(max(1, shared // self.groups) * self.high)
+        return 1 / math.sqrt(max(1, shared // self.groups) * self.qmax)
 
     def _join_processes(self) -> None:
         """All processes go on with the mean of what each found in its own batch."""
@@ -247,18 +247,18 @@ class Quantizer(nn.Module):
             for parameter in self.parameters():
                 parameter.data.copy_(sum_over_processes(parameter.data) / world_size())
 
-    def _is_ready(self) -> bool:
-        if not self._seen_ready:
-            self._seen_ready = bool(self.ready)
-        return self._seen_ready
+    def _is_initialized(self) -> bool:
+        if not self._seen_initialized:
+            self._seen_initialized = bool(self.initialized)
+        return self._seen_initialized
 
-    def _require_ready(self) -> None:
-        if not self._is_ready():
+    def _require_initialized(self) -> None:
+        if not self._is_initialized():
             raise ConfigError("a quantiser has no step yet: run it once in training mode, or compress.calibrate")
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
-        self._seen_ready = not self.ready.is_meta and bool(self.ready)
+        self._seen_initialized = not self.initialized.is_meta and bool(self.initialized)
         self._mark()
 
     def _mark(self) -> None:
@@ -271,7 +271,7 @@ class Quantizer(nn.Module):
 
     def extra_repr(self) -> str:
         """What printing the module says of it."""
-        parts = [f"bits={self.bits}", f"codes=[{self.low}, {self.high}]", f"groups={self.groups}", f"axis={self.axis}"]
+        parts = [f"bits={self.bits}", f"codes=[{self.qmin}, {self.qmax}]", f"groups={self.groups}", f"axis={self.axis}"]
         parts += ["offset"] if self.shift is not None else []
         return ", ".join(parts)
 

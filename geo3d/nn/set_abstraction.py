@@ -242,27 +242,27 @@ class SetAbstraction(nn.Module):
         for radius, k, scale in zip(self.radii, self.num_neighbors, self.scales, strict=True):
             assert isinstance(scale, PooledMLP)
             f = None if features is None else scale.first.inputs(features, skip=0)
-            table, count = ball_query_counts(pos, layout, centers, center_layout, radius, k)
+            neighbors, count = ball_query_counts(pos, layout, centers, center_layout, radius, k)
             moving = pos.requires_grad or centers.requires_grad
             if scale.runs_compiled(f, pos) and not moving:
-                rows = Rows(None if f is None else f.float(), pos, centers, table, count)
-                outs.append(scale.grouped(rows, table.numel()))
+                rows = Rows(None if f is None else f.float(), pos, centers, neighbors, count)
+                outs.append(scale.grouped(rows, neighbors.numel()))
             else:
-                outs.append(self._with_all_rows(scale, pos, f, centers, table))
+                outs.append(self._with_all_rows(scale, pos, f, centers, neighbors))
         return torch.cat(outs, 1)
 
     def _with_all_rows(
-        self, scale: PooledMLP, pos: Tensor, features: Tensor | None, centers: Tensor, table: Tensor
+        self, scale: PooledMLP, pos: Tensor, features: Tensor | None, centers: Tensor, neighbors: Tensor
     ) -> Tensor:
         """One scale by torch's own operators, repeated rows too."""
         weight, bias = scale.weights(0)
         of_points = None if features is None else F.linear(features, weight[:, 3:], bias)
         if not self.training:
             check_finite(WHAT, pos, centers, *(() if of_points is None else (of_points,)))
-        k = table.shape[1]
-        step = len(table) if self.training or torch.is_grad_enabled() else max(1, CHUNK // k)
+        k = neighbors.shape[1]
+        step = len(neighbors) if self.training or torch.is_grad_enabled() else max(1, CHUNK // k)
         parts = []
-        for some, near in zip(table.split(step), centers.split(step), strict=True):
+        for some, near in zip(neighbors.split(step), centers.split(step), strict=True):
             # Embedding, not indexing: its backward is parallel on a CPU, and several times faster.
             offset = (F.embedding(some, pos) - near[:, None]).view(-1, 3)
             if of_points is None:

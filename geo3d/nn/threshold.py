@@ -47,7 +47,7 @@ class Threshold(nn.Module):
     ``dv/dtau = -w S (1 - S) / T``. Weights in groups share a gate, from the mean of their squares.
 
     What is stored and trained is log(tau): a threshold is a square of weights, 1e-4 in one layer and 1e-1 in another,
-    and a step of Adam on its logarithm moves it by the same share everywhere. (Relative to the mean square of the
+    and a step of Adam on its logarithm moves it by the same fraction everywhere. (Relative to the mean square of the
     weights tau would move whenever they do, against the published gradient.) As dL/dtau sums over a whole layer, each
     use of log(tau) has its gradient clipped to [-1, 1]; the optimiser gives it a group of its own by ``lr_factor``.
 
@@ -97,10 +97,10 @@ class Threshold(nn.Module):
         return squares(weight * self.scale[:, None], self.rows)
 
     @torch.no_grad()
-    def start(self, weight: Tensor, share: float = 0.05) -> None:
-        """Put tau where ``share`` of the gates lie below it."""
+    def start(self, weight: Tensor, fraction: float = 0.05) -> None:
+        """Put tau where ``fraction`` of the gates lie below it."""
         z = self.squares(weight).flatten()
-        low = z.kthvalue(max(1, round(share * len(z)))).values
+        low = z.kthvalue(max(1, round(fraction * len(z)))).values
         self.log_tau.copy_(low.maximum(1e-6 * z.mean()).clamp_min(torch.finfo(z.dtype).tiny).log())
 
     def soft(self, weight: Tensor) -> Tensor:
@@ -143,7 +143,7 @@ class Threshold(nn.Module):
 
     @torch.no_grad()
     def transition(self, weight: Tensor) -> float:
-        """The share of gates with |z - tau| < 4 T, which tau learns from; at 0 pruning stands still."""
+        """The fraction of gates with |z - tau| < 4 T, which tau learns from; at 0 pruning stands still."""
         z = self.squares(weight)
         return float(((z - self.tau).abs() < 4 * temperature(z, self.factor)).float().mean())
 

@@ -19,7 +19,7 @@ class LinearModel(ABC):
 
     Args:
         C: Weight of the loss, summed over the rows.
-        tol: How far, about, the objective may stay above its least value, as a share of it.
+        tol: How far, about, the objective may stay above its least value, as a fraction of it.
         max_iter: Most L-BFGS steps.
         penalise_intercept: Count the intercepts in |W|^2, as liblinear does; they are free otherwise.
     """
@@ -40,7 +40,7 @@ class LinearModel(ABC):
 
     @staticmethod
     @abstractmethod
-    def loss(scores: Matrix, target: Matrix) -> tuple[float, Matrix, Matrix]:
+    def loss(logits: Matrix, target: Matrix) -> tuple[float, Matrix, Matrix]:
         """The loss summed over rows, its gradient and the diagonal of its curvature; see ``solver.Loss``."""
 
     def fit(self, x: ArrayLike, y: ArrayLike, start: "LinearModel | None" = None) -> Self:
@@ -71,7 +71,7 @@ class LinearModel(ABC):
         return self
 
     def decision(self, x: ArrayLike) -> Matrix:
-        """(n, K) scores, one column a class."""
+        """(n, K) logits, one column a class."""
         return as_features(x) @ self.weight.T + self.bias
 
     def predict(self, x: ArrayLike) -> Labels:
@@ -79,7 +79,7 @@ class LinearModel(ABC):
         return self.classes[self.decision(x).argmax(1)]
 
     def accuracy(self, x: ArrayLike, y: ArrayLike) -> float:
-        """Share of the rows whose label is predicted."""
+        """Fraction of the rows whose label is predicted."""
         predicted = self.predict(x)
         return float((predicted == as_labels(y, len(predicted))).mean())
 
@@ -103,8 +103,8 @@ class LogisticRegression(LinearModel):
 
     def probability(self, x: ArrayLike) -> Matrix:
         """(n, K) probabilities of the classes."""
-        scores = self.decision(x)
-        exp = np.exp(scores - scores.max(1, keepdims=True))
+        logits = self.decision(x)
+        exp = np.exp(logits - logits.max(1, keepdims=True))
         return exp / exp.sum(1, keepdims=True)
 
 
@@ -162,6 +162,6 @@ def choose_C(  # noqa: N802 (C is what everybody calls it)
         rows, weights = z[inside], None
         for C, accuracies in table.items():
             weights = solve(rows, target[inside], C, model.loss, weights, tol)
-            scores = z[outside] @ weights[:-1] + weights[-1]
-            accuracies.append(float((scores.argmax(1) == index[outside]).mean()))
+            logits = z[outside] @ weights[:-1] + weights[-1]
+            accuracies.append(float((logits.argmax(1) == index[outside]).mean()))
     return max(table, key=lambda C: (np.mean(table[C]), -C)), table

@@ -14,19 +14,19 @@ from scipy.optimize import minimize
 from geo3d.probes.features import Matrix
 
 Loss: TypeAlias = Callable[[Matrix, Matrix], tuple[float, Matrix, Matrix]]
-"""(scores (n, K), one-hot targets (n, K)) -> the sum, its gradient and the diagonal of its curvature, (n, K) both."""
+"""(logits (n, K), one-hot targets (n, K)) -> the sum, its gradient and the diagonal of its curvature, (n, K) both."""
 
 
-def squared_hinge(scores: Matrix, target: Matrix) -> tuple[float, Matrix, Matrix]:
+def squared_hinge(logits: Matrix, target: Matrix) -> tuple[float, Matrix, Matrix]:
     """Sum over rows and classes of max(0, 1 - s f)^2 with s = 1 for the row's own class and -1 for the others."""
     sign = 2 * target - 1
-    short = np.maximum(1 - sign * scores, 0)
+    short = np.maximum(1 - sign * logits, 0)
     return float((short**2).sum()), -2 * sign * short, np.where(short > 0, 2.0, 0.0)
 
 
-def cross_entropy(scores: Matrix, target: Matrix) -> tuple[float, Matrix, Matrix]:
-    """Sum over rows of the negative log-likelihood of the row's class under softmax(scores)."""
-    shifted = scores - scores.max(1, keepdims=True)
+def cross_entropy(logits: Matrix, target: Matrix) -> tuple[float, Matrix, Matrix]:
+    """Sum over rows of the negative log-likelihood of the row's class under softmax(logits)."""
+    shifted = logits - logits.max(1, keepdims=True)
     exp = np.exp(shifted)
     total = exp.sum(1, keepdims=True)
     p = exp / total
@@ -78,7 +78,7 @@ def solve(
         C: Weight of the loss.
         loss: ``squared_hinge`` or ``cross_entropy``.
         start: (R + 1, K) where to begin, for example the weights for a smaller C.
-        tol: How far, about, the objective may stay above its least value, as a share of it.
+        tol: How far, about, the objective may stay above its least value, as a fraction of it.
         max_iter: Most L-BFGS steps.
         penalise_intercept: Count the intercepts in |W|^2, as liblinear does.
     """
@@ -107,7 +107,7 @@ def solve(
 
 
 def height(gradient: Matrix, value: float) -> float:
-    """How far, about, the objective is above its least value, as a share, where the curvature is about 1."""
+    """How far, about, the objective is above its least value, as a fraction, where the curvature is about 1."""
     return 0.5 * float((gradient**2).sum()) / value
 
 

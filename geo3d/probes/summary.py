@@ -1,4 +1,4 @@
-"""Several runs in a few numbers: mean and deviation, gain over the floor, share of the way to the ceiling."""
+"""Several runs in a few numbers: mean and deviation, gain over the floor, fraction of the way to the ceiling."""
 
 import math
 from collections.abc import Sequence
@@ -51,18 +51,19 @@ def compare(floor: Sequence[float], result: Sequence[float], ceiling: Sequence[f
 
     Returns:
         ``floor``, ``result``, ``ceiling`` as ``summarise`` gives them (``ceiling`` may be None), ``gain`` as
-        ``paired_gain`` does, and ``share``: of the way from floor to ceiling, None without a ceiling above the floor.
+        ``paired_gain`` does, and ``fraction``: of the way from floor to ceiling, None without a ceiling above the
+        floor.
 
     Raises:
         ConfigError: If a list is empty, or results and floors cannot be paired.
 
     Example:
-        >>> round(compare([0.70], [0.85], [0.90])["share"], 3)
+        >>> round(compare([0.70], [0.85], [0.90])["fraction"], 3)
         0.75
     """
     low, reached = summarise(floor), summarise(result)
     high = None if ceiling is None else summarise(ceiling)
-    share = None
+    fraction = None
     if high is not None and high["mean"] > low["mean"]:
-        share = (reached["mean"] - low["mean"]) / (high["mean"] - low["mean"])
-    return {"floor": low, "result": reached, "ceiling": high, "gain": paired_gain(result, floor), "share": share}
+        fraction = (reached["mean"] - low["mean"]) / (high["mean"] - low["mean"])
+    return {"floor": low, "result": reached, "ceiling": high, "gain": paired_gain(result, floor), "fraction": fraction}

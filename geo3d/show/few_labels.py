@@ -1,4 +1,4 @@
-"""How many labels pretraining saves: test accuracy over the share of labels, from the run folders of ``finetune``.
+"""How many labels pretraining saves: test accuracy over the fraction of labels, from the run folders of ``finetune``.
 
 ``python -m geo3d.show.few_labels RUNS [PICTURE]``
 """
@@ -16,7 +16,7 @@ Accuracies = dict[str, dict[float, list[float]]]
 
 
 def read_runs(runs: Path) -> Accuracies:
-    """Test accuracies by ``pretrained`` or ``from scratch`` and by the share of labels.
+    """Test accuracies by ``pretrained`` or ``from scratch`` and by the fraction of labels.
 
     Args:
         runs: A folder of run folders that differ in ``data.label_fraction``, ``from_scratch`` and seeds.
@@ -39,7 +39,7 @@ def read_runs(runs: Path) -> Accuracies:
 
 
 def table(accuracies: Mapping[str, Mapping[float, list[float]]]) -> str:
-    """One line for each kind and share: mean and standard deviation over the runs."""
+    """One line for each kind and fraction: mean and standard deviation over the runs."""
     lines = []
     for name, by_fraction in accuracies.items():
         for fraction, values in sorted(by_fraction.items()):

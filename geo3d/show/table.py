@@ -6,7 +6,7 @@ from typing import Any
 
 from geo3d.errors import ConfigError
 
-COLUMNS = ("probe", "floor (untrained)", "result", "ceiling", "gain +- s.e.", "share")
+COLUMNS = ("probe", "floor (untrained)", "result", "ceiling", "gain +- s.e.", "fraction")
 WIDEST = 22
 """Characters of a probe's name on a line; keeps the table within 100 columns."""
 
@@ -26,13 +26,13 @@ def percent(summary: Mapping[str, Any] | None) -> str:
 
 def lines_of(name: str, record: Mapping[str, Any]) -> list[list[str]]:
     """The row of one probe; further rows, empty but for the name, where that is long."""
-    gain, error, share = record["gain"]["mean"], record["gain"]["standard_error"], record["share"]
+    gain, error, fraction = record["gain"]["mean"], record["gain"]["standard_error"], record["fraction"]
     numbers = [
         percent(record["floor"]),
         percent(record["result"]),
         percent(record["ceiling"]),
         f"{100 * gain:+.1f}" + ("" if error is None else f" +- {100 * error:.1f}"),
-        "-" if share is None else f"{100 * share:.0f} %",
+        "-" if fraction is None else f"{100 * fraction:.0f} %",
     ]
     first, *others = textwrap.wrap(name, WIDEST) or [""]
     return [[first, *numbers], *([other] + [""] * len(numbers) for other in others)]

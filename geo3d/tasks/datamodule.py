@@ -37,8 +37,8 @@ class DataModule(pl.LightningDataModule):
         batch_size: Clouds in a batch of one process.
         num_points: Points of a cloud as the encoder sees it (a fixed random subset); None for all.
         rotation: The pose in which clouds arrive: ``aligned`` as stored, ``z`` (random about the up axis) or ``so3``.
-        label_fraction: Share of each class of the training split whose labels may be used in supervised training.
-        holdout: Share of the training split kept out of pretraining for the online kNN monitor.
+        label_fraction: Fraction of each class of the training split whose labels may be used in supervised training.
+        holdout: Fraction of the training split kept out of pretraining for the online kNN monitor.
         normalize: The common scale of the clouds: ``unit_sphere``, ``box`` or ``none``.
         num_workers: Worker processes that load clouds; 0 is right when they fit in memory.
         seed: Key of every draw.
@@ -117,7 +117,7 @@ class DataModule(pl.LightningDataModule):
         return True
 
     def reseeded(self, seed: int) -> "DataModule":
-        """The same clouds under other draws: subsets of points, poses, labelled shares."""
+        """The same clouds under other draws: subsets of points, poses, labelled fractions."""
         other = copy.copy(self)
         other.seed, other._prepared = seed, {}
         return other
@@ -158,15 +158,15 @@ class DataModule(pl.LightningDataModule):
             )
         return PreparedClouds(clouds, split, count, self.rotation, self.normalize, self.seed)
 
-    def stratified(self, share: float, purpose: str, least: int = 1) -> Tensor:
-        """(m,) training indices, sorted: ``share`` of each class, ``least`` at least; without labels of the whole."""
+    def stratified(self, fraction: float, purpose: str, least: int = 1) -> Tensor:
+        """(m,) sorted training indices: a fraction of each class, at least ``least``; without labels of all clouds."""
         dataset = self.dataset("train")
         labels = dataset.labels if dataset.labels is not None else torch.zeros(len(dataset), dtype=torch.long)
         draw = generator(self.seed, purpose)
         parts = []
         for label in labels.unique().tolist():
             members = (labels == label).nonzero()[:, 0]
-            count = max(least, round(share * len(members)))
+            count = max(least, round(fraction * len(members)))
             parts.append(members[torch.randperm(len(members), generator=draw)[:count]])
         return torch.cat(parts).sort().values
 
@@ -189,7 +189,7 @@ class DataModule(pl.LightningDataModule):
 
     @property
     def training(self) -> Tensor:
-        """(m,) indices to train on: the labelled share when supervised, else all but the held-out slice."""
+        """(m,) indices to train on: the labelled fraction when supervised, else all but the held-out slice."""
         if self.phase == "supervised":
             return self.stratified(self.label_fraction, "labels")
         everything = torch.arange(len(self.dataset("train")))

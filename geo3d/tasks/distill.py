@@ -14,7 +14,7 @@ from geo3d.compress import added_loss, outputs_left
 from geo3d.invariance.views import Views
 from geo3d.nn.imitation import divergence, scaled_distance
 from geo3d.seeds import generator
-from geo3d.tasks.schedule import MIDDLE, decayed, elapsed_share, set_learning_rates, warmup_cosine
+from geo3d.tasks.schedule import MIDDLE, decayed, elapsed_fraction, set_learning_rates, warmup_cosine
 
 
 class Distill(pl.LightningModule):
@@ -38,7 +38,7 @@ class Distill(pl.LightningModule):
         points: How many points of a view the student sees; by default all, as the teacher does.
         lr: Peak learning rate.
         weight_decay: On weight matrices only.
-        warmup: Share of the run in which the learning rate rises.
+        warmup: Fraction of the run in which the learning rate rises.
         seed: Key of every draw.
     """
 
@@ -73,12 +73,12 @@ class Distill(pl.LightningModule):
         return torch.optim.AdamW(decayed(trained, self.weight_decay, self.lr))
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """The learning rate follows the elapsed share of the run; encoders train, heads are as in evaluation."""
+        """The learning rate follows the elapsed fraction of the run; encoders train, heads are as in evaluation."""
         self.teacher[0].train()  # Lightning leaves modes as they come, and a loaded encoder comes in evaluation mode
         for head in (self.head, *self.teacher[1:]):
             if head is not None:
                 head.eval()
-        set_learning_rates(self.optimizers(), warmup_cosine(elapsed_share(self.trainer, MIDDLE), self.warmup))
+        set_learning_rates(self.optimizers(), warmup_cosine(elapsed_fraction(self.trainer, MIDDLE), self.warmup))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch."""
@@ -90,12 +90,12 @@ class Distill(pl.LightningModule):
         left = wanted if self.outputs is None else wanted[:, self.outputs]
         terms = {"features": feature_distance(cloud, left)}
         if self.head is not None:
-            scores = self.head(cloud)
+            logits = self.head(cloud)
             with torch.no_grad():
                 target = self.teacher[1](wanted)
-            terms["scores"] = divergence(scores, target, self.temperature)
+            terms["logits"] = divergence(logits, target, self.temperature)
             if self.labels:
-                terms["labels"] = self.labels * functional.cross_entropy(scores, batch.y)
+                terms["labels"] = self.labels * functional.cross_entropy(logits, batch.y)
         draw = generator(self.seed, "settings", self.global_step)  # the same on all processes
         added = added_loss(self.student, seen, cloud, draw, self.head)
         if added is not None:

@@ -22,7 +22,7 @@ from geo3d.metrics import effective_rank, embedding_std
 from geo3d.seeds import generator
 from geo3d.tasks.average import average_of, copy_buffers, update_average
 from geo3d.tasks.regularize import encoded
-from geo3d.tasks.schedule import MIDDLE, decayed, elapsed_share, set_learning_rates, warmup_cosine
+from geo3d.tasks.schedule import MIDDLE, decayed, elapsed_fraction, set_learning_rates, warmup_cosine
 
 
 class Pretrain(pl.LightningModule):
@@ -38,7 +38,7 @@ class Pretrain(pl.LightningModule):
         projector: Sizes of the projector's layers behind the features: equal hidden ones, then the embedding's.
         lr: Peak learning rate of AdamW.
         weight_decay: On weight matrices only.
-        warmup: Share of the run in which the learning rate rises.
+        warmup: Fraction of the run in which the learning rate rises.
         ema: Momentum of the teacher at the start, rising to 1; for objectives that want one.
         average: Momentum of the averaged weights that are published instead of the last ones; 0 for none.
         seed: Key of every draw.
@@ -91,8 +91,8 @@ class Pretrain(pl.LightningModule):
         return torch.optim.AdamW(decayed(trained, self.weight_decay, self.lr))
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """The learning rate follows the elapsed share of the run, so that nothing has to be stored for it."""
-        set_learning_rates(self.optimizers(), warmup_cosine(elapsed_share(self.trainer, MIDDLE), self.warmup))
+        """The learning rate follows the elapsed fraction of the run, so that nothing has to be stored for it."""
+        set_learning_rates(self.optimizers(), warmup_cosine(elapsed_fraction(self.trainer, MIDDLE), self.warmup))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch of clouds."""
@@ -140,8 +140,8 @@ class Pretrain(pl.LightningModule):
     def on_train_batch_end(self, outputs: object, batch: Batch, batch_idx: int) -> None:
         """Move the averages after the optimiser's step."""
         if self.teacher is not None:
-            share = elapsed_share(self.trainer)
-            momentum = 1 - (1 - self.ema) * (math.cos(math.pi * share) + 1) / 2
+            fraction = elapsed_fraction(self.trainer)
+            momentum = 1 - (1 - self.ema) * (math.cos(math.pi * fraction) + 1) / 2
             update_average(self.teacher, nn.ModuleList(self._averaged_parts()), momentum)
         if self.averaged is not None:
             update_average(self.averaged, self.encoder, min(self.average, self.global_step / (self.global_step + 10)))

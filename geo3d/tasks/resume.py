@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from pytorch_lightning.plugins.io import CheckpointIO
 
+from geo3d.checkpoint.upgrade import upgrade_state
 from geo3d.errors import CheckpointError
 from geo3d.io.files import replacing
 
@@ -63,6 +64,8 @@ class ResumeFile(CheckpointIO):
             raise CheckpointError(f"{path}: cannot be read ({type(error).__name__}); {ANEW}") from error
         if not isinstance(found, dict):
             raise CheckpointError(f"{path}: expected the state of a run, found {type(found).__name__}; {ANEW}")
+        if "state_dict" in found:
+            found["state_dict"] = upgrade_state(found["state_dict"])
         return found
 
     def remove_checkpoint(self, path: str | Path) -> None:

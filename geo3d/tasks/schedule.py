@@ -10,7 +10,7 @@ MIDDLE = 0.5
 """Of a step: the learning rate is read off the schedule there, so that no step, not even the first, has rate 0."""
 
 
-def elapsed_share(trainer: pl.Trainer, within: float = 0.0) -> float:
+def elapsed_fraction(trainer: pl.Trainer, within: float = 0.0) -> float:
     """How much of the run is done, from 0 to 1: of its steps, or of its time where ``max_time`` ends it sooner.
 
     Args:
@@ -28,16 +28,16 @@ def elapsed_share(trainer: pl.Trainer, within: float = 0.0) -> float:
     return min(max(shares), 1.0)
 
 
-def warmup_cosine(share: float, warmup: float) -> float:
-    """A factor that rises linearly from 0 to 1 while ``share < warmup`` and then falls to 0 along a cosine.
+def warmup_cosine(fraction: float, warmup: float) -> float:
+    """A factor that rises linearly from 0 to 1 while ``fraction < warmup`` and then falls to 0 along a cosine.
 
     Example:
-        >>> [round(warmup_cosine(share, 0.5), 3) for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
+        >>> [round(warmup_cosine(fraction, 0.5), 3) for fraction in (0.0, 0.25, 0.5, 0.75, 1.0)]
         [0.0, 0.5, 1.0, 0.5, 0.0]
     """
-    if share < warmup:
-        return share / warmup
-    return 0.5 * (1 + math.cos(math.pi * (share - warmup) / max(1 - warmup, 1e-9)))
+    if fraction < warmup:
+        return fraction / warmup
+    return 0.5 * (1 + math.cos(math.pi * (fraction - warmup) / max(1 - warmup, 1e-9)))
 
 
 def set_learning_rates(optimizer: Any, factor: float) -> None:

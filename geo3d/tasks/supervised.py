@@ -14,7 +14,7 @@ from geo3d.invariance.views import Views
 from geo3d.seeds import generator, seeded
 from geo3d.tasks.datamodule import DataModule
 from geo3d.tasks.regularize import encoded
-from geo3d.tasks.schedule import MIDDLE, decayed, elapsed_share, set_learning_rates, warmup_cosine
+from geo3d.tasks.schedule import MIDDLE, decayed, elapsed_fraction, set_learning_rates, warmup_cosine
 
 
 class Supervised(pl.LightningModule):
@@ -30,7 +30,7 @@ class Supervised(pl.LightningModule):
         lr: Peak learning rate of the head.
         encoder_lr: Peak learning rate of the encoder; ``lr`` when None.
         weight_decay: On weight matrices only.
-        warmup: Share of the run in which the learning rates rise.
+        warmup: Fraction of the run in which the learning rates rise.
         seed: Key of every draw.
     """
 
@@ -91,8 +91,8 @@ class Supervised(pl.LightningModule):
             self.encoder.eval()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """The learning rates follow the elapsed share of the run."""
-        set_learning_rates(self.optimizers(), warmup_cosine(elapsed_share(self.trainer, MIDDLE), self.warmup))
+        """The learning rates follow the elapsed fraction of the run."""
+        set_learning_rates(self.optimizers(), warmup_cosine(elapsed_fraction(self.trainer, MIDDLE), self.warmup))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch."""

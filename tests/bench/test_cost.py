@@ -89,7 +89,7 @@ def test_rounded_layers_count_by_their_bits():
     assert (found["embed"].multiply_bits, found["embed"].add_bits) == (4, 4 + 4 + 5)  # 24 terms fit into 5 more bits
     assert (found["layers.1"].multiply_bits, found["layers.1"].add_bits) == (4, 4 + 4 + 3)
     assert (found["layers.0"].multiply_bits, found["layers.0"].add_bits) == (FLOAT, FLOAT)  # coordinates stay
-    assert found["layers.1.max"].compare_bits == encoder.layers[1].table_quantizer.bits < FLOAT
+    assert found["layers.1.max"].compare_bits == encoder.layers[1].neighbor_quantizer.bits < FLOAT
     modules = dict(encoder.named_modules())
     stored = sum(modules[name].weight.numel() * each for name, (each, _) in bits.items())
     rest = sum(
@@ -102,7 +102,7 @@ def test_rounded_layers_count_by_their_bits():
 def test_structured_layers_add_and_multiply_less():
     encoder = dgcnn(channels=(64, 64), embedding=128)
     for low_rank in (False, True):
-        small = compress.finish(compress.structure(encoder, 2.0, min_channels=64, low_rank=low_rank))
+        small = compress.finalize(compress.structure(encoder, 2.0, min_channels=64, low_rank=low_rank))
         found = {work.name: work for work in cost(small, N).work}
         layers = {name: module for name, module in small.named_modules() if getattr(module, "pool", None) is not None}
         assert layers
@@ -115,12 +115,12 @@ def test_structured_layers_add_and_multiply_less():
 
 
 def test_an_adaptive_encoder_costs_what_its_setting_does():
-    adaptive = compress.adapt(dgcnn(), widths=(0.5, 1), exits=(2,), ks=(4, K), points=(32, N)).eval()
+    adaptive = compress.adapt(dgcnn(), widths=(0.5, 1), depths=(2,), ks=(4, K), points=(32, N)).eval()
     largest, smallest = adaptive.settings[0], adaptive.settings[-1]
     assert cost(adaptive, N, largest).macs == cost(dgcnn(), N).macs
     small = cost(adaptive, N, smallest)
-    assert small.macs == cost(adaptive.at(smallest), 32).macs
-    assert small.distance_macs == cost(adaptive.at(smallest), 32).distance_macs + 3 * N * 32  # points are chosen
+    assert small.macs == cost(adaptive.subnet(smallest), 32).macs
+    assert small.distance_macs == cost(adaptive.subnet(smallest), 32).distance_macs + 3 * N * 32  # points are chosen
     assert small.parameters == cost(adaptive, N, largest).parameters > cost(dgcnn(), N).parameters
 
 

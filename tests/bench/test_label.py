@@ -41,6 +41,6 @@ def test_names_say_what_it_is(encoder, card, name):
 
 
 def test_settings_of_an_adaptive_encoder_are_named_by_what_runs():
-    encoder = compress.adapt(DGCNN(), widths=(0.5, 1), exits=(2, 4), ks=(10, 20), points=(256, 512))
+    encoder = compress.adapt(DGCNN(), widths=(0.5, 1), depths=(2, 4), ks=(10, 20), points=(256, 512))
     assert label(encoder, {}, encoder.settings[0]) == "DGCNN, 512 points, adaptive"
     assert label(encoder, {}, encoder.settings[-1]) == "DGCNN, half width, 2 layers, k = 10, 256 points, adaptive"

@@ -42,8 +42,8 @@ def folder(tmp_path_factory):
     forms = {
         "float": tiny(),
         "rounded": rounded.eval(),
-        "narrow": compress.finish(compress.structure(wide, 2.0, min_channels=64)),
-        "speeds": compress.adapt(tiny(), widths=(0.5, 1), exits=(2,), ks=(2, 4), points=(24, N)),
+        "narrow": compress.finalize(compress.structure(wide, 2.0, min_channels=64)),
+        "speeds": compress.adapt(tiny(), widths=(0.5, 1), depths=(2,), ks=(2, 4), points=(24, N)),
         "points": PointNet2(num_samples=(16, 4), num_neighbors=(8, 4), width=0.125).eval(),
     }
     for name, encoder in forms.items():
@@ -74,7 +74,7 @@ def test_names_and_kinds(folder):
     again = load([folder / "float", folder / "float" / "encoder", folder / "points"])
     assert [each.name for each in again][:2] == [f"{tiny}, float, no. 1", f"{tiny}, float, no. 2"]
     named = load([folder / "float", folder / "speeds"], 2, ["a", "b"])
-    assert [each.name for each in named] == ["a", "b, w1-e2-k4-n48", "b, w0.5-e2-k2-n24"]
+    assert [each.name for each in named] == ["a", "b, w1-d2-k4-n48", "b, w0.5-d2-k2-n24"]
     assert not any(str(folder) in each.name for each in [*found, *again])
     with pytest.raises(CheckpointError, match="no such folder"):
         load([folder / "nowhere"])

@@ -163,7 +163,7 @@ RECIPES = {
     "soft": {"prune": {"kept": 0.6}},
     "adaptive_w4": {
         "quantize": {"weights": 4},
-        "adapt": {"widths": [0.5, 1], "exits": [2], "ks": [2, 4], "points": [16, 32]},
+        "adapt": {"widths": [0.5, 1], "depths": [2], "ks": [2, 4], "points": [16, 32]},
     },
 }
 

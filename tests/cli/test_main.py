@@ -60,6 +60,11 @@ def test_the_module_is_the_command():
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_a_command_that_has_another_name_now_is_refused_with_it(capsys):
+    assert main(["series", "out=run"]) == 2
+    assert capsys.readouterr().err == "geo3d: error: series: is now geo3d sweep; its options are the same\n"
+
+
 def test_whoever_reads_the_output_may_stop_early():
     done = subprocess.run(
         f"{sys.executable} -m geo3d probe --help | head -n 1", shell=True, capture_output=True, text=True

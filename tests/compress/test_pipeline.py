@@ -14,7 +14,7 @@ from geo3d.compress import (
     ORDER,
     apply,
     calibrate,
-    finish,
+    finalize,
     outputs_left,
     parse_recipe,
     penalty,
@@ -34,7 +34,7 @@ KEYWORDS = {
     "structure": STRUCTURE,
     "prune": {"kept": 0.6, "group": "weight", "one_shot": True},
     "quantize": {"weights": 4, "activations": 4},
-    "adapt": {"widths": (1,), "exits": (2,), "ks": (2, 4), "points": (16, 32)},
+    "adapt": {"widths": (1,), "depths": (2,), "ks": (2, 4), "points": (16, 32)},
 }
 QUANTIZED = {f"w{bits}": {"quantize": {"weights": bits, "activations": bits}} for bits in (8, 4, 3, 2)}
 COMMON = {
@@ -142,7 +142,8 @@ def test_built_again_it_is_the_same_bit_for_bit_before_and_after_training(name, 
     train(encoder)
     other = again(encoder)
     same(encoder, other)
-    train(encoder, 1), train(other, 1)  # and learns the same
+    train(encoder, 1)
+    train(other, 1)  # and learns the same
     assert all(torch.equal(value, other.state_dict()[key]) for key, value in encoder.state_dict().items())
 
 
@@ -221,7 +222,7 @@ def test_every_step_can_be_written_down():
             [{"step": "structure", "ranks": {"embed": 999}, "low_rank": False, "permute": True, "regularize": 0}],
             "rank must be from 1",
         ),
-        ([{"step": "adapt", "widths": [1], "exits": [9], "ks": [4], "points": [32]}], "adapt does not fit"),
+        ([{"step": "adapt", "widths": [1], "depths": [9], "ks": [4], "points": [32]}], "adapt does not fit"),
     ],
 )
 def test_records_that_do_not_fit_are_refused_in_one_line(steps, message):
@@ -272,15 +273,15 @@ def test_penalties_are_summed_and_gone_when_finished():
     assert penalty(make("dgcnn")) is None
     both = {"structure": STRUCTURE | {"low_rank": True}, "prune": {"kept": 0.6, "shrink_output": True}}
     soft = apply(make("dgcnn"), both)
-    share = soft.sparsity.share()
+    share = soft.sparsity.fraction()
     torch.testing.assert_close(penalty(soft), (share / 0.6 - 1) ** 2)
     regular = apply(make("dgcnn"), {"structure": STRUCTURE | {"regularize": 0.5}})
     each = [module.penalty() for module in regular.modules() if hasattr(module, "penalty")]
     assert len(each) == 2  # one for each layer of 16 channels and more
     torch.testing.assert_close(penalty(regular), each[0] + each[1])
     for encoder in (soft, regular):
-        assert penalty(finish(encoder)) is None
-        done = finish(finish(encoder))
+        assert penalty(finalize(encoder)) is None
+        done = finalize(finalize(encoder))
         same(done, again(done))
         assert [r["step"] for r in records(done)] == [r["step"] for r in records(encoder)]
 

@@ -7,7 +7,7 @@ import torch
 from geo3d import seeds
 from geo3d.cloud import make_batch
 from geo3d.compress.pipeline import rebuild
-from geo3d.compress.prune import LANES, Sparsity, finish, prune, restore
+from geo3d.compress.prune import LANES, Sparsity, finalize, prune, restore
 from geo3d.compress.shrink import multiplications
 from geo3d.compress.structure import structure
 from geo3d.encoders import DGCNN, PointNet, PointNet2
@@ -58,7 +58,7 @@ def train(encoder, steps, lr=2e-3, penalty=True):
         loss = (encoder(clouds(16)).cloud - target).square().mean()
         if penalty:
             loss = loss + encoder.sparsity.penalty()
-            shares.append(float(encoder.sparsity.share().detach()))
+            shares.append(float(encoder.sparsity.fraction().detach()))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -82,9 +82,9 @@ def test_one_shot_keeps_the_promise(group, kept, make):
         sizes = [len(small.get_submodule(layer.name).weight) for layer in layers_of(small.layer_graph())]
         assert all(size % LANES == 0 for size in sizes)
         assert not any(isinstance(module, Threshold | Sparsity) for module in small.modules())
-    assert left <= kept + 1e-9 and left == pytest.approx(record["share"], abs=1e-5)
+    assert left <= kept + 1e-9 and left == pytest.approx(record["fraction"], abs=1e-5)
     assert small(clouds()).cloud.shape == (4, encoder.cloud_channels)  # heads on the cloud's features still fit
-    assert record["finished"] and record["step"] == "prune"
+    assert record["finalized"] and record["step"] == "prune"
     json.dumps(small.compression)
 
 
@@ -128,8 +128,8 @@ def test_training_reaches_the_share(group, kept):
     assert shares[0] > 0.8 and abs(shares[-1] - kept) < 0.07
     taus = [float(mask.log_tau.detach()) for mask, _ in encoder.sparsity.thresholds().values()]
     before = copy.deepcopy(encoder)
-    small = finish(encoder)
-    assert small is not encoder and small.compression[-1]["share"] <= kept
+    small = finalize(encoder)
+    assert small is not encoder and small.compression[-1]["fraction"] <= kept
     assert taus == [float(mask.log_tau.detach()) for mask, _ in before.sparsity.thresholds().values()]
     train(small, 2, penalty=False)
     if group == "weight":
@@ -165,7 +165,7 @@ def test_without_a_target_the_learned_thresholds_decide():
     linear = encoder.layers[1].linear
     z = linear.mask.squares(linear.weight.detach())
     linear.mask.log_tau.data.copy_(z.sort().values[10:12].mean().log())  # 13 above, which makes 16
-    assert finish(encoder).channels == (16, 16, 32)
+    assert finalize(encoder).channels == (16, 16, 32)
 
 
 def test_the_output_layer_may_lose_channels_when_asked():
@@ -176,21 +176,21 @@ def test_the_output_layer_may_lose_channels_when_asked():
 
 
 @pytest.mark.parametrize("group", ["channel", "block", "weight"])
-@pytest.mark.parametrize("finished", [False, True])
-def test_records_rebuild_the_encoder(group, finished):
+@pytest.mark.parametrize("finalized", [False, True])
+def test_records_rebuild_the_encoder(group, finalized):
     encoder = prune(made(), 0.5, group=group)
     train(encoder, 2)
-    encoder = finish(encoder) if finished else encoder
+    encoder = finalize(encoder) if finalized else encoder
     (record,) = json.loads(json.dumps(encoder.compression))
     other = restore(DGCNN(k=4, channels=encoder.channels, embedding=64), record)
     other.load_state_dict(encoder.state_dict())
     assert torch.equal(other.eval()(clouds()).cloud, encoder.eval()(clouds()).cloud)
     needed = {name for name, p in encoder.named_parameters() if p.requires_grad}
     assert {name for name, p in other.named_parameters() if p.requires_grad} == needed
-    assert hasattr(other, "sparsity") == (not finished)
-    if not finished:
+    assert hasattr(other, "sparsity") == (not finalized)
+    if not finalized:
         other.compression = [record]
-        assert finish(other).compression == finish(encoder).compression
+        assert finalize(other).compression == finalize(encoder).compression
 
 
 @pytest.mark.parametrize("make", [made, levels])
@@ -221,7 +221,7 @@ def test_the_given_encoder_stays_as_it_is():
     encoder = made()
     state = copy.deepcopy(encoder.state_dict())
     small = prune(encoder, 0.5, one_shot=True)
-    assert finish(encoder) is encoder and finish(small) is small
+    assert finalize(encoder) is encoder and finalize(small) is small
     assert encoder.state_dict().keys() == state.keys() and not hasattr(encoder, "compression")
     assert all(torch.equal(value, state[name]) for name, value in encoder.state_dict().items())
 
@@ -262,18 +262,18 @@ def test_after_structuring_what_is_read_by_dense_layers_only_can_be_pruned():
     whole = structure(made(), ranks={"embed": 32}, min_channels=10**6)
     with pytest.raises(ConfigError, match="no layer of this encoder can lose a channel"):
         prune(whole, 0.5)
-    assert prune(whole, 0.5, group="weight", one_shot=True).compression[-1]["share"] <= 0.5
+    assert prune(whole, 0.5, group="weight", one_shot=True).compression[-1]["fraction"] <= 0.5
     waiting = structure(made(), ranks={"embed": 32}, min_channels=10**6, regularize=0.1)
-    with pytest.raises(ConfigError, match="call compress.finish before prune"):
+    with pytest.raises(ConfigError, match="call compress.finalize before prune"):
         prune(waiting, 0.5)
 
 
 @pytest.mark.parametrize("low_rank", [False, True])
-@pytest.mark.parametrize("group, finished", [("channel", False), ("channel", True), ("weight", True)])
-def test_structured_and_pruned_encoders_are_rebuilt_from_their_records(low_rank, group, finished):
+@pytest.mark.parametrize("group, finalized", [("channel", False), ("channel", True), ("weight", True)])
+def test_structured_and_pruned_encoders_are_rebuilt_from_their_records(low_rank, group, finalized):
     encoder = structure(made(), ranks={"layers.1.linear": 8}, min_channels=10**6, low_rank=low_rank)
     encoder = prune(encoder, 0.7, group=group)
-    encoder = (finish(encoder) if finished else encoder).eval()
+    encoder = (finalize(encoder) if finalized else encoder).eval()
     other = rebuild(DGCNN(k=4, channels=encoder.channels, embedding=64), json.loads(json.dumps(encoder.compression)))
     other.load_state_dict(encoder.state_dict())
     assert torch.equal(other.eval()(clouds()).cloud, encoder(clouds()).cloud)

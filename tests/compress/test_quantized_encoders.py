@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from geo3d.compress import calibrate, finish, prune, quantize, records, structure
+from geo3d.compress import calibrate, finalize, prune, quantize, records, structure
 from geo3d.encoders import DGCNN, PointNet, PointNet2
 from geo3d.errors import ConfigError
 from geo3d.heads import Classifier
@@ -141,9 +141,9 @@ def test_shapes_that_are_still_to_change_are_refused_and_finished_ones_taken():
     regular = structure(make("dgcnn"), min_channels=8, regularize=0.1)
     soft = prune(make("dgcnn"), 0.7)
     for encoder in (regular, soft):
-        with pytest.raises(ConfigError, match="is not finished"):
+        with pytest.raises(ConfigError, match="is not finalized"):
             quantize(encoder)
-        assert records(quantize(finish(encoder)))[-1]["step"] == "quantize"
+        assert records(quantize(finalize(encoder)))[-1]["step"] == "quantize"
     assert len(records(quantize(prune(make("dgcnn"), 0.7, group="weight")))) == 2  # zeros change no shape
 
 
@@ -160,9 +160,9 @@ def test_steps_of_an_edge_convolution_are_of_the_two_halves_and_the_table(per_ch
     encoder = quantize(make("dgcnn"), 4, 3, first=5, per_channel=per_channel)
     for edge in (module for module in encoder.modules() if isinstance(module, EdgeConv)):
         assert edge.linear.quantizer.groups == (2 * edge.out_channels if per_channel else 2)
-        assert edge.table_quantizer.groups == edge.out_channels
+        assert edge.neighbor_quantizer.groups == edge.out_channels
     # coordinates are not rounded, but what is made of them is
-    assert [edge.table_quantizer.bits for edge in encoder.layers] == [8, 5]
+    assert [edge.neighbor_quantizer.bits for edge in encoder.layers] == [8, 5]
     assert encoder.embed.quantizer.groups == (16 if per_channel else 1)
 
 
@@ -176,7 +176,7 @@ def test_calibration_sets_every_step_and_leaves_norms_and_mode(name):
     }
     assert calibrate(encoder, [tiny_batch(), tiny_batch(seed=1)]) is encoder and encoder.training
     quantizers = [module for module in encoder.modules() if isinstance(module, Quantizer)]
-    assert quantizers and all(bool(each.ready) and each.training for each in quantizers)
+    assert quantizers and all(bool(each.initialized) and each.training for each in quantizers)
     assert all(torch.equal(encoder.state_dict()[key], value) for key, value in norms.items())
     state = copy.deepcopy(encoder.state_dict())
     calibrate(encoder.eval(), [tiny_batch(seed=2)])

@@ -8,7 +8,7 @@ from torch_geometric.data import Data
 
 from geo3d.cloud import make_batch
 from geo3d.compress.channel_order import _gains, _positions, _swaps, channel_order
-from geo3d.compress.structure import equal_rank, finish, input_moments, layer_sites, restore, structure
+from geo3d.compress.structure import equal_rank, finalize, input_moments, layer_sites, restore, structure
 from geo3d.encoders import DGCNN, PointNet, PointNet2
 from geo3d.errors import ConfigError
 from geo3d.nn.structured import LowRank, SlidingSum, Structural
@@ -299,14 +299,14 @@ def test_regularised_until_structured_then_decomposed_changes_nothing():
                 if grad is not None:  # a norm's gradient does not vanish near zero: shorter and shorter steps
                     weight -= 0.5 * 0.97**step * weight.norm() * grad
     assert loss < 1e-3
-    hard = finish(soft)
+    hard = finalize(soft)
     with torch.no_grad():
         before, after = soft(clouds()).cloud, hard(clouds()).cloud
         torch.testing.assert_close(after, before, rtol=1e-2, atol=1e-2)
         assert (before - encoder(clouds()).cloud).abs().max() > 0.1
     assert hard.compression[0]["regularize"] == 0.0
     assert soft.compression[0]["regularize"] == 0.5
-    assert finish(hard) is hard
+    assert finalize(hard) is hard
     again = restore(MAKES["dgcnn"](), hard.compression[0])
     again.load_state_dict(hard.state_dict())
 
@@ -345,7 +345,7 @@ def test_what_does_not_fit_is_refused():
     quantised = structure(encoder, regularize=0.1, **WIDE)
     quantised.embed.quantizer = torch.nn.Identity()
     with pytest.raises(ConfigError, match="embed is quantised"):
-        finish(quantised)
+        finalize(quantised)
 
 
 def test_any_data_goes_through():

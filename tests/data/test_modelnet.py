@@ -215,7 +215,7 @@ def test_broken_hdf5(sample, what: str):
     destroy(root)
     with pytest.raises(CloudError, match=message) as caught:
         data = ModelNet(str(root), "test")
-        len(data), data.pos
+        _ = len(data), data.pos
     assert "\n" not in str(caught.value)
 
 

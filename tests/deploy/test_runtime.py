@@ -20,14 +20,14 @@ from geo3d.encoders import DGCNN, PointNet
 from geo3d.errors import ConfigError
 from geo3d.testing import tiny_batch
 
-FAST, MIDDLE, GOOD, BEST = "w0.5-e2-k4-n16", "w0.5-e2-k4-n24", "w1-e2-k4-n16", "w1-e2-k4-n24"
+FAST, MIDDLE, GOOD, BEST = "w0.5-d2-k4-n16", "w0.5-d2-k4-n24", "w1-d2-k4-n16", "w1-d2-k4-n24"
 TABLE = {BEST: Latency(9, 10), GOOD: Latency(5, 6), MIDDLE: Latency(4, 7), FAST: Latency(2, 3)}
 ACCURACY = {BEST: 0.9, GOOD: 0.8, MIDDLE: 0.85, FAST: 0.6}
 
 
 def adaptive() -> Adaptive:
     full = DGCNN(k=4, channels=(16, 16), embedding=32)
-    return adapt(full, widths=(0.5, 1), exits=(2,), ks=(4,), points=(16, 24)).eval()
+    return adapt(full, widths=(0.5, 1), depths=(2,), ks=(4,), points=(16, 24)).eval()
 
 
 def as_it_is(encoder: nn.Module) -> nn.Module:
@@ -108,7 +108,7 @@ def test_of_equally_accurate_settings_the_fastest_runs() -> None:
 def test_a_budget_below_the_fastest_is_refused_and_changes_nothing() -> None:
     runtime = ready()
     runtime.set_budget(ms=8)
-    with pytest.raises(ConfigError, match=r"3.3 ms with 10% to spare; the fastest, w0.5-e2-k4-n16, takes 3 ms.*3.33"):
+    with pytest.raises(ConfigError, match=r"3.3 ms with 10% to spare; the fastest, w0.5-d2-k4-n16, takes 3 ms.*3.33"):
         runtime.set_budget(ms=3.3)
     assert str(runtime.setting) == MIDDLE
 

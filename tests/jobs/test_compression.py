@@ -29,7 +29,7 @@ STRUCTURED = {"structure": {"min_channels": 16}} | W4
 REGULAR = {"structure": {"min_channels": 16, "regularize": 1.0}} | W4
 PRUNED = {"prune": {"kept": 0.6, "shrink_output": True}} | W4
 ZEROS = {"prune": {"kept": 0.5, "group": "weight"}} | W4
-ADAPTIVE = {"adapt": {"widths": [0.5, 1], "exits": [2], "ks": [2, 4], "points": [8, 16]}}
+ADAPTIVE = {"adapt": {"widths": [0.5, 1], "depths": [2], "ks": [2, 4], "points": [8, 16]}}
 
 
 class Unlabelled(Blobs):
@@ -286,7 +286,7 @@ def test_finetuning_in_compressed_form(name, plain, tmp_path):
 
 @pytest.mark.parametrize("recipe", [PRUNED, REGULAR])
 def test_shapes_that_change_at_the_end_cannot_be_rounded_from_the_start(recipe, plain, tmp_path):
-    with pytest.raises(ConfigError, match="is not finished .* geo3d compress"):
+    with pytest.raises(ConfigError, match="is not finalized .* geo3d compress"):
         finetune(blobs(), out=tmp_path / "run", checkpoint=plain, recipe=recipe, trainer=TRAINER)
     assert not (tmp_path / "run").exists()
 

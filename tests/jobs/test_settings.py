@@ -18,7 +18,7 @@ def test_the_accuracy_of_each_setting_is_that_of_its_own_clouds(split, monkeypat
     monkeypatch.setattr(settings, "CLOUDS", 12)
     data = DataModule(Blobs, num_points=48, batch_size=8, size=36)
     with seeded(0):
-        adaptive = adapt(DGCNN(k=4, channels=(8, 8), embedding=16), widths=(0.5, 1), exits=(2,), ks=(4,), points=(48,))
+        adaptive = adapt(DGCNN(k=4, channels=(8, 8), embedding=16), widths=(0.5, 1), depths=(2,), ks=(4,), points=(48,))
         head = Classifier(adaptive.cloud_channels, 3, hidden=(8,)).eval()
     accuracies = settings.score_settings(adaptive.eval(), head, data, split)
     few = data.stratified(12 / 36, "settings")

@@ -116,7 +116,9 @@ class Slot:
         try:
             os.setsid()
             log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            os.dup2(log, 1), os.dup2(log, 2), os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.chdir(self.tree)
             os.environ["PYTHONPATH"] = f"{self.start_up}{os.pathsep}{self.tree}"  # of what the tests start
             sys.path.insert(0, str(self.tree))

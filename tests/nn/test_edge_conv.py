@@ -25,11 +25,11 @@ class PlainEdgeConv(nn.Module):
         self.norm.load_state_dict(layer.norm.state_dict())
         self.slope = layer.negative_slope
 
-    def forward(self, x: Tensor, table: Tensor) -> Tensor:
-        center = x[:, None].expand(-1, table.shape[1], -1)
-        edges = torch.cat([x[table] - center, center], 2)
+    def forward(self, x: Tensor, neighbors: Tensor) -> Tensor:
+        center = x[:, None].expand(-1, neighbors.shape[1], -1)
+        edges = torch.cat([x[neighbors] - center, center], 2)
         y = self.norm((edges @ self.weight.t()).flatten(0, 1))
-        return leaky_relu(y, self.slope).view(*table.shape, -1).max(1).values
+        return leaky_relu(y, self.slope).view(*neighbors.shape, -1).max(1).values
 
 
 SIZES = {"uniform": [20, 20], "ragged": [20, 1, 3, 17], "single": [25], "small": [2]}
@@ -69,9 +69,9 @@ def close(ours: Tensor | None, theirs: Tensor | None, dtype: torch.dtype) -> Non
 def test_equals_the_plain_layer(name: str, training: bool, dtype: torch.dtype) -> None:
     layer = prepared(dtype).train(training)
     plain = PlainEdgeConv(layer).train(training)
-    x, table = points(SIZES[name], dtype)
+    x, neighbors = points(SIZES[name], dtype)
     copy = x.detach().clone().requires_grad_()
-    ours, theirs = layer(x, table), plain(copy, table)
+    ours, theirs = layer(x, neighbors), plain(copy, neighbors)
     close(ours, theirs, dtype)
     weight = torch.randn(ours.shape, generator=torch.Generator().manual_seed(1)).to(dtype)
     (ours * weight).sum().backward()
@@ -90,9 +90,9 @@ def test_scale_of_zero(training: bool) -> None:
     """Such a channel is the norm's bias everywhere; any neighbour may be the largest."""
     layer = prepared(zero=True).train(training)
     plain = PlainEdgeConv(layer).train(training)
-    x, table = points([20, 20])
+    x, neighbors = points([20, 20])
     copy = x.detach().clone().requires_grad_()
-    ours, theirs = layer(x, table), plain(copy, table)
+    ours, theirs = layer(x, neighbors), plain(copy, neighbors)
     close(ours, theirs, torch.float64)
     ours.sum().backward()
     theirs.sum().backward()
@@ -107,8 +107,8 @@ def test_duplicated_points() -> None:
     layer = prepared()
     plain = PlainEdgeConv(layer)
     x = torch.randn(5, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64).repeat(4, 1)
-    table = knn(x, Layout(torch.tensor([0, 20])), 6)
-    ours, theirs = layer(x, table), plain(x, table)
+    neighbors = knn(x, Layout(torch.tensor([0, 20])), 6)
+    ours, theirs = layer(x, neighbors), plain(x, neighbors)
     close(ours, theirs, torch.float64)
     close(layer.norm.running_var, plain.norm.running_var, torch.float64)
 
@@ -118,9 +118,9 @@ def test_cumulative_average() -> None:
     layer.norm.momentum = None
     plain = PlainEdgeConv(layer)
     for seed in range(3):
-        x, table = points([10 + seed, 9])
-        layer(x, table)
-        plain(x, table)
+        x, neighbors = points([10 + seed, 9])
+        layer(x, neighbors)
+        plain(x, neighbors)
     close(layer.norm.running_mean, plain.norm.running_mean, torch.float64)
     close(layer.norm.running_var, plain.norm.running_var, torch.float64)
 
@@ -128,9 +128,9 @@ def test_cumulative_average() -> None:
 def test_frozen_norm_takes_running_statistics_in_training() -> None:
     layer = prepared()
     layer.norm.eval()
-    x, table = points([20, 20])
-    out = layer(x, table)
-    assert torch.equal(out, layer.eval()(x, table))
+    x, neighbors = points([20, 20])
+    out = layer(x, neighbors)
+    assert torch.equal(out, layer.eval()(x, neighbors))
     out.sum().backward()
     assert layer.linear.weight.grad is not None and x.grad is not None
 
@@ -143,10 +143,10 @@ def test_single_edge_leaves_the_running_statistics_finite() -> None:
 
 def test_half_precision_products_with_float32_statistics() -> None:
     layer = prepared(torch.float32)
-    x, table = points([30, 30], torch.float32)
-    expected = prepared(torch.float32)(x, table)
+    x, neighbors = points([30, 30], torch.float32)
+    expected = prepared(torch.float32)(x, neighbors)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        out = layer(x, table)
+        out = layer(x, neighbors)
     out.sum().backward()
     assert out.dtype == torch.float32
     assert layer.linear.weight.grad is not None and layer.linear.weight.grad.dtype == torch.float32
@@ -169,13 +169,13 @@ class Largest(TorchDispatchMode):
 def test_no_tensor_of_all_edges_is_made() -> None:
     rows, channels, k = 400, 64, 40
     x = torch.randn(rows, channels, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    table = knn(x, Layout(torch.tensor([0, rows])), k)
+    neighbors = knn(x, Layout(torch.tensor([0, rows])), k)
     layer = EdgeConv(channels, channels)
     plain = PlainEdgeConv(layer)
     with Largest() as ours:
-        layer(x, table).sum().backward()
+        layer(x, neighbors).sum().backward()
     with Largest() as theirs:
-        plain(x, table).sum().backward()
+        plain(x, neighbors).sum().backward()
     assert ours.elements <= max(2 * rows * channels, rows * k)  # the two parts of each point lie side by side
     assert theirs.elements >= rows * k * 2 * channels
 
@@ -187,14 +187,14 @@ def test_coordinates_keep_all_digits_under_autocast(build: str | None, channels:
     """Neighbours a thousandth apart, far from the origin: in bf16 they would be one point."""
     draw = torch.Generator().manual_seed(0)
     x = 1 + 1e-3 * torch.randn(64, channels, generator=draw)
-    table = knn(x, Layout(torch.tensor([0, 64])), 8)
+    neighbors = knn(x, Layout(torch.tensor([0, 64])), 8)
     layer = EdgeConv(channels, 16)
     plain = PlainEdgeConv(layer).double()
     for norm in (layer.norm, plain.norm):  # single precision keeps 1e-4 of a cloud that is 1e-3 wide
         norm.eps = 1e-7
-    expected = plain.train(training)(x.double(), table)
+    expected = plain.train(training)(x.double(), neighbors)
     layer.train(training)
     with native.using(build) if build else native.disabled(), torch.autocast("cpu", torch.bfloat16):
-        got = layer(x, table)
+        got = layer(x, neighbors)
     assert got.dtype == torch.float32
     torch.testing.assert_close(got.double(), expected, rtol=0, atol=2e-3 * float(expected.detach().std()))

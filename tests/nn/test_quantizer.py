@@ -35,10 +35,10 @@ def test_codes_have_the_ranges_of_their_bits():
     for bits in range(2, 9):
         half = 2 ** (bits - 1)
         weight = Quantizer.for_weights(bits)
-        assert (weight.low, weight.high) == ((-63, 63) if bits >= 7 else (-half, half - 1))
+        assert (weight.qmin, weight.qmax) == ((-63, 63) if bits >= 7 else (-half, half - 1))
         for number, signed in ((1, False), (2, True), (3, True), (4, False)):
             quantizer = Quantizer.configuration(number, bits)
-            assert (quantizer.low, quantizer.high) == ((-half, half - 1) if signed else (0, 2 * half - 1))
+            assert (quantizer.qmin, quantizer.qmax) == ((-half, half - 1) if signed else (0, 2 * half - 1))
             assert (quantizer.offset is not None) == (number >= 3)
 
 
@@ -47,12 +47,12 @@ def test_codes_and_values_belong_together(make, bits):
     quantizer, x = make(bits), values() + 0.3
     rounded = quantizer(x)
     codes = quantizer.codes(x)
-    assert codes.dtype == (torch.int8 if quantizer.low < 0 else torch.uint8)
-    assert quantizer.low <= codes.min() and codes.max() <= quantizer.high
+    assert codes.dtype == (torch.int8 if quantizer.qmin < 0 else torch.uint8)
+    assert quantizer.qmin <= codes.min() and codes.max() <= quantizer.qmax
     assert torch.equal(quantizer.from_codes(codes), rounded)
     assert torch.equal(quantizer.eval()(x), rounded)
     rounding = (rounded - x).square().mean() / x.var()
-    assert rounding < {2: 0.6, 3: 0.3, 4: 0.1, 7: 0.01, 8: 0.01}[bits] if quantizer.low < 0 else rounding < 1
+    assert rounding < {2: 0.6, 3: 0.3, 4: 0.1, 7: 0.01, 8: 0.01}[bits] if quantizer.qmin < 0 else rounding < 1
 
 
 @pytest.mark.parametrize("scaled", [True, False])
@@ -89,9 +89,9 @@ def test_scaling_of_gradients_changes_no_bit_of_the_values():
 
 def test_rounding_commutes_with_the_maximum_over_neighbours():
     x = values(50)
-    table = torch.randint(0, 50, (50, 7), generator=seeds.generator(0, "table"))
+    neighbors = torch.randint(0, 50, (50, 7), generator=seeds.generator(0, "table"))
     for quantizer in (Quantizer.for_activations(3), Quantizer.for_activations(3, groups=20)):
-        assert torch.equal(gather_max(quantizer(x), table), quantizer(gather_max(x, table)))
+        assert torch.equal(gather_max(quantizer(x), neighbors), quantizer(gather_max(x, neighbors)))
 
 
 @pytest.mark.parametrize(("bits", "divisor"), [(2, 2), (4, 8), (6, 32), (7, 63), (8, 63)])
@@ -205,7 +205,7 @@ def test_the_first_values_alone_decide():
     quantizer(values())
     before = quantizer.step.detach().clone()
     quantizer(100 * values())
-    assert bool(quantizer.ready) and torch.equal(quantizer.step, before)
+    assert bool(quantizer.initialized) and torch.equal(quantizer.step, before)
 
 
 @pytest.mark.parametrize("strange", [float("nan"), float("inf")])
@@ -215,7 +215,7 @@ def test_values_that_are_not_finite_are_refused_at_first(make, strange):
     quantizer = make(4)
     with pytest.raises(NotFiniteError, match="NaN or infinite"):
         quantizer(x)
-    assert not quantizer.ready
+    assert not quantizer.initialized
 
 
 def test_compiles_as_one_graph():

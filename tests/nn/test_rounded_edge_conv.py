@@ -29,12 +29,12 @@ def made(weights=4, activations=4, signs=True):
             layer.norm.weight[::3] *= -1
     layer.linear.quantizer = Quantizer.for_weights(weights, 32)
     layer.linear.input_quantizer = Quantizer.for_activations(activations)
-    layer.table_quantizer = Quantizer.for_activations(activations, 16)
+    layer.neighbor_quantizer = Quantizer.for_activations(activations, 16)
     x = torch.randn(40, 6, generator=draw)
     return layer, x, torch.randint(40, (40, 5), generator=draw)
 
 
-def by_edges(layer, x, table, training):
+def by_edges(layer, x, neighbors, training):
     """What the layer is, edge by edge, in torch: a and b from the two rounded halves, b rounded for each edge."""
     linear, norm = layer.linear, layer.norm
     x = linear.input_quantizer(x)
@@ -42,8 +42,8 @@ def by_edges(layer, x, table, training):
     difference, center = (linear.weight * sign[:, None]).chunk(2, 1)
     of_center, of_neighbor = linear.quantizer(torch.cat([center, difference])).chunk(2)
     a, b = x @ (of_center - of_neighbor).T, x @ of_neighbor.T
-    edges = b[table]
-    rounded = layer.table_quantizer(edges.flatten(0, 1)).view_as(edges)
+    edges = b[neighbors]
+    rounded = layer.neighbor_quantizer(edges.flatten(0, 1)).view_as(edges)
     y = a[:, None] + rounded
     mean, var = (
         (y.mean((0, 1)), y.var((0, 1), correction=0)) if training else (norm.running_mean * sign, norm.running_var)
@@ -54,40 +54,40 @@ def by_edges(layer, x, table, training):
 
 @pytest.mark.parametrize("bits", [(8, 8), (4, 4), (2, 2), (4, 8)])
 def test_like_all_edges_with_each_edge_rounded(build, bits):
-    layer, x, table = made(*bits)
-    layer.train()(x, table)  # sets the steps
+    layer, x, neighbors = made(*bits)
+    layer.train()(x, neighbors)  # sets the steps
     layer.eval()
-    edges = by_edges(layer, x, table, training=False)[0]
-    torch.testing.assert_close(layer(x, table), edges.amax(1), rtol=1e-5, atol=2e-5)
+    edges = by_edges(layer, x, neighbors, training=False)[0]
+    torch.testing.assert_close(layer(x, neighbors), edges.amax(1), rtol=1e-5, atol=2e-5)
     with torch.no_grad():
-        torch.testing.assert_close(layer(x, table), edges.amax(1).detach(), rtol=1e-5, atol=2e-5)
+        torch.testing.assert_close(layer(x, neighbors), edges.amax(1).detach(), rtol=1e-5, atol=2e-5)
     other = copy.deepcopy(layer).train()
     with torch.no_grad():
-        z, _, mean, var = by_edges(layer, x, table, training=True)
-    momentum, count = other.norm.momentum, table.numel()
+        z, _, mean, var = by_edges(layer, x, neighbors, training=True)
+    momentum, count = other.norm.momentum, neighbors.numel()
     expected = [
         layer.norm.running_mean.lerp(mean, momentum),
         layer.norm.running_var.lerp(var * count / (count - 1), momentum),
     ]
-    torch.testing.assert_close(other(x, table), z.amax(1), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(other(x, neighbors), z.amax(1), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close([other.norm.running_mean, other.norm.running_var], expected, rtol=1e-4, atol=1e-4)
 
 
 def test_gradients_take_the_slot_before_rounding(build):
-    layer, x, table = made(2, 2)
-    layer.train()(x, table)
+    layer, x, neighbors = made(2, 2)
+    layer.train()(x, neighbors)
     weights = torch.randn(40, 16, generator=generator("weights"))
     for training in (True, False):
         layer.train(training)
-        z, edges, *_ = by_edges(layer, x, table, training)
+        z, edges, *_ = by_edges(layer, x, neighbors, training)
         largest = z.gather(1, edges.argmax(1, keepdim=True))[:, 0]
-        parameters = [p for p in layer.parameters() if p is not layer.table_quantizer.log_step]
-        parameters = [p for p in parameters if p is not layer.table_quantizer.shift]
+        parameters = [p for p in layer.parameters() if p is not layer.neighbor_quantizer.log_step]
+        parameters = [p for p in parameters if p is not layer.neighbor_quantizer.shift]
         # The table's own step is rounded once a point here and once an edge there: its gradient scale differs.
         expected = torch.autograd.grad((largest * weights).sum(), parameters)
         if not training:
             continue  # in evaluation the slot is that of the rounded maximum: nothing is trained there
-        found = torch.autograd.grad((layer(x, table) * weights).sum(), parameters)
+        found = torch.autograd.grad((layer(x, neighbors) * weights).sum(), parameters)
         for one, other in zip(found, expected, strict=True):
             torch.testing.assert_close(one, other, rtol=2e-3, atol=2e-3)
 
@@ -95,9 +95,9 @@ def test_gradients_take_the_slot_before_rounding(build):
 def test_more_bits_come_closer():
     errors = []
     for bits in (2, 4, 8):
-        layer, x, table = made(bits, bits)
+        layer, x, neighbors = made(bits, bits)
         plain = copy.deepcopy(layer)
-        plain.linear.quantizer = plain.linear.input_quantizer = plain.table_quantizer = None
+        plain.linear.quantizer = plain.linear.input_quantizer = plain.neighbor_quantizer = None
         with torch.no_grad():
-            errors.append(float((layer.train()(x, table) - plain.train()(x, table)).square().mean()))
+            errors.append(float((layer.train()(x, neighbors) - plain.train()(x, neighbors)).square().mean()))
     assert errors[0] > 4 * errors[1] > 16 * errors[2]

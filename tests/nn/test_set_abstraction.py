@@ -104,8 +104,8 @@ def test_set_abstraction_is_the_network_on_every_edge(channels, ptr, sizes):
     found = level(pos, x if channels else None, Layout(ptr, sizes[0]), centers, Layout(center_ptr, sizes[1]))
     wanted = []
     for radius, k, scale in zip(other.radii, other.num_neighbors, other.scales, strict=True):
-        table = ball_query(pos, Layout(ptr), centers, Layout(center_ptr), radius, k)
-        edges = torch.cat([pos[table] - centers[:, None], y[table]], 2).flatten(0, 1)
+        neighbors = ball_query(pos, Layout(ptr), centers, Layout(center_ptr), radius, k)
+        edges = torch.cat([pos[neighbors] - centers[:, None], y[neighbors]], 2).flatten(0, 1)
         wanted.append(plain(scale, edges, torch.arange(0, len(edges) + 1, k)))
     torch.testing.assert_close(found, torch.cat(wanted, 1), rtol=0, atol=1e-11)
     ask = rows(*found.shape, seed=2)
@@ -140,7 +140,8 @@ def test_builds_and_torch_agree(build, train, ptr, sizes):
     double = copy.deepcopy(level).double().train(train)
     level.train(train)
     wide = [t.double() if isinstance(t, torch.Tensor) else t for t in inputs]
-    inputs[1].requires_grad_(), wide[1].requires_grad_()
+    inputs[1].requires_grad_()
+    wide[1].requires_grad_()
     for _ in range(2):  # the running statistics move twice
         found, wanted = level(*inputs), double(*wide)
     torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-5)

@@ -161,7 +161,7 @@ def test_an_edge_convolution_with_one_basis_for_both_halves_is_the_dense_one(tra
     alpha = torch.randn(9, 2, 5, generator=generator(1), dtype=torch.float64)
     small.linear.weight = torch.nn.Parameter(alpha.flatten(1))
     x = torch.randn(40, 12, generator=generator(2), dtype=torch.float64)
-    table = torch.randint(40, (40, 6), generator=generator(3))
+    neighbors = torch.randint(40, (40, 6), generator=generator(3))
     grad = torch.randn(40, 9, generator=generator(4), dtype=torch.float64)
     with torch.no_grad():
         dense.linear.weight.copy_((alpha @ pool.basis().t()).flatten(1))
@@ -169,7 +169,7 @@ def test_an_edge_convolution_with_one_basis_for_both_halves_is_the_dense_one(tra
             module.norm.weight.copy_(torch.linspace(-1, 2, 9))
             module.norm.running_var.fill_(2.0)
     leaves = [x.clone().requires_grad_() for _ in range(2)]
-    outs = [module(leaf, table) for module, leaf in zip((dense, small), leaves, strict=True)]
+    outs = [module(leaf, neighbors) for module, leaf in zip((dense, small), leaves, strict=True)]
     for out in outs:
         out.backward(grad)
     torch.testing.assert_close(outs[1], outs[0])

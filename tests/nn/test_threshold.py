@@ -15,9 +15,9 @@ def weights(out=20, inputs=6, dtype=torch.float64, seed=0):
     return torch.randn(out, inputs, generator=seeds.generator(seed, "weights"), dtype=dtype) * rows
 
 
-def started(weight, rows, factor=0.5, share=0.4):
+def started(weight, rows, factor=0.5, fraction=0.4):
     mask = Threshold(tuple(weight.shape), rows, factor).to(weight.dtype)
-    mask.start(weight, share)
+    mask.start(weight, fraction)
     return mask
 
 
@@ -131,12 +131,12 @@ def test_scale_takes_part_in_the_comparison_only():
     torch.testing.assert_close(mask(weight), weight * S, rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize("rows, share", [(None, 0.1), (1, 0.25)])
-def test_start_puts_the_threshold_where_the_share_lies_below(rows, share):
+@pytest.mark.parametrize("rows, fraction", [(None, 0.1), (1, 0.25)])
+def test_start_puts_the_threshold_where_the_share_lies_below(rows, fraction):
     weight = weights()
-    mask = started(weight, rows, share=share)
+    mask = started(weight, rows, fraction=fraction)
     below = (mask.squares(weight) <= mask.tau).double().mean()  # the logarithm may round it either way
-    assert abs(float(below) - share) <= 1 / mask.kept.numel() + 1e-9
+    assert abs(float(below) - fraction) <= 1 / mask.kept.numel() + 1e-9
 
 
 def test_hard_gates_are_those_above_the_threshold_until_frozen():

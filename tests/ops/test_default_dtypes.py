@@ -70,7 +70,7 @@ ENCODERS = {
     "pruned": lambda: prune(DGCNN(**SMALL), 0.5),
     "pruned weights": lambda: prune(DGCNN(**SMALL), 0.5, group="weight"),
     "W4A8": lambda: calibrate(quantize(DGCNN(**SMALL), 4, 8), [clouds("uniform")]),
-    "adaptive": lambda: adapt(DGCNN(**SMALL), widths=(0.5, 1), exits=(2,), ks=(2, 4), points=(8, 16)),
+    "adaptive": lambda: adapt(DGCNN(**SMALL), widths=(0.5, 1), depths=(2,), ks=(2, 4), points=(8, 16)),
 }
 
 
@@ -118,7 +118,7 @@ def test_encoders_forward_and_backward(name, build, dtype):
 @pytest.mark.parametrize("name", ENCODERS)
 def test_programs_and_runtimes(name, build, dtype):
     def run(encoder) -> list[torch.Tensor]:
-        one = partial(Program, choose=False)  # what is measured differs from time to time
+        one = partial(Program, autotune=False)  # what is measured differs from time to time
         programs = [one(encoder), *([Program(encoder, precision="int8")] if name == "W4A8" else [])]
         found = [program(clouds(sizes)) for program in programs for sizes in SIZES]
         Program(encoder, num_points=20)

@@ -26,10 +26,10 @@ def switched(build):
     return native.using(build) if build else native.disabled()
 
 
-def edge_by_edge(x, weight, gamma, beta, table, eps, slope):
+def edge_by_edge(x, weight, gamma, beta, neighbors, eps, slope):
     """Plain: all edges at once, in double precision."""
-    center = x[:, None].expand(-1, table.shape[1], -1)
-    edges = torch.cat([x[table] - center, center], 2) @ weight.t()
+    center = x[:, None].expand(-1, neighbors.shape[1], -1)
+    edges = torch.cat([x[neighbors] - center, center], 2) @ weight.t()
     mean, var = edges.mean((0, 1)), edges.var((0, 1), unbiased=False)
     return leaky_relu((edges - mean) * torch.rsqrt(var + eps) * gamma + beta, slope).amax(1), mean, var
 
@@ -60,11 +60,11 @@ def test_training_equals_edge_by_edge(build, sizes, k, inner, channels, slope):
 @pytest.mark.parametrize("build", BUILDS)
 @pytest.mark.parametrize("channels", [1, 16, 40, 200])
 def test_evaluation_equals_edge_by_edge(build, channels):
-    x, weight, scale, shift, table = layer(SIZES["ragged"], 6, 5, channels)
+    x, weight, scale, shift, neighbors = layer(SIZES["ragged"], 6, 5, channels)
     with switched(build):
-        out = edge_conv_fixed(x, weight, scale, shift, table, 0.2)
+        out = edge_conv_fixed(x, weight, scale, shift, neighbors, 0.2)
     center = x.double()[:, None].expand(-1, 6, -1)
-    edges = torch.cat([x.double()[table] - center, center], 2) @ weight.double().t()
+    edges = torch.cat([x.double()[neighbors] - center, center], 2) @ weight.double().t()
     torch.testing.assert_close(out.double(), leaky_relu(edges * scale + shift, 0.2).amax(1), rtol=1e-4, atol=1e-4)
 
 
@@ -97,12 +97,12 @@ def test_double_precision_goes_by_the_reference(build):
 @pytest.mark.parametrize("wrong", [-1, 30, 1 << 60])
 @pytest.mark.skipif(not native.builds(), reason="the compiled kernels are not installed")
 def test_index_out_of_range_is_refused(wrong):
-    x, weight, gamma, beta, table = layer([30], 4, 3, 8)
-    table[17, 2] = wrong
-    with pytest.raises(CloudError, match="table holds an index that is out of range"):
-        edge_conv(x, weight, gamma, beta, table)
-    with pytest.raises(CloudError, match="table holds an index that is out of range"):
-        edge_conv_fixed(x, weight, gamma, beta, table, 0.2)
+    x, weight, gamma, beta, neighbors = layer([30], 4, 3, 8)
+    neighbors[17, 2] = wrong
+    with pytest.raises(CloudError, match="neighbors must hold indices of rows; one is out of range"):
+        edge_conv(x, weight, gamma, beta, neighbors)
+    with pytest.raises(CloudError, match="neighbors must hold indices of rows; one is out of range"):
+        edge_conv_fixed(x, weight, gamma, beta, neighbors, 0.2)
 
 
 def test_graph_can_be_gone_through_twice():
@@ -116,28 +116,34 @@ def test_graph_can_be_gone_through_twice():
 
 @pytest.mark.parametrize("build", BUILDS)
 def test_operator_is_sound(build):
-    x, weight, gamma, beta, table = layer([20, 12], 3, 5, 20)
-    given = (x.requires_grad_(), weight.requires_grad_(), gamma, beta, table, 1e-5, 0.2, False)
+    x, weight, gamma, beta, neighbors = layer([20, 12], 3, 5, 20)
+    given = (x.requires_grad_(), weight.requires_grad_(), gamma, beta, neighbors, 1e-5, 0.2, False)
     with switched(build):
         torch.library.opcheck(torch.ops.geo3d.edge_conv, given)
-        torch.library.opcheck(torch.ops.geo3d.edge_conv_fixed, (x.detach(), weight.detach(), gamma, beta, table, 0.2))
+        torch.library.opcheck(
+            torch.ops.geo3d.edge_conv_fixed, (x.detach(), weight.detach(), gamma, beta, neighbors, 0.2)
+        )
 
 
 def test_table_of_more_than_a_byte_of_slots():
-    x, weight, gamma, beta, table = layer([400], 300, 3, 16)
-    out = edge_conv(x, weight, gamma, beta, table)[0]
-    expected = edge_by_edge(*(t.double() for t in (x, weight, gamma, beta)), table, 1e-5, 0.2)[0]
+    x, weight, gamma, beta, neighbors = layer([400], 300, 3, 16)
+    out = edge_conv(x, weight, gamma, beta, neighbors)[0]
+    expected = edge_by_edge(*(t.double() for t in (x, weight, gamma, beta)), neighbors, 1e-5, 0.2)[0]
     torch.testing.assert_close(out.double(), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("wrong", ["int32", "longer", "no neighbours", "weight", "shift"])
 def test_what_does_not_fit_is_refused_before_a_kernel_sees_it(wrong):
-    x, weight, gamma, beta, table = layer([30], 4, 3, 8)
-    table = {"int32": table.int(), "longer": torch.cat([table, table]), "no neighbours": table[:, :0]}.get(wrong, table)
+    x, weight, gamma, beta, neighbors = layer([30], 4, 3, 8)
+    neighbors = {
+        "int32": neighbors.int(),
+        "longer": torch.cat([neighbors, neighbors]),
+        "no neighbours": neighbors[:, :0],
+    }.get(wrong, neighbors)
     weight, beta = weight[:, :5] if wrong == "weight" else weight, beta[:7] if wrong == "shift" else beta
     for function in (edge_conv, lambda *given: edge_conv_fixed(*given, 0.2)):
-        with pytest.raises(CloudError, match="neighbours must be a table|an edge convolution needs"):
-            function(x, weight, gamma, beta, table)
+        with pytest.raises(CloudError, match="neighbors must be|an edge convolution needs"):
+            function(x, weight, gamma, beta, neighbors)
     if wrong in ("int32", "no neighbours"):
-        with pytest.raises(CloudError, match="neighbours must be a table"):
-            gather_max(x, table)
+        with pytest.raises(CloudError, match="neighbors must be"):
+            gather_max(x, neighbors)

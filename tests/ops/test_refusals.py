@@ -40,8 +40,8 @@ FIRST, ORDER, STEP = torch.zeros(CLOUDS, dtype=torch.int64), torch.arange(8), to
 NEAR = torch.randint(0, ROWS, (len(GIVEN.centers), 4), generator=GIVEN.generator)
 
 
-def network(pos=GIVEN.pos, features=WIDE, table=NEAR, count=COUNT, centers=GIVEN.centers, weights=NETWORK):
-    rows = grouped.Rows(features, pos, centers, table, count)
+def network(pos=GIVEN.pos, features=WIDE, neighbors=NEAR, count=COUNT, centers=GIVEN.centers, weights=NETWORK):
+    rows = grouped.Rows(features, pos, centers, neighbors, count)
     trained = [NORMS[5 * layer + each] for layer in range(2) for each in range(3)]
     return grouped.grouped_max(rows, weights, NORMS, 1e-5), grouped.grouped_max_train(rows, weights, trained, 1e-5)
 
@@ -81,19 +81,21 @@ OPERATORS = {
         pos, Layout(ptr), 4, "farthest"
     ),
     "voxel_groups": lambda pos=GIVEN.pos, ptr=GIVEN.ptr: voxel.voxel_groups(pos, Layout(ptr), 0.5),
-    "gather_max": lambda x=WIDE, table=GIVEN.table: gather.gather_max(x, table),
-    "gather_max for training": lambda x=WIDE, table=GIVEN.table: with_gradient(gather.gather_max)(x, table),
-    "gather_sum": lambda x=WIDE, table=GIVEN.table: gather.gather_sum(x, table),
-    "sum_to_neighbors": lambda x=WIDE, table=GIVEN.table: gather.sum_to_neighbors(x, table, ROWS),
-    "edge_conv": lambda x=WIDE, weight=DOUBLE, table=GIVEN.table: edge_conv(x, weight, GAMMA, BETA, table),
-    "edge_conv for training": lambda x=WIDE, weight=DOUBLE, table=GIVEN.table: with_gradient(edge_conv)(
-        x, weight, GAMMA, BETA, table
+    "gather_max": lambda x=WIDE, neighbors=GIVEN.neighbors: gather.gather_max(x, neighbors),
+    "gather_max for training": lambda x=WIDE, neighbors=GIVEN.neighbors: with_gradient(gather.gather_max)(x, neighbors),
+    "gather_sum": lambda x=WIDE, neighbors=GIVEN.neighbors: gather.gather_sum(x, neighbors),
+    "sum_to_neighbors": lambda x=WIDE, neighbors=GIVEN.neighbors: gather.sum_to_neighbors(x, neighbors, ROWS),
+    "edge_conv": lambda x=WIDE, weight=DOUBLE, neighbors=GIVEN.neighbors: edge_conv(x, weight, GAMMA, BETA, neighbors),
+    "edge_conv for training": lambda x=WIDE, weight=DOUBLE, neighbors=GIVEN.neighbors: with_gradient(edge_conv)(
+        x, weight, GAMMA, BETA, neighbors
     ),
-    "edge_conv_fixed": lambda x=WIDE, weight=DOUBLE, table=GIVEN.table, shift=BETA: edge_conv_fixed(
-        x, weight, GAMMA, shift, table, 0.2
+    "edge_conv_fixed": lambda x=WIDE, weight=DOUBLE, neighbors=GIVEN.neighbors, shift=BETA: edge_conv_fixed(
+        x, weight, GAMMA, shift, neighbors, 0.2
     ),
-    "edge_join": lambda ab=AB, table=GIVEN.table, gamma=GAMMA: edge_join(ab, None, gamma, BETA, table),
-    "edge_join, rounded": lambda ab=AB, table=GIVEN.table, exact=EXACT: edge_join(ab, exact, GAMMA, BETA, table),
+    "edge_join": lambda ab=AB, neighbors=GIVEN.neighbors, gamma=GAMMA: edge_join(ab, None, gamma, BETA, neighbors),
+    "edge_join, rounded": lambda ab=AB, neighbors=GIVEN.neighbors, exact=EXACT: edge_join(
+        ab, exact, GAMMA, BETA, neighbors
+    ),
     "norm_pool": lambda x=WIDE, ptr=GIVEN.ptr, weight=WEIGHT: pooling.norm_pool(x, weight, GAMMA, BETA, ptr),
     "linear_pool": lambda x=WIDE, ptr=GIVEN.ptr, weight=WEIGHT: pooling.linear_pool(x, weight, GAMMA, BETA, ptr, 0.2),
     "max_and_mean": lambda x=WIDE, ptr=GIVEN.ptr: pooling.max_and_mean(x, Layout(ptr)),
@@ -103,8 +105,8 @@ OPERATORS = {
     "quantize": lambda x=WIDE, step=STEP: rounding.quantize(x, step, None, -8, 7),
     "fake_quantize": lambda x=WIDE, step=STEP: rounding.fake_quantize(x, step, None, -8, 7)[:0],
     "int8.quantize_rows": lambda x=WIDE: int8.quantize_rows(x, torch.ones(1), torch.zeros(1), 255),
-    "int8.edge_evaluate": lambda x=EXACT, table=GIVEN.table: int8.edge_evaluate(
-        x, TABLE_CODES, table, torch.ones(1), torch.zeros(1), GAMMA, BETA, 0.2
+    "int8.edge_evaluate": lambda x=EXACT, neighbors=GIVEN.neighbors: int8.edge_evaluate(
+        x, TABLE_CODES, neighbors, torch.ones(1), torch.zeros(1), GAMMA, BETA, 0.2
     ),
     "int8.linear_pool": lambda ptr=GIVEN.ptr: int8.linear_pool(Q, CODES, GAMMA, BETA, 0.2, ptr),
     "grouped_max": network,
@@ -136,10 +138,10 @@ def faults(name, value):
         yield "floats", value.float()
         yield "booleans", value.bool()
         yield "elsewhere", value.to("meta")
-    elif name in ("table", "first", "count", "order"):
+    elif name in ("neighbors", "first", "count", "order"):
         for index in (-1, -(2**40), 2**40):
             yield f"{index}", changed(value, 0, index)
-        if name == "table":
+        if name == "neighbors":
             yield "one too large, at the end", changed(value, -1, ROWS)
         if name in ("first", "order", "count"):
             yield "just too large", changed(value, 1, 20 if name == "first" else 8)
@@ -191,7 +193,7 @@ def outcome(build, function, *given, **named):
         return "accepted"
 
 
-FINE = {("table", "one row less"), ("table", "one too large, at the end")}
+FINE = {("neighbors", "one row less"), ("neighbors", "one too large, at the end")}
 """What some operators may be given: fewer rows than there are points, and anything behind a row's distinct entries."""
 
 
@@ -199,7 +201,7 @@ FINE = {("table", "one row less"), ("table", "one too large, at the end")}
 def test_operators(operator, name, what, value):
     found = {build: outcome(build, OPERATORS[operator], **{name: value}) for build in BUILDS}
     assert len(set(found.values())) == 1, found
-    if name in ("ptr", "center_ptr", "table", "order") and (name, what) not in FINE:
+    if name in ("ptr", "center_ptr", "neighbors", "order") and (name, what) not in FINE:
         assert found[None] != "accepted" and issubclass(found[None][0], Geo3dError), found
 
 
@@ -244,7 +246,7 @@ def test_encoders_and_programs(name, changes):
     found = {}
     for build in BUILDS:
         with native.using(build) if build else native.disabled():
-            program = Program(encoder, choose=False)
+            program = Program(encoder, autotune=False)
         found[build] = outcome(build, program, clouds(**changes))
     assert len(set(found.values())) == 1, found
     assert issubclass(found[None][0], Geo3dError), found

@@ -33,14 +33,14 @@ def test_gain_of_one_pair_or_of_equal_pairs_has_no_ratio():
 
 def test_compare():
     record = compare([0.7, 0.72], [0.9, 0.88], [0.92])
-    assert record["share"] == pytest.approx((0.89 - 0.71) / (0.92 - 0.71))
+    assert record["fraction"] == pytest.approx((0.89 - 0.71) / (0.92 - 0.71))
     assert record["gain"]["mean"] == pytest.approx(0.18)
     assert record["ceiling"]["count"] == 1
     json.dumps(record, allow_nan=False)
-    assert compare([0.7], [0.6], [0.9])["share"] == pytest.approx(-0.5)
+    assert compare([0.7], [0.6], [0.9])["fraction"] == pytest.approx(-0.5)
     without = compare([0.7], [0.6])
-    assert without["ceiling"] is None and without["share"] is None
-    assert compare([0.7], [0.8], [0.7])["share"] is None
+    assert without["ceiling"] is None and without["fraction"] is None
+    assert compare([0.7], [0.8], [0.7])["fraction"] is None
 
 
 def test_bad_input():

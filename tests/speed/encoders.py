@@ -174,9 +174,9 @@ def groups_of(encoder: PointNet2, pos: Tensor, num_points: int) -> Groups:
         count = min(num_samples, num_points)
         ptr, center_ptr = (torch.arange(0, clouds * n + 1, n) for n in (num_points, count))
         index = farthest_points(pos, Layout(ptr, num_points), count)
-        table = ball_query(pos, Layout(ptr, num_points), pos[index], Layout(center_ptr, count), radius, k)
+        neighbors = ball_query(pos, Layout(ptr, num_points), pos[index], Layout(center_ptr, count), radius, k)
         first = ptr[:-1, None]
-        found.append((index.view(clouds, count) - first, table.view(clouds, count, k) - first[..., None]))
+        found.append((index.view(clouds, count) - first, neighbors.view(clouds, count, k) - first[..., None]))
         pos, num_points = pos[index], count
     return found
 
@@ -184,7 +184,7 @@ def groups_of(encoder: PointNet2, pos: Tensor, num_points: int) -> Groups:
 def local(tables: Sequence[Tensor], batch: Batch) -> list[Tensor]:
     """Flat tables (M, k) of clouds of one size as (B, N, k) positions inside them."""
     first = batch.ptr[:-1, None, None]
-    return [table.view(len(first), -1, table.shape[1]) - first for table in tables]
+    return [neighbors.view(len(first), -1, neighbors.shape[1]) - first for neighbors in tables]
 
 
 def shared_and_own(
@@ -225,9 +225,9 @@ def pointnet2_flops(encoder: PointNet2, batch: Batch) -> tuple[float, float]:
     assert size is not None
     needed, published = 0.0, 0.0
     *local_pools, last = pools(encoder)
-    for pool, (_, table) in zip(local_pools, groups_of(encoder, batch.pos, size), strict=True):
-        clouds, centers, k = table.shape
-        ordered = table.sort(-1).values
+    for pool, (_, neighbors) in zip(local_pools, groups_of(encoder, batch.pos, size), strict=True):
+        clouds, centers, k = neighbors.shape
+        ordered = neighbors.sort(-1).values
         distinct = float((ordered.diff(dim=-1) != 0).sum()) + clouds * centers
         sizes = sizes_of(pool)
         published += rows_flops(clouds * centers * k, sizes) + knn_flops([size] * clouds, 3) * centers / size

@@ -50,9 +50,9 @@ def kernel_cases(
 def gather_case(num_clouds: int, num_points: int, channels: int, k: int, training: bool, paths: Sequence[str]) -> Case:
     """The maximum over neighbours against indexing and ``max``, forward or with the backward pass."""
     batch = surfaces(num_clouds, num_points)
-    table = knn(batch.pos, Layout(batch.ptr, num_points), k)
+    neighbors = knn(batch.pos, Layout(batch.ptr, num_points), k)
     draw = generator(0, "bench", "gather")
-    b, grad = (torch.randn(len(table), channels, generator=draw) for _ in range(2))
+    b, grad = (torch.randn(len(neighbors), channels, generator=draw) for _ in range(2))
     b.requires_grad_(training)
 
     def backward(out: Tensor) -> list[Tensor]:
@@ -70,8 +70,8 @@ def gather_case(num_clouds: int, num_points: int, channels: int, k: int, trainin
 
         return run
 
-    calls = {name: contender(lambda: gather_max(b, table), path) for name, path in own_paths(paths).items()}
-    calls["index + max"] = contender(lambda: b[table].max(1).values)
+    calls = {name: contender(lambda: gather_max(b, neighbors), path) for name, path in own_paths(paths).items()}
+    calls["index + max"] = contender(lambda: b[neighbors].max(1).values)
 
     def check() -> dict[str, list[Check]]:
         expected = calls["index + max"]()

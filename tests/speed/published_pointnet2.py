@@ -103,12 +103,12 @@ class PublishedPointNet2(Counterpart):
         for i, (level, (num_samples, radius, k)) in enumerate(zip(self.levels, self.balls, strict=False)):
             if groups is None:
                 index = loop_fps(pos, min(num_samples, pos.shape[1]))
-                table = sorted_ball(pos, picked(pos, index), radius, k)
+                neighbors = sorted_ball(pos, picked(pos, index), radius, k)
             else:
-                index, table = groups[i]
+                index, neighbors = groups[i]
             centers = picked(pos, index)
-            edges = picked(pos, table) - centers[:, :, None]
-            features = level(edges if features is None else torch.cat([edges, picked(features, table)], -1))
+            edges = picked(pos, neighbors) - centers[:, :, None]
+            features = level(edges if features is None else torch.cat([edges, picked(features, neighbors)], -1))
             pos = centers
         assert features is not None
         return self.levels[-1](torch.cat([pos, features], -1)[:, None])[:, 0]

@@ -57,10 +57,10 @@ class PyGDGCNN(Counterpart):
         for i, conv in enumerate(self.convs):
             if tables is None:
                 index = cdist_topk(x.detach().view(clouds, num_points, -1).transpose(1, 2), self.k)
-                table = (index + first).flatten(0, 1)
+                neighbors = (index + first).flatten(0, 1)
             else:
-                table = tables[i]
-            x = conv(x, to_edge_index(table))
+                neighbors = tables[i]
+            x = conv(x, to_edge_index(neighbors))
             outputs.append(x)
         h = leaky_relu(self.norm(self.embed(torch.cat(outputs, 1))), self.slope)
         batch = torch.arange(clouds).repeat_interleave(num_points)

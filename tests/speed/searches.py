@@ -48,7 +48,10 @@ def knn_case(num_clouds: int, num_points: int, channels: int, k: int, paths: Seq
     def check() -> dict[str, list[Check]]:
         found = {name: call() if name in own else flat(call(), num_points) for name, call in calls.items()}
         exact = knn(x.double(), Layout(batch.ptr, num_points), k)
-        return {name: [near(x, x, table, exact, "squared distances, against float64")] for name, table in found.items()}
+        return {
+            name: [near(x, x, neighbors, exact, "squared distances, against float64")]
+            for name, neighbors in found.items()
+        }
 
     work = knn_flops([num_points] * num_clouds, channels)
     kind = "points" if channels == 3 else "features"
@@ -194,15 +197,15 @@ def layer_output(batch: Any, channels: int) -> Tensor:
     return next(part for part in parts if part.shape[1] == channels).contiguous()
 
 
-def flat(table: Tensor, num_points: int) -> Tensor:
+def flat(neighbors: Tensor, num_points: int) -> Tensor:
     """Positions (B, S, ...) inside clouds of ``num_points`` points as flat indices (B * S, ...).
 
     Example:
         >>> flat(torch.tensor([[0, 2], [1, 0]]), 3).tolist()
         [0, 2, 4, 3]
     """
-    first = (torch.arange(len(table)) * num_points).view(-1, *[1] * (table.dim() - 1))
-    return (table + first).flatten(0, 1)
+    first = (torch.arange(len(neighbors)) * num_points).view(-1, *[1] * (neighbors.dim() - 1))
+    return (neighbors + first).flatten(0, 1)
 
 
 def near(x: Tensor, y: Tensor, found: Tensor, expected: Tensor, what: str) -> Check:

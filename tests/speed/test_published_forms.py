@@ -58,10 +58,10 @@ def test_dgcnn_takes_neighbours_from_outside():
     with torch.no_grad():
         tables = tables_of(encoder, batch)
         expected = encoder(batch).cloud
-        local = [table.view(3, NUM_POINTS, -1) - batch.ptr[:-1, None, None] for table in tables]
+        local = [neighbors.view(3, NUM_POINTS, -1) - batch.ptr[:-1, None, None] for neighbors in tables]
         same(PublishedDGCNN(encoder).eval()(dense(batch), local), expected, 1e-4)
         same(PyGDGCNN(encoder).eval()(batch.pos, NUM_POINTS, tables), expected, 1e-4)
-        others = [table.flip(0) - table.flip(0).min() for table in local]
+        others = [neighbors.flip(0) - neighbors.flip(0).min() for neighbors in local]
         assert not torch.allclose(PublishedDGCNN(encoder).eval()(dense(batch), others), expected, atol=1e-3)
 
 

@@ -37,7 +37,7 @@ class Inputs:
         self.num_c = -(-sizes[0] // 4) if self.num else None
         self.pos = self.floats(self.rows, 3)
         self.centers = self.floats(int(self.center_ptr[-1]), 3)
-        self.table = torch.randint(0, self.rows, (self.rows, K), generator=self.generator)
+        self.neighbors = torch.randint(0, self.rows, (self.rows, K), generator=self.generator)
 
     def floats(self, *shape: int) -> Tensor:
         return torch.randn(*shape, generator=self.generator, dtype=torch.float32)
@@ -62,7 +62,7 @@ def knn(i):
     return [
         neighbors.knn(i.pos, Layout(i.ptr, i.num), K), neighbors.knn(wide, Layout(i.ptr, i.num), K),
         neighbors.knn_query(i.pos, Layout(i.ptr, i.num), i.centers, Layout(i.center_ptr, i.num_c), 2),
-        neighbors.degree(i.table, i.rows),
+        neighbors.degree(i.neighbors, i.rows),
         neighbors.select_smallest(wide, 3),
     ]  # fmt: skip
 
@@ -90,31 +90,31 @@ def voxels(i):
 
 def maxima(i):
     leaves = i.leaves((i.rows, 6))
-    return with_gradients(leaves, gather.gather_max(leaves[0], i.table))
+    return with_gradients(leaves, gather.gather_max(leaves[0], i.neighbors))
 
 
 def sums(i):
     leaves = i.leaves((i.rows, 6))
-    first = with_gradients(leaves, gather.gather_sum(leaves[0], i.table))
-    return [*first, gather.sum_to_neighbors(leaves[0].detach(), i.table, i.rows)]
+    first = with_gradients(leaves, gather.gather_sum(leaves[0], i.neighbors))
+    return [*first, gather.sum_to_neighbors(leaves[0].detach(), i.neighbors, i.rows)]
 
 
 def moments(i):
     leaves = i.leaves((i.rows, 6), (i.rows, 6))
-    mean, var, count = edge_moments(*leaves, i.table)
+    mean, var, count = edge_moments(*leaves, i.neighbors)
     return with_gradients(leaves, mean + var, count)
 
 
 def convolution(i):
     leaves = i.leaves((i.rows, 4), (10, 8), (10,), (10,))
-    fixed = edge_conv_fixed(*(leaf.detach() for leaf in leaves), i.table, 0.2)
-    return [*with_gradients(leaves, *edge_conv(*leaves, i.table)), fixed]
+    fixed = edge_conv_fixed(*(leaf.detach() for leaf in leaves), i.neighbors, 0.2)
+    return [*with_gradients(leaves, *edge_conv(*leaves, i.neighbors)), fixed]
 
 
 def join(i):
     ab, gamma, beta = leaves = i.leaves((i.rows, 20), (10,), (10,))
     exact = i.floats(i.rows, 10)
-    both = [edge_join(ab, which, gamma.abs(), beta, i.table) for which in (None, exact)]
+    both = [edge_join(ab, which, gamma.abs(), beta, i.neighbors) for which in (None, exact)]
     return [each for found in both for each in with_gradients(leaves, *found)]
 
 
@@ -137,8 +137,8 @@ def rounded(i):
     by_column = with_gradients(leaves, rounding.fake_quantize(x, step.abs() + 0.1, offset, 0, 15, 1))
     whole = with_gradients([x], rounding.fake_quantize(x, step.detach().abs()[:1] + 0.1, None, -8, 7))
     codes = [
-        rounding.quantize(x.detach(), step.detach().abs() + 0.1, given, low, low + 15, 1)
-        for given, low in ((None, -8), (offset.detach(), 0))
+        rounding.quantize(x.detach(), step.detach().abs() + 0.1, given, qmin, qmin + 15, 1)
+        for given, qmin in ((None, -8), (offset.detach(), 0))
     ]
     fits = [fit for with_offset in (False, True) for fit in rounding.least_squares(x.detach().t(), 0, 7, with_offset)]
     return [*by_column, *whole, *codes, *(fit for fit in fits if fit is not None)]
@@ -152,7 +152,7 @@ def codes(i):
     a, b = int8.edge_parts(q, halves, scale, i.floats(20), step, one, 15)
     return [
         q, int8.accumulate(q, whole), int8.linear(q, whole, scale, i.floats(20), 0.2), a, b,
-        int8.edge_evaluate(a, b, i.table, step, one, scale[:10], i.floats(10), 0.2),
+        int8.edge_evaluate(a, b, i.neighbors, step, one, scale[:10], i.floats(10), 0.2),
         int8.linear_pool(q, whole, scale, i.floats(20), 0.2, i.ptr),
     ]  # fmt: skip
 

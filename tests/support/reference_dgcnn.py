@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
 
-def edge_layer(x: Tensor, table: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d, slope: float = 0.2) -> Tensor:
+def edge_layer(x: Tensor, neighbors: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d, slope: float = 0.2) -> Tensor:
     """(M, out): norm and maximum over explicit edges (1, 2 C, M, k)."""
-    center = x[:, None].expand(-1, table.shape[1], -1)
-    edges = torch.cat([x[table] - center, center], 2).permute(2, 0, 1)[None]
+    center = x[:, None].expand(-1, neighbors.shape[1], -1)
+    edges = torch.cat([x[neighbors] - center, center], 2).permute(2, 0, 1)[None]
     return leaky_relu(norm(conv(edges)), slope).max(3).values[0].t()
 
 
@@ -42,9 +42,9 @@ class PublishedDGCNN(nn.Module):
     def features(self, x: Tensor, ptr: Tensor, tables: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """(M, sum(channels)) and (B, 2 * embedding)."""
         outputs = []
-        for i, table in enumerate(tables, 1):
+        for i, neighbors in enumerate(tables, 1):
             conv, norm = getattr(self, f"conv{i}")
-            x = edge_layer(x, table, conv, norm)
+            x = edge_layer(x, neighbors, conv, norm)
             outputs.append(x)
         point = torch.cat(outputs, 1)
         h = leaky_relu(getattr(self, f"conv{self.count + 1}")(point.t()[None]), 0.2)[0].t()

@@ -55,8 +55,8 @@ class Single(nn.Module):
         centers, edges = [], []
         for p, f in zip(positions, features, strict=True):
             c = p[farthest(p, self.samples)]
-            table = ball(p, c, self.radius, self.k)
-            edges.append(torch.cat([p[table] - c[:, None], f[table]], 2))
+            neighbors = ball(p, c, self.radius, self.k)
+            edges.append(torch.cat([p[neighbors] - c[:, None], f[neighbors]], 2))
             centers.append(c)
         return centers, run(self.mlp_convs, self.mlp_bns, edges)
 
@@ -75,8 +75,8 @@ class Multi(nn.Module):
         for radius, k, convs, norms in zip(self.radii, self.ks, self.conv_blocks, self.bn_blocks, strict=True):
             edges = []
             for p, f, c in zip(positions, features, centers, strict=True):
-                table = ball(p, c, radius, k)
-                edges.append(torch.cat([f[table], p[table] - c[:, None]], 2))
+                neighbors = ball(p, c, radius, k)
+                edges.append(torch.cat([f[neighbors], p[neighbors] - c[:, None]], 2))
             outs.append(run(convs, norms, edges))
         return centers, [torch.cat(parts, 1) for parts in zip(*outs, strict=True)]
 

@@ -66,7 +66,8 @@ def test_only_the_student_and_its_head_are_trained(teacher):
 @pytest.mark.parametrize("training", [True, False])
 def test_the_loss_is_zero_for_the_teacher_itself(training, teacher, batch):
     module = task(copy.deepcopy(teacher), teacher)
-    module.student.train(training), module.teacher.train(training)
+    module.student.train(training)
+    module.teacher.train(training)
     assert float(loss(module, batch).detach()) == pytest.approx(0.0, abs=1e-9)  # gradients take another operator
     with_heads = task(copy.deepcopy(teacher), teacher, head=head(), teacher_head=head())
     assert float(loss(with_heads, batch).detach()) == pytest.approx(0.0, abs=1e-6)
@@ -119,7 +120,7 @@ def test_penalty_and_extra_loss_are_added(teacher, batch):
     assert float(loss(task(soft, teacher), batch).detach()) == pytest.approx(
         float(compress.penalty(soft).detach()), rel=1e-5
     )
-    recipe = {"adapt": {"widths": (0.5, 1), "exits": (2,), "ks": (2, 4), "points": (8, 16)}}
+    recipe = {"adapt": {"widths": (0.5, 1), "depths": (2,), "ks": (2, 4), "points": (8, 16)}}
     adaptive = apply(teacher, recipe).train()
     module = task(adaptive, teacher, seed=3)
     (view,) = module.views(batch, 3, "distil", 0, 0)
@@ -132,7 +133,7 @@ def test_penalty_and_extra_loss_are_added(teacher, batch):
 
 
 def test_what_settings_add_is_asked_of_the_clouds_that_the_student_sees(teacher, batch):
-    recipe = {"adapt": {"widths": (0.5, 1), "exits": (2,), "ks": (2, 4), "points": (8, 12)}}
+    recipe = {"adapt": {"widths": (0.5, 1), "depths": (2,), "ks": (2, 4), "points": (8, 12)}}
     adaptive = apply(teacher, recipe).train()
     module = task(adaptive, teacher, seed=3, points=12)
     (view,) = module.views(batch, 3, "distil", 0, 0)
@@ -192,7 +193,7 @@ def test_both_encoders_see_the_batchs_statistics_and_the_teacher_stays(teacher, 
     weights = [key for key in before if key.endswith("weight") and not key.startswith("teacher.")]
     assert weights and not any(torch.equal(before[key], after[key]) for key in weights)
     moved = [key for key in before if key.startswith("student.") and key.endswith("log_step")]
-    assert moved and all(bool(after[key.replace("log_step", "ready")]) for key in moved)
+    assert moved and all(bool(after[key.replace("log_step", "initialized")]) for key in moved)
     optimized = {id(p) for group in module.configure_optimizers().param_groups for p in group["params"]}
     assert optimized == {id(p) for part in (module.student, module.head) for p in part.parameters()}
 

@@ -56,7 +56,7 @@ FORMS = {
     "quantized": lambda: quantize(make(), 4, 4),
     "copied": lambda: copy.deepcopy(quantize(make(), 4, 4)),
     "calibrated": lambda: calibrate(quantize(make(), 4, 4), [tiny_batch()]),
-    "adaptive": lambda: adapt(quantize(make(), 4, 4), widths=(0.5, 1), exits=(2,), ks=(2, 4), points=(16, 32)),
+    "adaptive": lambda: adapt(quantize(make(), 4, 4), widths=(0.5, 1), depths=(2,), ks=(2, 4), points=(16, 32)),
     "zeros": lambda: quantize(prune(make(), 0.5, group="weight"), 4, 4),
 }
 

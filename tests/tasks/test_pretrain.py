@@ -314,7 +314,7 @@ def test_a_decoder_for_clouds_or_for_missing_points_is_refused():
     encoder = DGCNN(k=4, channels=(8,), embedding=16)
     with pytest.raises(ConfigError, match="decoder: InfoNCE compares clouds"):
         Pretrain(encoder, objectives.InfoNCE(), Views(SO3()), decoder=Upcast)
-    adaptive = adapt(encoder, widths=(1,), exits=(1,), ks=(4,), points=(8,))
+    adaptive = adapt(encoder, widths=(1,), depths=(1,), ks=(4,), points=(8,))
     batch = tiny_batch(num_points=16)
     thin = adaptive(batch)
     with pytest.raises(ConfigError, match="the encoder leaves points out"):

@@ -37,14 +37,14 @@ def losses(out: Path) -> list[float]:
         return [float(row["loss"]) for row in csv.DictReader(file)]
 
 
-def finish(runs: dict[str, subprocess.Popen]) -> None:
+def finalize(runs: dict[str, subprocess.Popen]) -> None:
     for name, process in runs.items():
         _, said = process.communicate(timeout=300)
         assert process.returncode == 0, f"{name}: {said}"
 
 
 def test_without_random_views_two_processes_are_one_with_the_joined_batch(tmp_path):
-    finish(
+    finalize(
         {
             "two": python("-m", "support.joined", tmp_path / "two", 2, 8, cwd=tmp_path),
             "one": python("-m", "support.joined", tmp_path / "one", 1, 16, cwd=tmp_path),
@@ -61,7 +61,7 @@ def test_two_processes_follow_one_with_the_joined_batch(tmp_path):
         "two": start(tmp_path / "two", *together),
         "one": start(tmp_path / "one", "data.batch_size=32", "trainer.max_epochs=8"),
     }
-    finish(runs)
+    finalize(runs)
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
     steps = [json.loads((tmp_path / name / "metrics.json").read_text())["step"] for name in runs]
     assert steps[0] == steps[1] == 32

@@ -14,7 +14,7 @@ from geo3d.invariance.views import Views
 from geo3d.nn.norm import BatchNorm
 from geo3d.tasks.classify import Classify
 from geo3d.tasks.datamodule import DataModule
-from geo3d.tasks.schedule import decayed, elapsed_share, warmup_cosine
+from geo3d.tasks.schedule import decayed, elapsed_fraction, warmup_cosine
 from geo3d.tasks.trainer import make_trainer
 
 
@@ -45,14 +45,14 @@ def test_no_step_of_a_run_has_learning_rate_zero(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("elapsed", "left", "share"), [(0.0, 8.0, 0.0), (2.0, 6.0, 0.25), (8.0, 0.0, 1.0), (0.0, 0.0, 0.0)]
+    ("elapsed", "left", "fraction"), [(0.0, 8.0, 0.0), (2.0, 6.0, 0.25), (8.0, 0.0, 1.0), (0.0, 0.0, 0.0)]
 )
-def test_time_counts_where_it_ends_a_run_sooner_than_steps(elapsed, left, share, tmp_path, monkeypatch):
+def test_time_counts_where_it_ends_a_run_sooner_than_steps(elapsed, left, fraction, tmp_path, monkeypatch):
     trainer = make_trainer(tmp_path, max_epochs=9, max_time="00:00:00:08", accelerator="cpu", progress=False)
     monkeypatch.setattr(pl.Trainer, "estimated_stepping_batches", math.inf)
     monkeypatch.setattr(Timer, "time_elapsed", lambda self, stage=None: elapsed)
     monkeypatch.setattr(Timer, "time_remaining", lambda self, stage=None: left)
-    assert elapsed_share(trainer) == pytest.approx(share)
+    assert elapsed_fraction(trainer) == pytest.approx(fraction)
 
 
 def test_norms_and_biases_are_not_decayed_and_frozen_weights_left_out():
@@ -62,7 +62,7 @@ def test_norms_and_biases_are_not_decayed_and_frozen_weights_left_out():
     assert sum(p.numel() for p in others["params"]) == 4 + 4 + 4 and others["weight_decay"] == 0.0
 
 
-@pytest.mark.parametrize(("steps", "share"), [(0, 0.0), (math.inf, 0.0), (-1, 0.0), (8, 0.5), (2, 1.0), (1, 1.0)])
-def test_a_run_without_a_number_of_steps_has_done_none_of_them(steps, share):
+@pytest.mark.parametrize(("steps", "fraction"), [(0, 0.0), (math.inf, 0.0), (-1, 0.0), (8, 0.5), (2, 1.0), (1, 1.0)])
+def test_a_run_without_a_number_of_steps_has_done_none_of_them(steps, fraction):
     running = SimpleNamespace(estimated_stepping_batches=steps, global_step=4, callbacks=[])
-    assert elapsed_share(running) == share
+    assert elapsed_fraction(running) == fraction

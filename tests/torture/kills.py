@@ -54,8 +54,8 @@ JOBS = {
     "compress-prune": [*COMPRESS, "checkpoint=tuned/encoder", *SOFT],
     "compress-quantize": [*COMPRESS, "checkpoint=pre/encoder", "recipe=w4a8"],
     "compress-adapt": [*COMPRESS, "checkpoint=tuned/encoder", *WIDTHS],
-    "series": [
-        "series", "experiment=null", *DATA, *CPU, "trainer.max_epochs=1", "shaping_steps=2", "draws=1",
+    "sweep": [
+        "sweep", "experiment=null", *DATA, *CPU, "trainer.max_epochs=1", "shaping_steps=2", "draws=1",
         "checkpoints.tiny=tuned/encoder", RUNS,
     ],
     "embed": ["embed", "checkpoint=pre/encoder", *DATA],

@@ -7,14 +7,14 @@ from kills import COMPRESS, CPU, DATA, FINETUNE, JOBS, PRETRAIN, TINY
 from wrong_values import GIVEN, misspelt, options, wrong_values
 
 WITNESS = "witness"
-PROBE, EMBED, SERIES = JOBS["probe"], JOBS["embed"], JOBS["series"]
+PROBE, EMBED, SWEEP = JOBS["probe"], JOBS["embed"], JOBS["sweep"]
 PLAIN = {
     "pretrain": PRETRAIN,
     "finetune": [*FINETUNE, "checkpoint=pre/encoder"],
     "probe": PROBE,
     "embed": EMBED,
     "compress": [*COMPRESS, "checkpoint=tuned/encoder", "recipe=w4a8"],
-    "series": SERIES,
+    "sweep": SWEEP,
     "demo": ["demo", "size=256", "epochs=1", "num_points=24", "progress=false"],
 }
 """A command of each job that works, but for ``out``."""
@@ -179,14 +179,14 @@ def paths(draw: Random) -> Iterator[Words]:
     for command, words in PLAIN.items():
         for path in bad:
             yield [*words, f"out={path}"]
-        if command not in ("demo", "pretrain", "series"):
+        if command not in ("demo", "pretrain", "sweep"):
             yield [*words, "out=pre"]
     there = ["nowhere", "hollow", "cut", "deep", "clouds", "pre/checkpoints", "pre/encoder/encoder.json", "/", "."]
     for path in (*bad, *there):
         for command in ("finetune", "probe", "embed", "compress"):
             if not (command == "finetune" and path == "null"):
                 yield [*PLAIN[command], f"checkpoint={path}", "out=out"]
-        yield [*SERIES, f"checkpoints.tiny={path}", "out=out"]
+        yield [*SWEEP, f"checkpoints.tiny={path}", "out=out"]
         yield ["export", f"checkpoint={path}", "out=e.onnx"]
         yield ["bench", f"checkpoint={path}", "repeats=1", "memory=false"]
     for path in (*bad, "nowhere", "hollow"):
@@ -235,18 +235,18 @@ def contradictions(draw: Random) -> Iterator[Words]:
         [*PLAIN["compress"], "recipe.prune={kept: 0}"], [*PLAIN["compress"], "recipe.prune={kept: 2}"],
         [*PLAIN["compress"], "recipe.structure={reduction: 0.1}"], [*PLAIN["compress"], "draws=0"],
         [*PLAIN["compress"], "shaping_steps=0"], [*COMPRESS, "checkpoint=tuned/encoder", "recipe.adapt.widths=[2]"],
-        [*SERIES, "runs=3"], [*SERIES, "runs={a: 3}"], [*SERIES, "runs={a: {of: [other]}}"],
-        [*SERIES, "runs={a: {of: 3}}"],
-        [*SERIES, "runs={a: {seeds: x}}"], [*SERIES, "runs={a: {steps: 0}}"], [*SERIES, "runs={a: {points: -1}}"],
-        [*SERIES, "checkpoints=[a]"], [*SERIES, "seeds=[a]"], [*SERIES, "seeds=3"],
-        [*SERIES, "runs={../../a: {quantize: {weights: 8}}}"], [*SERIES, "checkpoints={../../a: tuned/encoder}"],
+        [*SWEEP, "runs=3"], [*SWEEP, "runs={a: 3}"], [*SWEEP, "runs={a: {of: [other]}}"],
+        [*SWEEP, "runs={a: {of: 3}}"],
+        [*SWEEP, "runs={a: {seeds: x}}"], [*SWEEP, "runs={a: {steps: 0}}"], [*SWEEP, "runs={a: {points: -1}}"],
+        [*SWEEP, "checkpoints=[a]"], [*SWEEP, "seeds=[a]"], [*SWEEP, "seeds=3"],
+        [*SWEEP, "runs={../../a: {quantize: {weights: 8}}}"], [*SWEEP, "checkpoints={../../a: tuned/encoder}"],
         [*EMBED, "cloud=clouds/test/ball/0.npz"], ["embed", "checkpoint=pre/encoder"], [*EMBED, "up=w"],
         ["demo", "size=255"], ["demo", "epochs=0"], ["demo", "size=256", "num_points=0"],
         ["demo", "size=256", "num_points=-3"],
     ):  # fmt: skip
         yield [*words, "out=out"]
     yield ["pretrain", *TINY, *DATA, *CPU, "trainer.max_epochs=1"]
-    yield [*(word for word in SERIES if "checkpoints" not in word), "out=out"]
+    yield [*(word for word in SWEEP if "checkpoints" not in word), "out=out"]
     deep = "[" * 2000 + "]" * 2000
     for option in ("projector", "lr", "encoder.channels", "data.root", "trainer.max_epochs"):
         yield [*PRETRAIN, f"{option}={deep}", "out=out"]

@@ -29,13 +29,13 @@ from geo3d.encoders.dgcnn import DGCNN
 from geo3d.errors import ConfigError
 from geo3d.nn.norm import BatchNorm
 
-NAMES = ("widths", "exits", "ks", "points")
+NAMES = ("widths", "depths", "ks", "points")
 
 
 class Adaptive(nn.Module):
     """A DGCNN whose leading channels and first layers are encoders, too.
 
-    A sub-network of width w and exit e has the first e edge convolutions, with the leading share w of their channels
+    A sub-network of width w and exit e has the first e edge convolutions, with the leading fraction w of their channels
     and of the embedding's; its parameters are slices of the full ones (slimmable networks, arXiv 1812.08928 and
     1903.05134; the cloud features are nested, arXiv 2205.13147). k and the number of points need no weights.
     Every setting has BatchNorm statistics of its own. Weights are rounded by the full encoder's steps; what rounds
@@ -50,7 +50,7 @@ class Adaptive(nn.Module):
     Args:
         inner: The full encoder, which is wrapped, not copied; its statistics are those of the largest setting.
         widths: Shares of the channels; 1 among them. If left out, (0.25, 0.5, 1), or 1 for a structured encoder.
-        exits: Numbers of edge convolutions; all of them among these. If left out, all numbers from 2, or all
+        depths: Numbers of edge convolutions; all of them among these. If left out, all numbers from 2, or all
             convolutions for a structured encoder.
         ks: Numbers of neighbours.
         points: Numbers of points, at most, of each cloud.
@@ -65,8 +65,8 @@ class Adaptive(nn.Module):
     Example:
         >>> adaptive = Adaptive(DGCNN(channels=(16, 16), embedding=32), widths=(0.5, 1), ks=(4, 8), points=(16, 32))
         >>> len(adaptive.settings), str(adaptive.settings[0]), str(adaptive.settings[-1])
-        (8, 'w1-e2-k8-n32', 'w0.5-e2-k4-n16')
-        >>> adaptive.at(adaptive.settings[-1]).channels
+        (8, 'w1-d2-k8-n32', 'w0.5-d2-k4-n16')
+        >>> adaptive.subnet(adaptive.settings[-1]).channels
         (8, 8)
     """
 
@@ -74,7 +74,7 @@ class Adaptive(nn.Module):
         self,
         inner: Any,
         widths: Sequence[float] | None = None,
-        exits: Sequence[int] | None = None,
+        depths: Sequence[int] | None = None,
         ks: Sequence[int] = (10, 20),
         points: Sequence[int] = (256, 512),
     ) -> None:
@@ -83,17 +83,17 @@ class Adaptive(nn.Module):
             raise ConfigError(f"adapt needs a DGCNN, whose layers it can narrow; found a {type(inner).__name__}")
         depth, fixed = len(inner.layers), structured(inner)
         widths = ((1.0,) if fixed else (0.25, 0.5, 1.0)) if widths is None else widths
-        exits = ((depth,) if fixed else range(min(2, depth), depth + 1)) if exits is None else exits
-        values: list[list[Any]] = [sorted(set(each), reverse=True) for each in (widths, exits, ks, points)]
+        depths = ((depth,) if fixed else range(min(2, depth), depth + 1)) if depths is None else depths
+        values: list[list[Any]] = [sorted(set(each), reverse=True) for each in (widths, depths, ks, points)]
         check_choices(inner, *values)
-        self.widths, self.exits, self.ks, self.points = (tuple(each[::-1]) for each in values)
+        self.widths, self.depths, self.ks, self.points = (tuple(each[::-1]) for each in values)
         self.inner = inner
         self.point_channels, self.cloud_channels = inner.point_channels, inner.cloud_channels
         self.settings = [Setting(*each) for each in product(*values)]
         self.setting = self.settings[0]
         # A DGCNN without weights for each smaller shape: in a plain dict, hence not among the registered modules.
         shapes = dict.fromkeys(setting[:2] for setting in self.settings if setting[:2] != self.setting[:2])
-        self._forms = {(width, exit): slice_encoder(inner, width, exit) for width, exit in shapes}
+        self._forms = {(width, depth): slice_encoder(inner, width, depth) for width, depth in shapes}
         self.quantizers = nn.ModuleList(nn.ModuleDict(own_quantizers(form)) for form in self._forms.values())
         self.statistics: Any = nn.ModuleList(Statistics(inner, self._form(setting)) for setting in self.settings[1:])
         self.compression = [*records(inner), {"step": "adapt"} | {name: list(getattr(self, name)) for name in NAMES}]
@@ -123,7 +123,7 @@ class Adaptive(nn.Module):
                     module.training = like.training
                 if isinstance(module, BatchNorm) and isinstance(like, BatchNorm):
                     module.momentum = like.momentum
-        return self.fill(setting, functional_call(form, self.state(setting), (batch,)))
+        return self.pad_features(setting, functional_call(form, self.state(setting), (batch,)))
 
     def state(self, setting: Setting) -> dict[str, Tensor]:
         """What a setting has instead of its form's tensors: weights, as differentiable slices, and statistics."""
@@ -133,8 +133,8 @@ class Adaptive(nn.Module):
         if form is inner:
             return state
         for i, (layer, full) in enumerate(zip(form.layers, inner.layers, strict=False)):
-            halves = full.linear.masked().view(full.out_channels, 2, full.in_channels)
-            part = halves[: layer.out_channels, :, : layer.in_channels]
+            both = full.linear.masked().view(full.out_channels, 2, full.in_channels)
+            part = both[: layer.out_channels, :, : layer.in_channels]
             state[f"layers.{i}.linear.weight"] = part.reshape(layer.out_channels, -1)
             state |= self._shared(f"layers.{i}.norm", f"layers.{i}.linear.quantizer", layer.out_channels)
         columns = inner.embed.masked()[: form.embedding].split(inner.channels, 1)
@@ -150,9 +150,9 @@ class Adaptive(nn.Module):
         if rounds is None:
             return out
         steps = leading(rounds.log_step, full.num_features, count)
-        return out | {f"{quantizer}.log_step": steps, f"{quantizer}.ready": rounds.ready}
+        return out | {f"{quantizer}.log_step": steps, f"{quantizer}.initialized": rounds.initialized}
 
-    def fill(self, setting: Setting, features: Features) -> Features:
+    def pad_features(self, setting: Setting, features: Features) -> Features:
         """A sub-network's features at their places among the full number of channels, with zeros in between."""
         form, inner = self._form(setting), self.inner
         if form is inner:
@@ -164,11 +164,11 @@ class Adaptive(nn.Module):
         return Features(F.pad(torch.cat(point, 1), (0, later)), cloud.flatten(1), features.levels)
 
     @torch.no_grad()
-    def at(self, setting: Setting) -> DGCNN:
+    def subnet(self, setting: Setting) -> DGCNN:
         """A DGCNN of its own, in evaluation mode, with copies of the setting's weights; its features are not filled up.
 
         It takes all points it is given: :func:`~geo3d.compress.adaptive.slices.farthest_subset` comes before it,
-        :meth:`fill` behind it.
+        :meth:`pad_features` behind it.
         """
         out = deepcopy(self._form(setting))
         for path, value in self.state(setting).items():
@@ -242,18 +242,18 @@ class Adaptive(nn.Module):
 def adapt(
     encoder: nn.Module,
     widths: Annotated[Sequence[Annotated[float, Range(0, 1, above=True)]], Length(1, 8)] | None = None,
-    exits: Annotated[Sequence[Annotated[int, Range(1, 16)]], Length(1, 16)] | None = None,
+    depths: Annotated[Sequence[Annotated[int, Range(1, 16)]], Length(1, 16)] | None = None,
     ks: Annotated[Sequence[Annotated[int, Range(1, 1024)]], Length(1, 8)] = (10, 20),
     points: Annotated[Sequence[Points], Length(1, 8)] = (256, 512),
 ) -> Adaptive:
     """A copy of a DGCNN that can be run at several speeds; see :class:`Adaptive` for the arguments.
 
     Raises:
-        ConfigError: If the encoder is adaptive already, or its pruning or structure is not finished; or see there.
+        ConfigError: If the encoder is adaptive already, or its pruning or structure is not finalized; or see there.
     """
     if any(hasattr(module, "penalty") for module in encoder.modules()):
-        raise ConfigError("adapt: the encoder is still being pruned or structured; call compress.finish on it before")
-    return Adaptive(copied(encoder, "adapt"), widths, exits, ks, points)
+        raise ConfigError("adapt: the encoder is still being pruned or structured; call compress.finalize on it before")
+    return Adaptive(copied(encoder, "adapt"), widths, depths, ks, points)
 
 
 def restore(encoder: nn.Module, record: Mapping[str, Any]) -> Adaptive:
@@ -261,6 +261,6 @@ def restore(encoder: nn.Module, record: Mapping[str, Any]) -> Adaptive:
     return Adaptive(encoder, *(record[name] for name in NAMES))
 
 
-def finish(encoder: nn.Module) -> nn.Module:
+def finalize(encoder: nn.Module) -> nn.Module:
     """The encoder as it is: nothing has to be settled after training."""
     return encoder

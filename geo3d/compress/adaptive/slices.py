@@ -25,12 +25,12 @@ class Setting(NamedTuple):
 
     Example:
         >>> str(Setting(0.5, 4, 20, 512))
-        'w0.5-e4-k20-n512'
+        'w0.5-d4-k20-n512'
     """
 
     width: float
-    """Share of the channels of every layer."""
-    exit: int
+    """Fraction of the channels of every layer."""
+    depth: int
     """How many edge convolutions are used."""
     k: int
     """Neighbours a point."""
@@ -38,11 +38,11 @@ class Setting(NamedTuple):
     """Points a cloud, at most."""
 
     def __str__(self) -> str:
-        return f"w{self.width:g}-e{self.exit}-k{self.k}-n{self.num_points}"
+        return f"w{self.width:g}-d{self.depth}-k{self.k}-n{self.num_points}"
 
 
 def check_choices(
-    inner: DGCNN, widths: Sequence[float], exits: Sequence[int], ks: Sequence[int], points: Sequence[int]
+    inner: DGCNN, widths: Sequence[float], depths: Sequence[int], ks: Sequence[int], points: Sequence[int]
 ) -> None:
     """Check that the encoder can be run with these choices, each list from the largest to the smallest.
 
@@ -50,15 +50,15 @@ def check_choices(
         ConfigError: If not.
     """
     depth = len(inner.layers)
-    if not all((widths, exits, ks, points)):
+    if not all((widths, depths, ks, points)):
         raise ConfigError("adapt needs at least one of each of widths, exits, ks and points; found an empty list")
     if widths[0] != 1 or widths[-1] <= 0:
-        raise ConfigError(f"widths must be shares from 0 to 1, with 1 among them; found {list(widths)}")
-    if exits[0] != depth or exits[-1] < 1:
-        raise ConfigError(f"exits must be from 1 to {depth}, the encoder's layers, with {depth}; found {list(exits)}")
+        raise ConfigError(f"widths must be fractions from 0 to 1, with 1 among them; found {list(widths)}")
+    if depths[0] != depth or depths[-1] < 1:
+        raise ConfigError(f"exits must be from 1 to {depth}, the encoder's layers, with {depth}; found {list(depths)}")
     if ks[-1] < 1 or points[-1] < 1:
         raise ConfigError(f"ks and points must be positive; found {list(ks)} and {list(points)}")
-    if (len(widths), len(exits)) != (1, 1) and structured(inner):
+    if (len(widths), len(depths)) != (1, 1) and structured(inner):
         raise ConfigError(
             "a structured encoder cannot be made narrower or shorter, as its layers sum fixed windows of channels; "
             "leave out widths and exits and choose among ks and points"
@@ -103,8 +103,8 @@ def scaled(channels: int, width: float) -> int:
     return channels if width == 1 else min(channels, max(8, 8 * int(width * channels / 8 + 0.5)))
 
 
-def slice_encoder(inner: DGCNN, width: float, exit: int) -> DGCNN:
-    """The first ``exit`` layers with a fraction of their channels, without weights (on torch's meta device).
+def slice_encoder(inner: DGCNN, width: float, depth: int) -> DGCNN:
+    """The first ``depth`` layers with a fraction of their channels, without weights (on torch's meta device).
 
     Weight quantizers share the full encoder's steps, so the codes of a sub-network are a slice of the stored ones.
     Activation quantizers are the sub-network's own, because what they round depends on the width. They start as copies
@@ -114,7 +114,7 @@ def slice_encoder(inner: DGCNN, width: float, exit: int) -> DGCNN:
         ConfigError: If inputs are rounded with a step for each channel.
     """
     keywords = {name: getattr(inner, name) for name in inspect.signature(DGCNN).parameters}
-    channels = [scaled(count, width) for count in inner.channels[:exit]]
+    channels = [scaled(count, width) for count in inner.channels[:depth]]
     with torch.device("meta"):
         form = DGCNN(**keywords | {"channels": channels, "embedding": scaled(inner.embedding, width)})
     for name, module in list(form.named_modules()):
@@ -131,7 +131,7 @@ def slice_encoder(inner: DGCNN, width: float, exit: int) -> DGCNN:
             if module.quantizer is not None:
                 module.quantizer.to("meta").eval()
         elif isinstance(module, EdgeConv) and isinstance(full, EdgeConv):
-            module.table_quantizer = _of_fewer(full.table_quantizer, full.out_channels, module.out_channels)
+            module.neighbor_quantizer = _of_fewer(full.neighbor_quantizer, full.out_channels, module.out_channels)
     return form
 
 

@@ -46,7 +46,9 @@ class Statistics(nn.Module):
 
     def reset(self) -> None:
         """Forget all batches."""
-        self.mean.zero_(), self.var.fill_(1), self.batches.zero_()
+        self.mean.zero_()
+        self.var.fill_(1)
+        self.batches.zero_()
 
 
 def sample_settings(settings: Sequence[T], count: int, generator: torch.Generator) -> list[T]:

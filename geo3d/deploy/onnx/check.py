@@ -25,7 +25,7 @@ TOLERANCE = 1e-3
 """Difference, relative to the largest feature, that single precision does not explain."""
 
 FEW = 0.02
-"""Share of values that may differ by more: where two points are equally near a runtime may take the other one."""
+"""Fraction of values that may differ by more: where two points are equally near a runtime may take the other one."""
 
 MEAN = 0.02
 """Mean difference, relative to the mean feature, that a quantised encoder may have: a value halfway between two codes
@@ -38,15 +38,16 @@ class Difference(NamedTuple):
     Attributes:
         largest: The largest difference, relative to the largest feature.
         mean: The mean difference, relative to the mean magnitude.
-        share: Share of values that differ by more than ``TOLERANCE`` of the largest feature.
+        fraction: Fraction of values that differ by more than ``TOLERANCE`` of the largest feature.
     """
 
     largest: float
     mean: float
-    share: float
+    fraction: float
 
     def __str__(self) -> str:
-        return f"largest {self.largest:.1e}, mean {self.mean:.1e}, {self.share:.2%} of the values beyond {TOLERANCE:g}"
+        beyond = f"{self.fraction:.2%} of the values beyond {TOLERANCE:g}"
+        return f"largest {self.largest:.1e}, mean {self.mean:.1e}, {beyond}"
 
     def acceptable(self, *, rounded: bool, searched: bool) -> bool:
         """Whether it is what rounding explains.
@@ -57,7 +58,7 @@ class Difference(NamedTuple):
         """
         if rounded:
             return self.mean <= MEAN
-        return self.share <= FEW if searched else self.largest <= TOLERANCE
+        return self.fraction <= FEW if searched else self.largest <= TOLERANCE
 
 
 def difference(expected: Features, point: Array, cloud: Array) -> Difference:

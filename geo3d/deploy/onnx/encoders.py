@@ -88,18 +88,18 @@ def _dense(at: Drawing, op: Op, x: str) -> str:
     return at.activated(op, layers.affine(at.graph, x, linear, norm))
 
 
-def _edge(at: Drawing, op: Op, x: str, table: str) -> str:
+def _edge(at: Drawing, op: Op, x: str, neighbors: str) -> str:
     layer = at.encoder.get_submodule(op.path.rpartition(".")[0])
     assert isinstance(layer, EdgeConv)
-    return layers.edge_conv(at.graph, x, layer, table, at.ops[op.sources[1]].k)
+    return layers.edge_conv(at.graph, x, layer, neighbors, at.ops[op.sources[1]].k)
 
 
 def _group(at: Drawing, op: Op, pos: str, centers: str, *features: str) -> str:
     linear, norm = at.layer(op)
-    table = at.graph.input(at.tables[op.path], np.int64, [at.sizes[0], at.number(op.sources[1]), op.k])
+    neighbors = at.graph.input(at.tables[op.path], np.int64, [at.sizes[0], at.number(op.sources[1]), op.k])
     assert norm is not None
     x = _side_by_side(at.graph, features) if features else None
-    return at.activated(op, layers.grouped(at.graph, linear, norm, pos, x, centers, table))
+    return at.activated(op, layers.grouped(at.graph, linear, norm, pos, x, centers, neighbors))
 
 
 def _neighbors(at: Drawing, op: Op, x: str) -> str:
@@ -167,7 +167,7 @@ def build(graph: Graph, encoder: nn.Module, sizes: Sizes, inside: bool) -> None:
     """
     if hasattr(encoder, "settings"):
         raise ConfigError(
-            f"{type(encoder).__name__} cannot be exported; of an adaptive encoder export what at(setting) gives"
+            f"{type(encoder).__name__} cannot be exported; export one of its sub-networks, encoder.subnet(setting)"
         )
     ops = graph_of(encoder, "export to ONNX")
     at = Drawing(graph, encoder, ops, sizes, inside)
@@ -257,7 +257,7 @@ def _searched(encoder: nn.Module, inputs: Mapping[str, Value]) -> dict[str, Tens
     return found
 
 
-def _inside(table: Tensor, rows: Value) -> Tensor:
+def _inside(neighbors: Tensor, rows: Value) -> Tensor:
     """Flat indices (n, k) of rows as (B, n / B, k) indices inside each cloud."""
     first = rows.layout.ptr[:-1]
-    return table.view(len(first), -1, table.shape[1]) - first[:, None, None]
+    return neighbors.view(len(first), -1, neighbors.shape[1]) - first[:, None, None]

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch_geometric.data import Data
 
 import geo3d
 from geo3d.checkpoint import description
-from geo3d.cloud import as_batch, common_size, make_batch
+from geo3d.cloud import as_batch, common_size
 from geo3d.deploy.onnx.encoders import build, onnx_inputs
 from geo3d.deploy.onnx.graph import Graph, required
+from geo3d.deploy.onnx.traced import UniformClouds, traced
 from geo3d.encoders.inputs import point_inputs
 from geo3d.errors import CloudError, ConfigError
 from geo3d.io.files import replacing
@@ -49,17 +50,25 @@ def onnx_model(
     if precision == "int8" and not rounds(encoder):
         raise ConfigError("precision=int8: the encoder has no learned steps; quantise it first (geo3d compress)")
     as_codes = rounds(encoder) and precision != "float"
-    graph = Graph(type(encoder).__name__, opset, as_codes, int4)
-    build(graph, encoder, (clouds or "clouds", num_points or "points"), neighbors == "inside")
+    describes = hasattr(encoder, "layer_graph") or hasattr(encoder, "settings")
+    if not describes and neighbors == "inputs":
+        raise ConfigError(f"neighbors=inputs: {type(encoder).__name__} has no layer_graph that names its searches")
     card = {
         "class": type(encoder).__name__,
-        "keywords": json.dumps(description(encoder)["keywords"]),
         "compression": json.dumps(getattr(encoder, "compression", [])),
         "neighbors": neighbors,
         "precision": "int8" if as_codes else "float",
         "convention": CONVENTION,
         "geo3d": geo3d.__version__,
     }
+    if describes:
+        card["keywords"] = json.dumps(description(encoder)["keywords"])
+    else:
+        model = traced(encoder, clouds, num_points, opset)
+        required("onnx").helper.set_model_props(model, card)
+        return model
+    graph = Graph(type(encoder).__name__, opset, as_codes, int4)
+    build(graph, encoder, (clouds or "clouds", num_points or "points"), neighbors == "inside")
     return graph.model(card)
 
 
@@ -83,9 +92,10 @@ def export_onnx(
     learned offsets are no multiples of the step: they are subtracted before rounding and folded into what follows.
 
     Args:
-        encoder: DGCNN, PointNet or PointNet2.
+        encoder: Any encoder. One without a ``layer_graph`` is traced, which needs ``clouds`` and ``num_points`` and
+            operators that ONNX has.
         path: The file; written whole or not at all.
-        neighbors: ``"inside"``: the graph finds neighbours itself; ``"inputs"``: it takes tables, see
+        neighbors: ``"inside"``: the graph finds neighbours itself; ``"inputs"``: it takes them, see
             :func:`onnx_inputs`. PointNet2 knows the latter only.
         precision: ``"int8"``: products of codes; ``"float"``: of the rounded values; ``"auto"``: the first if the
             encoder is quantised.
@@ -108,7 +118,7 @@ def export_openvino(encoder: nn.Module, path: str | Path, **options: Any) -> Pat
     """The path ``NAME.xml``, after OpenVINO's form of the encoder has been written to it and to ``NAME.bin``.
 
     Args:
-        encoder: DGCNN, PointNet or PointNet2.
+        encoder: As for :func:`export_onnx`.
         path: Of the ``.xml`` file.
         options: Those of :func:`export_onnx`.
 
@@ -127,25 +137,6 @@ def export_openvino(encoder: nn.Module, path: str | Path, **options: Any) -> Pat
         openvino.save_model(converted, draft, compress_to_fp16=False)
         os.replace(draft.with_suffix(".bin"), weights)
     return path
-
-
-class UniformClouds(nn.Module):
-    """An encoder of clouds of one size that takes plain tensors.
-
-    Args:
-        encoder: Any of geo3d's.
-    """
-
-    def __init__(self, encoder: nn.Module) -> None:
-        super().__init__()
-        self.encoder = encoder
-
-    def forward(self, pos: Tensor, x: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """(B, N, C) and (B, D) features from ``pos`` (B, N, 3) and, where there are more channels, ``x``."""
-        clouds, size = pos.shape[:2]
-        extra = {} if x is None else {"x": x.flatten(0, 1)}
-        features = self.encoder(make_batch(pos.flatten(0, 1), num_points=size, **extra))
-        return features.point.view(clouds, size, -1), features.cloud
 
 
 def export_torch(encoder: nn.Module, path: str | Path, data: Data) -> Path:

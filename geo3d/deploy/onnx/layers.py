@@ -23,7 +23,7 @@ from geo3d.deploy.onnx.quantized import (
 from geo3d.nn.edge_conv import EdgeConv
 from geo3d.nn.linear import Linear
 from geo3d.nn.norm import BatchNorm
-from geo3d.ops.edge.conv import halves
+from geo3d.ops.edge.conv import center_and_neighbor_weights
 
 AT_ONCE = 5
 """Neighbours whose floats are gathered at a time: bounds the memory, and twice as fast as all at once where that does
@@ -65,9 +65,9 @@ def affine(graph: Graph, x: str, layer: Linear, norm: BatchNorm | None = None) -
     return graph.op("Add", y, product(graph, Entering(positions), matrix.part(columns=slice(skip)))[0]) if skip else y
 
 
-def gathered(graph: Graph, rows: str, table: str) -> str:
+def gathered(graph: Graph, rows: str, neighbors: str) -> str:
     """(B, n, k, C) the rows (B, N, C) of each cloud that its table (B, n, k) names."""
-    return graph.op("GatherND", rows, graph.op("Unsqueeze", table, np.array([-1])), batch_dims=1, name="gather")
+    return graph.op("GatherND", rows, graph.op("Unsqueeze", neighbors, np.array([-1])), batch_dims=1, name="gather")
 
 
 def maximum(graph: Graph, x: str, axis: int) -> str:
@@ -78,10 +78,10 @@ def maximum(graph: Graph, x: str, axis: int) -> str:
     return graph.op("Squeeze", graph.op("ReduceMax", x, np.array([axis]), keepdims=1), np.array([axis]), name="maximum")
 
 
-def gather_max(graph: Graph, rows: str, table: str, k: int, at_once: int) -> str:
+def gather_max(graph: Graph, rows: str, neighbors: str, k: int, at_once: int) -> str:
     """(B, N, C) the largest of the rows that a table of k columns names, ``at_once`` of them gathered at a time."""
     sizes = [at_once] * (k // at_once) + [k % at_once] * (k % at_once > 0)
-    parts = graph.ops("Split", len(sizes), table, np.array(sizes), axis=2) if len(sizes) > 1 else [table]
+    parts = graph.ops("Split", len(sizes), neighbors, np.array(sizes), axis=2) if len(sizes) > 1 else [neighbors]
     top = None
     for part, size in zip(parts, sizes, strict=True):
         if size == 1:
@@ -103,18 +103,18 @@ def nearest(graph: Graph, x: str, k: int) -> str:
     products = graph.op("MatMul", graph.op("Add", centred, centred), graph.op("Transpose", centred, perm=[0, 2, 1]))
     closeness = graph.op("Sub", products, graph.op("Transpose", squares, perm=[0, 2, 1]), name="closeness")
     there = graph.op("Min", graph.op("Shape", x, start=1, end=2), np.array([k]))
-    _, table = graph.ops("TopK", 2, closeness, there, axis=-1, largest=1, sorted=1)
-    return graph.op("Gather", table, graph.op("Mod", np.arange(k), there), axis=2, name="table")
+    _, neighbors = graph.ops("TopK", 2, closeness, there, axis=-1, largest=1, sorted=1)
+    return graph.op("Gather", neighbors, graph.op("Mod", np.arange(k), there), axis=2, name="table")
 
 
-def edge_conv(graph: Graph, x: str, layer: EdgeConv, table: str, k: int) -> str:
+def edge_conv(graph: Graph, x: str, layer: EdgeConv, neighbors: str, k: int) -> str:
     """``max_j LeakyReLU(norm(a_i + b_j))``: products per point, and the largest b of the neighbours.
 
     We quantize the halves Wc and Wd of the weight; ``a = (Wc - Wd) x`` is one product of floats, or two of codes. The
     table b has a product for itself: OpenVINO errs where what it rounds is used once more.
     """
     linear, norm = layer.linear, layer.norm
-    both, sign = halves(linear.masked(), norm.weight)
+    both, sign = center_and_neighbor_weights(linear.masked(), norm.weight)
     scale, shift = folded(norm, None, layer.out_channels)
     scale = scale * array(sign)  # not negative: the other sign is in the matrices
     rounded = matrix_of(both, linear.quantizer)
@@ -122,17 +122,17 @@ def edge_conv(graph: Graph, x: str, layer: EdgeConv, table: str, k: int) -> str:
     of_a = [center.times(scale), neighbor.times(scale)]
     if linear.quantizer is None or linear.input_quantizer is None or not graph.as_codes:
         of_a = [Matrix(center.values() - neighbor.values()).times(scale)]
-    rounding = layer.table_quantizer
+    rounding = layer.neighbor_quantizer
     if rounding is None:
         *parts, (b, _) = products(graph, x, linear, *of_a, neighbor.times(scale))  # nothing is missing from floats
-        top = gather_max(graph, b, table, k, AT_ONCE)
+        top = gather_max(graph, b, neighbors, k, AT_ONCE)
     else:
         step, offset = array(rounding.step), 0.0 if rounding.offset is None else array(rounding.offset)
         in_steps = neighbor.times(np.broadcast_to(1 / step, scale.shape))
         *parts, (b, missing) = products(graph, x, linear, *of_a, in_steps)
         b = graph.op("Add", b, short(missing - offset / step))
-        largest = gather_max(graph, codes(graph, b, rounding.low, rounding.high), table, k, 1)
-        top = graph.op("Mul", values(graph, largest, rounding.low), short(step * scale))
+        largest = gather_max(graph, codes(graph, b, rounding.qmin, rounding.qmax), neighbors, k, 1)
+        top = graph.op("Mul", values(graph, largest, rounding.qmin), short(step * scale))
         shift = shift + offset * scale
     a, missing = parts[0]
     if len(parts) == 2:
@@ -150,16 +150,16 @@ def mean(graph: Graph, y: str) -> str:
 
 
 def grouped(
-    graph: Graph, layer: Linear, norm: BatchNorm, pos: str, features: str | None, centers: str, table: str
+    graph: Graph, layer: Linear, norm: BatchNorm, pos: str, features: str | None, centers: str, neighbors: str
 ) -> str:
     """(B, n, k, C) the layer and its norm on the rows ``[p_j - c_i ; f_j]`` that a table (B, n, k) names."""
     factor, shift = folded(norm, layer.bias, layer.out_features)
     matrix = matrix_of(layer.masked(), layer.quantizer).times(factor)
-    around = graph.op("Sub", gathered(graph, pos, table), graph.op("Unsqueeze", centers, np.array([2])))
+    around = graph.op("Sub", gathered(graph, pos, neighbors), graph.op("Unsqueeze", centers, np.array([2])))
     h, _ = product(graph, Entering(around), matrix.part(columns=slice(3)))
     if features is None:
         return graph.op("Add", h, short(shift))
     # once a point, before the gather
     ((of_points, missing),) = products(graph, features, layer, matrix.part(columns=slice(3, None)))
     of_points = graph.op("Add", of_points, short(shift + missing))
-    return graph.op("Add", gathered(graph, of_points, table), h)
+    return graph.op("Add", gathered(graph, of_points, neighbors), h)

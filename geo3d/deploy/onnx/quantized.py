@@ -84,31 +84,31 @@ def matrix_of(weight: Tensor, quantizer: Any) -> Matrix:
     return Matrix(codes, step.repeat(len(codes) // len(step)))
 
 
-def codes(graph: Graph, x: str, low: int, high: int, step: float = 1.0) -> str:
-    """The codes (uint8, or int8 where ``low`` is negative) of x, whose offset has been subtracted."""
-    zero = np.zeros((), np.uint8 if low >= 0 else np.int8)
-    if (low, high) != (np.iinfo(zero.dtype).min, np.iinfo(zero.dtype).max):  # else the type cuts off by itself
-        x = graph.op("Clip", x, short(low * step), short(high * step))
+def codes(graph: Graph, x: str, qmin: int, qmax: int, step: float = 1.0) -> str:
+    """The codes (uint8, or int8 where ``qmin`` is negative) of x, whose offset has been subtracted."""
+    zero = np.zeros((), np.uint8 if qmin >= 0 else np.int8)
+    if (qmin, qmax) != (np.iinfo(zero.dtype).min, np.iinfo(zero.dtype).max):  # else the type cuts off by itself
+        x = graph.op("Clip", x, short(qmin * step), short(qmax * step))
     return graph.op("QuantizeLinear", x, short(step), zero)
 
 
-def values(graph: Graph, codes: str, low: int, step: float = 1.0) -> str:
-    """The codes times ``step``, as floats; ``low`` tells their type."""
-    return graph.op("DequantizeLinear", codes, short(step), np.zeros((), np.uint8 if low >= 0 else np.int8))
+def values(graph: Graph, codes: str, qmin: int, step: float = 1.0) -> str:
+    """The codes times ``step``, as floats; ``qmin`` tells their type."""
+    return graph.op("DequantizeLinear", codes, short(step), np.zeros((), np.uint8 if qmin >= 0 else np.int8))
 
 
 def entering(graph: Graph, x: str, quantizer: Any) -> Entering:
     """What enters a product: x (..., in) as ``quantizer`` rounds it; None leaves it."""
     if quantizer is None:
         return Entering(x)
-    step, low, high = array(quantizer.step), quantizer.low, quantizer.high
+    step, qmin, qmax = array(quantizer.step), quantizer.qmin, quantizer.qmax
     offset = None if quantizer.offset is None else array(quantizer.offset)
     if offset is not None:
         x = graph.op("Sub", x, short(offset), name="from_offset")
     if len(step) == 1:
-        return Entering(values(graph, codes(graph, x, low, high, step[0]), low, step[0]), offset, coded=True)
-    counted = codes(graph, graph.op("Mul", x, short(1 / step)), low, high)
-    return Entering(graph.op("Mul", values(graph, counted, low), short(step)), offset)
+        return Entering(values(graph, codes(graph, x, qmin, qmax, step[0]), qmin, step[0]), offset, coded=True)
+    counted = codes(graph, graph.op("Mul", x, short(1 / step)), qmin, qmax)
+    return Entering(graph.op("Mul", values(graph, counted, qmin), short(step)), offset)
 
 
 def product(graph: Graph, x: Entering, matrix: Matrix) -> tuple[str, Array]:

@@ -13,7 +13,7 @@ REPEATS = 15
 """Times that each form is run, in turns, of which the fastest counts: what disturbs a run only makes it slower."""
 
 
-class Choice(NamedTuple):
+class KernelChoice(NamedTuple):
     """How a layer is computed, and what was measured."""
 
     form: str
@@ -28,12 +28,13 @@ def available(lowered: Lowered) -> dict[str, tuple[str, ...]]:
     return {name: forms(product) for name, product in products.items()}
 
 
-def given(lowered: Lowered, precision: str) -> dict[str, Choice]:
+def given(lowered: Lowered, precision: str) -> dict[str, KernelChoice]:
     """Each layer in the form asked for, where it has that form, else as floats."""
-    return {name: Choice(precision if precision in of else "float", {}) for name, of in available(lowered).items()}
+    forms = available(lowered).items()
+    return {name: KernelChoice(precision if precision in of else "float", {}) for name, of in forms}
 
 
-def fastest(lowered: Lowered, threads: int, num_points: int) -> dict[str, Choice]:
+def fastest(lowered: Lowered, threads: int, num_points: int) -> dict[str, KernelChoice]:
     """Each layer in its fastest form for one cloud of ``num_points``."""
     of = available(lowered)
     if all(len(found) == 1 for found in of.values()):
@@ -48,7 +49,7 @@ def fastest(lowered: Lowered, threads: int, num_points: int) -> dict[str, Choice
     found = {}
     for name, names in of.items():
         ms = {form: min(best[i][name] for i in range(rounds) if plans[i].chosen[name] == form) for form in names}
-        found[name] = Choice(min(ms, key=ms.__getitem__), ms if len(ms) > 1 else {})
+        found[name] = KernelChoice(min(ms, key=ms.__getitem__), ms if len(ms) > 1 else {})
     return found
 
 

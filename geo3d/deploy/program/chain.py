@@ -29,13 +29,13 @@ def chain_of(ops: Sequence[Op]) -> Chain:
     edges, dense = [op for op in ops if op.kind == "edge"], [op for op in ops if op.kind == "dense"]
     if not edges or len(dense) != 1:
         raise ConfigError("only edge convolutions with one layer behind them have a compiled form")
-    tables, embed = [by_name[op.sources[1]] for op in edges], dense[0]
-    dynamic = len({op.path for op in tables}) > 1 or tables[0].sources != ("pos",)
+    searches, embed = [by_name[op.sources[1]] for op in edges], dense[0]
+    dynamic = len({op.path for op in searches}) > 1 or searches[0].sources != ("pos",)
     x, expected = inputs[-1].path, list(inputs)
-    for i, (op, table) in enumerate(zip(edges, tables, strict=True)):
+    for i, (op, search) in enumerate(zip(edges, searches, strict=True)):
         if dynamic or i == 0:
-            expected.append(Op("neighbors", table.path, (x if dynamic else "pos",), k=tables[0].k))
-        expected.append(Op("edge", op.path, (x, table.path), op.norm, embed.slope))
+            expected.append(Op("neighbors", search.path, (x if dynamic else "pos",), k=searches[0].k))
+        expected.append(Op("edge", op.path, (x, search.path), op.norm, embed.slope))
         x = op.path
     top, middle = f"{embed.path}.max", f"{embed.path}.mean"
     expected += [
@@ -48,4 +48,4 @@ def chain_of(ops: Sequence[Op]) -> Chain:
     if list(ops) != expected or embed.slope is None or not embed.norm:
         raise ConfigError("the operations are no chain of edge convolutions, which alone has a compiled form")
     in_channels = sum(op.number for op in inputs)
-    return Chain(tuple(edges), embed, tables[0].k, in_channels, dynamic)
+    return Chain(tuple(edges), embed, searches[0].k, in_channels, dynamic)

@@ -27,7 +27,7 @@ from geo3d.nn.quantizer import Quantizer
 from geo3d.nn.structured import SlidingSum
 from geo3d.ops import native
 from geo3d.ops.dense.pooling import max_and_mean
-from geo3d.ops.edge.conv import halves
+from geo3d.ops.edge.conv import center_and_neighbor_weights
 from geo3d.ops.edge.gather import gather_max
 from geo3d.ops.quant import int8
 from geo3d.ops.search.knn import knn
@@ -35,17 +35,17 @@ from geo3d.ops.search.knn import knn
 
 @dataclass(frozen=True)
 class Rounding:
-    """How features become codes from 0 to ``high``, and what these mean: ``code * step + offset``."""
+    """How features become codes from 0 to ``qmax``, and what these mean: ``code * step + offset``."""
 
     step: Tensor
     """(1,) or one a channel (C,)."""
     offset: Tensor
     """(1,) or (C,)."""
-    high: int
+    qmax: int
 
     def codes(self, x: Tensor) -> Tensor:
         """(M, C) uint8: the nearest code; a true division, half to even."""
-        return ((x - self.offset) / self.step).clamp(0, self.high).round().to(torch.uint8)
+        return ((x - self.offset) / self.step).clamp(0, self.qmax).round().to(torch.uint8)
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Edge:
     """An edge convolution ``LeakyReLU((a + max_j b_j) gain + shift)``; the product's rows are those of a, then of b."""
 
     product: Product
-    table: Rounding | None
+    rounding: Rounding | None
     """Of b."""
     gain: Tensor
     """(C,) not negative: signs are in the weights."""
@@ -143,15 +143,17 @@ def lower(encoder: nn.Module) -> Lowered:
         layer = encoder.get_submodule(path)
         assert isinstance(layer, EdgeConv)
         weight = layer.linear.masked()
-        both, sign = halves(weight, layer.norm.weight)
+        both, sign = center_and_neighbor_weights(weight, layer.norm.weight)
         gain, shift = _folded(layer.norm, op.norm)
         product = _product(layer.linear, both, path, parts=2)
         of_center, of_neighbor = product.matrix.chunk(2)  # of floats: one product gives a and b
         product = replace(product, matrix=torch.cat([of_center - of_neighbor, of_neighbor]))
-        table = None if layer.table_quantizer is None else _rounding(layer.table_quantizer, path)
-        if table is None and product.codes is not None:
-            raise ConfigError(f"{path} rounds its weights and inputs but not its table; quantise all of them")
-        edges.append(Edge(product, table, (gain * sign).detach(), shift.detach()))
+        rounding = None if layer.neighbor_quantizer is None else _rounding(layer.neighbor_quantizer, path)
+        if rounding is None and product.codes is not None:
+            raise ConfigError(
+                f"{path} rounds its weights and inputs but not b, its neighbours' part; quantize all of them"
+            )
+        edges.append(Edge(product, rounding, (gain * sign).detach(), shift.detach()))
     linear, norm = encoder.get_submodule(chain.embed.path), encoder.get_submodule(chain.embed.norm)
     assert isinstance(linear, Linear) and isinstance(norm, BatchNorm)
     gain, shift = _folded(norm, chain.embed.norm)
@@ -172,14 +174,14 @@ def _folded(norm: BatchNorm, name: str) -> tuple[Tensor, Tensor]:
 
 
 def _rounding(quantizer: Quantizer, name: str) -> Rounding:
-    if quantizer.low != 0 or (quantizer.groups > 1 and quantizer.axis != 1):
+    if quantizer.qmin != 0 or (quantizer.groups > 1 and quantizer.axis != 1):
         raise ConfigError(
             f"{name}: features are deployed as codes from 0 on, with one step or one a channel; found codes from "
-            f"{quantizer.low} on and {quantizer.groups} steps along axis {quantizer.axis}"
+            f"{quantizer.qmin} on and {quantizer.groups} steps along axis {quantizer.axis}"
         )
     step = quantizer.step.detach().float().clone()
     offset = torch.zeros_like(step) if quantizer.offset is None else quantizer.offset.detach().float().clone()
-    return Rounding(step, offset, quantizer.high)
+    return Rounding(step, offset, quantizer.qmax)
 
 
 def _product(
@@ -218,7 +220,7 @@ def reference(
         data: Clouds.
         tables: (M, k) neighbours of each edge convolution, instead of those found here.
         trace: Receives under ``"layers.0.codes"`` and the like: ``neighbors``, ``codes`` (of what enters the product),
-            ``sums`` (int32), ``table`` (codes of b) and ``out``.
+            ``sums`` (int32), ``b`` (its codes) and ``out``.
     """
     batch, kept = as_batch(data), {} if trace is None else trace
     inputs, ptr, size = point_inputs(batch, lowered.in_channels), batch.ptr, common_size(batch)
@@ -236,21 +238,23 @@ def reference(
 
 
 def _edge(edge: Edge, x: Tensor, near: Tensor, slope: float, kept: dict[str, Tensor], name: str) -> Tensor:
-    product, table, codes = edge.product, edge.table, edge.product.codes
-    if table is None or codes is None:
+    product, rounding, codes = edge.product, edge.rounding, edge.product.codes
+    if rounding is None or codes is None:
         a, b = product.floats(x).chunk(2, 1)
-        if table is None:
+        if rounding is None:
             return leaky_relu((a + gather_max(b.contiguous(), near)) * edge.gain + edge.shift, slope)
-        of_b = table.codes(b)
+        of_b = rounding.codes(b)
         of_b = pad(of_b, (0, -of_b.shape[1] % int8.ROW))
     entering = product.inputs(x) if codes is not None else x
     with native.disabled():
         if codes is not None:
             q = _codes(product, entering)
             kept[f"{name}.codes"], kept[f"{name}.sums"] = q, _sums(q, codes)
-            a, of_b = int8.edge_parts(q, codes.weight, codes.scale, codes.shift, table.step, table.offset, table.high)
-        kept[f"{name}.table"] = of_b[:, : a.shape[1]]
-        return int8.edge_evaluate(a, of_b, near, table.step, table.offset, edge.gain, edge.shift, slope)
+            a, of_b = int8.edge_parts(
+                q, codes.weight, codes.scale, codes.shift, rounding.step, rounding.offset, rounding.qmax
+            )
+        kept[f"{name}.b"] = of_b[:, : a.shape[1]]
+        return int8.edge_evaluate(a, of_b, near, rounding.step, rounding.offset, edge.gain, edge.shift, slope)
 
 
 def _embed(lowered: Lowered, x: Tensor, ptr: Tensor, size: int | None, kept: dict[str, Tensor]) -> Tensor:
@@ -268,7 +272,7 @@ def _embed(lowered: Lowered, x: Tensor, ptr: Tensor, size: int | None, kept: dic
 def _codes(product: Product, entering: Tensor) -> Tensor:
     rounding = product.rounding
     assert rounding is not None
-    return int8.quantize_rows(entering, rounding.step, rounding.offset, rounding.high)
+    return int8.quantize_rows(entering, rounding.step, rounding.offset, rounding.qmax)
 
 
 def _sums(q: Tensor, codes: Codes) -> Tensor:

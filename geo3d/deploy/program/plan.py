@@ -56,7 +56,7 @@ def padded_width(lowered: Lowered) -> int:
     first, last = 0, 0
     for edge in lowered.edges:
         channels = len(edge.gain)
-        last = max(last, first + channels + (-channels % WIDTH if edge.table is None else 0))
+        last = max(last, first + channels + (-channels % WIDTH if edge.rounding is None else 0))
         first += channels
     return max(first, last)
 
@@ -133,7 +133,7 @@ class Plan:
                 x = x if i == 0 else self._dense(name, x)
                 self._knn(name, x, near)
             out = Rows(Part(self._point, first), self.columns, channels)
-            (self._edge if edge.table is None else self._rounded_edge)(name, edge, x, near, out)
+            (self._edge if edge.rounding is None else self._rounded_edge)(name, edge, x, near, out)
             x, first = out, first + channels
         self._embed(Rows(Part(self._point, 0), self.columns, self.channels))
 
@@ -163,12 +163,12 @@ class Plan:
         ab = self._linear(name, x, "ab", lambda: torch.cat([pad(w, (0, 0, 0, missing)) for w in matrix().chunk(2)]))
         self._call(
             name, "gather", "edge_evaluate", *near.shape, out.width + missing, ab, near, wide(edge.gain),
-            wide(edge.shift), self.lowered.slope, out.at, out.stride, what="table",
+            wide(edge.shift), self.lowered.slope, out.at, out.stride, what="neighbors",
         )  # fmt: skip
 
     def _rounded_edge(self, name: str, edge: Edge, x: Rows, near: Tensor, out: Rows) -> None:
-        assert edge.table is not None
-        step, offset, high = edge.table.step, edge.table.offset, edge.table.high
+        assert edge.rounding is not None
+        step, offset, qmax = edge.rounding.step, edge.rounding.offset, edge.rounding.qmax
         width = out.width + -out.width % int8.ROW
         codes = torch.zeros(self.rows, width, dtype=torch.uint8)
         if self.chosen[name] == "int8":
@@ -178,7 +178,7 @@ class Plan:
             a = _floats(self.rows, out.width)
             self._call(
                 name, "products", "int8_edge_parts", self.rows, out.width, q.shape[1], q, weight.data, scale, shift,
-                len(step), step, len(offset), offset, high, a, codes, width, what="codes",
+                len(step), step, len(offset), offset, qmax, a, codes, width, what="codes",
             )  # fmt: skip
         else:
             x, matrix = self._entering(name, edge.product, x)
@@ -186,10 +186,10 @@ class Plan:
             a = self._linear(name, x, "a", lambda: matrix().chunk(2)[0])
             b = self._linear(name, x, "b", lambda: pad(matrix().chunk(2)[1], (0, 0, *missing)))
             of = [pad(each.expand(out.width), missing, value=1.0).contiguous() for each in (step, offset)]
-            self._call(name, "products", "quantize", *b.shape, width, 1, b, *of, 0.0, float(high), codes, what="x")
+            self._call(name, "products", "quantize", *b.shape, width, 1, b, *of, 0.0, float(qmax), codes, what="x")
         self._call(
             name, "gather", "int8_edge_evaluate", *near.shape, out.width, a, codes, width, near, len(step), step,
-            len(offset), offset, edge.gain, edge.shift, self.lowered.slope, out.at, out.stride, what="table",
+            len(offset), offset, edge.gain, edge.shift, self.lowered.slope, out.at, out.stride, what="neighbors",
         )  # fmt: skip
 
     def _embed(self, x: Rows) -> None:
@@ -245,7 +245,7 @@ class Plan:
         q = torch.empty(self.rows, x.width + -x.width % int8.GROUP, dtype=torch.uint8)
         self._call(
             name, "products", "int8_quantize", self.rows, x.width, x.at, x.stride, rounding.step, rounding.offset,
-            rounding.high, q, q.shape[1], what="x",
+            rounding.qmax, q, q.shape[1], what="x",
         )  # fmt: skip
         return q
 
@@ -259,7 +259,7 @@ class Plan:
         x, out = self._dense(name, x), _floats(self.rows, x.width)
         self._call(
             name, "products", "fake_quantize", *out.shape, 1, 0, x.at, rounding.step, rounding.offset, 0.0,
-            float(rounding.high), out,
+            float(rounding.qmax), out,
         )  # fmt: skip
         return self._whole(out), lambda: product.matrix
 

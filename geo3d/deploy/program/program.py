@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from geo3d.cloud import Features, Layout, Level, as_batch
-from geo3d.deploy.program.autotune import Choice, fastest, given
+from geo3d.deploy.program.autotune import KernelChoice, fastest, given
 from geo3d.deploy.program.lower import Lowered, lower, reference, rounded
 from geo3d.deploy.program.plan import STAGES, Plan, Store
 from geo3d.encoders.dgcnn import CACHED
@@ -44,7 +44,7 @@ class Program:
     Args:
         encoder: Any encoder.
         threads: For the compiled functions; by default as many as torch has when the program is called.
-        choose: Measure at load which form of each layer is the fastest; otherwise layers that can be are computed on
+        autotune: Measure at load which form of each layer is the fastest; otherwise layers that can be are computed on
             whole numbers, and structured ones by their sums over windows.
         precision: ``"int8"`` or ``"float"`` instead: every layer that can be has this form.
         num_points: Of the cloud that is measured with.
@@ -70,7 +70,7 @@ class Program:
         encoder: nn.Module,
         *,
         threads: int | None = None,
-        choose: bool = True,
+        autotune: bool = True,
         precision: Literal["auto", "float", "int8"] = "auto",
         num_points: int = 1024,
     ) -> None:
@@ -89,9 +89,9 @@ class Program:
         self._plans: dict[tuple[Any, ...], tuple[Plan, Tensor]] = {}
         self._store: Store = {}
         self._lock = Lock()
-        self.choices: dict[str, Choice] = {}
+        self.choices: dict[str, KernelChoice] = {}
         if self.lowered is not None and native.name() is not None:
-            if choose and precision == "auto":
+            if autotune and precision == "auto":
                 self.choices = fastest(self.lowered, self._count(), num_points)
             else:
                 self.choices = given(self.lowered, "float" if precision == "float" else "int8")

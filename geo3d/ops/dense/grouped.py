@@ -26,19 +26,19 @@ class _Call:
     """Arguments of the compiled functions, which begin behind the products of the first layer with the features."""
 
     def __init__(self, rows: Rows, weights: Tensors) -> None:
-        features, pos, centers, table, count = (None if t is None else t.contiguous() for t in rows)
+        features, pos, centers, neighbors, count = (None if t is None else t.contiguous() for t in rows)
         assert count is not None
         self.rows, self.channels = rows, torch.tensor([len(w) for w in weights], dtype=torch.int64)
         self.first = weights[0].contiguous()
-        self.of_features = self.first if table is None else self.first[:, 3:]
-        self.of_offsets = None if table is None else self.first[:, :3].contiguous()
+        self.of_features = self.first if neighbors is None else self.first[:, 3:]
+        self.of_offsets = None if neighbors is None else self.first[:, :3].contiguous()
         self.further = [w.contiguous() for w in weights[1:]]
         self.of_points = None if features is None else linear(features, self.of_features)
         points = features if pos is None else pos
         assert points is not None
-        k = 1 if table is None else table.shape[1]
+        k = 1 if neighbors is None else neighbors.shape[1]
         self.source = [
-            len(count), k, len(points), self.of_points, pos, centers, self.of_offsets, table, count,
+            len(count), k, len(points), self.of_points, pos, centers, self.of_offsets, neighbors, count,
             len(weights), self.channels,
         ]  # fmt: skip
 
@@ -180,7 +180,9 @@ def _fake_backward(*arguments: Any) -> tuple[Tensor, list[Tensor], list[Tensor]]
     return d_features, [torch.empty_like(w) for w in weights], [torch.empty_like(n) for n in norms]
 
 
-_INPUT = "Tensor? features, Tensor? pos, Tensor? centers, Tensor? table, Tensor count, Tensor[] weights, Tensor[] norms"
+_INPUT = (
+    "Tensor? features, Tensor? pos, Tensor? centers, Tensor? neighbors, Tensor count, Tensor[] weights, Tensor[] norms"
+)
 
 define(
     f"grouped_max({_INPUT}, float eps, bool activated) -> Tensor",
@@ -201,7 +203,7 @@ def grouped_max(rows: Rows, weights: Tensors, norms: Tensors, eps: float, activa
     """(G, C) the maxima with given statistics; arguments as for :func:`reference`, five ``norms`` a layer.
 
     Raises:
-        CloudError: If shapes do not fit; on a CPU also if counts or the table are out of range.
+        CloudError: If shapes do not fit; on a CPU also if counts or neighbors are out of range.
         NotFiniteError: On a CPU, if features or positions are not finite.
     """
     check_form(rows, weights, norms, 5)
@@ -216,7 +218,7 @@ def grouped_max_train(
     Also returns the means and the biased variances of what the linear layers give, one layer after another.
 
     Raises:
-        CloudError: If shapes do not fit; on a CPU also if counts or the table are out of range.
+        CloudError: If shapes do not fit; on a CPU also if counts or neighbors are out of range.
     """
     check_form(rows, weights, norms, 3)
     out, _, _, moments = torch.ops.geo3d.grouped_max_train(*rows, list(weights), list(norms), eps, activated)

@@ -29,14 +29,14 @@ class Rows(NamedTuple):
         features: (M, F), or None for edges that are offsets alone.
         pos: (M, 3) positions of the points.
         centers: (G, 3).
-        table: (G, k) rows of ``pos``; those from ``counts`` on repeat the first one.
+        neighbors: (G, k) rows of ``pos``; those from ``counts`` on repeat the first one.
         counts: (G,) distinct entries of each row of the table, or rows of each group.
     """
 
     features: Tensor | None
     pos: Tensor | None
     centers: Tensor | None
-    table: Tensor | None
+    neighbors: Tensor | None
     counts: Tensor
 
 
@@ -56,7 +56,7 @@ def reference(rows: Rows, weights: Tensors, norms: Tensors, eps: float, activate
         which row of its group each one is; means, without biases, and variances of all layers, and the mean of the
         last one's input.
     """
-    table, count, size = rows.table, rows.counts, len(norms) // len(weights)
+    neighbors, count, size = rows.neighbors, rows.counts, len(norms) // len(weights)
     means, variances, h, x = [], [], weights[0], weights[0]
     for i, weight in enumerate(weights):
         bias, gamma, beta, *given = norms[size * i : size * (i + 1)]  # statistics take the bias away
@@ -67,7 +67,7 @@ def reference(rows: Rows, weights: Tensors, norms: Tensors, eps: float, activate
         means.append(mean)
         variances.append(var)
 
-    sizes = count if table is None else torch.full_like(count, table.shape[1])
+    sizes = count if neighbors is None else torch.full_like(count, neighbors.shape[1])
     group = torch.arange(len(count), device=h.device).repeat_interleave(sizes, output_size=len(h))[:, None].expand_as(h)
     signed = raw * signs(gamma)
     out, top = (_largest(values, group, len(count)) for values in (F.relu(h) if activated else h, signed.detach()))
@@ -84,13 +84,13 @@ def _largest(values: Tensor, group: Tensor, num_groups: int) -> Tensor:
 
 def _first_inputs(rows: Rows) -> Tensor:
     """(G k, 3 + F) every edge, repeated ones too, or the rows as given."""
-    if rows.table is None:
+    if rows.neighbors is None:
         assert rows.features is not None
         return rows.features
     assert rows.pos is not None and rows.centers is not None
-    parts = [rows.pos[rows.table] - rows.centers[:, None]]
+    parts = [rows.pos[rows.neighbors] - rows.centers[:, None]]
     if rows.features is not None:
-        parts.append(rows.features[rows.table])
+        parts.append(rows.features[rows.neighbors])
     return torch.cat(parts, 2).flatten(0, 1)
 
 
@@ -100,14 +100,16 @@ def check_form(rows: Rows, weights: Tensors, norms: Tensors, vectors: int) -> No
     Raises:
         CloudError: If something does not fit.
     """
-    features, pos, centers, table, counts = rows
+    features, pos, centers, neighbors, counts = rows
     check_device(WHAT, *rows, *weights, *norms)
     fits = counts.dim() == 1 and counts.dtype == torch.int64 and (features is None or features.dim() == 2)
     depth = 0 if features is None or features.dim() != 2 else features.shape[1]
-    if table is None:
+    if neighbors is None:
         fits = fits and features is not None
     else:
-        fits = fits and table.dim() == 2 and table.shape[0] == counts.shape[0] and table.dtype == torch.int64
+        fits = (
+            fits and neighbors.dim() == 2 and neighbors.shape[0] == counts.shape[0] and neighbors.dtype == torch.int64
+        )
         fits = fits and pos is not None and pos.dim() == 2 and pos.shape[1] == 3
         fits = fits and centers is not None and tuple(centers.shape) == (counts.shape[0], 3)
         fits = fits and (features is None or pos is None or features.shape[0] == pos.shape[0])
@@ -120,7 +122,7 @@ def check_form(rows: Rows, weights: Tensors, norms: Tensors, vectors: int) -> No
     if not fits or len(weights) < 2 or len(norms) != vectors * len(weights):
         found = ", ".join("none" if t is None else f"{t.dtype} {tuple(t.shape)}" for t in (*rows, *weights, *norms))
         raise CloudError(
-            "a network on groups needs features (M, F), or positions (M, 3), centres (G, 3) and an int64 table (G, k), "
+            "a network on groups needs features (M, F), or positions (M, 3), centres (G, 3), int64 neighbors (G, k), "
             f"int64 counts (G,), two layers or more whose weights follow each other, and {vectors} vectors for each; "
             f"found {found}"
         )
@@ -128,25 +130,25 @@ def check_form(rows: Rows, weights: Tensors, norms: Tensors, vectors: int) -> No
 
 def checked(rows: Rows) -> Rows:
     """The rows, if counts and the table are such as the kernels take; what fills up the table is its first entry."""
-    table, counts = rows.table, rows.counts
+    neighbors, counts = rows.neighbors, rows.counts
     if counts.device.type != "cpu":
         return rows
-    if table is None:
+    if neighbors is None:
         assert rows.features is not None
         if bool((counts < 1).any()) or int(counts.sum()) != len(rows.features):
             raise native.error(native.BAD_OFFSETS, WHAT)
         return rows
     assert rows.pos is not None
-    bad = bool(((counts < 1) | (counts > table.shape[1])).any())
-    distinct = torch.arange(table.shape[1]) < counts[:, None]
-    if bad or bool((((table < 0) | (table >= len(rows.pos))) & distinct).any()):
+    bad = bool(((counts < 1) | (counts > neighbors.shape[1])).any())
+    distinct = torch.arange(neighbors.shape[1]) < counts[:, None]
+    if bad or bool((((neighbors < 0) | (neighbors >= len(rows.pos))) & distinct).any()):
         raise native.error(native.BAD_INDEX, WHAT)
-    return rows._replace(table=torch.where(distinct, table, table[:, :1]))
+    return rows._replace(neighbors=torch.where(distinct, neighbors, neighbors[:, :1]))
 
 
 def check_entering(rows: Rows, weight: Tensor) -> None:
     """Check that what enters the network is finite: a ReLU or a maximum could swallow what is not."""
     if rows.features is not None:
-        check_finite(WHAT, F.linear(rows.features, weight if rows.table is None else weight[:, 3:]))
+        check_finite(WHAT, F.linear(rows.features, weight if rows.neighbors is None else weight[:, 3:]))
     if rows.pos is not None and rows.centers is not None:
         check_finite(WHAT, rows.pos, rows.centers)

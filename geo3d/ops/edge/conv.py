@@ -31,7 +31,7 @@ def factored(weight: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return center - difference, difference, sign
 
 
-def halves(weight: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
+def center_and_neighbor_weights(weight: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
     """[Wc ; Wd] with the signs of ``gamma`` folded in, and the signs: what is rounded where weights are rounded.
 
     With c = Wc x and b = Wd x the parts of an edge are ``a_i = c_i - b_i`` and ``b_j``, at no further product. A
@@ -44,26 +44,33 @@ def halves(weight: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def edge_conv_reference(
-    x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, table: Tensor, eps: float, slope: float, join: Join = alone
+    x: Tensor,
+    weight: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    neighbors: Tensor,
+    eps: float,
+    slope: float,
+    join: Join = alone,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """What :func:`edge_conv` is by definition, from differentiable pieces in torch."""
     of_center, of_neighbor, sign = factored(weight, gamma)
     a, b = torch.nn.functional.linear(x, of_center), torch.nn.functional.linear(x, of_neighbor)
     a, b = a.to(gamma.dtype), b.to(gamma.dtype)  # half precision ends with the products
-    mean, var, count = edge_moments(a, b, table, join)
+    mean, var, count = edge_moments(a, b, neighbors, join)
     scale = gamma * sign * torch.rsqrt(var + eps)
-    out = leaky_relu(torch.addcmul(beta - mean * scale, a + gather_max(b, table), scale), slope)
+    out = leaky_relu(torch.addcmul(beta - mean * scale, a + gather_max(b, neighbors), scale), slope)
     return out, (mean * sign).detach(), var.detach(), count.detach()
 
 
-def _check(x: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, table: Tensor) -> None:
-    check_table(table, x)
-    check_device("an edge convolution's input", x, weight, scale, shift, table)
+def _check(x: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, neighbors: Tensor) -> None:
+    check_table(neighbors, x)
+    check_device("an edge convolution's input", x, weight, scale, shift, neighbors)
     expected = (x.shape[0], (scale.shape[0], 2 * x.shape[1]), scale.shape)
-    if (table.shape[0], tuple(weight.shape), shift.shape) != expected:
+    if (neighbors.shape[0], tuple(weight.shape), shift.shape) != expected:
         raise CloudError(
-            "an edge convolution needs x (M, channels), weight (C, 2 channels), two vectors (C,) and a table (M, k); "
-            f"found {', '.join(str(tuple(t.shape)) for t in (x, weight, scale, shift, table))}"
+            "an edge convolution needs x (M, channels), weight (C, 2 channels), two vectors (C,) and neighbors (M, k); "
+            f"found {', '.join(str(tuple(t.shape)) for t in (x, weight, scale, shift, neighbors))}"
         )
 
 
@@ -76,28 +83,28 @@ def _parts(weight: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def _train(
-    x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, table: Tensor, eps: float, slope: float, sync: bool
+    x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, neighbors: Tensor, eps: float, slope: float, sync: bool
 ) -> tuple[Tensor, ...]:
-    if not compiled(table, x, weight, gamma, beta):
-        check_indices("table", table, len(x))
+    if not compiled(neighbors, x, weight, gamma, beta):
+        check_indices("neighbors", neighbors, len(x))
         join = sums_over_processes if sync else alone
-        results = edge_conv_reference(x, weight, gamma, beta, table, eps, slope, join)
+        results = edge_conv_reference(x, weight, gamma, beta, neighbors, eps, slope, join)
         return *results, *(x.new_empty(0) for _ in range(4))
-    x, table = x.contiguous(), table.contiguous()
+    x, neighbors = x.contiguous(), neighbors.contiguous()
     factor, sign = _parts(weight, gamma)
-    of = collect(linear(x, factor), wide(gamma * sign), wide(beta), table, eps, slope, sync)
+    of = collect(linear(x, factor), wide(gamma * sign), wide(beta), neighbors, eps, slope, sync)
     channels = len(gamma)
     out = of.out if of.out.shape[1] == channels else of.out[:, :channels].contiguous()
     return out, of.mean[:channels] * sign, of.var[:channels].clone(), *of[3:]
 
 
 def _shapes(
-    x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, table: Tensor, eps: float, slope: float, sync: bool
+    x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, neighbors: Tensor, eps: float, slope: float, sync: bool
 ) -> tuple[Tensor, ...]:
     channels = len(gamma)
     out = gamma.new_empty(x.shape[0], channels)
     statistics = gamma.new_empty(channels), gamma.new_empty(channels), gamma.new_empty(())
-    if not compiled(table, x, weight, gamma, beta):
+    if not compiled(neighbors, x, weight, gamma, beta):
         return out, *statistics, *(x.new_empty(0) for _ in range(4))
     width = channels + -channels % WIDTH
     top = x.new_empty(x.shape[0], width)
@@ -106,9 +113,9 @@ def _shapes(
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    x, weight, gamma, beta, table, ctx.eps, ctx.slope, ctx.sync = inputs
+    x, weight, gamma, beta, neighbors, ctx.eps, ctx.slope, ctx.sync = inputs
     out, mean, var, count, *kept = output
-    ctx.save_for_backward(x, weight, gamma, beta, table, out, count, *kept)
+    ctx.save_for_backward(x, weight, gamma, beta, neighbors, out, count, *kept)
     ctx.mark_non_differentiable(mean, var, count, *kept)
     ctx.set_materialize_grads(False)
 
@@ -125,20 +132,20 @@ def _backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ..
 
 @torch.no_grad()
 def _gradients(
-    grad: Tensor, x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, table: Tensor, out: Tensor, count: Tensor,
+    grad: Tensor, x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, neighbors: Tensor, out: Tensor, count: Tensor,
     top: Tensor, total: Tensor, slot: Tensor, kept: Tensor,
     eps: float, slope: float, sync: bool, wants_x: bool,
 ) -> tuple[Tensor, ...]:  # fmt: skip
     if top.numel() == 0:  # the forward pass went by the reference
         return _reference_gradients(
-            grad, x, weight, gamma, beta, table, eps, slope, sums_over_processes if sync else alone
+            grad, x, weight, gamma, beta, neighbors, eps, slope, sums_over_processes if sync else alone
         )
-    x, table = x.contiguous(), table.contiguous()
+    x, neighbors = x.contiguous(), neighbors.contiguous()
     channels, width = len(gamma), top.shape[1]
     factor, sign = _parts(weight, gamma)
     of = Joined(wide(out), kept[0], kept[0], count, top, total, slot, kept)
     ab = linear(x, factor)  # again: keeping it would be a quarter of what a step remembers
-    grad_ab, grad_gamma, grad_beta = spread(wide(grad), ab, table, of, slope, sync)
+    grad_ab, grad_gamma, grad_beta = spread(wide(grad), ab, neighbors, of, slope, sync)
     of_factor = outer(grad_ab, x)
     of_center, of_neighbor = of_factor[:channels], of_factor[width : width + channels]
     grad_weight = torch.cat([of_neighbor - of_center, of_center], 1) * sign[:, None]
@@ -147,16 +154,16 @@ def _gradients(
 
 
 def _reference_gradients(
-    grad: Tensor, x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, table: Tensor, *rest: Any
+    grad: Tensor, x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, neighbors: Tensor, *rest: Any
 ) -> tuple[Tensor, ...]:
     with torch.enable_grad():
         x, weight, gamma, beta = leaves = [t.detach().requires_grad_() for t in (x, weight, gamma, beta)]
-        out = edge_conv_reference(x, weight, gamma, beta, table, *rest)[0]
+        out = edge_conv_reference(x, weight, gamma, beta, neighbors, *rest)[0]
         return torch.autograd.grad(out, leaves, grad)
 
 
 define(
-    "edge_conv_backward(Tensor grad, Tensor x, Tensor weight, Tensor gamma, Tensor beta, Tensor table, Tensor out, "
+    "edge_conv_backward(Tensor grad, Tensor x, Tensor weight, Tensor gamma, Tensor beta, Tensor neighbors, Tensor out, "
     "Tensor count, Tensor top, Tensor total, Tensor slot, Tensor kept, float eps, float slope, bool sync, "
     "bool wants_x) -> (Tensor, Tensor, Tensor, Tensor)",
     cpu=_gradients,
@@ -166,8 +173,8 @@ define(
     ),
 )  # fmt: skip
 _edge_conv = define(
-    "edge_conv(Tensor x, Tensor weight, Tensor gamma, Tensor beta, Tensor table, float eps, float slope, bool sync) -> "
-    "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    "edge_conv(Tensor x, Tensor weight, Tensor gamma, Tensor beta, Tensor neighbors, float eps, float slope, "
+    "bool sync) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
     cpu=_train,
     fake=_shapes,
     backward=_backward,
@@ -180,7 +187,7 @@ def edge_conv(
     weight: Tensor,
     gamma: Tensor,
     beta: Tensor,
-    table: Tensor,
+    neighbors: Tensor,
     eps: float = 1e-5,
     slope: float = 0.2,
     sync: bool = False,
@@ -194,50 +201,50 @@ def edge_conv(
         weight: (C, 2 * channels), the columns of ``x_j - x_i`` first.
         gamma: (C,) scale of the norm.
         beta: (C,) shift of the norm.
-        table: (M, k) flat indices of the neighbours.
+        neighbors: (M, k) flat indices of the neighbours.
         eps: Added to the variance.
         slope: Of the LeakyReLU, from 0 to 1.
         sync: Take the statistics over the edges of all processes.
 
     Raises:
-        CloudError: If the table holds an index out of range (on a CPU).
+        CloudError: If neighbors hold an index out of range (on a CPU).
     """
-    _check(x, weight, gamma, beta, table)
-    return _edge_conv(x, weight, gamma, beta, table, float(eps), float(slope), sync)[:4]
+    _check(x, weight, gamma, beta, neighbors)
+    return _edge_conv(x, weight, gamma, beta, neighbors, float(eps), float(slope), sync)[:4]
 
 
-def edge_conv_given(x: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, table: Tensor, slope: float) -> Tensor:
+def edge_conv_given(x: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, neighbors: Tensor, slope: float) -> Tensor:
     """As :func:`edge_conv_fixed`, from differentiable pieces in torch: its definition."""
     of_center, of_neighbor, sign = factored(weight, scale)
     a, b = torch.nn.functional.linear(x, of_center), torch.nn.functional.linear(x, of_neighbor)
     a, b = a.to(scale.dtype), b.to(scale.dtype)  # half precision ends with the products
-    return leaky_relu(torch.addcmul(shift, a + gather_max(b, table), scale * sign), slope)
+    return leaky_relu(torch.addcmul(shift, a + gather_max(b, neighbors), scale * sign), slope)
 
 
 @torch.no_grad()
-def _evaluate(x: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, table: Tensor, slope: float) -> Tensor:
+def _evaluate(x: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, neighbors: Tensor, slope: float) -> Tensor:
     if not native.usable(x, weight, scale, shift):
-        check_indices("table", table, len(x))
-        return edge_conv_given(x, weight, scale, shift, table, slope)
-    table = table.contiguous()
+        check_indices("neighbors", neighbors, len(x))
+        return edge_conv_given(x, weight, scale, shift, neighbors, slope)
+    neighbors = neighbors.contiguous()
     factor, sign = _parts(weight, scale)
-    (rows, k), width = table.shape, len(factor) // 2
+    (rows, k), width = neighbors.shape, len(factor) // 2
     out = x.new_empty(rows, width)
     native.call(
-        "edge_evaluate", rows, k, width, linear(x.contiguous(), factor), table, wide(scale * sign), wide(shift),
-        float(slope), out, width, what="table",
+        "edge_evaluate", rows, k, width, linear(x.contiguous(), factor), neighbors, wide(scale * sign), wide(shift),
+        float(slope), out, width, what="neighbors",
     )  # fmt: skip
     return out if width == len(scale) else out[:, : len(scale)].contiguous()
 
 
 _edge_conv_fixed = define(
-    "edge_conv_fixed(Tensor x, Tensor weight, Tensor scale, Tensor shift, Tensor table, float slope) -> Tensor",
+    "edge_conv_fixed(Tensor x, Tensor weight, Tensor scale, Tensor shift, Tensor neighbors, float slope) -> Tensor",
     cpu=_evaluate,
-    fake=lambda x, weight, scale, shift, table, slope: scale.new_empty(x.shape[0], scale.shape[0]),
+    fake=lambda x, weight, scale, shift, neighbors, slope: scale.new_empty(x.shape[0], scale.shape[0]),
 )
 
 
-def edge_conv_fixed(x: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, table: Tensor, slope: float) -> Tensor:
+def edge_conv_fixed(x: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, neighbors: Tensor, slope: float) -> Tensor:
     """(M, C) ``max_j LeakyReLU(scale * y_ij + shift)``: the edge convolution with known statistics; no gradients.
 
     Args:
@@ -245,11 +252,11 @@ def edge_conv_fixed(x: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, tab
         weight: (C, 2 * channels), the columns of ``x_j - x_i`` first.
         scale: (C,) of any sign.
         shift: (C,).
-        table: (M, k) flat indices of the neighbours.
+        neighbors: (M, k) flat indices of the neighbours.
         slope: Of the LeakyReLU, from 0 to 1.
 
     Raises:
-        CloudError: If the table holds an index out of range (on a CPU).
+        CloudError: If neighbors hold an index out of range (on a CPU).
     """
-    _check(x, weight, scale, shift, table)
-    return _edge_conv_fixed(x, weight, scale, shift, table, float(slope))
+    _check(x, weight, scale, shift, neighbors)
+    return _edge_conv_fixed(x, weight, scale, shift, neighbors, float(slope))

@@ -39,30 +39,42 @@ def joined(value: Tensor, sync: bool) -> Tensor:
     return sum_over_processes(value) if sync else value
 
 
-def compiled(table: Tensor, *tensors: Tensor) -> bool:
+def compiled(neighbors: Tensor, *tensors: Tensor) -> bool:
     """Whether the kernels run on these; slots are bytes."""
-    return native.usable(*tensors) and table.shape[1] <= 256
+    return native.usable(*tensors) and neighbors.shape[1] <= 256
 
 
-def collect(ab: Tensor, gamma: Tensor, beta: Tensor, table: Tensor, eps: float, slope: float, sync: bool) -> Joined:
+def collect(ab: Tensor, gamma: Tensor, beta: Tensor, neighbors: Tensor, eps: float, slope: float, sync: bool) -> Joined:
     """``max_j LeakyReLU(norm(a_i + b_j))``, its statistics, and what its gradient needs, by the kernels.
 
     Args:
         ab: (M, 2 C) with C a multiple of ``WIDTH``.
         gamma: (C,) scale of the norm, not negative.
         beta: (C,) its shift.
-        table: (M, k) neighbours.
+        neighbors: (M, k) neighbours.
         eps: Added to the variance.
         slope: Of the LeakyReLU.
         sync: Take the statistics over all processes.
     """
-    (rows, k), width = table.shape, ab.shape[1] // 2
+    (rows, k), width = neighbors.shape, ab.shape[1] // 2
     near = ab[:: max(1, rows // 256)].mean(0)  # what the sums are measured from, so that nothing cancels
     top, total = ab.new_empty(rows, width), ab.new_empty(rows, width)
     slot = torch.empty(rows, width, dtype=torch.uint8)
     sums = torch.empty(2, width, dtype=torch.float64)
     native.call(
-        "edge_collect", rows, k, width, ab, table, near[:width], near[width:], top, total, slot, sums, what="table"
+        "edge_collect",
+        rows,
+        k,
+        width,
+        ab,
+        neighbors,
+        near[:width],
+        near[width:],
+        top,
+        total,
+        slot,
+        sums,
+        what="neighbors",
     )
     middle = (near[:width] + near[width:]).double()
     count = joined(torch.tensor(float(rows * k), dtype=torch.float64), sync)
@@ -78,9 +90,9 @@ def collect(ab: Tensor, gamma: Tensor, beta: Tensor, table: Tensor, eps: float, 
     return Joined(out, mean.float(), var.float(), count.float(), top, total, slot, kept)
 
 
-def spread(grad: Tensor, ab: Tensor, table: Tensor, of: Joined, slope: float, sync: bool) -> tuple[Tensor, ...]:
+def spread(grad: Tensor, ab: Tensor, neighbors: Tensor, of: Joined, slope: float, sync: bool) -> tuple[Tensor, ...]:
     """Gradients (M, 2 C) of ``ab`` and (C,) of ``gamma`` and ``beta``, from that of the output, in full width."""
-    (rows, width), k = of.top.shape, table.shape[1]
+    (rows, width), k = of.top.shape, neighbors.shape[1]
     mean, rstd, scale, near_a, near_b = of.kept
     sums = torch.empty(2, width, dtype=torch.float64)
     native.call("edge_reduce", rows, width, grad, of.out, of.top, mean, float(slope), sums)
@@ -90,8 +102,9 @@ def spread(grad: Tensor, ab: Tensor, table: Tensor, of: Joined, slope: float, sy
     of_edges = torch.stack([scale * shared[0], scale * shared[1] * rstd]).float()
     grad_ab = torch.empty_like(ab)
     native.call(
-        "edge_backward", rows, k, width, ab, table, of.total, of.slot, grad, of.out, scale, of_edges[0], of_edges[1],
-        mean - near_a - near_b, near_a, mean - near_a, float(slope), grad_ab, what="table",
+        "edge_backward", rows, k, width, ab, neighbors, of.total, of.slot, grad, of.out, scale,
+        of_edges[0], of_edges[1], mean - near_a - near_b, near_a, mean - near_a, float(slope), grad_ab,
+        what="neighbors",
     )  # fmt: skip
     return grad_ab, grad_gamma, grad_beta
 
@@ -102,23 +115,23 @@ def edge_join_reference(
     exact: Tensor | None,
     gamma: Tensor,
     beta: Tensor,
-    table: Tensor,
+    neighbors: Tensor,
     eps: float,
     slope: float,
     join: Join = alone,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """What :func:`edge_join` is by definition, from differentiable pieces in torch."""
-    mean, var, count = edge_moments(a, b, table, join)
+    mean, var, count = edge_moments(a, b, neighbors, join)
     scale = gamma * torch.rsqrt(var + eps)
-    top = gather_max(b, table) if exact is None else _gather_where(b, exact, table)
+    top = gather_max(b, neighbors) if exact is None else _gather_where(b, exact, neighbors)
     out = leaky_relu(torch.addcmul(beta - mean * scale, a + top, scale), slope)
     return out, mean.detach(), var.detach(), count.detach()
 
 
-def _gather_where(b: Tensor, exact: Tensor, table: Tensor) -> Tensor:
+def _gather_where(b: Tensor, exact: Tensor, neighbors: Tensor) -> Tensor:
     """(M, C) the b of that neighbour whose ``exact`` is the largest."""
-    slot = torch.ops.geo3d.gather_max(exact.detach().contiguous(), table, True)[1]
-    return b.gather(0, table.gather(1, slot.long()))
+    slot = torch.ops.geo3d.gather_max(exact.detach().contiguous(), neighbors, True)[1]
+    return b.gather(0, neighbors.gather(1, slot.long()))
 
 
 def _full(ab: Tensor) -> Tensor:
@@ -128,26 +141,26 @@ def _full(ab: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _forward(
-    ab: Tensor, exact: Tensor, gamma: Tensor, beta: Tensor, table: Tensor, eps: float, slope: float, sync: bool
+    ab: Tensor, exact: Tensor, gamma: Tensor, beta: Tensor, neighbors: Tensor, eps: float, slope: float, sync: bool
 ) -> tuple[Tensor, ...]:
-    channels, table = len(gamma), table.contiguous()
-    if not compiled(table, ab, gamma, beta, exact):
-        check_indices("table", table, len(ab))
+    channels, neighbors = len(gamma), neighbors.contiguous()
+    if not compiled(neighbors, ab, gamma, beta, exact):
+        check_indices("neighbors", neighbors, len(ab))
         join = sums_over_processes if sync else alone
         (a, b), where = ab.chunk(2, 1), exact if len(exact) else None
-        results = edge_join_reference(a, b, where, gamma, beta, table, eps, slope, join)
+        results = edge_join_reference(a, b, where, gamma, beta, neighbors, eps, slope, join)
         return *results, *(ab.new_empty(0) for _ in range(4))
-    of = collect(_full(ab), wide(gamma), wide(beta), table, eps, slope, sync)
+    of = collect(_full(ab), wide(gamma), wide(beta), neighbors, eps, slope, sync)
     if len(exact):  # rounded values tie; the gradient goes where the exact ones are largest
-        (rows, k), full = table.shape, wide(exact)
-        native.call("gather_max", rows, k, full.shape[1], len(full), full, table, of.total.new_empty(full.shape),
-                    of.slot, what="table")  # fmt: skip
+        (rows, k), full = neighbors.shape, wide(exact)
+        native.call("gather_max", rows, k, full.shape[1], len(full), full, neighbors, of.total.new_empty(full.shape),
+                    of.slot, what="neighbors")  # fmt: skip
     out = of.out if of.out.shape[1] == channels else of.out[:, :channels].contiguous()
     return out, of.mean[:channels].clone(), of.var[:channels].clone(), *of[3:]
 
 
 def _shapes(
-    ab: Tensor, exact: Tensor, gamma: Tensor, beta: Tensor, table: Tensor, eps: float, slope: float, sync: bool
+    ab: Tensor, exact: Tensor, gamma: Tensor, beta: Tensor, neighbors: Tensor, eps: float, slope: float, sync: bool
 ) -> tuple[Tensor, ...]:
     channels, rows = len(gamma), ab.shape[0]
     results = (
@@ -156,7 +169,7 @@ def _shapes(
         gamma.new_empty(channels),
         gamma.new_empty(()),
     )
-    if not compiled(table, ab, gamma, beta, exact):
+    if not compiled(neighbors, ab, gamma, beta, exact):
         return *results, *(ab.new_empty(0) for _ in range(4))
     width = channels + -channels % WIDTH
     top = ab.new_empty(rows, width)
@@ -164,8 +177,8 @@ def _shapes(
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    ab, exact, gamma, beta, table, ctx.eps, ctx.slope, ctx.sync = inputs
-    ctx.save_for_backward(ab, exact, gamma, beta, table, *output)
+    ab, exact, gamma, beta, neighbors, ctx.eps, ctx.slope, ctx.sync = inputs
+    ctx.save_for_backward(ab, exact, gamma, beta, neighbors, *output)
     ctx.mark_non_differentiable(*output[1:])
     ctx.set_materialize_grads(False)
 
@@ -179,7 +192,7 @@ def _backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ..
 
 @torch.no_grad()
 def _gradients(
-    grad: Tensor, ab: Tensor, exact: Tensor, gamma: Tensor, beta: Tensor, table: Tensor,
+    grad: Tensor, ab: Tensor, exact: Tensor, gamma: Tensor, beta: Tensor, neighbors: Tensor,
     out: Tensor, mean: Tensor, var: Tensor, count: Tensor, top: Tensor, total: Tensor, slot: Tensor, kept: Tensor,
     eps: float, slope: float, sync: bool,
 ) -> tuple[Tensor, ...]:  # fmt: skip
@@ -188,26 +201,26 @@ def _gradients(
         with torch.enable_grad():
             ab, gamma, beta = leaves = [t.detach().requires_grad_() for t in (ab, gamma, beta)]
             (a, b), where = ab.chunk(2, 1), exact if len(exact) else None
-            again = edge_join_reference(a, b, where, gamma, beta, table, eps, slope, join)[0]
+            again = edge_join_reference(a, b, where, gamma, beta, neighbors, eps, slope, join)[0]
             return torch.autograd.grad(again, leaves, grad)
     channels, width = len(gamma), top.shape[1]
     of = Joined(wide(out), mean, var, count, top, total, slot, kept)
-    grad_ab, grad_gamma, grad_beta = spread(wide(grad), _full(ab), table.contiguous(), of, slope, sync)
+    grad_ab, grad_gamma, grad_beta = spread(wide(grad), _full(ab), neighbors.contiguous(), of, slope, sync)
     if width != channels:
         grad_ab = torch.cat([grad_ab[:, :channels], grad_ab[:, width : width + channels]], 1)
     return grad_ab, grad_gamma[:channels].clone(), grad_beta[:channels].clone()
 
 
 define(
-    "edge_join_backward(Tensor grad, Tensor ab, Tensor exact, Tensor gamma, Tensor beta, Tensor table, Tensor out, "
+    "edge_join_backward(Tensor grad, Tensor ab, Tensor exact, Tensor gamma, Tensor beta, Tensor neighbors, Tensor out, "
     "Tensor mean, Tensor var, Tensor count, Tensor top, Tensor total, Tensor slot, Tensor kept, float eps, "
     "float slope, bool sync) -> (Tensor, Tensor, Tensor)",
     cpu=_gradients,
     fake=lambda grad, ab, exact, gamma, beta, *_: tuple(torch.empty_like(t) for t in (ab, gamma, beta)),
 )
 _edge_join = define(
-    "edge_join(Tensor ab, Tensor exact, Tensor gamma, Tensor beta, Tensor table, float eps, float slope, bool sync) -> "
-    "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    "edge_join(Tensor ab, Tensor exact, Tensor gamma, Tensor beta, Tensor neighbors, float eps, float slope, "
+    "bool sync) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
     cpu=_forward,
     fake=_shapes,
     backward=_backward,
@@ -220,7 +233,7 @@ def edge_join(
     exact: Tensor | None,
     gamma: Tensor,
     beta: Tensor,
-    table: Tensor,
+    neighbors: Tensor,
     eps: float = 1e-5,
     slope: float = 0.2,
     sync: bool = False,
@@ -235,19 +248,19 @@ def edge_join(
         exact: (M, C) b before it was rounded; None if it was not.
         gamma: (C,) scale of the norm, not negative: signs are folded into ``ab``.
         beta: (C,) shift of the norm.
-        table: (M, k) flat indices of the neighbours.
+        neighbors: (M, k) flat indices of the neighbours.
         eps: Added to the variance.
         slope: Of the LeakyReLU, from 0 to 1.
         sync: Take the statistics over the edges of all processes.
 
     Raises:
-        CloudError: If shapes do not fit, or the table holds an index out of range (on a CPU).
+        CloudError: If shapes do not fit, or neighbors hold an index out of range (on a CPU).
     """
-    check_table(table, ab)
-    check_device("an edge convolution's input", ab, exact, gamma, beta, table)
-    expected = (table.shape[0], 2 * len(gamma))
+    check_table(neighbors, ab)
+    check_device("an edge convolution's input", ab, exact, gamma, beta, neighbors)
+    expected = (neighbors.shape[0], 2 * len(gamma))
     fits = tuple(ab.shape) == expected and gamma.dim() == 1 and gamma.shape == beta.shape
     if not fits or (exact is not None and exact.shape != (len(ab), len(gamma))):
         raise CloudError(f"the parts of edges must be {expected} for this table and norm; found {tuple(ab.shape)}")
     where = ab.new_empty(0) if exact is None else exact.detach()
-    return _edge_join(ab, where, gamma, beta, table, float(eps), float(slope), sync)[:4]
+    return _edge_join(ab, where, gamma, beta, neighbors, float(eps), float(slope), sync)[:4]

@@ -1,7 +1,7 @@
-"""Moments over the edges of a neighbour table, without a tensor of the edges.
+"""Moments over the edges of neighbors (M, k), without a tensor of the edges.
 
 An edge value here is ``y_ij = a_i + b_j`` for each neighbour j of each point i: what one linear layer makes of the edge
-feature ``[x_j - x_i ; x_i]``. M points, k neighbours, C channels, ``table (M, k)`` of flat indices.
+feature ``[x_j - x_i ; x_i]``. M points, k neighbours, C channels, ``neighbors (M, k)`` of flat indices.
 """
 
 from typing import Any
@@ -48,7 +48,7 @@ class _EdgeSquares(torch.autograd.Function):
         return grad_a, grad_b, grad_s, None, None, None, None
 
 
-def edge_moments(a: Tensor, b: Tensor, table: Tensor, join: Join = alone) -> tuple[Tensor, Tensor, Tensor]:
+def edge_moments(a: Tensor, b: Tensor, neighbors: Tensor, join: Join = alone) -> tuple[Tensor, Tensor, Tensor]:
     """(C,) mean and (C,) biased variance of ``a_i + b_j`` over all M * k edges, and () their number.
 
     Exact, from one gather: with a and b measured from their means, ``sum (a_i + b_j)^2 = sum_i (k a_i^2 + 2 a_i s_i) +
@@ -58,15 +58,15 @@ def edge_moments(a: Tensor, b: Tensor, table: Tensor, join: Join = alone) -> tup
     Args:
         a: (M, C) parts of the points, float32 or float64.
         b: (M, C) parts of the neighbours.
-        table: (M, k) neighbours.
+        neighbors: (M, k) neighbours.
         join: Sums its arguments over processes; first called with (count, sums), then with the centred squares.
     """
-    k = table.shape[1]
-    s = gather_sum(b, table)  # it looks at the indices
-    times = degree(table, b.shape[0]).to(b.dtype)
-    count, total = join(a.new_tensor(float(table.numel())), k * a.sum(0) + s.sum(0))
+    k = neighbors.shape[1]
+    s = gather_sum(b, neighbors)  # it looks at the indices
+    times = degree(neighbors, b.shape[0]).to(b.dtype)
+    count, total = join(a.new_tensor(float(neighbors.numel())), k * a.sum(0) + s.sum(0))
     mean = total / count
     # The squares do not depend on the shifts beyond their sum, nor (summed over processes) on the mean: no gradient.
-    shift_b = s.detach().sum(0) / table.numel()
+    shift_b = s.detach().sum(0) / neighbors.numel()
     (squares,) = join(_EdgeSquares.apply(a, b, s, times, k, mean.detach() - shift_b, shift_b))
     return mean, squares / count, count

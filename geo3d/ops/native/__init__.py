@@ -29,7 +29,7 @@ from geo3d.ops.native.kernels import KERNELS
 BUILDS = ("portable", "avx2", "avx512")
 OUT_OF_MEMORY, BAD_INDEX, NOT_FINITE, BAD_OFFSETS = 1, 2, 3, 4  # as in src/api.h
 FAULTS = {
-    BAD_INDEX: "holds an index that is out of range",
+    BAD_INDEX: "must hold indices of rows; one is out of range",
     NOT_FINITE: "holds NaN or infinite values; remove them first",
     BAD_OFFSETS: "has offsets that do not rise from 0 to the number of rows; clouds must not be empty",
 }

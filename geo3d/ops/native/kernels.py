@@ -28,7 +28,7 @@ def knn(
 @KERNELS.declare
 def ball_query(
     rows: int, queries: int, clouds: int, k: int, reach: float, pos: F32, ptr: I64, centers: F32, center_ptr: I64,
-    table: I64, count: I64,
+    neighbors: I64, count: I64,
 ) -> Sizes:  # fmt: skip
     return 3 * rows, clouds + 1, 3 * queries, clouds + 1, queries * k, queries
 
@@ -62,26 +62,26 @@ def voxel_groups(
 
 @KERNELS.declare
 def gather_max(
-    rows: int, k: int, channels: int, source_rows: int, b: F32, table: I64, top: F32, slot: U8 | None
+    rows: int, k: int, channels: int, source_rows: int, b: F32, neighbors: I64, top: F32, slot: U8 | None
 ) -> Sizes:
     return source_rows * channels, rows * k, rows * channels, rows * channels
 
 
 @KERNELS.declare
 def scatter_max(
-    rows: int, k: int, channels: int, source_rows: int, grad: F32, slot: U8, table: I64, grad_b: F32
+    rows: int, k: int, channels: int, source_rows: int, grad: F32, slot: U8, neighbors: I64, grad_b: F32
 ) -> Sizes:
     return rows * channels, rows * channels, rows * k, source_rows * channels
 
 
 @KERNELS.declare
-def scatter_sum(rows: int, k: int, channels: int, source_rows: int, grad: F32, table: I64, grad_b: F32) -> Sizes:
+def scatter_sum(rows: int, k: int, channels: int, source_rows: int, grad: F32, neighbors: I64, grad_b: F32) -> Sizes:
     return rows * channels, rows * k, source_rows * channels
 
 
 @KERNELS.declare
 def edge_evaluate(
-    rows: int, k: int, channels: int, ab: F32, table: I64, scale: F32, shift: F32, slope: float, out: F32,
+    rows: int, k: int, channels: int, ab: F32, neighbors: I64, scale: F32, shift: F32, slope: float, out: F32,
     out_stride: int,
 ) -> Sizes:  # fmt: skip
     channels = full(channels)
@@ -90,7 +90,7 @@ def edge_evaluate(
 
 @KERNELS.declare
 def edge_collect(
-    rows: int, k: int, channels: int, ab: F32, table: I64, shift_a: F32, shift_b: F32, top: F32, sum: F32, slot: U8,
+    rows: int, k: int, channels: int, ab: F32, neighbors: I64, shift_a: F32, shift_b: F32, top: F32, sum: F32, slot: U8,
     totals: F64,
 ) -> Sizes:  # fmt: skip
     channels = full(channels)
@@ -112,7 +112,7 @@ def edge_reduce(rows: int, channels: int, grad: F32, out: F32, top: F32, mean: F
 
 @KERNELS.declare
 def edge_backward(
-    rows: int, k: int, channels: int, ab: F32, table: I64, sum: F32, slot: U8, grad: F32, out: F32, scale: F32,
+    rows: int, k: int, channels: int, ab: F32, neighbors: I64, sum: F32, slot: U8, grad: F32, out: F32, scale: F32,
     first: F32, second: F32, center: F32, shift_a: F32, center_b: F32, slope: float, grad_ab: F32,
 ) -> Sizes:  # fmt: skip
     channels = full(channels)

@@ -63,15 +63,15 @@ def int8_edge_parts(
     rows: int, channels: int, depth: int, q: U8, packed: I8, scale: F32, shift: F32, steps: int, step: F32,
     offsets: int, offset: F32, high: int, a: F32, codes: U8, width: int,
 ) -> Sizes:  # fmt: skip
-    weight, table = 2 * rounded_up(channels, 16) * rounded_up(depth, 4), Spaced(rows, rounded_up(channels, 64), width)
+    weight, padded = 2 * rounded_up(channels, 16) * rounded_up(depth, 4), Spaced(rows, rounded_up(channels, 64), width)
     one_or_all = [channels if count > 1 else 1 for count in (steps, offsets)]
-    return rows * depth, weight, 2 * channels, 2 * channels, *one_or_all, rows * channels, table
+    return rows * depth, weight, 2 * channels, 2 * channels, *one_or_all, rows * channels, padded
 
 
 @KERNELS.declare
 def int8_edge_evaluate(
-    rows: int, k: int, channels: int, a: F32, codes: U8, width: int, table: I64, steps: int, step: F32, offsets: int,
-    offset: F32, scale: F32, shift: F32, slope: float, out: F32, out_stride: int,
+    rows: int, k: int, channels: int, a: F32, codes: U8, width: int, neighbors: I64, steps: int, step: F32,
+    offsets: int, offset: F32, scale: F32, shift: F32, slope: float, out: F32, out_stride: int,
 ) -> Sizes:  # fmt: skip
     one_or_all = [channels if count > 1 else 1 for count in (steps, offsets)]
     coded, written = Spaced(rows, rounded_up(channels, 64), width), Spaced(rows, channels, out_stride)

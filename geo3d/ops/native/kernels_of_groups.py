@@ -9,11 +9,11 @@ KERNELS = Kernels()
 
 
 def _network(
-    groups: int, k: int, points: int, of_points: Tensor | None, table: Tensor | None, layers: int, channels: Tensor,
+    groups: int, k: int, points: int, of_points: Tensor | None, neighbors: Tensor | None, layers: int, channels: Tensor,
     norms: int,
 ) -> tuple[tuple[int, ...], list[int], list[int], list[int]]:  # fmt: skip
     """Sizes of the source, channels, sizes of the weights behind the first layer and of so many vectors a layer."""
-    if table is None and of_points is None:
+    if neighbors is None and of_points is None:
         raise ArgumentError("rows in groups are edges of a table or given as they are; found neither")
     if channels.dtype != torch.int64 or channels.numel() != layers or layers < 2:
         raise ArgumentError(f"channels must be {layers} int64, 2 at least; found {told(channels)}")
@@ -23,44 +23,44 @@ def _network(
     return source, sizes, weights, [size for size in sizes for _ in range(norms)]
 
 
-def _no_holes(table: Tensor | None, *needed: Tensor | None) -> None:
-    if table is not None and any(each is None for each in needed):
+def _no_holes(neighbors: Tensor | None, *needed: Tensor | None) -> None:
+    if neighbors is not None and any(each is None for each in needed):
         raise ArgumentError("edges of a table need positions, centres and the weight of their offsets; found None")
 
 
 @KERNELS.declare
 def grouped_max(
     groups: int, k: int, points: int, of_points: F32 | None, pos: F32 | None, centers: F32 | None,
-    offset_weight: F32 | None, table: I64 | None, count: I64, layers: int, channels: I64, weights: F32s, norms: F32s,
-    eps: float, activated: int, out: F32,
+    offset_weight: F32 | None, neighbors: I64 | None, count: I64, layers: int, channels: I64, weights: F32s,
+    norms: F32s, eps: float, activated: int, out: F32,
 ) -> Sizes:  # fmt: skip
-    _no_holes(table, pos, centers, offset_weight)
-    source, sizes, matrices, vectors = _network(groups, k, points, of_points, table, layers, channels, 5)
+    _no_holes(neighbors, pos, centers, offset_weight)
+    source, sizes, matrices, vectors = _network(groups, k, points, of_points, neighbors, layers, channels, 5)
     return *source, matrices, vectors, groups * sizes[-1]
 
 
 @KERNELS.declare
 def grouped_train(
     groups: int, k: int, points: int, of_points: F32 | None, pos: F32 | None, centers: F32 | None,
-    offset_weight: F32 | None, table: I64 | None, count: I64, layers: int, channels: I64, weights: F32s, norms: F32s,
-    eps: float, top: F32, slot: I32, moments: F32,
+    offset_weight: F32 | None, neighbors: I64 | None, count: I64, layers: int, channels: I64, weights: F32s,
+    norms: F32s, eps: float, top: F32, slot: I32, moments: F32,
 ) -> Sizes:  # fmt: skip
-    _no_holes(table, pos, centers, offset_weight)
-    source, sizes, matrices, vectors = _network(groups, k, points, of_points, table, layers, channels, 2)
+    _no_holes(neighbors, pos, centers, offset_weight)
+    source, sizes, matrices, vectors = _network(groups, k, points, of_points, neighbors, layers, channels, 2)
     return *source, matrices, vectors, groups * sizes[-1], groups * sizes[-1], 2 * sum(sizes) + sizes[-2]
 
 
 @KERNELS.declare
 def grouped_backward(
     groups: int, k: int, points: int, of_points: F32 | None, pos: F32 | None, centers: F32 | None,
-    offset_weight: F32 | None, table: I64 | None, count: I64, layers: int, channels: I64, weights: F32s, norms: F32s,
-    eps: float, top: F32, slot: I32, moments: F32, d_out: F32, d_of_points: F32 | None, d_offset_weight: F32 | None,
-    d_weights: F32s, d_norms: F32s,
+    offset_weight: F32 | None, neighbors: I64 | None, count: I64, layers: int, channels: I64, weights: F32s,
+    norms: F32s, eps: float, top: F32, slot: I32, moments: F32, d_out: F32, d_of_points: F32 | None,
+    d_offset_weight: F32 | None, d_weights: F32s, d_norms: F32s,
 ) -> Sizes:  # fmt: skip
-    _no_holes(table, pos, centers, offset_weight, d_offset_weight)
+    _no_holes(neighbors, pos, centers, offset_weight, d_offset_weight)
     if (of_points is None) != (d_of_points is None):
         raise ArgumentError("what points receive is written where points have features; found one without the other")
-    source, sizes, matrices, vectors = _network(groups, k, points, of_points, table, layers, channels, 2)
+    source, sizes, matrices, vectors = _network(groups, k, points, of_points, neighbors, layers, channels, 2)
     last = groups * sizes[-1]
     return (
         *source, matrices, vectors, last, last, 2 * sum(sizes) + sizes[-2], last, points * sizes[0], 3 * sizes[0],

@@ -1,6 +1,6 @@
 """Rounding to a few levels with a learned step and a learned offset: LSQ+ (arXiv 2004.09576), forward and backward.
 
-With ``t = (x - offset) / step`` the code is ``round(clamp(t, low, high))``, half to even, and the rounded value is
+With ``t = (x - offset) / step`` the code is ``round(clamp(t, qmin, qmax))``, half to even, and the rounded value is
 ``code * step + offset``. The quotient is a true one everywhere, never a product with ``1 / step``, which would differ
 in the last bit and so send values that lie between two codes to the other one: compiled kernels, torch and what runs
 on integers agree bit for bit.
@@ -31,16 +31,16 @@ def _position(x: Tensor, step: Tensor, offset: Tensor | None) -> Tensor:
     return x / step if offset is None else (x - offset).div_(step)
 
 
-def _rounded(x: Tensor, step: Tensor, offset: Tensor | None, low: int, high: int, axis: int) -> Tensor:
+def _rounded(x: Tensor, step: Tensor, offset: Tensor | None, qmin: int, qmax: int, axis: int) -> Tensor:
     """The definition of ``geo3d::fake_quantize``."""
     step = _spread(step, x, axis)
     offset = None if offset is None else _spread(offset, x, axis)
-    code = _position(x, step, offset).clamp_(low, high).round_()
+    code = _position(x, step, offset).clamp_(qmin, qmax).round_()
     return code.mul_(step).add_(0.0 if offset is None else offset)  # adding 0 makes 0 of -0, as an integer code does
 
 
 def _gradients(
-    grad: Tensor, x: Tensor, step: Tensor, offset: Tensor | None, low: int, high: int, axis: int
+    grad: Tensor, x: Tensor, step: Tensor, offset: Tensor | None, qmin: int, qmax: int, axis: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The definition of ``geo3d::fake_quantize_backward``."""
     groups, by_column = len(step), axis == 1 and len(step) > 1
@@ -51,8 +51,8 @@ def _gradients(
     for block in blocks(x) or [slice(0)]:
         t = _position(x[block], _part(step, block), None if offset is None else _part(offset, block))
         # Whether a value is inside, as 0 or 1 in its own type: far faster than booleans and torch.where.
-        inside = torch.gt(t, low, out=torch.empty_like(t)).mul_(torch.lt(t, high, out=torch.empty_like(t)))
-        code = t.clamp_(low, high)  # t itself, inside
+        inside = torch.gt(t, qmin, out=torch.empty_like(t)).mul_(torch.lt(t, qmax, out=torch.empty_like(t)))
+        code = t.clamp_(qmin, qmax)  # t itself, inside
         of_step = code.round().addcmul_(inside, code, value=-1).mul_(grad[block])
         torch.mul(grad[block], inside, out=of_x[block])
         for part, values in zip(parts, (of_step, grad[block] - of_x[block]), strict=True):
@@ -67,51 +67,51 @@ def _part(values: Tensor, block: slice) -> Tensor:
     return values if values.dim() == 1 else values[block]
 
 
-def _codes(x: Tensor, step: Tensor, offset: Tensor | None, low: int, high: int, axis: int) -> Tensor:
+def _codes(x: Tensor, step: Tensor, offset: Tensor | None, qmin: int, qmax: int, axis: int) -> Tensor:
     """The definition of ``geo3d::quantize``."""
     t = _position(x, _spread(step, x, axis), None if offset is None else _spread(offset, x, axis))
     if t.device.type == "cpu" and bool(t.isnan().any()):
         raise native.error(native.NOT_FINITE, "x")
-    return t.clamp_(low, high).round_().to(_code_type(low))
+    return t.clamp_(qmin, qmax).round_().to(_code_type(qmin))
 
 
-def _code_type(low: int) -> torch.dtype:
-    return torch.uint8 if low >= 0 else torch.int8
+def _code_type(qmin: int) -> torch.dtype:
+    return torch.uint8 if qmin >= 0 else torch.int8
 
 
 def _layout(x: Tensor, step: Tensor, axis: int) -> tuple[int, int, int, int]:
     return *x.shape, len(step), int(axis == 1 and len(step) > 1)
 
 
-def _rounded_on_cpu(x: Tensor, step: Tensor, offset: Tensor | None, low: int, high: int, axis: int) -> Tensor:
+def _rounded_on_cpu(x: Tensor, step: Tensor, offset: Tensor | None, qmin: int, qmax: int, axis: int) -> Tensor:
     if not _native(x, step, offset):
-        return _rounded(x, step, offset, low, high, axis)
+        return _rounded(x, step, offset, qmin, qmax, axis)
     x, step, offset = x.contiguous(), step.contiguous(), None if offset is None else offset.contiguous()
     out = torch.empty_like(x)
-    native.call("fake_quantize", *_layout(x, step, axis), x, step, offset, float(low), float(high), out)
+    native.call("fake_quantize", *_layout(x, step, axis), x, step, offset, float(qmin), float(qmax), out)
     return out
 
 
 def _gradients_on_cpu(
-    grad: Tensor, x: Tensor, step: Tensor, offset: Tensor | None, low: int, high: int, axis: int
+    grad: Tensor, x: Tensor, step: Tensor, offset: Tensor | None, qmin: int, qmax: int, axis: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     if not _native(x, step, offset) or grad.dtype != x.dtype:
-        return _gradients(grad, x, step, offset, low, high, axis)
+        return _gradients(grad, x, step, offset, qmin, qmax, axis)
     grad, x, step = grad.contiguous(), x.contiguous(), step.contiguous()
     offset = None if offset is None else offset.contiguous()
     outs = torch.empty_like(x), torch.empty_like(step), torch.empty_like(step)
     layout = _layout(x, step, axis)
-    native.call("fake_quantize_backward", *layout, grad, x, step, offset, float(low), float(high), *outs)
+    native.call("fake_quantize_backward", *layout, grad, x, step, offset, float(qmin), float(qmax), *outs)
     return outs
 
 
-def _codes_on_cpu(x: Tensor, step: Tensor, offset: Tensor | None, low: int, high: int, axis: int) -> Tensor:
+def _codes_on_cpu(x: Tensor, step: Tensor, offset: Tensor | None, qmin: int, qmax: int, axis: int) -> Tensor:
     if not _native(x, step, offset):
-        return _codes(x, step, offset, low, high, axis)
+        return _codes(x, step, offset, qmin, qmax, axis)
     x, step, offset = x.contiguous(), step.contiguous(), None if offset is None else offset.contiguous()
-    codes = torch.empty_like(x, dtype=_code_type(low))
+    codes = torch.empty_like(x, dtype=_code_type(qmin))
     bytes_ = codes.view(torch.uint8)  # signed or unsigned, as low is
-    native.call("quantize", *_layout(x, step, axis), x, step, offset, float(low), float(high), bytes_, what="x")
+    native.call("quantize", *_layout(x, step, axis), x, step, offset, float(qmin), float(qmax), bytes_, what="x")
     return codes
 
 
@@ -121,7 +121,7 @@ def _native(x: Tensor, step: Tensor, offset: Tensor | None) -> bool:
 
 
 define(
-    "fake_quantize_backward(Tensor grad, Tensor x, Tensor step, Tensor? offset, int low, int high, int axis)"
+    "fake_quantize_backward(Tensor grad, Tensor x, Tensor step, Tensor? offset, int qmin, int qmax, int axis)"
     " -> (Tensor, Tensor, Tensor)",
     cpu=_gradients_on_cpu,
     cuda=_gradients,
@@ -141,7 +141,7 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 _fake_quantize = define(
-    "fake_quantize(Tensor x, Tensor step, Tensor? offset, int low, int high, int axis) -> Tensor",
+    "fake_quantize(Tensor x, Tensor step, Tensor? offset, int qmin, int qmax, int axis) -> Tensor",
     cpu=_rounded_on_cpu,
     cuda=_rounded,
     fake=lambda x, *_: x.new_empty(x.shape),
@@ -149,14 +149,14 @@ _fake_quantize = define(
     setup=_keep,
 )
 _quantize = define(
-    "quantize(Tensor x, Tensor step, Tensor? offset, int low, int high, int axis) -> Tensor",
+    "quantize(Tensor x, Tensor step, Tensor? offset, int qmin, int qmax, int axis) -> Tensor",
     cpu=_codes_on_cpu,
     cuda=_codes,
-    fake=lambda x, step, offset, low, *_: x.new_empty(x.shape, dtype=_code_type(low)),
+    fake=lambda x, step, offset, qmin, *_: x.new_empty(x.shape, dtype=_code_type(qmin)),
 )
 
 
-def _check(x: Tensor, step: Tensor, offset: Tensor | None, low: int, high: int, axis: int) -> None:
+def _check(x: Tensor, step: Tensor, offset: Tensor | None, qmin: int, qmax: int, axis: int) -> None:
     groups = step.shape[0] if step.dim() == 1 else 0
     check_device("x, step and offset", x, step, offset)
     fits = x.dim() == 2 and groups > 0 and (offset is None or offset.shape == step.shape) and axis in (0, 1)
@@ -166,12 +166,12 @@ def _check(x: Tensor, step: Tensor, offset: Tensor | None, low: int, high: int, 
             f"of G equal runs of rows (axis 0); found {tuple(x.shape)}, {tuple(step.shape)}, "
             f"{None if offset is None else tuple(offset.shape)} and axis {axis}"
         )
-    if not (0 <= low < high <= 255 or -128 <= low < 0 < high <= 127):
-        raise CloudError(f"codes must lie within [0, 255] or within [-128, 127]; found [{low}, {high}]")
+    if not (0 <= qmin < qmax <= 255 or -128 <= qmin < 0 < qmax <= 127):
+        raise CloudError(f"codes must lie within [0, 255] or within [-128, 127]; found [{qmin}, {qmax}]")
 
 
-def fake_quantize(x: Tensor, step: Tensor, offset: Tensor | None, low: int, high: int, axis: int = 0) -> Tensor:
-    """(M, C) ``round(clamp((x - offset) / step, low, high)) * step + offset``, half to even, of the steps' type.
+def fake_quantize(x: Tensor, step: Tensor, offset: Tensor | None, qmin: int, qmax: int, axis: int = 0) -> Tensor:
+    """(M, C) ``round(clamp((x - offset) / step, qmin, qmax)) * step + offset``, half to even, of the steps' type.
 
     Differentiable in ``x``, ``step`` and ``offset`` by the rules of LSQ+, with ``t = (x - offset) / step``:
 
@@ -188,8 +188,8 @@ def fake_quantize(x: Tensor, step: Tensor, offset: Tensor | None, low: int, high
         step: (G,) positive: one for all, one for each of G equal runs of rows (``axis=0``), or one for each column
             (``axis=1``).
         offset: (G,) or None.
-        low: Smallest code.
-        high: Largest code.
+        qmin: Smallest code.
+        qmax: Largest code.
         axis: What the groups divide; of no consequence where there is but one.
 
     Raises:
@@ -200,13 +200,13 @@ def fake_quantize(x: Tensor, step: Tensor, offset: Tensor | None, low: int, high
         >>> fake_quantize(x, torch.tensor([0.5]), None, -2, 1).tolist()
         [[-1.0, 0.0, 0.5, 0.5]]
     """
-    _check(x, step, offset, low, high, axis)
-    return _fake_quantize(x.to(step.dtype).contiguous(), step, offset, low, high, axis)
+    _check(x, step, offset, qmin, qmax, axis)
+    return _fake_quantize(x.to(step.dtype).contiguous(), step, offset, qmin, qmax, axis)
 
 
 @torch.no_grad()
-def quantize(x: Tensor, step: Tensor, offset: Tensor | None, low: int, high: int, axis: int = 0) -> Tensor:
-    """(M, C) the codes of :func:`fake_quantize`: uint8, or int8 where ``low`` is negative. No gradients.
+def quantize(x: Tensor, step: Tensor, offset: Tensor | None, qmin: int, qmax: int, axis: int = 0) -> Tensor:
+    """(M, C) the codes of :func:`fake_quantize`: uint8, or int8 where ``qmin`` is negative. No gradients.
 
     Raises:
         NotFiniteError: If ``x`` holds NaN (on a CPU).
@@ -217,11 +217,11 @@ def quantize(x: Tensor, step: Tensor, offset: Tensor | None, low: int, high: int
         >>> quantize(x, torch.tensor([0.5]), torch.tensor([-1.0]), 0, 3)
         tensor([[0, 2, 3, 3]], dtype=torch.uint8)
     """
-    _check(x, step, offset, low, high, axis)
-    return _quantize(x.to(step.dtype).contiguous(), step, offset, low, high, axis)
+    _check(x, step, offset, qmin, qmax, axis)
+    return _quantize(x.to(step.dtype).contiguous(), step, offset, qmin, qmax, axis)
 
 
-def least_squares(values: Tensor, low: int, high: int, with_offset: bool) -> tuple[Tensor, Tensor | None]:
+def least_squares(values: Tensor, qmin: int, qmax: int, with_offset: bool) -> tuple[Tensor, Tensor | None]:
     """(G,) steps, and offsets if wanted, that round the values (G, V) of each group with the least squared error.
 
     There is no closed form. Of a coarse grid of ranges, and then of a fine one around what was found, the best few are
@@ -229,8 +229,8 @@ def least_squares(values: Tensor, low: int, high: int, with_offset: bool) -> tup
 
     Args:
         values: (G, V) finite.
-        low: Smallest code.
-        high: Largest code.
+        qmin: Smallest code.
+        qmax: Largest code.
         with_offset: Whether the level of code 0 is free; otherwise it is 0.
 
     Returns:
@@ -239,30 +239,30 @@ def least_squares(values: Tensor, low: int, high: int, with_offset: bool) -> tup
     least, most = values.amin(1), values.amax(1)
     middle = values.mean(1).clamp(least, most) if with_offset else torch.zeros_like(least)
     values, below, above = values - middle[:, None], least - middle, most - middle
-    reach = min(2.0, (high - low) / 4)  # of the fine grid, in steps at either end
+    reach = min(2.0, (qmax - qmin) / 4)  # of the fine grid, in steps at either end
     moves = torch.linspace(-reach, reach, FINE if with_offset else FINE**2, dtype=torch.float32).to(values)
     shrink = torch.logspace(0, -1.6, COARSE if with_offset else COARSE**2, dtype=torch.float32).to(values)
     if with_offset:
         a, b = torch.cartesian_prod(shrink, shrink).t()
         start, stop = torch.outer(a, below), torch.outer(b, above)
-        step, offset = _settled(values, (stop - start) / (high - low), start, low, high)
+        step, offset = _settled(values, (stop - start) / (qmax - qmin), start, qmin, qmax)
         a, b = torch.cartesian_prod(moves, moves).t()
-        steps = torch.outer(1 + (b - a) / (high - low), step)
-        step, offset = _settled(values, steps, offset + torch.outer(low + a, step), low, high)
+        steps = torch.outer(1 + (b - a) / (qmax - qmin), step)
+        step, offset = _settled(values, steps, offset + torch.outer(qmin + a, step), qmin, qmax)
         return torch.where(most > least, step, 0), torch.where(most > least, offset + middle, least)
-    widest = torch.maximum(above / high, below / low) if low else above / high
-    step, _ = _settled(values, torch.outer(shrink, widest), None, low, high)
-    step, _ = _settled(values, torch.outer(1 + moves / (high - low), step), None, low, high)
+    widest = torch.maximum(above / qmax, below / qmin) if qmin else above / qmax
+    step, _ = _settled(values, torch.outer(shrink, widest), None, qmin, qmax)
+    step, _ = _settled(values, torch.outer(1 + moves / (qmax - qmin), step), None, qmin, qmax)
     return torch.where(widest > 0, step, 0), None
 
 
-def _settled(values: Tensor, steps: Tensor, starts: Tensor | None, low: int, high: int) -> tuple[Tensor, Tensor]:
+def _settled(values: Tensor, steps: Tensor, starts: Tensor | None, qmin: int, qmax: int) -> tuple[Tensor, Tensor]:
     """(G,) step and offset: the best of the candidates (K, G), given by step and lowest level, after some turns."""
     steps = steps.clamp_min(torch.finfo(values.dtype).tiny)
-    offsets = None if starts is None else starts - low * steps
+    offsets = None if starts is None else starts - qmin * steps
 
     def error(step: Tensor, offset: Tensor | None) -> Tensor:
-        return (fake_quantize(values, step, offset, low, high) - values).square_().mean(1)
+        return (fake_quantize(values, step, offset, qmin, qmax) - values).square_().mean(1)
 
     errors = [error(steps[k], None if offsets is None else offsets[k]) for k in range(len(steps))]
     few = torch.stack(errors).topk(FEW, 0, largest=False).indices
@@ -271,16 +271,18 @@ def _settled(values: Tensor, steps: Tensor, starts: Tensor | None, low: int, hig
         step = steps.gather(0, k[None])[0]
         offset = None if offsets is None else offsets.gather(0, k[None])[0]
         for _ in range(TURNS):
-            step, offset = _refitted(values, step, offset, low, high)
+            step, offset = _refitted(values, step, offset, qmin, qmax)
         found.append((error(step, offset), step, torch.zeros_like(step) if offset is None else offset))
     error_of, step_of, offset_of = (torch.stack(parts) for parts in zip(*found, strict=True))
     best = error_of.argmin(0, keepdim=True)
     return step_of.gather(0, best)[0], offset_of.gather(0, best)[0]
 
 
-def _refitted(values: Tensor, step: Tensor, offset: Tensor | None, low: int, high: int) -> tuple[Tensor, Tensor | None]:
+def _refitted(
+    values: Tensor, step: Tensor, offset: Tensor | None, qmin: int, qmax: int
+) -> tuple[Tensor, Tensor | None]:
     """Step and offset that suit the codes best which the present ones give."""
-    codes = quantize(values, step, offset, low, high).to(values.dtype)
+    codes = quantize(values, step, offset, qmin, qmax).to(values.dtype)
     code, value = (codes.mean(1), values.mean(1)) if offset is not None else (torch.zeros_like(step),) * 2
     codes -= code[:, None]
     spread, joint = codes.square().mean(1), codes.mul_(values).mean(1)

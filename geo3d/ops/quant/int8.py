@@ -83,11 +83,11 @@ def _placed(out: Tensor | None, like: Tensor, rows: int, channels: int) -> Tenso
     return out
 
 
-def _check_rounding(channels: int, step: Tensor, offset: Tensor, high: int = 255) -> None:
-    if not (_vector(step, 1, channels) and _vector(offset, 1, channels) and 0 < high < 256):
+def _check_rounding(channels: int, step: Tensor, offset: Tensor, qmax: int = 255) -> None:
+    if not (_vector(step, 1, channels) and _vector(offset, 1, channels) and 0 < qmax < 256):
         raise CloudError(
             f"codes need float32 step and offset (1,){f' or ({channels},)' if channels > 1 else ''} and high in "
-            f"[1, 255]; found {step.dtype} {tuple(step.shape)}, {offset.dtype} {tuple(offset.shape)} and {high}"
+            f"[1, 255]; found {step.dtype} {tuple(step.shape)}, {offset.dtype} {tuple(offset.shape)} and {qmax}"
         )
 
 
@@ -102,14 +102,14 @@ def _check(q: Tensor, packed: Packed, parts: int, *vectors: Tensor) -> None:
         )
 
 
-def quantize_rows(x: Tensor, step: Tensor, offset: Tensor, high: int) -> Tensor:
-    """(M, K rounded up to 4) uint8 codes ``round(clamp((x - offset) / step, 0, high))``, half to even; then zeros.
+def quantize_rows(x: Tensor, step: Tensor, offset: Tensor, qmax: int) -> Tensor:
+    """(M, K rounded up to 4) uint8 codes ``round(clamp((x - offset) / step, 0, qmax))``, half to even; then zeros.
 
     Args:
         x: (M, K) float32; rows may lie apart.
         step: (1,) float32, positive.
         offset: (1,) float32.
-        high: The largest code, at most 255.
+        qmax: The largest code, at most 255.
 
     Raises:
         CloudError: If types or shapes do not fit.
@@ -119,7 +119,7 @@ def quantize_rows(x: Tensor, step: Tensor, offset: Tensor, high: int) -> Tensor:
         >>> quantize_rows(torch.tensor([[-1.0, 0.5, 1.5, 2.4, 9.0]]), torch.ones(1), torch.zeros(1), 7).tolist()
         [[0, 0, 2, 2, 7, 0, 0, 0]]
     """
-    _check_rounding(1, step, offset, high)
+    _check_rounding(1, step, offset, qmax)
     if x.dim() != 2 or x.dtype != torch.float32:
         raise CloudError(f"x must be float32 (M, K); found {x.dtype} {tuple(x.shape)}")
     rows, depth = x.shape
@@ -127,10 +127,10 @@ def quantize_rows(x: Tensor, step: Tensor, offset: Tensor, high: int) -> Tensor:
     if not native.usable(x):
         if bool(x.isnan().any()):
             raise native.error(native.NOT_FINITE, "x")
-        return pad(reference.rounded(x, step, offset, high), (0, width - depth))
+        return pad(reference.rounded(x, step, offset, qmax), (0, width - depth))
     x = x if x.stride(1) == 1 else x.contiguous()
     q = torch.empty(rows, width, dtype=torch.uint8)
-    native.call("int8_quantize", rows, depth, x, x.stride(0), step, offset, high, q, width, what="x")
+    native.call("int8_quantize", rows, depth, x, x.stride(0), step, offset, qmax, q, width, what="x")
     return q
 
 
@@ -182,12 +182,12 @@ def linear(
 
 
 def edge_parts(
-    q: Tensor, packed: Packed, scale: Tensor, shift: Tensor, step: Tensor, offset: Tensor, high: int
+    q: Tensor, packed: Packed, scale: Tensor, shift: Tensor, step: Tensor, offset: Tensor, qmax: int
 ) -> tuple[Tensor, Tensor]:
     """The parts of an edge convolution ``a_i + max_j b_j``: a (M, C) float32, b as codes (M, C rounded up to 64) uint8.
 
     The two parts of the weight give c and b, both ``acc * scale + shift``; ``a = c - b`` with this b, which then
-    becomes ``round(clamp((b - offset) / step, 0, high))``. Codes beyond C are 0.
+    becomes ``round(clamp((b - offset) / step, 0, qmax))``. Codes beyond C are 0.
 
     Args:
         q: (M, K rounded up to 4) from :func:`quantize_rows`.
@@ -196,29 +196,29 @@ def edge_parts(
         shift: (2 C,) float32.
         step: (1,) or (C,) float32, positive: the step of b's codes.
         offset: (1,) or (C,) float32.
-        high: The largest code, at most 255.
+        qmax: The largest code, at most 255.
 
     Raises:
         CloudError: If types or shapes do not fit.
     """
     _check(q, packed, 2, scale, shift)
-    _check_rounding(packed.channels, step, offset, high)
+    _check_rounding(packed.channels, step, offset, qmax)
     rows, channels = len(q), packed.channels
     width = channels + -channels % ROW
     if not native.usable(q):
-        a, codes = reference.edge_parts(q[:, : packed.depth], packed.codes(), scale, shift, step, offset, high)
+        a, codes = reference.edge_parts(q[:, : packed.depth], packed.codes(), scale, shift, step, offset, qmax)
         return a, pad(codes, (0, width - channels))
     a, codes = torch.empty(rows, channels, dtype=torch.float32), torch.empty(rows, width, dtype=torch.uint8)
     native.call(
         "int8_edge_parts", rows, channels, q.shape[1], q, packed.data, scale, shift, len(step), step, len(offset),
-        offset, high, a, codes, width, what="codes",
+        offset, qmax, a, codes, width, what="codes",
     )  # fmt: skip
     return a, codes
 
 
 def edge_evaluate(
-    a: Tensor, codes: Tensor, table: Tensor, step: Tensor, offset: Tensor, scale: Tensor, shift: Tensor, slope: float,
-    out: Tensor | None = None,
+    a: Tensor, codes: Tensor, neighbors: Tensor, step: Tensor, offset: Tensor, scale: Tensor, shift: Tensor,
+    slope: float, out: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     """(M, C) ``z > 0 ? z : slope z`` with ``z = (a + (max_j code_j * step + offset)) * scale + shift``.
 
@@ -227,7 +227,7 @@ def edge_evaluate(
     Args:
         a: (M, C) float32 from :func:`edge_parts`.
         codes: (M, C rounded up to 64) uint8 from :func:`edge_parts`.
-        table: (M, k) int64 neighbours.
+        neighbors: (M, k) int64 neighbours.
         step: (1,) or (C,) float32.
         offset: (1,) or (C,) float32.
         scale: (C,) float32, not negative (signs are folded into the weights).
@@ -238,27 +238,33 @@ def edge_evaluate(
     Raises:
         CloudError: If types or shapes do not fit, or an index is out of range.
     """
-    check_device("an edge convolution's codes", a, codes, table, step, offset, scale, shift)
+    check_device("an edge convolution's codes", a, codes, neighbors, step, offset, scale, shift)
     rows, channels = a.shape
     width = channels + -channels % ROW
     fits = a.dtype == torch.float32 and codes.shape == (rows, width) and codes.dtype == torch.uint8
-    fits = fits and table.dim() == 2 and table.shape[0] == rows and table.shape[1] > 0 and table.dtype == torch.int64
+    fits = (
+        fits
+        and neighbors.dim() == 2
+        and neighbors.shape[0] == rows
+        and neighbors.shape[1] > 0
+        and neighbors.dtype == torch.int64
+    )
     if not fits or not (_vector(scale, channels) and _vector(shift, channels)):
-        found = ", ".join(f"{t.dtype} {tuple(t.shape)}" for t in (a, codes, table, scale, shift))
+        found = ", ".join(f"{t.dtype} {tuple(t.shape)}" for t in (a, codes, neighbors, scale, shift))
         raise CloudError(
-            f"an edge convolution on codes needs float32 a (M, C), uint8 codes (M, {width}), an int64 table (M, k) and "
-            f"float32 scale and shift (C,); found {found}"
+            f"an edge convolution on codes needs float32 a (M, C), uint8 codes (M, {width}), int64 neighbors (M, k) "
+            f"and float32 scale and shift (C,); found {found}"
         )
     _check_rounding(channels, step, offset)
     out = _placed(out, a, rows, channels)
     if not native.usable(a):
-        check_indices("table", table, rows)
+        check_indices("neighbors", neighbors, rows)
         codes = codes[:, :channels]
-        return out.copy_(reference.edge_evaluate(a, codes, table, step, offset, scale, shift, slope))
+        return out.copy_(reference.edge_evaluate(a, codes, neighbors, step, offset, scale, shift, slope))
     native.call(
-        "int8_edge_evaluate", rows, table.shape[1], channels, a.contiguous(), codes.contiguous(), width,
-        table.contiguous(), len(step), step, len(offset), offset, scale, shift, float(slope), out, out.stride(0),
-        what="table",
+        "int8_edge_evaluate", rows, neighbors.shape[1], channels, a.contiguous(), codes.contiguous(), width,
+        neighbors.contiguous(), len(step), step, len(offset), offset, scale, shift, float(slope), out, out.stride(0),
+        what="neighbors",
     )  # fmt: skip
     return out
 

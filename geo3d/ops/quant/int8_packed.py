@@ -56,10 +56,10 @@ def pack(codes: Tensor, parts: int = 1) -> Packed:
             f"a weight to be packed in {parts} parts must be int8 (parts C, K); "
             f"found {codes.dtype} {tuple(codes.shape)}"
         )
-    low, high, depth, channels = int(codes.min()), int(codes.max()), codes.shape[1], codes.shape[0] // parts
-    if depth > MAX_DEPTH or low < -LIMIT or high > LIMIT:
+    qmin, qmax, depth, channels = int(codes.min()), int(codes.max()), codes.shape[1], codes.shape[0] // parts
+    if depth > MAX_DEPTH or qmin < -LIMIT or qmax > LIMIT:
         raise ConfigError(
-            f"codes of a weight must lie in [-{LIMIT}, {LIMIT}], at most {MAX_DEPTH} to a row; found [{low}, {high}], "
+            f"codes of a weight must lie in [-{LIMIT}, {LIMIT}], at most {MAX_DEPTH} to a row; found [{qmin}, {qmax}], "
             f"{depth} to a row; quantise it to 7 bits or fewer"
         )
     rows = pad(codes.reshape(parts, channels, depth), (0, -depth % GROUP, 0, -channels % PANEL))

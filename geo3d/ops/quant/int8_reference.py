@@ -11,9 +11,9 @@ BLOCK = 192
 """Rows that are summed before their sum is added to that of other rows."""
 
 
-def rounded(x: Tensor, step: Tensor, offset: Tensor, high: int) -> Tensor:
-    """(M, C) uint8 ``round(clamp((x - offset) / step, 0, high))``, half to even."""
-    return torch.round(torch.clamp((x - offset) / step, 0, high)).to(torch.uint8)
+def rounded(x: Tensor, step: Tensor, offset: Tensor, qmax: int) -> Tensor:
+    """(M, C) uint8 ``round(clamp((x - offset) / step, 0, qmax))``, half to even."""
+    return torch.round(torch.clamp((x - offset) / step, 0, qmax)).to(torch.uint8)
 
 
 def leaky(z: Tensor, slope: float) -> Tensor:
@@ -32,18 +32,25 @@ def linear(q: Tensor, codes: Tensor, scale: Tensor, shift: Tensor, slope: float)
 
 
 def edge_parts(
-    q: Tensor, codes: Tensor, scale: Tensor, shift: Tensor, step: Tensor, offset: Tensor, high: int
+    q: Tensor, codes: Tensor, scale: Tensor, shift: Tensor, step: Tensor, offset: Tensor, qmax: int
 ) -> tuple[Tensor, Tensor]:
     """(M, C) float32 ``a = c - b``, and the codes (M, C) of b."""
     c, b = (products(q, codes).float() * scale + shift).chunk(2, 1)
-    return (c - b).contiguous(), rounded(b, step, offset, high)
+    return (c - b).contiguous(), rounded(b, step, offset, qmax)
 
 
 def edge_evaluate(
-    a: Tensor, codes: Tensor, table: Tensor, step: Tensor, offset: Tensor, scale: Tensor, shift: Tensor, slope: float
+    a: Tensor,
+    codes: Tensor,
+    neighbors: Tensor,
+    step: Tensor,
+    offset: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    slope: float,
 ) -> Tensor:
     """(M, C) ``leaky((a + (max_j code_j * step + offset)) * scale + shift)``."""
-    top = codes[table].amax(1).float()
+    top = codes[neighbors].amax(1).float()
     return leaky((a + (top * step + offset)) * scale + shift, slope)
 
 

@@ -78,22 +78,22 @@ def _reference(
     num_centers: int | None,
 ) -> tuple[Tensor, Tensor]:
     size_c = num_centers if num_centers is not None else int(center_ptr.diff().max())
-    table = torch.empty(len(ptr) - 1, size_c, k, dtype=torch.long, device=pos.device)
-    inside = table.new_empty(table.shape[:2])
+    neighbors = torch.empty(len(ptr) - 1, size_c, k, dtype=torch.long, device=pos.device)
+    inside = neighbors.new_empty(neighbors.shape[:2])
     wanted = torch.arange(1, k + 1, dtype=torch.int32, device=pos.device)
     for b, s, distance in squared_distances(pos, ptr, centers, center_ptr, num_points, num_centers):
         reach = distance.amin(2, keepdim=True).clamp_min(radius**2)
         count = (distance <= reach).cumsum(2, dtype=torch.int32)
         # The j-th point inside is where the count first becomes j; past the end means there is none.
         found = torch.searchsorted(count, wanted.expand(*count.shape[:2], k).contiguous())
-        table[b, s] = torch.where(found < count.shape[2], found, found[..., :1])
+        neighbors[b, s] = torch.where(found < count.shape[2], found, found[..., :1])
         inside[b, s] = count[..., -1].clamp(max=k).long()
-    table += ptr[:-1, None, None]
-    table, inside = table.view(-1, k), inside.view(-1)
+    neighbors += ptr[:-1, None, None]
+    neighbors, inside = neighbors.view(-1, k), inside.view(-1)
     if num_centers is not None:
-        return table, inside
+        return neighbors, inside
     rows = padded_rows(center_ptr, size_c, len(centers))
-    return table[rows], inside[rows]
+    return neighbors[rows], inside[rows]
 
 
 def _cpu(
@@ -111,11 +111,11 @@ def _cpu(
         check_pair_values(what, pos, ptr, centers, center_ptr)
         sizes = common_size(ptr, num_points), common_size(center_ptr, num_centers)
         return _reference(pos, ptr, centers, center_ptr, radius, k, *sizes)
-    table, count = ptr.new_empty(len(centers), k), ptr.new_empty(len(centers))
+    neighbors, count = ptr.new_empty(len(centers), k), ptr.new_empty(len(centers))
     counts = len(pos), len(centers), len(ptr) - 1, k
     arrays = (t.contiguous() for t in (pos, ptr, centers, center_ptr))
-    native.call("ball_query", *counts, float(radius**2), *arrays, table, count, what=what)
-    return table, count
+    native.call("ball_query", *counts, float(radius**2), *arrays, neighbors, count, what=what)
+    return neighbors, count
 
 
 def _fake(

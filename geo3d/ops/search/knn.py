@@ -163,22 +163,22 @@ _knn_query = define(
 )
 
 
-def to_edge_index(table: Tensor) -> Tensor:
-    """(2, M * k) the edges of a neighbour table as PyG has them: from each neighbour (row 0) to its point (row 1).
+def to_edge_index(neighbors: Tensor) -> Tensor:
+    """(2, M * k) the edges of neighbors (M, k) as PyG has them: from each neighbour (row 0) to its point (row 1).
 
     Example:
         >>> to_edge_index(torch.tensor([[0, 1], [1, 0]])).tolist()
         [[0, 1, 1, 0], [0, 0, 1, 1]]
     """
-    target = torch.arange(table.shape[0], device=table.device).repeat_interleave(table.shape[1])
-    return torch.stack([table.flatten(), target])
+    target = torch.arange(neighbors.shape[0], device=neighbors.device).repeat_interleave(neighbors.shape[1])
+    return torch.stack([neighbors.flatten(), target])
 
 
-def degree(table: Tensor, num_points: int) -> Tensor:
-    """(num_points,) int64: how often each point occurs in the table.
+def degree(neighbors: Tensor, num_points: int) -> Tensor:
+    """(num_points,) int64: how often each point is a neighbour.
 
     Example:
         >>> degree(torch.tensor([[0, 1], [1, 1]]), 2).tolist()
         [1, 3]
     """
-    return torch.bincount(table.flatten(), minlength=num_points)
+    return torch.bincount(neighbors.flatten(), minlength=num_points)

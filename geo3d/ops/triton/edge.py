@@ -25,7 +25,7 @@ EDGES = 8
 @jit
 def _gather_kernel(
     b: tensor,
-    table: tensor,
+    neighbors: tensor,
     best: tensor,
     slot: tensor,
     total: tensor,
@@ -45,7 +45,7 @@ def _gather_kernel(
     at = tl.zeros((ROWS, CHANNELS), tl.int32)
     added = tl.zeros((ROWS, CHANNELS), tl.float32)
     for j in range(k):
-        index = tl.load(table + row * k + j, mask=row < num_rows, other=0)[:, None]
+        index = tl.load(neighbors + row * k + j, mask=row < num_rows, other=0)[:, None]
         known = here & (index >= 0) & (index < num_points)
         value = tl.load(b + index * C + c, mask=known, other=float("nan"))  # a wrong index shows, and touches nothing
         greater = (value > top) | (value != value)  # the first of equals; NaN stays
@@ -61,7 +61,7 @@ def _gather_kernel(
 
 
 def gather_max(
-    b: Tensor, table: Tensor, *, wants_slot: bool = True, wants_sum: bool = True
+    b: Tensor, neighbors: Tensor, *, wants_slot: bool = True, wants_sum: bool = True
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """(M, C) the largest ``b_j`` over the neighbours of each point, (M, C) the slots it has in the table, (M, C) sums.
 
@@ -69,12 +69,12 @@ def gather_max(
 
     Args:
         b: (M', C) float32.
-        table: (M, k) int64 rows of ``b``.
+        neighbors: (M, k) int64 rows of ``b``.
         wants_slot: Whether slots are needed (uint8, int32 for k > 256); else they are None.
         wants_sum: Whether sums are needed; else they are None.
     """
-    (rows, k), channels = table.shape, b.shape[1]
-    b, table = b.contiguous(), table.contiguous()
+    (rows, k), channels = neighbors.shape, b.shape[1]
+    b, neighbors = b.contiguous(), neighbors.contiguous()
     best = b.new_empty(rows, channels)
     slot = b.new_empty(best.shape, dtype=torch.uint8 if k <= 256 else torch.int32) if wants_slot else None
     total = torch.empty_like(best) if wants_sum else None
@@ -84,7 +84,7 @@ def gather_max(
         grid = (-(-rows // points), -(-channels // wide))
         with torch.cuda.device_of(b):
             _gather_kernel[grid](
-                b, table, best, slot, total, rows, len(b), k,
+                b, neighbors, best, slot, total, rows, len(b), k,
                 C=channels, ROWS=points, CHANNELS=wide, SLOT=wants_slot, SUM=wants_sum,
             )  # fmt: skip
     return best, slot, total
@@ -99,18 +99,20 @@ class Transposed(NamedTuple):
     """(rows + 1,) int64 where the edges of each point begin; those of indices out of range are left out"""
 
 
-def transposed(table: Tensor, rows: int) -> Transposed:
-    """The edges of ``table (M, k)`` that lead to each of ``rows`` points.
+def transposed(neighbors: Tensor, rows: int) -> Transposed:
+    """The edges of ``neighbors (M, k)`` that lead to each of ``rows`` points.
 
     Example:
         >>> [part.tolist() for part in transposed(torch.tensor([[0, 1], [1, 1]]), 3)]
         [[0, 1, 2, 3], [0, 1, 4, 4]]
     """
-    flat = table.flatten()
+    flat = neighbors.flatten()
     if rows < 2**31 - 1:  # sorting takes half the passes
         flat = flat.clamp(-1, rows).int()
     point, edges = flat.sort(stable=True)
-    return Transposed(edges, torch.searchsorted(point, torch.arange(rows + 1, device=table.device, dtype=point.dtype)))
+    return Transposed(
+        edges, torch.searchsorted(point, torch.arange(rows + 1, device=neighbors.device, dtype=point.dtype))
+    )
 
 
 @jit
@@ -152,7 +154,7 @@ def scatter(
     grad_max: Tensor | None,
     slot: Tensor | None,
     grad_sum: Tensor | None,
-    table: Tensor,
+    neighbors: Tensor,
     rows: int,
     edges: Transposed | None = None,
 ) -> Tensor:
@@ -164,9 +166,9 @@ def scatter(
         grad_max: (M, C) float32 gradient of the maxima, or None.
         slot: (M, C) the slots of the maxima, or None where ``grad_max`` is.
         grad_sum: (M, C) float32 gradient of the sums, or None.
-        table: (M, k) int64 neighbours; indices out of range are passed over.
+        neighbors: (M, k) int64 neighbours; indices out of range are passed over.
         rows: Rows of ``b``.
-        edges: ``transposed(table, rows)`` of these very arguments, if it is at hand.
+        edges: ``transposed(neighbors, rows)`` of these very arguments, if it is at hand.
 
     Raises:
         ValueError: If both gradients are None, or ``grad_max`` comes without slots.
@@ -174,10 +176,10 @@ def scatter(
     grad = grad_sum if grad_max is None else grad_max
     if grad is None or (grad_max is not None and slot is None):
         raise ValueError("scatter needs grad_max with slot, or grad_sum, or all three")
-    channels, k = grad.shape[1], table.shape[1]
+    channels, k = grad.shape[1], neighbors.shape[1]
     out = grad.new_zeros(rows, channels)
-    if out.numel() and table.numel():
-        edge, ptr = transposed(table, rows) if edges is None else edges
+    if out.numel() and neighbors.numel():
+        edge, ptr = transposed(neighbors, rows) if edges is None else edges
         grad_max, slot, grad_sum = (None if part is None else part.contiguous() for part in (grad_max, slot, grad_sum))
         wide = min(CHANNELS, power_of_2(channels))
         with torch.cuda.device_of(grad):

@@ -20,11 +20,11 @@ from geo3d.heads import Classifier
 from geo3d.nn.norm import BatchNorm
 from geo3d.nn.quantizer import Quantizer
 from geo3d.ops import native
-from geo3d.ops.edge.conv import halves
+from geo3d.ops.edge.conv import center_and_neighbor_weights
 from geo3d.testing import tiny_batch
 
 CHANNELS, EMBEDDING = (16, 16, 24), 32
-CHOICES: dict[str, Any] = {"widths": (0.5, 1), "exits": (2, 3), "ks": (4, 6), "points": (16, 24)}
+CHOICES: dict[str, Any] = {"widths": (0.5, 1), "depths": (2, 3), "ks": (4, 6), "points": (16, 24)}
 SMALLEST = Setting(0.5, 2, 4, 16)
 
 
@@ -43,18 +43,18 @@ def encoder(seed: int = 0, **keywords: Any) -> DGCNN:
     return model
 
 
-def by_hand(full: DGCNN, exit: int, channels: list[int], embedding: int, k: int) -> DGCNN:
+def by_hand(full: DGCNN, depth: int, channels: list[int], embedding: int, k: int) -> DGCNN:
     """The leading part of the full encoder, picked weight by weight."""
     small = DGCNN(k=k, channels=channels, embedding=embedding)
     state, inner = full.state_dict(), 3
-    for i in range(exit):
+    for i in range(depth):
         rows, before = range(channels[i]), full.in_channels if i == 0 else full.channels[i - 1]
         columns = [*range(inner), *range(before, before + inner)]
         small.layers[i].linear.weight.data = state[f"layers.{i}.linear.weight"][rows][:, columns]
         for name in ("weight", "bias", "running_mean", "running_var"):
             getattr(small.layers[i].norm, name).data = state[f"layers.{i}.norm.{name}"][rows]
         inner = channels[i]
-    starts = [sum(full.channels[:i]) for i in range(exit)]
+    starts = [sum(full.channels[:i]) for i in range(depth)]
     columns = [start + c for start, count in zip(starts, channels, strict=True) for c in range(count)]
     small.embed.weight.data = state["embed.weight"][range(embedding)][:, columns]
     for name in ("weight", "bias", "running_mean", "running_var"):
@@ -87,9 +87,9 @@ def test_a_slice_is_the_small_encoder(sizes: list[int], training: bool) -> None:
     full = encoder()
     adaptive = adapt(full, **CHOICES).train(training)
     batch = tiny_batch(num_points=sizes)
-    for (width, exit), (channels, embedding) in SHAPES.items():
-        small = by_hand(full, exit, channels, embedding, k=4).train(training)
-        close(adaptive.encode(Setting(width, exit, 4, 16), batch), padded(small(batch), channels, embedding))
+    for (width, depth), (channels, embedding) in SHAPES.items():
+        small = by_hand(full, depth, channels, embedding, k=4).train(training)
+        close(adaptive.encode(Setting(width, depth, 4, 16), batch), padded(small(batch), channels, embedding))
 
 
 def test_evaluation_without_gradient_too() -> None:
@@ -248,10 +248,10 @@ def test_at_stands_alone() -> None:
     trained(adaptive, None, 3)  # statistics that differ between the settings
     adaptive.eval()
     for setting in adaptive.settings:
-        alone = adaptive.at(setting)
+        alone = adaptive.subnet(setting)
         assert type(alone) is DGCNN and alone.k == setting.k and not alone.training
         thin = farthest_subset(batch, [setting.num_points])[setting.num_points]
-        close(adaptive.fill(setting, alone(thin)), adaptive.use(setting)(batch))
+        close(adaptive.pad_features(setting, alone(thin)), adaptive.use(setting)(batch))
         assert alone.compression == [] and all(p.is_contiguous() and p.is_leaf for p in alone.parameters())
         rebuilt = DGCNN(alone.k, alone.channels, alone.embedding)
         rebuilt.load_state_dict(alone.state_dict())
@@ -264,7 +264,7 @@ def test_record_and_weights_are_enough_to_rebuild() -> None:
     adaptive, batch = adapt(encoder(), **CHOICES), tiny_batch(num_points=30)
     trained(adaptive, None, 3)
     (record,) = adaptive.compression
-    assert record == {"step": "adapt", "widths": [0.5, 1], "exits": [2, 3], "ks": [4, 6], "points": [16, 24]}
+    assert record == {"step": "adapt", "widths": [0.5, 1], "depths": [2, 3], "ks": [4, 6], "points": [16, 24]}
     other = restore(encoder(seed=5), record)
     other.load_state_dict(adaptive.state_dict())
     assert other.settings == adaptive.settings and other.compression == adaptive.compression
@@ -297,7 +297,7 @@ def test_statistics_estimated_anew_are_plain_averages() -> None:
     loader = [tiny_batch(4, 30, seed=seed) for seed in range(3)]
     assert recalibrate_norms(adaptive, loader) is adaptive and not adaptive.training
     for setting in (adaptive.settings[0], SMALLEST):
-        alone = adaptive.at(setting).train()
+        alone = adaptive.subnet(setting).train()
         norms = [module for module in alone.modules() if isinstance(module, BatchNorm)]
         found = [(norm.running_mean.clone(), norm.running_var.clone()) for norm in norms]
         for norm in norms:
@@ -323,9 +323,10 @@ def test_statistics_estimated_anew_forget_those_of_training() -> None:
     for setting in (trained.settings[0], SMALLEST):
         assert any(
             not torch.equal(a, b)
-            for a, b in zip(trained.at(setting).buffers(), fresh.at(setting).buffers(), strict=True)
+            for a, b in zip(trained.subnet(setting).buffers(), fresh.subnet(setting).buffers(), strict=True)
         )
-    recalibrate_norms(fresh, loader), recalibrate_norms(trained, loader)
+    recalibrate_norms(fresh, loader)
+    recalibrate_norms(trained, loader)
     for name, value in fresh.state_dict().items():
         assert torch.equal(trained.state_dict()[name], value), name
 
@@ -360,11 +361,13 @@ def quantized(**keywords: Any) -> nn.Module:
 @pytest.mark.parametrize("per_channel", [True, False])
 def test_a_quantised_encoder_has_steps_of_its_own_for_each_shape(per_channel: bool) -> None:
     adaptive, batch = adapt(quantized(per_channel=per_channel), **CHOICES).eval(), tiny_batch(num_points=16)
-    alone, inner = adaptive.at(SMALLEST), adaptive.inner
+    alone, inner = adaptive.subnet(SMALLEST), adaptive.inner
     small, full = alone.layers[1].linear.quantizer, inner.layers[1].linear.quantizer
     if per_channel:
         torch.testing.assert_close(small.log_step, full.log_step.view(2, 16)[:, :8].flatten())
-        torch.testing.assert_close(alone.layers[1].table_quantizer.shift, inner.layers[1].table_quantizer.shift[:8])
+        torch.testing.assert_close(
+            alone.layers[1].neighbor_quantizer.shift, inner.layers[1].neighbor_quantizer.shift[:8]
+        )
     else:
         torch.testing.assert_close(small.log_step, full.log_step)
     close(adaptive.use(SMALLEST)(batch), padded(alone(batch), [8, 8], 16))
@@ -386,8 +389,8 @@ def test_a_quantised_encoder_has_steps_of_its_own_for_each_shape(per_channel: bo
 def test_codes_of_a_sub_network_are_slices_of_the_stored_ones(tmp_path: Path) -> None:
     adaptive, batch = adapt(quantized(), **CHOICES).eval(), tiny_batch(num_points=16)
     codes = [
-        layer.linear.quantizer.codes(halves(layer.linear.weight, layer.norm.weight)[0])
-        for layer in (adaptive.inner.layers[1], adaptive.at(SMALLEST).layers[1])
+        layer.linear.quantizer.codes(center_and_neighbor_weights(layer.linear.weight, layer.norm.weight)[0])
+        for layer in (adaptive.inner.layers[1], adaptive.subnet(SMALLEST).layers[1])
     ]
     assert torch.equal(codes[0].view(2, 16, 16)[:, :8, :8], codes[1].view(2, 8, 8))
     checkpoint.save_encoder(adaptive, tmp_path)
@@ -409,7 +412,7 @@ def test_steps_that_were_never_set_are_set_by_training_or_with_the_statistics() 
     adaptive = adapt(compress.quantize(encoder(), 8, 8), **CHOICES)
     recalibrate_norms(adaptive, [tiny_batch(4, 30)])
     quantizers = [module for module in adaptive.modules() if isinstance(module, Quantizer)]
-    assert len(quantizers) > 8 and all(bool(quantizer.ready) for quantizer in quantizers)
+    assert len(quantizers) > 8 and all(bool(quantizer.initialized) for quantizer in quantizers)
     assert bool(adaptive.use(SMALLEST)(tiny_batch(num_points=16)).cloud.isfinite().all())
 
 
@@ -427,8 +430,8 @@ def test_masks_act_on_the_slices() -> None:
     batch = tiny_batch(num_points=16)
     found, expected = (adapt(each, **CHOICES).eval().use(SMALLEST) for each in (pruned, full))
     close(found(batch), expected(batch))
-    assert found.at(SMALLEST).layers[1].linear.mask is None
-    close(found.fill(SMALLEST, found.at(SMALLEST)(batch)), expected(batch))
+    assert found.subnet(SMALLEST).layers[1].linear.mask is None
+    close(found.pad_features(SMALLEST, found.subnet(SMALLEST)(batch)), expected(batch))
 
 
 def test_a_structured_encoder_keeps_its_channels() -> None:
@@ -438,22 +441,22 @@ def test_a_structured_encoder_keeps_its_channels() -> None:
     with pytest.raises(ConfigError, match="structured encoder cannot be made narrower"):
         adapt(full, **CHOICES)
     with pytest.raises(ConfigError, match="structured"):
-        adapt(full, exits=(2, 3))
+        adapt(full, depths=(2, 3))
     adaptive = adapt(full, ks=(4, 6), points=(16, 24)).eval()
-    assert [str(s) for s in adaptive.settings] == ["w1-e3-k6-n24", "w1-e3-k6-n16", "w1-e3-k4-n24", "w1-e3-k4-n16"]
+    assert [str(s) for s in adaptive.settings] == ["w1-d3-k6-n24", "w1-d3-k6-n16", "w1-d3-k4-n24", "w1-d3-k4-n16"]
     batch = tiny_batch(num_points=30)
     full.k = 4
     close(adaptive.use(adaptive.settings[-1])(batch), full.eval()(farthest_subset(batch, [16])[16]))
-    assert adaptive.at(adaptive.settings[-1]).layers[1].linear.pool is not None
+    assert adaptive.subnet(adaptive.settings[-1]).layers[1].linear.pool is not None
 
 
 @pytest.mark.parametrize(
     ("choices", "message"),
     [
-        ({"widths": (0.5,)}, "widths must be shares from 0 to 1, with 1"),
+        ({"widths": (0.5,)}, "widths must be fractions from 0 to 1, with 1"),
         ({"widths": (0.0, 1)}, "adapt.widths: .* is not a list of float above 0 and up to 1"),
-        ({"exits": (2,)}, r"exits must be from 1 to 3, .* with 3; found \[2\]"),
-        ({"exits": (3, 4)}, "exits"),
+        ({"depths": (2,)}, r"exits must be from 1 to 3, .* with 3; found \[2\]"),
+        ({"depths": (3, 4)}, "depths"),
         ({"ks": (0, 4)}, r"adapt.ks: \(0, 4\) is not a list of int from 1"),
         ({"points": ()}, r"adapt.points: \(\) is not a list .* of length 1 to 8"),
     ],
@@ -471,6 +474,6 @@ def test_what_cannot_be_adapted() -> None:
         adapt(compress.prune(encoder()))
     with pytest.raises(ConfigError, match="already been through adapt"):
         adapt(adaptive)
-    with pytest.raises(ConfigError, match="no setting w0.3-e2-k4-n16"):
+    with pytest.raises(ConfigError, match="no setting w0.3-d2-k4-n16"):
         adaptive.use(Setting(0.3, 2, 4, 16))
     assert len(adapt(encoder()).settings) == 3 * 2 * 2 * 2  # by default

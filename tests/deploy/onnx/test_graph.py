@@ -84,21 +84,21 @@ def test_nearest_is_knn(clouds: int, points: int, k: int) -> None:
         x = batch.pos + 5 if channels == 3 else normal(clouds * points, channels)
         graph, name = of_rows(channels)
         graph.output("found", nearest(graph, name, k), np.int64, ["clouds", "points", k])
-        (table,) = run(graph, x=x.view(clouds, points, -1).numpy())
+        (neighbors,) = run(graph, x=x.view(clouds, points, -1).numpy())
         expected = knn(x, Layout(batch.ptr, points), k).view(clouds, points, k) - batch.ptr[:-1, None, None]
-        np.testing.assert_array_equal(table, expected)
+        np.testing.assert_array_equal(neighbors, expected)
 
 
 @pytest.mark.parametrize("at_once", [1, 3, 7])
 def test_gather_max(at_once: int) -> None:
     batch, x = tiny_batch(2, 12), normal(24, 5)
-    table = knn(batch.pos, Layout(batch.ptr, 12), 7)
+    neighbors = knn(batch.pos, Layout(batch.ptr, 12), 7)
     graph, name = of_rows(5)
-    local = graph.input("table", np.int64, ["clouds", "points", 7])
+    local = graph.input("neighbors", np.int64, ["clouds", "points", 7])
     graph.output("top", gather_max(graph, name, local, 7, at_once), np.float32, ["clouds", "points", 5])
-    inside = table.view(2, 12, 7) - batch.ptr[:-1, None, None]
-    (top,) = run(graph, x=x.view(2, 12, 5).numpy(), table=inside.numpy())
-    np.testing.assert_array_equal(top.reshape(24, 5), gather_max_of_tables(x, table))
+    inside = neighbors.view(2, 12, 7) - batch.ptr[:-1, None, None]
+    (top,) = run(graph, x=x.view(2, 12, 5).numpy(), neighbors=inside.numpy())
+    np.testing.assert_array_equal(top.reshape(24, 5), gather_max_of_tables(x, neighbors))
 
 
 def test_maximum_and_mean() -> None:
@@ -145,12 +145,12 @@ def test_codes_are_the_quantizers() -> None:
     quantizer = made(Quantizer.for_activations(3), x)
     graph, name = of_rows(6)
     shifted = graph.op("Sub", name, array(quantizer.offset).astype(np.float32))
-    counted = codes(graph, shifted, quantizer.low, quantizer.high, float(quantizer.step.detach()))
+    counted = codes(graph, shifted, quantizer.qmin, quantizer.qmax, float(quantizer.step.detach()))
     graph.output("found", counted, np.uint8, ["clouds", "points", 6])
-    graph.output("values", values(graph, counted, quantizer.low, 0.5), np.float32, ["clouds", "points", 6])
-    found, halves = run(graph, x=x.view(2, 20, 6).numpy())
+    graph.output("values", values(graph, counted, quantizer.qmin, 0.5), np.float32, ["clouds", "points", 6])
+    found, center_and_neighbor_weights = run(graph, x=x.view(2, 20, 6).numpy())
     np.testing.assert_array_equal(found.reshape(40, 6), quantizer.codes(x))
-    np.testing.assert_array_equal(halves, found * np.float32(0.5))
+    np.testing.assert_array_equal(center_and_neighbor_weights, found * np.float32(0.5))
 
 
 @pytest.mark.parametrize("as_codes", [False, True])

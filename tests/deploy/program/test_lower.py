@@ -68,8 +68,8 @@ def follows(lowered, trace, codes, data):
     """
     points = []
     for i, edge in enumerate(lowered.edges):
-        of_b = codes[f"layers.{i}.table_quantizer"].double() - trace[f"layers.{i}.table"].double()
-        far = (of_b.abs() * edge.table.step.double())[trace[f"layers.{i}.neighbors"]].amax(1)
+        of_b = codes[f"layers.{i}.neighbor_quantizer"].double() - trace[f"layers.{i}.b"].double()
+        far = (of_b.abs() * edge.rounding.step.double())[trace[f"layers.{i}.neighbors"]].amax(1)
         if edge.product.codes is not None:
             q = codes[f"layers.{i}.linear.input_quantizer"]
             parts = moved(edge.product.codes, trace[f"layers.{i}.codes"][:, : q.shape[1]].double() - q.double())
@@ -85,7 +85,7 @@ def follows(lowered, trace, codes, data):
 @pytest.mark.parametrize("bits", [(8, 8), (4, 4), (2, 2), (4, 8)])
 def test_the_reference_is_the_encoder(bits, form):
     encoder = rounded(*bits, dynamic=False, form=form)
-    names = {f"layers.{i}.table_quantizer": f"layers.{i}.table" for i in range(3)}
+    names = {f"layers.{i}.neighbor_quantizer": f"layers.{i}.b" for i in range(3)}
     names |= {f"layers.{i}.linear.input_quantizer": f"layers.{i}.codes" for i in (1, 2)}
     names["embed.input_quantizer"] = "embed.codes"
     different = total = 0
@@ -122,7 +122,7 @@ def test_a_layer_by_the_formulas():
     lowered, trace = lower(encoder), {}
     reference(lowered, RAGGED, trace=trace)
     layer, norm = encoder.layers[1], encoder.layers[1].norm
-    of_x, of_w, of_b = layer.linear.input_quantizer, layer.linear.quantizer, layer.table_quantizer
+    of_x, of_w, of_b = layer.linear.input_quantizer, layer.linear.quantizer, layer.neighbor_quantizer
     sign = torch.where(norm.weight < 0, -1.0, 1.0)
     difference, center = layer.linear.weight.chunk(2, 1)
     both = torch.cat([center, difference]) * sign.repeat(2)[:, None]
@@ -130,9 +130,9 @@ def test_a_layer_by_the_formulas():
     x_hat = of_x.codes(x.float()).double() * of_x.step.double() + of_x.offset.double()
     w_hat = of_w.codes(both).double() * of_w.step.double()[:, None]
     c, b = (x_hat @ w_hat.t()).chunk(2, 1)
-    table = trace["layers.1.table"].double()
-    assert (table - ((b - of_b.offset.double()) / of_b.step.double()).clamp(0, of_b.high)).abs().max() < 0.5001
-    top = table[trace["layers.1.neighbors"]].amax(1) * of_b.step.double() + of_b.offset.double()
+    of_neighbors = trace["layers.1.b"].double()
+    assert (of_neighbors - ((b - of_b.offset.double()) / of_b.step.double()).clamp(0, of_b.qmax)).abs().max() < 0.5001
+    top = of_neighbors[trace["layers.1.neighbors"]].amax(1) * of_b.step.double() + of_b.offset.double()
     z = ((c - b + top) * sign - norm.running_mean) / (norm.running_var + norm.eps).sqrt() * norm.weight + norm.bias
     expected = nn.functional.leaky_relu(z, encoder.negative_slope)
     torch.testing.assert_close(trace["layers.1.out"].double(), expected, rtol=1e-5, atol=1e-5)
@@ -192,8 +192,8 @@ def test_an_encoder_that_rounds_nothing():
 
 def test_what_has_no_whole_number_form_is_refused():
     encoder = rounded()
-    encoder.layers[1].table_quantizer = None
-    with pytest.raises(ConfigError, match=r"layers\.1 .* table"):
+    encoder.layers[1].neighbor_quantizer = None
+    with pytest.raises(ConfigError, match=r"layers\.1 .* not b"):
         lower(encoder)
     encoder = rounded()
     encoder.embed.input_quantizer = Quantizer.configuration(3, 8)

@@ -63,7 +63,7 @@ def ready(encoder, **options):
 def masked(encoder):
     for layer in (*(edge.linear for edge in encoder.layers), encoder.embed):
         layer.mask = Threshold(tuple(layer.weight.shape))
-        layer.mask.start(layer.weight, share=0.5)
+        layer.mask.start(layer.weight, fraction=0.5)
         layer.mask.freeze(layer.mask.hard(layer.weight))
     return encoder
 
@@ -120,7 +120,7 @@ def test_each_rounded_layer_has_the_faster_form():
     for name in ("layers.1", "embed"):
         assert set(choices[name].ms) == {"float", "int8"}
         assert choices[name].ms[choices[name].form] == min(choices[name].ms.values())
-    assert Program(encoder, choose=False).choices["embed"] == ("int8", {})
+    assert Program(encoder, autotune=False).choices["embed"] == ("int8", {})
     assert Program(encoder, precision="float").choices["embed"] == ("float", {})
 
 

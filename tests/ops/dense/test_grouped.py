@@ -14,11 +14,11 @@ def edges(groups, k, points, channels, seed=0):
     """A table as a ball query makes it, with rows that are full, filled up, and hold but one point."""
     generator = seeds.generator(seed, "edges")
     count = torch.randint(1, k + 1, (groups,), generator=generator)
-    table = torch.rand(groups, points, generator=generator).argsort(1)[:, :k].sort(1).values
-    table = torch.where(torch.arange(k) < count[:, None], table, table[:, :1])
+    neighbors = torch.rand(groups, points, generator=generator).argsort(1)[:, :k].sort(1).values
+    neighbors = torch.where(torch.arange(k) < count[:, None], neighbors, neighbors[:, :1])
     pos, centers = torch.randn(points, 3, generator=generator), torch.randn(groups, 3, generator=generator)
     features = torch.randn(points, channels, generator=generator) if channels else None
-    return Rows(features, pos, centers, table, count)
+    return Rows(features, pos, centers, neighbors, count)
 
 
 def plain_rows(groups, largest, channels, seed=0):
@@ -47,7 +47,7 @@ def build(request):
 def case(request):
     rows, sizes = CASES[request.param]
     generator = seeds.generator(0, "weights")
-    first = (0 if rows.table is None else 3) + (0 if rows.features is None else rows.features.shape[1])
+    first = (0 if rows.neighbors is None else 3) + (0 if rows.features is None else rows.features.shape[1])
     inner = [first, *sizes[:-1]]
     weights = [torch.randn(b, a, generator=generator) / a**0.5 for a, b in zip(inner, sizes, strict=True)]
     norms = [torch.randn(size, generator=generator) for size in sizes for _ in range(3)]
@@ -167,10 +167,10 @@ def test_faulty_values(build):
     rows, sizes = CASES["edges"]
     weights = [torch.ones(b, a) for a, b in zip([8, *sizes[:-1]], sizes, strict=True)]
     norms = [torch.ones(size) for size in sizes for _ in range(5)]
-    table = rows.table.clone()
-    table[3, 0] = 50
+    neighbors = rows.neighbors.clone()
+    neighbors[3, 0] = 50
     with pytest.raises(CloudError, match="out of range"):
-        grouped_max(rows._replace(table=table), weights, norms, EPS)
+        grouped_max(rows._replace(neighbors=neighbors), weights, norms, EPS)
     with pytest.raises(CloudError, match="out of range"):
         grouped_max(rows._replace(counts=rows.counts + 6), weights, norms, EPS)
     with pytest.raises(CloudError, match="NaN"):

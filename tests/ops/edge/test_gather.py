@@ -21,10 +21,10 @@ def tied(channels, rows=40, k=6):
     return b, torch.randint(rows, (2 * rows, k), generator=generator)
 
 
-def plain(b, table, grad):
+def plain(b, neighbors, grad):
     """Maxima and what comes back to b, where the first of equal neighbours gets it all."""
-    best, back = torch.empty(len(table), b.shape[1]), torch.zeros_like(b)
-    for i, row in enumerate(table.tolist()):
+    best, back = torch.empty(len(neighbors), b.shape[1]), torch.zeros_like(b)
+    for i, row in enumerate(neighbors.tolist()):
         for c in range(b.shape[1]):
             values = [float(b[j, c]) for j in row]
             best[i, c] = max(values)
@@ -34,18 +34,18 @@ def plain(b, table, grad):
 
 @pytest.mark.parametrize("channels", [1, 5, 16, 37])
 def test_the_gradient_goes_to_the_first_of_equal_neighbours(build, channels):
-    b, table = tied(channels)
-    grad = torch.randint(1, 9, (len(table), channels), generator=seeds.generator(1)).float()  # sums are exact
+    b, neighbors = tied(channels)
+    grad = torch.randint(1, 9, (len(neighbors), channels), generator=seeds.generator(1)).float()  # sums are exact
     leaf = b.clone().requires_grad_()
-    best = gather_max(leaf, table)
+    best = gather_max(leaf, neighbors)
     best.backward(grad)
-    expected, back = plain(b, table, grad)
+    expected, back = plain(b, neighbors, grad)
     assert torch.equal(best, expected) and torch.equal(leaf.grad, back)
 
 
 def test_sums_go_back_to_every_neighbour(build):
-    b, table = tied(5)
+    b, neighbors = tied(5)
     leaf = b.clone().requires_grad_()
-    gather_sum(leaf, table).sum().backward()
-    assert torch.equal(gather_sum(b, table), b[table].sum(1))
-    assert torch.equal(leaf.grad, table.flatten().bincount(minlength=len(b)).float()[:, None].expand_as(b))
+    gather_sum(leaf, neighbors).sum().backward()
+    assert torch.equal(gather_sum(b, neighbors), b[neighbors].sum(1))
+    assert torch.equal(leaf.grad, neighbors.flatten().bincount(minlength=len(b)).float()[:, None].expand_as(b))

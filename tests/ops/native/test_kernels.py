@@ -20,10 +20,10 @@ ELEMENTS = {
 NULL = {
     "gather_max": {"slot"}, "linear": {"bias"}, "linear_packed": {"bias"}, "quantize": {"offset"},
     "fake_quantize": {"offset"}, "fake_quantize_backward": {"offset"}, "sliding_sum": {"order"},
-    "sliding_spread": {"order"}, "grouped_max": {"of_points", "pos", "centers", "offset_weight", "table"},
-    "grouped_train": {"of_points", "pos", "centers", "offset_weight", "table"},
+    "sliding_spread": {"order"}, "grouped_max": {"of_points", "pos", "centers", "offset_weight", "neighbors"},
+    "grouped_train": {"of_points", "pos", "centers", "offset_weight", "neighbors"},
     "grouped_backward": {
-        "of_points", "pos", "centers", "offset_weight", "table", "d_of_points", "d_offset_weight",
+        "of_points", "pos", "centers", "offset_weight", "neighbors", "d_of_points", "d_offset_weight",
     },
 }  # fmt: skip
 """Pointers that the kernels look at before they follow them."""
@@ -75,7 +75,7 @@ def arguments_for(name: str) -> list:
     if name == "pool_backward":
         given[labels.index("ptr")] = torch.zeros(3, dtype=torch.int64)
     if name.startswith("grouped"):  # what is asked of pointers that are not needed in this form
-        for label in ("of_points", "pos", "centers", "offset_weight", "table", "d_of_points", "d_offset_weight"):
+        for label in ("of_points", "pos", "centers", "offset_weight", "neighbors", "d_of_points", "d_offset_weight"):
             if label in labels:
                 given[labels.index(label)] = torch.empty(0)
     for array, size in zip(kernel.arrays, kernel.sizes(*given), strict=True):

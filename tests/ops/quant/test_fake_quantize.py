@@ -22,11 +22,11 @@ def case(rows, columns, layout, configuration, dtype=torch.float32, seed=0):
     """Values of which about a third lie outside, with steps and offsets that differ between groups."""
     generator = seeds.generator(seed, "quantize")
     groups, axis = LAYOUTS[layout]
-    low, high = RANGES[configuration]
+    qmin, qmax = RANGES[configuration]
     x, grad = torch.randn(2, rows, columns, generator=generator, dtype=dtype)
     step = torch.rand(groups or columns, generator=generator, dtype=dtype) * 0.1 + 0.05
     offset = torch.randn(groups or columns, generator=generator, dtype=dtype) * 0.5 if configuration > 2 else None
-    return x, grad, step, offset, low, high, axis
+    return x, grad, step, offset, qmin, qmax, axis
 
 
 def per_value(values, x, axis):
@@ -35,15 +35,15 @@ def per_value(values, x, axis):
     return values.repeat_interleave(x.numel() // len(values)).view_as(x)
 
 
-def published(x, grad, step, offset, low, high, axis):
+def published(x, grad, step, offset, qmin, qmax, axis):
     """Rounded values and gradients as the paper writes them."""
     s = per_value(step, x, axis)
     o = torch.zeros_like(x) if offset is None else per_value(offset, x, axis)
     t = (x - o) / s
-    under, over = t <= low, t >= high
+    under, over = t <= qmin, t >= qmax
     inside = ~(under | over)
-    rounded = torch.where(under, low, torch.where(over, high, t.round())) * s + o
-    of_s = torch.where(inside, t.round() - t, torch.where(under, low, high).to(x)) * grad
+    rounded = torch.where(under, qmin, torch.where(over, qmax, t.round())) * s + o
+    of_s = torch.where(inside, t.round() - t, torch.where(under, qmin, qmax).to(x)) * grad
     of_o = torch.where(inside, 0, grad)
     if len(step) == 1:
         sums = [values.sum().view(1) for values in (of_s, of_o)]
@@ -54,9 +54,9 @@ def published(x, grad, step, offset, low, high, axis):
     return rounded, torch.where(inside, grad, 0), *sums
 
 
-def ours(x, grad, step, offset, low, high, axis):
+def ours(x, grad, step, offset, qmin, qmax, axis):
     leaves = [None if t is None else t.detach().clone().requires_grad_() for t in (x, step, offset)]
-    out = fake_quantize(*leaves, low, high, axis)
+    out = fake_quantize(*leaves, qmin, qmax, axis)
     out.backward(grad)
     return out.detach(), *(None if t is None else t.grad for t in leaves)
 
@@ -87,10 +87,10 @@ class StraightThrough(torch.autograd.Function):
 @pytest.mark.parametrize("configuration", RANGES)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_gradients_are_those_of_clamping_then_rounding_straight_through(layout, configuration):
-    x, grad, step, offset, low, high, axis = given = case(12, 5, layout, configuration, torch.float64, seed=1)
+    x, grad, step, offset, qmin, qmax, axis = given = case(12, 5, layout, configuration, torch.float64, seed=1)
     leaves = [None if t is None else t.clone().requires_grad_() for t in (x, step, offset)]
     s, o = per_value(leaves[1], x, axis), 0.0 if offset is None else per_value(leaves[2], x, axis)
-    (StraightThrough.apply(((leaves[0] - o) / s).clamp(low, high)) * s + o).backward(grad)
+    (StraightThrough.apply(((leaves[0] - o) / s).clamp(qmin, qmax)) * s + o).backward(grad)
     for found, leaf in zip(ours(*given)[1:], leaves, strict=True):
         if leaf is not None:
             torch.testing.assert_close(found, leaf.grad, rtol=1e-10, atol=1e-10)
@@ -179,9 +179,9 @@ def test_bits_do_not_depend_on_the_threads(name, layout):
 @pytest.mark.parametrize("layout", ["one", "columns"])
 def test_rounding_commutes_with_the_maximum_over_neighbours(build, layout):
     x, _, step, offset, *rest = case(60, 20, layout, 4)
-    table = torch.randint(0, 60, (60, 9), generator=seeds.generator(0, "table"))
-    after = fake_quantize(gather_max(x, table), step, offset, *rest)
-    assert torch.equal(gather_max(fake_quantize(x, step, offset, *rest), table), after)
+    neighbors = torch.randint(0, 60, (60, 9), generator=seeds.generator(0, "table"))
+    after = fake_quantize(gather_max(x, neighbors), step, offset, *rest)
+    assert torch.equal(gather_max(fake_quantize(x, step, offset, *rest), neighbors), after)
 
 
 @pytest.mark.parametrize("build", [*native.builds()[-1:], None], indirect=True, ids=str)
@@ -218,7 +218,7 @@ def test_infinite_values_have_the_outermost_codes(build):
 
 
 @pytest.mark.parametrize(
-    ("shape", "groups", "offsets", "low", "high", "axis"),
+    ("shape", "groups", "offsets", "qmin", "qmax", "axis"),
     [
         ((6,), 1, 1, 0, 3, 0),
         ((6, 4), 4, 4, 0, 3, 0),  # six rows in four runs
@@ -230,10 +230,10 @@ def test_infinite_values_have_the_outermost_codes(build):
         ((6, 4), 1, 1, 3, 3, 0),
     ],
 )
-def test_what_does_not_fit_is_refused(shape, groups, offsets, low, high, axis):
+def test_what_does_not_fit_is_refused(shape, groups, offsets, qmin, qmax, axis):
     for function in (fake_quantize, quantize):
         with pytest.raises(CloudError, match="rounding needs x|codes must lie"):
-            function(torch.zeros(shape), torch.ones(groups), torch.zeros(offsets), low, high, axis)
+            function(torch.zeros(shape), torch.ones(groups), torch.zeros(offsets), qmin, qmax, axis)
 
 
 def values_of_many_kinds():
@@ -253,13 +253,13 @@ def values_of_many_kinds():
     }
 
 
-def squared_error(x, step, offset, high, low=0):
+def squared_error(x, step, offset, qmax, qmin=0):
     """(K,) for K steps and offsets."""
-    rounded = ((x - offset[:, None]) / step[:, None]).clamp(low, high).round() * step[:, None] + offset[:, None]
+    rounded = ((x - offset[:, None]) / step[:, None]).clamp(qmin, qmax).round() * step[:, None] + offset[:, None]
     return (rounded - x).square().mean(1)
 
 
-def grid_search(x, high):
+def grid_search(x, qmax):
     """The least error over ranges whose ends lie anywhere between the values, on ever finer grids."""
     ends = torch.cat([torch.linspace(x.min(), x.max(), 24).to(x), x.quantile(torch.linspace(0, 1, 24).to(x))]).unique()
     starts, stops = ends, ends
@@ -267,12 +267,12 @@ def grid_search(x, high):
     for width in (2.0, 0.5, 0.1, 0.02):
         a, b = torch.cartesian_prod(starts, stops).t()
         a, b = a[b > a], b[b > a]
-        parts = zip(((b - a) / high).split(64), a.split(64), strict=True)
-        error = torch.cat([squared_error(x, s, o, high) for s, o in parts])
+        parts = zip(((b - a) / qmax).split(64), a.split(64), strict=True)
+        error = torch.cat([squared_error(x, s, o, qmax) for s, o in parts])
         if error.min() < best:
             best, at = error.min(), error.argmin()
             start, stop = a[at], b[at]
-        reach = width * (stop - start) / max(high, 3)
+        reach = width * (stop - start) / max(qmax, 3)
         starts, stops = (torch.linspace(end - reach, end + reach, 15).to(x) for end in (start, stop))
     return best
 
@@ -280,22 +280,22 @@ def grid_search(x, high):
 @pytest.mark.parametrize("bits", [2, 4, 8])
 def test_first_step_and_offset_are_as_good_as_those_of_a_grid_search(bits):
     for name, x in values_of_many_kinds().items():
-        x, high = x[:1500], 2**bits - 1
-        step, offset = least_squares(x.float()[None], 0, high, True)
-        found = squared_error(x, step.double(), offset.double(), high)
-        assert found <= 1.02 * grid_search(x, high), name
+        x, qmax = x[:1500], 2**bits - 1
+        step, offset = least_squares(x.float()[None], 0, qmax, True)
+        found = squared_error(x, step.double(), offset.double(), qmax)
+        assert found <= 1.02 * grid_search(x, qmax), name
 
 
-@pytest.mark.parametrize(("low", "high"), [(0, 15), (-2, 1), (-128, 127)])
-def test_first_step_without_offset_is_as_good_as_that_of_a_grid_search(low, high):
+@pytest.mark.parametrize(("qmin", "qmax"), [(0, 15), (-2, 1), (-128, 127)])
+def test_first_step_without_offset_is_as_good_as_that_of_a_grid_search(qmin, qmax):
     for name, x in values_of_many_kinds().items():
         x = x[:1500]
-        step, offset = least_squares(x[None], low, high, False)
+        step, offset = least_squares(x[None], qmin, qmax, False)
         assert offset is None
-        candidates = x.abs().max() / high * torch.logspace(0.1, -2.5, 2000).to(x)
+        candidates = x.abs().max() / qmax * torch.logspace(0.1, -2.5, 2000).to(x)
         nothing = torch.zeros(50, dtype=x.dtype)
-        error = torch.cat([squared_error(x, s, nothing[: len(s)], high, low) for s in candidates.split(50)])
-        assert squared_error(x, step, nothing[:1], high, low) <= 1.02 * error.min(), name
+        error = torch.cat([squared_error(x, s, nothing[: len(s)], qmax, qmin) for s in candidates.split(50)])
+        assert squared_error(x, step, nothing[:1], qmax, qmin) <= 1.02 * error.min(), name
 
 
 def test_groups_are_searched_independently():

@@ -38,7 +38,7 @@ class Draw:
         codes[rows // 2] = -63
         return codes
 
-    def table(self, rows, k):
+    def neighbors(self, rows, k):
         return torch.randint(0, rows, (rows, k), generator=self.generator)
 
 
@@ -120,14 +120,14 @@ def test_layers_have_the_bits_of_the_definition(compiled, rows, depth, channels)
 
 
 @pytest.mark.parametrize("depth", [1, 6, 33, 64])
-@pytest.mark.parametrize("high", [3, 255])
-def test_rounding_has_the_bits_of_torch(compiled, depth, high):
+@pytest.mark.parametrize("qmax", [3, 255])
+def test_rounding_has_the_bits_of_torch(compiled, depth, qmax):
     x = Draw().floats(300, 2 * depth)[:, :depth]
     x[0], x[1], x[2] = torch.inf, -torch.inf, 1e30
     step, offset = torch.tensor([0.0137]), torch.tensor([-1.71])
     x[3:200] = offset + step * (torch.arange(197)[:, None] + 0.5)  # near the middle between two codes
-    q = assert_as_defined(int8.quantize_rows, x, step, offset, high)
-    assert torch.equal(q[:, :depth], torch.round(torch.clamp((x - offset) / step, 0, high)).to(torch.uint8))
+    q = assert_as_defined(int8.quantize_rows, x, step, offset, qmax)
+    assert torch.equal(q[:, :depth], torch.round(torch.clamp((x - offset) / step, 0, qmax)).to(torch.uint8))
     assert not q[:, depth:].any()
 
 
@@ -146,10 +146,10 @@ def test_edge_convolutions_have_the_bits_of_the_definition(compiled, rows, depth
     count = channels if per_channel else 1
     step, offset = draw.floats(count).abs() * 0.02 + 0.01, draw.floats(count) - 1
     a, codes = assert_as_defined(int8.edge_parts, q, packed, scale, shift, step, offset, 200)
-    table, gamma, beta = draw.table(rows, 7), draw.floats(channels).abs(), draw.floats(channels)
-    out = assert_as_defined(int8.edge_evaluate, a, codes, table, step, offset, gamma, beta, 0.2)
+    neighbors, gamma, beta = draw.neighbors(rows, 7), draw.floats(channels).abs(), draw.floats(channels)
+    out = assert_as_defined(int8.edge_evaluate, a, codes, neighbors, step, offset, gamma, beta, 0.2)
     buffer = torch.full((rows, channels + 2), 7.0)
-    int8.edge_evaluate(a, codes, table, step, offset, gamma, beta, 0.2, out=buffer[:, 1:-1])
+    int8.edge_evaluate(a, codes, neighbors, step, offset, gamma, beta, 0.2, out=buffer[:, 1:-1])
     assert_same_bits(buffer[:, 1:-1], out)
     assert (buffer[:, [0, -1]] == 7).all()
 
@@ -157,13 +157,13 @@ def test_edge_convolutions_have_the_bits_of_the_definition(compiled, rows, depth
 def test_the_rounded_maximum_is_the_maximum_of_rounded_values(compiled):
     draw = Draw()
     q, packed, ones = draw.inputs(50, 8), int8.pack(draw.weight(24, 8), 2), torch.ones(12)
-    scale, shift, table = torch.full((24,), 1e-3), draw.floats(24), draw.table(50, 9)
+    scale, shift, neighbors = torch.full((24,), 1e-3), draw.floats(24), draw.neighbors(50, 9)
     step, offset = torch.tensor([0.05]), torch.tensor([-2.0])
     a, codes = int8.edge_parts(q, packed, scale, shift, step, offset, 100)
     b = (int8_reference.products(q, packed.codes()).float() * scale + shift)[:, 12:]
     values = torch.round(torch.clamp((b - offset) / step, 0, 100)) * step + offset
-    out = int8.edge_evaluate(a, codes, table, step, offset, ones, torch.zeros(12), 1.0)
-    torch.testing.assert_close(out, a + values[table].amax(1))
+    out = int8.edge_evaluate(a, codes, neighbors, step, offset, ones, torch.zeros(12), 1.0)
+    torch.testing.assert_close(out, a + values[neighbors].amax(1))
 
 
 @pytest.mark.parametrize("sizes", [[1], [50, 50], [1, 300, 13, 192, 577]], ids=["one", "uniform", "ragged"])
@@ -182,7 +182,7 @@ def test_pooling_has_the_bits_of_the_definition(compiled, sizes, depth, channels
 def test_bits_do_not_depend_on_the_threads(compiled):
     draw, ptr = Draw(), torch.tensor([0, 500, 501, 900])
     q, packed, pairs = draw.inputs(900, 40), int8.pack(draw.weight(290, 40)), int8.pack(draw.weight(160, 40), 2)
-    scale, shift, table = draw.floats(290) * 1e-3, draw.floats(290), draw.table(900, 5)
+    scale, shift, neighbors = draw.floats(290) * 1e-3, draw.floats(290), draw.neighbors(900, 5)
     before, results = torch.get_num_threads(), []
     try:
         for threads in (1, 2, 3):
@@ -192,7 +192,8 @@ def test_bits_do_not_depend_on_the_threads(compiled):
             gamma, beta = scale[:80].abs(), shift[:80].contiguous()
             results.append([
                 a, codes, int8.linear(q, packed, scale, shift), int8.linear_pool(q, packed, scale, shift, 0.2, ptr),
-                int8.quantize_rows(a, *rounding, 99), int8.edge_evaluate(a, codes, table, *rounding, gamma, beta, 0.2),
+                int8.quantize_rows(a, *rounding, 99),
+                int8.edge_evaluate(a, codes, neighbors, *rounding, gamma, beta, 0.2),
             ])  # fmt: skip
     finally:
         torch.set_num_threads(before)
@@ -239,9 +240,9 @@ def test_bad_input_is_told(build):
                 int8.quantize_rows(x, one, one, 255)
         with pytest.raises(NotFiniteError, match="NaN"):
             int8.quantize_rows(torch.tensor([[0.0, torch.nan]]), one, one, 255)
-        for step, high in ((five, 255), (one.double(), 255), (one, 256), (one, 0)):
+        for step, qmax in ((five, 255), (one.double(), 255), (one, 256), (one, 0)):
             with pytest.raises(CloudError, match="high"):
-                int8.quantize_rows(torch.zeros(2, 3), step, one, high)
+                int8.quantize_rows(torch.zeros(2, 3), step, one, qmax)
         for codes in (q[:, :4], q[:, :7], q.int(), q[0]):
             with pytest.raises(CloudError, match="codes"):
                 int8.linear(codes, packed, five, five)
@@ -261,16 +262,16 @@ def test_bad_input_is_told(build):
         a, codes = int8.edge_parts(q, pairs, six, six, one, one, 255)
         three = torch.ones(3)
         for wrong in (-1, 6, 2**63 - 1, -(2**63)):
-            table = torch.zeros(6, 2, dtype=torch.int64)
-            table[3, 1] = wrong
+            neighbors = torch.zeros(6, 2, dtype=torch.int64)
+            neighbors[3, 1] = wrong
             with pytest.raises(CloudError, match="out of range"):
-                int8.edge_evaluate(a, codes, table, one, one, three, three, 0.2)
-        table = torch.zeros(6, 2, dtype=torch.int64)
+                int8.edge_evaluate(a, codes, neighbors, one, one, three, three, 0.2)
+        neighbors = torch.zeros(6, 2, dtype=torch.int64)
         for arguments in (
-            (a, codes[:, :3], table),
-            (a, codes, table.int()),
-            (a, codes, table[:5]),
-            (a.double(), codes, table),
+            (a, codes[:, :3], neighbors),
+            (a, codes, neighbors.int()),
+            (a, codes, neighbors[:5]),
+            (a.double(), codes, neighbors),
         ):
             with pytest.raises(CloudError, match="edge convolution"):
                 int8.edge_evaluate(*arguments, one, one, three, three, 0.2)

@@ -83,11 +83,11 @@ def test_cells_of_the_grid_miss_no_neighbour(build):
 def test_counts_tell_the_rows_from_the_fill(build):
     pos, ptr, centers, center_ptr = two_layers([60, 9], [20, 5])
     with switched(build):
-        table, count = ball_query_counts(pos, Layout(ptr), centers, Layout(center_ptr), 0.8, 12)
-        assert torch.equal(table, ball_query(pos, Layout(ptr), centers, Layout(center_ptr), 0.8, 12))
-    assert count.tolist() == [len(row.unique()) for row in table] and 1 < int(count.max()) <= 12
+        neighbors, count = ball_query_counts(pos, Layout(ptr), centers, Layout(center_ptr), 0.8, 12)
+        assert torch.equal(neighbors, ball_query(pos, Layout(ptr), centers, Layout(center_ptr), 0.8, 12))
+    assert count.tolist() == [len(row.unique()) for row in neighbors] and 1 < int(count.max()) <= 12
     place = torch.arange(12)
-    assert torch.equal(table, torch.where(place < count[:, None], table, table[:, :1]))
+    assert torch.equal(neighbors, torch.where(place < count[:, None], neighbors, neighbors[:, :1]))
 
 
 @pytest.mark.parametrize("build", native.builds())

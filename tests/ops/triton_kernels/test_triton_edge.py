@@ -14,77 +14,81 @@ def problem(rows, points, k, channels):
     return b, torch.randint(0, points, (rows, k), generator=draw), draw
 
 
-def forward(b, table, **wants):
-    return tuple(None if part is None else part.cpu() for part in gather_max(b.to(DEVICE), table.to(DEVICE), **wants))
+def forward(b, neighbors, **wants):
+    return tuple(
+        None if part is None else part.cpu() for part in gather_max(b.to(DEVICE), neighbors.to(DEVICE), **wants)
+    )
 
 
-def backward(grad_max, slot, grad_sum, table, rows):
-    parts = [None if part is None else part.to(DEVICE) for part in (grad_max, slot, grad_sum, table)]
+def backward(grad_max, slot, grad_sum, neighbors, rows):
+    parts = [None if part is None else part.to(DEVICE) for part in (grad_max, slot, grad_sum, neighbors)]
     return scatter(*parts, rows).cpu()
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_forward_and_backward_are_those_of_the_reference(shape):
-    b, table, draw = problem(*shape)
-    best, slot, total = forward(b, table)
-    expected = b[table].max(1).values
-    assert torch.equal(best, expected) and torch.equal(total, b[table].sum(1))
-    assert torch.equal(slot.long(), (b[table] == expected[:, None]).int().argmax(1))  # the first of equal ones
+    b, neighbors, draw = problem(*shape)
+    best, slot, total = forward(b, neighbors)
+    expected = b[neighbors].max(1).values
+    assert torch.equal(best, expected) and torch.equal(total, b[neighbors].sum(1))
+    assert torch.equal(slot.long(), (b[neighbors] == expected[:, None]).int().argmax(1))  # the first of equal ones
 
     grad_max, grad_sum = torch.randn(2, *best.shape, generator=draw)
     for use_max, use_sum in ((True, True), (True, False), (False, True)):
         leaf = b.clone().requires_grad_()
-        loss = (gather.gather_max(leaf, table) * grad_max).sum() * use_max
-        loss = loss + (gather.gather_sum(leaf, table) * grad_sum).sum() * use_sum
+        loss = (gather.gather_max(leaf, neighbors) * grad_max).sum() * use_max
+        loss = loss + (gather.gather_sum(leaf, neighbors) * grad_sum).sum() * use_sum
         loss.backward()
         args = (grad_max if use_max else None, slot if use_max else None, grad_sum if use_sum else None)
-        torch.testing.assert_close(backward(*args, table, len(b)), leaf.grad, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(backward(*args, neighbors, len(b)), leaf.grad, rtol=1e-5, atol=1e-5)
 
 
 def test_parts_that_nobody_wants_are_not_made():
-    b, table, _ = problem(10, 10, 3, 5)
-    best, slot, total = forward(b, table, wants_slot=False, wants_sum=False)
-    assert torch.equal(best, b[table].max(1).values) and slot is None and total is None
+    b, neighbors, _ = problem(10, 10, 3, 5)
+    best, slot, total = forward(b, neighbors, wants_slot=False, wants_sum=False)
+    assert torch.equal(best, b[neighbors].max(1).values) and slot is None and total is None
 
 
 def test_more_than_256_neighbours_have_wider_slots():
     draw = torch.Generator().manual_seed(0)
-    b, table = torch.randn(400, 2, generator=draw), torch.randint(0, 400, (3, 300), generator=draw)
-    _, slot, _ = forward(b, table)
+    b, neighbors = torch.randn(400, 2, generator=draw), torch.randint(0, 400, (3, 300), generator=draw)
+    _, slot, _ = forward(b, neighbors)
     assert slot.dtype == torch.int32
-    assert torch.equal(slot.long(), b[table].argmax(1))
-    assert forward(b, table[:, :256])[1].dtype == torch.uint8
+    assert torch.equal(slot.long(), b[neighbors].argmax(1))
+    assert forward(b, neighbors[:, :256])[1].dtype == torch.uint8
 
 
 def test_the_gradient_has_the_same_bits_each_time():
     draw = torch.Generator().manual_seed(0)
-    grad, table = torch.randn(64, 9, generator=draw), torch.randint(0, 6, (64, 11), generator=draw)
-    first = backward(None, None, grad, table, 6)
-    assert all(torch.equal(first, backward(None, None, grad, table, 6)) for _ in range(3))
-    exact = torch.zeros(6, 9, dtype=torch.float64).index_add(0, table.flatten(), grad.double().repeat_interleave(11, 0))
+    grad, neighbors = torch.randn(64, 9, generator=draw), torch.randint(0, 6, (64, 11), generator=draw)
+    first = backward(None, None, grad, neighbors, 6)
+    assert all(torch.equal(first, backward(None, None, grad, neighbors, 6)) for _ in range(3))
+    exact = torch.zeros(6, 9, dtype=torch.float64).index_add(
+        0, neighbors.flatten(), grad.double().repeat_interleave(11, 0)
+    )
     torch.testing.assert_close(first.double(), exact, rtol=1e-5, atol=1e-5)
 
 
 def test_wrong_indices_read_as_nan_and_receive_nothing():
-    b, table, _ = problem(12, 10, 4, 3)
-    table[2, 1], table[5, 0], table[7, 3] = -1, 10, 2**40
+    b, neighbors, _ = problem(12, 10, 4, 3)
+    neighbors[2, 1], neighbors[5, 0], neighbors[7, 3] = -1, 10, 2**40
     wrong = torch.tensor([2, 5, 7])
-    best, slot, total = forward(b, table)
+    best, slot, total = forward(b, neighbors)
     assert best[wrong].isnan().all() and total[wrong].isnan().all()
     good = [i for i in range(12) if i not in wrong]
-    assert torch.equal(best[good], b[table[good]].max(1).values)
-    grad = backward(None, None, torch.ones(12, 3), table, 10)
-    assert torch.equal(grad[:, 0], torch.bincount(table[(table >= 0) & (table < 10)], minlength=10).float())
-    assert grad.sum() == 3 * (table.numel() - 3)
+    assert torch.equal(best[good], b[neighbors[good]].max(1).values)
+    grad = backward(None, None, torch.ones(12, 3), neighbors, 10)
+    assert torch.equal(grad[:, 0], torch.bincount(neighbors[(neighbors >= 0) & (neighbors < 10)], minlength=10).float())
+    assert grad.sum() == 3 * (neighbors.numel() - 3)
     assert slot.max() < 4
 
 
 def test_transposed_edges_can_be_handed_over():
-    b, table, draw = problem(20, 15, 4, 6)
+    b, neighbors, draw = problem(20, 15, 4, 6)
     grad = torch.randn(20, 6, generator=draw).to(DEVICE)
-    table = table.to(DEVICE)
-    given = scatter(None, None, grad, table, 15, transposed(table, 15))
-    assert torch.equal(given, scatter(None, None, grad, table, 15))
+    neighbors = neighbors.to(DEVICE)
+    given = scatter(None, None, grad, neighbors, 15, transposed(neighbors, 15))
+    assert torch.equal(given, scatter(None, None, grad, neighbors, 15))
 
 
 def test_nothing_gives_nothing():

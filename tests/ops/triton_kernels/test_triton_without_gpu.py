@@ -29,7 +29,7 @@ def test_kernels_are_right_in_the_interpreter():
     assert " passed" in done.stdout and "skipped" not in done.stdout, done.stdout
 
 
-POINTERS = {"table": "*i64", "slot": "*u8", "last": "*i32", "ptr": "*i64", "edges": "*i64", "first": "*i64"}
+POINTERS = {"neighbors": "*i64", "slot": "*u8", "last": "*i32", "ptr": "*i64", "edges": "*i64", "first": "*i64"}
 FLOATS = {"x", "b", "best", "total", "grad_max", "grad_sum", "pos", "distances"}
 
 KNN = {"QUERIES": 8, "TILE": 64, "KEPT": 32, "FIRST": True}

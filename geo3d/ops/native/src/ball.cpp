@@ -31,9 +31,9 @@ struct SetLanes {
   }
 };
 inline int append(int32_t* to, int32_t first, uint32_t bits) {
-  static constexpr SetLanes table;
-  store(to, first + load(table.lane[bits]));
-  return table.count[bits];
+  static constexpr SetLanes neighbors;
+  store(to, first + load(neighbors.lane[bits]));
+  return neighbors.count[bits];
 }
 #endif
 
@@ -215,9 +215,9 @@ using namespace geo3d;
 // table (queries x k): flat rows of pos; count: how many of each row differ. reach: the squared radius.
 GEO3D_API int32_t geo3d_ball_query(int32_t threads, int64_t rows, int64_t queries, int64_t clouds, int64_t k,
                                    float reach, const float* pos, const int64_t* ptr, const float* centers,
-                                   const int64_t* ptr_c, int64_t* table, int64_t* count) {
+                                   const int64_t* center_ptr, int64_t* neighbors, int64_t* count) {
   return guarded([&]() -> int32_t {
-    if (!valid_offsets(ptr, clouds, rows) || !valid_offsets(ptr_c, clouds, queries)) return BAD_OFFSETS;
+    if (!valid_offsets(ptr, clouds, rows) || !valid_offsets(center_ptr, clouds, queries)) return BAD_OFFSETS;
     Fault fault;
     Columns points(rows);
     split(threads, pos, rows, points, fault);
@@ -225,15 +225,15 @@ GEO3D_API int32_t geo3d_ball_query(int32_t threads, int64_t rows, int64_t querie
     if (fault.status()) return fault.status();
     std::vector<std::unique_ptr<Grid>> grids((size_t)clouds);
     parallel(threads, clouds, [&](int64_t b) {
-      grids[b] = grid_if_worth_it(points, ptr[b], ptr[b + 1], ptr_c[b + 1] - ptr_c[b], reach, k);
+      grids[b] = grid_if_worth_it(points, ptr[b], ptr[b + 1], center_ptr[b + 1] - center_ptr[b], reach, k);
     });
     constexpr int64_t BLOCK = 64;
     parallel(threads, ceil_div(queries, BLOCK), [&](int64_t block) {
       Searcher searcher(points, reach, k);
       int64_t end = std::min(queries, (block + 1) * BLOCK);
-      each_cloud(ptr_c, clouds, block * BLOCK, end, [&](int64_t b, int64_t from, int64_t to) {
+      each_cloud(center_ptr, clouds, block * BLOCK, end, [&](int64_t b, int64_t from, int64_t to) {
         searcher.enter(ptr[b], ptr[b + 1], grids[b].get());
-        for (int64_t q = from; q < to; ++q) count[q] = searcher.answer(point(centers + 3 * q), table + q * k);
+        for (int64_t q = from; q < to; ++q) count[q] = searcher.answer(point(centers + 3 * q), neighbors + q * k);
       });
     });
     return OK;

@@ -76,7 +76,7 @@ void collect(const float* a, const float* b, int64_t stride, const int64_t* inde
 
 struct Gradient {
   int64_t k, channels;
-  const int64_t* table;
+  const int64_t* neighbors;
   const float *ab, *sum, *grad, *out;
   const uint8_t* slot;
   const float *scale, *first, *second, *center, *shift_a, *center_b;  // (C,): see geo3d_edge_backward
@@ -102,7 +102,7 @@ struct Gradient {
   template <int V>
   void give(int64_t i, int64_t c, float* received) const {
     constexpr int WIDE = V * LANES;
-    const int64_t* index = table + i * k;
+    const int64_t* index = neighbors + i * k;
     Floats share[V];
     float chosen[WIDE];
     for (int v = 0; v < V; ++v) {
@@ -130,16 +130,17 @@ using namespace geo3d;
 
 // out (rows, C, `out_stride` apart) = act((a_i + max_j b_j) * scale + shift), act(z) = z > 0 ? z : slope z.
 GEO3D_API int32_t geo3d_edge_evaluate(int32_t threads, int64_t rows, int64_t k, int64_t channels, const float* ab,
-                                      const int64_t* table, const float* scale, const float* shift, float slope,
+                                      const int64_t* neighbors, const float* scale, const float* shift, float slope,
                                       float* out, int64_t out_stride) {
   return guarded([&]() -> int32_t {
     Fault fault;
     parallel(threads, ceil_div(rows, BLOCK), [&](int64_t block) {
       int64_t start = block * BLOCK, stop = std::min(rows, start + BLOCK), stride = 2 * channels;
-      if (!in_range(table + start * k, (stop - start) * k, rows)) return fault.raise(BAD_INDEX);
+      if (!in_range(neighbors + start * k, (stop - start) * k, rows)) return fault.raise(BAD_INDEX);
       each_group(channels, [&](auto group, int64_t c) {
         for (int64_t i = start; i < stop; ++i)
-          evaluate<decltype(group)::value>(ab + i * stride + c, ab + channels + c, stride, table + i * k, k, scale + c,
+          evaluate<decltype(group)::value>(ab + i * stride + c, ab + channels + c, stride, neighbors + i * k, k,
+                                           scale + c,
                                            shift + c, slope, out + i * out_stride + c);
       });
     });
@@ -150,7 +151,7 @@ GEO3D_API int32_t geo3d_edge_evaluate(int32_t threads, int64_t rows, int64_t k, 
 // Of each row the largest y (a_i + max_j b_j), its slot, and the sum of y - shift_a - shift_b over its edges (rows, C);
 // totals (2, C): the sums of these, and of their squares, over all edges. k is at most 256.
 GEO3D_API int32_t geo3d_edge_collect(int32_t threads, int64_t rows, int64_t k, int64_t channels, const float* ab,
-                                     const int64_t* table, const float* shift_a, const float* shift_b, float* top,
+                                     const int64_t* neighbors, const float* shift_a, const float* shift_b, float* top,
                                      float* sum, uint8_t* slot, double* totals) {
   return guarded([&]() -> int32_t {
     Fault fault;
@@ -160,11 +161,12 @@ GEO3D_API int32_t geo3d_edge_collect(int32_t threads, int64_t rows, int64_t k, i
       int64_t start = block * BLOCK, stop = std::min(rows, start + BLOCK);
       float* part = parts + block * 2 * channels;
       std::memset(part, 0, (size_t)(2 * channels) * sizeof(float));
-      if (!in_range(table + start * k, (stop - start) * k, rows)) return fault.raise(BAD_INDEX);
+      if (!in_range(neighbors + start * k, (stop - start) * k, rows)) return fault.raise(BAD_INDEX);
       each_group(channels, [&](auto group, int64_t c) {
         for (int64_t i = start; i < stop; ++i) {
           int64_t at = i * channels + c;
-          collect<decltype(group)::value>(ab + i * stride + c, ab + channels + c, stride, table + i * k, k, shift_a + c,
+          collect<decltype(group)::value>(ab + i * stride + c, ab + channels + c, stride, neighbors + i * k, k,
+                                          shift_a + c,
                                           shift_b + c, top + at, sum + at, slot + at, part + c, part + channels + c);
         }
       });
@@ -223,20 +225,21 @@ GEO3D_API int32_t geo3d_edge_reduce(int32_t threads, int64_t rows, int64_t chann
 // scale: g; first: g m1; second: g m2 rstd; center: mean - shift_a - shift_b (as `sum` is measured); center_b: mean -
 // shift_a, what b is measured from while a is measured from shift_a.
 GEO3D_API int32_t geo3d_edge_backward(int32_t threads, int64_t rows, int64_t k, int64_t channels, const float* ab,
-                                      const int64_t* table, const float* sum, const uint8_t* slot, const float* grad,
+                                      const int64_t* neighbors, const float* sum, const uint8_t* slot,
+                                      const float* grad,
                                       const float* out, const float* scale, const float* first, const float* second,
                                       const float* center, const float* shift_a, const float* center_b, float slope,
                                       float* grad_ab) {
   return guarded([&]() -> int32_t {
-    if (!in_range(table, rows * k, rows)) return BAD_INDEX;
-    Gradient gradient{k,     channels, table,  ab,     sum,     grad,     out,   slot,
+    if (!in_range(neighbors, rows * k, rows)) return BAD_INDEX;
+    Gradient gradient{k,     channels, neighbors,  ab,     sum,     grad,     out,   slot,
                       scale, first,    second, center, shift_a, center_b, slope, grad_ab};
-    std::vector<int64_t> cut = cuts(threads, table, rows, k, 256);
+    std::vector<int64_t> cut = cuts(threads, neighbors, rows, k, 256);
     constexpr int PAIR = 2 * LANES;
     int64_t parts = (int64_t)cut.size() - 1, columns = ceil_div(channels, PAIR);
     std::vector<int32_t> degree((size_t)rows, 0);
     parallel(threads, parts, [&](int64_t part) {
-      for (int64_t e = cut[part] * k; e < cut[part + 1] * k; ++e) ++degree[table[e]];
+      for (int64_t e = cut[part] * k; e < cut[part + 1] * k; ++e) ++degree[neighbors[e]];
     });
     parallel(threads, parts * columns, [&](int64_t task) {
       int64_t start = cut[task / columns], stop = cut[task / columns + 1], c = task % columns * PAIR;

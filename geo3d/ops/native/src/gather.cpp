@@ -47,9 +47,10 @@ void best_row(const float* b, int64_t channels, const int64_t* index, int64_t k,
 
 // Calls f(first row, end, first channel, end): parts of the table that write to rows of their own.
 template <class F>
-void scatter(int threads, int64_t rows, int64_t k, int64_t channels, int64_t source_rows, const int64_t* table, F&& f) {
+void scatter(int threads, int64_t rows, int64_t k, int64_t channels, int64_t source_rows, const int64_t* neighbors,
+             F&& f) {
   std::vector<int64_t> cut = {0, rows};
-  if (rows == source_rows) cut = cuts(threads, table, rows, k, 256);
+  if (rows == source_rows) cut = cuts(threads, neighbors, rows, k, 256);
   int64_t parts = (int64_t)cut.size() - 1, columns = ceil_div(channels, COLUMNS);
   parallel(threads, parts * columns, [&](int64_t task) {
     int64_t c = task % columns * COLUMNS;
@@ -64,15 +65,16 @@ using namespace geo3d;
 
 // top (rows, C): the largest of the k rows of b; slot (rows, C): the first that is, or null; k is at most 256 with it.
 GEO3D_API int32_t geo3d_gather_max(int32_t threads, int64_t rows, int64_t k, int64_t channels, int64_t source_rows,
-                                   const float* b, const int64_t* table, float* top, uint8_t* slot) {
+                                   const float* b, const int64_t* neighbors, float* top, uint8_t* slot) {
   return guarded([&]() -> int32_t {
     Fault fault;
     parallel(threads, ceil_div(rows, BLOCK), [&](int64_t block) {
       int64_t start = block * BLOCK, stop = std::min(rows, start + BLOCK);
-      if (!in_range(table + start * k, (stop - start) * k, source_rows)) return fault.raise(BAD_INDEX);
+      if (!in_range(neighbors + start * k, (stop - start) * k, source_rows)) return fault.raise(BAD_INDEX);
       each_vector(channels, [&](int64_t c, int64_t count) {
         for (int64_t i = start; i < stop; ++i)
-          best_row(b, channels, table + i * k, k, c, count, top + i * channels, slot ? slot + i * channels : nullptr);
+          best_row(b, channels, neighbors + i * k, k, c, count, top + i * channels,
+                   slot ? slot + i * channels : nullptr);
       });
     });
     return fault.status();
@@ -81,15 +83,16 @@ GEO3D_API int32_t geo3d_gather_max(int32_t threads, int64_t rows, int64_t k, int
 
 // grad_b (source_rows, C): what comes back to the rows that were largest.
 GEO3D_API int32_t geo3d_scatter_max(int32_t threads, int64_t rows, int64_t k, int64_t channels, int64_t source_rows,
-                                    const float* grad, const uint8_t* slot, const int64_t* table, float* grad_b) {
+                                    const float* grad, const uint8_t* slot, const int64_t* neighbors, float* grad_b) {
   return guarded([&]() -> int32_t {
-    if (!in_range(table, rows * k, source_rows)) return BAD_INDEX;
+    if (!in_range(neighbors, rows * k, source_rows)) return BAD_INDEX;
     if (std::any_of(slot, slot + rows * channels, [k](uint8_t s) { return s >= k; })) return BAD_INDEX;
     std::fill(grad_b, grad_b + source_rows * channels, 0.0f);
-    scatter(threads, rows, k, channels, source_rows, table, [&](int64_t start, int64_t stop, int64_t c0, int64_t c1) {
+    scatter(threads, rows, k, channels, source_rows, neighbors, [&](int64_t start, int64_t stop, int64_t c0,
+                                                                    int64_t c1) {
       for (int64_t i = start; i < stop; ++i)
         for (int64_t c = c0; c < c1; ++c)
-          grad_b[table[i * k + slot[i * channels + c]] * channels + c] += grad[i * channels + c];
+          grad_b[neighbors[i * k + slot[i * channels + c]] * channels + c] += grad[i * channels + c];
     });
     return OK;
   });
@@ -97,14 +100,15 @@ GEO3D_API int32_t geo3d_scatter_max(int32_t threads, int64_t rows, int64_t k, in
 
 // grad_b (source_rows, C): the sum of grad_i over the rows i that name it.
 GEO3D_API int32_t geo3d_scatter_sum(int32_t threads, int64_t rows, int64_t k, int64_t channels, int64_t source_rows,
-                                    const float* grad, const int64_t* table, float* grad_b) {
+                                    const float* grad, const int64_t* neighbors, float* grad_b) {
   return guarded([&]() -> int32_t {
-    if (!in_range(table, rows * k, source_rows)) return BAD_INDEX;
+    if (!in_range(neighbors, rows * k, source_rows)) return BAD_INDEX;
     std::fill(grad_b, grad_b + source_rows * channels, 0.0f);
-    scatter(threads, rows, k, channels, source_rows, table, [&](int64_t start, int64_t stop, int64_t c0, int64_t c1) {
+    scatter(threads, rows, k, channels, source_rows, neighbors, [&](int64_t start, int64_t stop, int64_t c0,
+                                                                    int64_t c1) {
       for (int64_t i = start; i < stop; ++i)
         for (int64_t j = 0; j < k; ++j) {
-          float* to = grad_b + table[i * k + j] * channels;
+          float* to = grad_b + neighbors[i * k + j] * channels;
           const float* from = grad + i * channels;
           for (int64_t c = c0; c < c1; ++c) to[c] += from[c];
         }

@@ -35,7 +35,7 @@ inline void copy_wide(const float* from, int64_t n, float* to) {
 struct Source {
   int64_t groups, k, points, channels;
   const float *of_points, *pos, *centers, *weight;  // of_points may be null
-  const int64_t *table, *count;                     // (groups, k) or null, and the rows of each group
+  const int64_t *neighbors, *count;                     // (groups, k) or null, and the rows of each group
 };
 
 class Grouping {
@@ -44,9 +44,9 @@ class Grouping {
       : s(source), start((size_t)s.groups + 1), weights_(3 * wide(s.channels)) {
     status = OK;
     for (int64_t g = 0; g < s.groups; ++g) {
-      int64_t most = s.table ? s.k : s.points - start[(size_t)g];
+      int64_t most = s.neighbors ? s.k : s.points - start[(size_t)g];
       if (s.count[g] < 1 || s.count[g] > most) {
-        status = s.table ? BAD_INDEX : BAD_OFFSETS;
+        status = s.neighbors ? BAD_INDEX : BAD_OFFSETS;
         return;
       }
       start[(size_t)g + 1] = start[(size_t)g] + s.count[g];
@@ -57,7 +57,7 @@ class Grouping {
       status = OUT_OF_MEMORY;  // rows and points are numbered in 32 bits
       return;
     }
-    if (!s.table) {
+    if (!s.neighbors) {
       if (rows != s.points) status = BAD_OFFSETS;
       return;
     }
@@ -65,7 +65,7 @@ class Grouping {
     bool bad = false;
     for (int64_t g = 0; g < s.groups; ++g)
       for (int64_t i = 0; i < s.count[g]; ++i) {
-        int64_t j = s.table[g * s.k + i];
+        int64_t j = s.neighbors[g * s.k + i];
         bad |= j < 0 || j >= s.points;
         index[(size_t)(start[(size_t)g] + i)] = (int32_t)j;
       }
@@ -81,8 +81,8 @@ class Grouping {
     return std::upper_bound(start.begin(), start.end(), row) - start.begin() - 1;
   }
   // How often row i of group g occurs.
-  float occurs(int64_t g, int64_t i) const { return s.table && i == 0 ? (float)(1 + s.k - s.count[g]) : 1.0f; }
-  double total() const { return s.table ? (double)s.groups * (double)s.k : (double)rows; }
+  float occurs(int64_t g, int64_t i) const { return s.neighbors && i == 0 ? (float)(1 + s.k - s.count[g]) : 1.0f; }
+  double total() const { return s.neighbors ? (double)s.groups * (double)s.k : (double)rows; }
 
   void offset(int64_t row, int64_t g, float* d) const {
     const float *p = s.pos + 3 * index[(size_t)row], *c = s.centers + 3 * g;
@@ -95,7 +95,7 @@ class Grouping {
   }
   const float* offset_weight(int64_t axis) const { return weights_ + axis * wide(s.channels); }
   void fill_row(int64_t row, int64_t g, float* to) const {
-    if (!s.table) return point(row, to);
+    if (!s.neighbors) return point(row, to);
     float d[3];
     offset(row, g, d);
     const float* from = s.of_points ? s.of_points + index[(size_t)row] * s.channels : nullptr;

@@ -229,13 +229,13 @@ using namespace geo3d;
 // geo3d_grouped_train gave: of of_points, of offset_weight, of the weights (addresses), of gamma and beta (addresses).
 GEO3D_API int32_t geo3d_grouped_backward(int32_t threads, int64_t groups, int64_t k, int64_t points,
                                          const float* of_points, const float* pos, const float* centers,
-                                         const float* offset_weight, const int64_t* table, const int64_t* count,
+                                         const float* offset_weight, const int64_t* neighbors, const int64_t* count,
                                          int64_t layers, const int64_t* channels, const int64_t* weights,
                                          const int64_t* norms, float eps, const float* top, const int32_t* slot,
                                          const float* moments, const float* d_out, float* d_of_points,
                                          float* d_offset_weight, const int64_t* d_weights, const int64_t* d_norms) {
   return guarded([&]() -> int32_t {
-    Source source{groups, k, points, channels[0], of_points, pos, centers, offset_weight, table, count};
+    Source source{groups, k, points, channels[0], of_points, pos, centers, offset_weight, neighbors, count};
     Status status;
     Grouping rows(source, status);
     if (status != OK) return status;
@@ -255,7 +255,7 @@ GEO3D_API int32_t geo3d_grouped_backward(int32_t threads, int64_t groups, int64_
                     to(d_norms, 2 * last), to(d_norms, 2 * last + 1));
     for (int64_t l = last - 1; l > 0; --l)
       back.hidden_layer(l, address(weights, l - 1), to(d_weights, l - 1), to(d_norms, 2 * l), to(d_norms, 2 * l + 1));
-    if (table) back.points_source(d_of_points, d_offset_weight, to(d_norms, 0), to(d_norms, 1));
+    if (neighbors) back.points_source(d_of_points, d_offset_weight, to(d_norms, 0), to(d_norms, 1));
     else back.rows_source(d_of_points, to(d_norms, 0), to(d_norms, 1));
     return OK;
   });

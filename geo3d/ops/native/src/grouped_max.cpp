@@ -25,17 +25,17 @@ using namespace geo3d;
 // have weights[l - 1] (channels[l], channels[l - 1]); norms: of each layer bias, gamma, beta, mean and variance.
 GEO3D_API int32_t geo3d_grouped_max(int32_t threads, int64_t groups, int64_t k, int64_t points, const float* of_points,
                                     const float* pos, const float* centers, const float* offset_weight,
-                                    const int64_t* table, const int64_t* count, int64_t layers,
+                                    const int64_t* neighbors, const int64_t* count, int64_t layers,
                                     const int64_t* channels, const int64_t* weights, const int64_t* norms, float eps,
                                     int64_t activated, float* out) {
   return guarded([&]() -> int32_t {
-    Source source{groups, k, points, channels[0], of_points, pos, centers, offset_weight, table, count};
+    Source source{groups, k, points, channels[0], of_points, pos, centers, offset_weight, neighbors, count};
     Status status;
     Grouping rows(source, status);
     if (status != OK) return status;
     // A ReLU or a maximum could swallow what is not a number.
     if ((of_points && !all_finite(of_points, points * channels[0])) ||
-        (table && !(all_finite(pos, 3 * points) && all_finite(centers, 3 * groups))))
+        (neighbors && !(all_finite(pos, 3 * points) && all_finite(centers, 3 * groups))))
       return NOT_FINITE;
     std::vector<std::unique_ptr<Packed>> packed;
     std::vector<std::unique_ptr<Affine>> affine;

@@ -34,7 +34,7 @@ struct Evaluation {
   int64_t k, channels, width, out_stride;
   const float* a;
   const uint8_t* codes;
-  const int64_t* table;
+  const int64_t* neighbors;
   const float *step, *offset, *scale, *shift;  // filled up
   float slope;
   float* out;
@@ -43,7 +43,7 @@ struct Evaluation {
   template <int V>
   void row(int64_t i, int64_t first) const {
     const uint8_t* from = codes + first;
-    const int64_t* index = table + i * k;
+    const int64_t* index = neighbors + i * k;
     Row best[V];
     for (int v = 0; v < V; ++v) best[v] = load_row(from + index[0] * width + v * WIDE);
     for (int64_t j = 1; j < k; ++j)
@@ -115,17 +115,17 @@ GEO3D_API int32_t geo3d_int8_edge_parts(int32_t threads, int64_t rows, int64_t c
 // out (rows, channels, `out_stride` apart) = leaky((a + (max_j code_j * step + offset)) * scale + shift); a (rows,
 // channels), codes (rows, width), table (rows, k).
 GEO3D_API int32_t geo3d_int8_edge_evaluate(int32_t threads, int64_t rows, int64_t k, int64_t channels, const float* a,
-                                           const uint8_t* codes, int64_t width, const int64_t* table, int64_t steps,
+                                           const uint8_t* codes, int64_t width, const int64_t* neighbors, int64_t steps,
                                            const float* step, int64_t offsets, const float* offset, const float* scale,
                                            const float* shift, float slope, float* out, int64_t out_stride) {
   return guarded([&]() -> int32_t {
     Fault fault;
     Filled by(step, steps, channels, 1.0f), from(offset, offsets, channels, 0.0f);
     Filled factor(scale, channels, channels, 0.0f), more(shift, channels, channels, 0.0f);
-    Evaluation evaluation{k, channels, width, out_stride, a, codes, table, by, from, factor, more, slope, out};
+    Evaluation evaluation{k, channels, width, out_stride, a, codes, neighbors, by, from, factor, more, slope, out};
     parallel(threads, ceil_div(rows, BLOCK), [&](int64_t block) {
       int64_t start = block * BLOCK, stop = std::min(rows, start + BLOCK), c = 0;
-      if (!in_range(table + start * k, (stop - start) * k, rows)) return fault.raise(BAD_INDEX);
+      if (!in_range(neighbors + start * k, (stop - start) * k, rows)) return fault.raise(BAD_INDEX);
       for (; c + 4 * WIDE <= width; c += 4 * WIDE)
         for (int64_t i = start; i < stop; ++i) evaluation.row<4>(i, c);
       for (; c < channels; c += WIDE)

@@ -55,10 +55,11 @@ using namespace geo3d;
 
 // index, weight (rows x 3): flat rows of centers. With fewer than three, the first stands in with weight zero.
 GEO3D_API int32_t geo3d_three_nearest(int32_t threads, int64_t rows, int64_t others, int64_t clouds, const float* pos,
-                                      const int64_t* ptr, const float* centers, const int64_t* ptr_c, int64_t* index,
+                                      const int64_t* ptr, const float* centers, const int64_t* center_ptr,
+                                      int64_t* index,
                                       float* weight) {
   return guarded([&]() -> int32_t {
-    if (!valid_offsets(ptr, clouds, rows) || !valid_offsets(ptr_c, clouds, others)) return BAD_OFFSETS;
+    if (!valid_offsets(ptr, clouds, rows) || !valid_offsets(center_ptr, clouds, others)) return BAD_OFFSETS;
     if (!all_finite(pos, 3 * rows) || !all_finite(centers, 3 * others)) return NOT_FINITE;
     constexpr int64_t BLOCK = 256;
     parallel(threads, ceil_div(rows, BLOCK), [&](int64_t block) {
@@ -71,7 +72,8 @@ GEO3D_API int32_t geo3d_three_nearest(int32_t threads, int64_t rows, int64_t oth
             Point p = point(pos + 3 * (i + lane));
             x[lane] = p.x, y[lane] = p.y, z[lane] = p.z;
           }
-          write(nearest_three(x, y, z, centers, ptr_c[b], ptr_c[b + 1]), count, index + 3 * i, weight + 3 * i);
+          write(nearest_three(x, y, z, centers, center_ptr[b], center_ptr[b + 1]), count, index + 3 * i,
+                weight + 3 * i);
         }
       });
     });

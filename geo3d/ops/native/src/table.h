@@ -16,11 +16,11 @@ inline bool in_range(const int64_t* index, int64_t count, int64_t rows) {
 
 // Rows between which no neighbourhood reaches: each part of the table can be worked on alone. Parts have at least
 // `least` rows where that can be had.
-inline std::vector<int64_t> cuts(int threads, const int64_t* table, int64_t rows, int64_t k, int64_t least) {
+inline std::vector<int64_t> cuts(int threads, const int64_t* neighbors, int64_t rows, int64_t k, int64_t least) {
   std::vector<int64_t> low((size_t)rows), high((size_t)rows), found{0};
   parallel(threads, ceil_div(rows, 1024), [&](int64_t block) {
     for (int64_t i = block * 1024; i < std::min(rows, (block + 1) * 1024); ++i) {
-      auto ends = std::minmax_element(table + i * k, table + (i + 1) * k);
+      auto ends = std::minmax_element(neighbors + i * k, neighbors + (i + 1) * k);
       low[i] = *ends.first, high[i] = *ends.second;
     }
   });

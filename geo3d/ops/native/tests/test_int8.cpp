@@ -102,12 +102,12 @@ void edge(int threads, int64_t rows, int64_t channels, int64_t depth, int64_t k,
   Values a((size_t)(rows * channels)), out((size_t)(rows * stride), 7.0f);
   for (float& s : step) s = 0.01f + 0.02f * std::fabs(s);
   std::vector<uint8_t> codes((size_t)(rows * width), 9);
-  std::vector<int64_t> table((size_t)(rows * k));
-  for (int64_t e = 0; e < rows * k; ++e) table[e] = (e * e + 3 * e) % rows;
+  std::vector<int64_t> neighbors((size_t)(rows * k));
+  for (int64_t e = 0; e < rows * k; ++e) neighbors[e] = (e * e + 3 * e) % rows;
   CHECK(geo3d_int8_edge_parts(threads, rows, channels, layer.width, layer.q.data(), layer.packed.data(),
                               layer.scale.data(), layer.shift.data(), count, step.data(), count, offset.data(), 255,
                               a.data(), codes.data(), width) == 0);
-  CHECK(geo3d_int8_edge_evaluate(threads, rows, k, channels, a.data(), codes.data(), width, table.data(), count,
+  CHECK(geo3d_int8_edge_evaluate(threads, rows, k, channels, a.data(), codes.data(), width, neighbors.data(), count,
                                  step.data(), count, offset.data(), scale.data(), layer.shift.data(), 0.2f, out.data(),
                                  stride) == 0);
   for (int64_t i = 0; i < rows; ++i)
@@ -118,7 +118,7 @@ void edge(int threads, int64_t rows, int64_t channels, int64_t depth, int64_t k,
         continue;
       }
       uint8_t top = 0;
-      for (int64_t j = 0; j < k; ++j) top = std::max(top, codes[table[i * k + j] * width + c]);
+      for (int64_t j = 0; j < k; ++j) top = std::max(top, codes[neighbors[i * k + j] * width + c]);
       float y = a[i * channels + c] + affine(top, step[of], offset[of]);
       CHECK(a[i * channels + c] == layer.value(i, c) - layer.value(i, channels + c));
       CHECK(codes[i * width + c] == code(layer.value(i, channels + c), step[of], offset[of], 255));
@@ -179,8 +179,8 @@ void faults() {
   Values a = numbers(3 * 16, 1), ones(16, 1.0f), out(3 * 32);
   std::vector<uint8_t> codes(3 * 64);
   for (int64_t wrong : {int64_t(-1), int64_t(3), INT64_MAX, INT64_MIN}) {
-    int64_t table[] = {0, wrong, 2};
-    CHECK(geo3d_int8_edge_evaluate(2, 3, 1, 16, a.data(), codes.data(), 64, table, 1, ones.data(), 1, ones.data(),
+    int64_t neighbors[] = {0, wrong, 2};
+    CHECK(geo3d_int8_edge_evaluate(2, 3, 1, 16, a.data(), codes.data(), 64, neighbors, 1, ones.data(), 1, ones.data(),
                                    ones.data(), ones.data(), 0.2f, out.data(), 16) == geo3d::BAD_INDEX);
   }
   int64_t falling[] = {0, 3, 2, 3}, empty[] = {0, 0, 2, 3}, beyond[] = {0, 1, 2, 4};

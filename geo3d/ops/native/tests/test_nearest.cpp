@@ -8,14 +8,15 @@ GEO3D_API int32_t geo3d_three_nearest(int32_t, int64_t, int64_t, int64_t, const 
                                       const int64_t*, int64_t*, float*);
 
 void test_nearest() {
-  std::vector<int64_t> ptr = {0, 1, 40, 700, 705}, ptr_c = {0, 1, 3, 103, 106};
+  std::vector<int64_t> ptr = {0, 1, 40, 700, 705}, center_ptr = {0, 1, 3, 103, 106};
   std::vector<float> pos = numbers(3 * 705, 4), centers = numbers(3 * 106, 5);
   for (float& value : centers) value = std::floor(value * 4.0f) / 4.0f;  // some in one place
   for (float& value : pos) value = std::floor(value * 64.0f) / 64.0f;  // distances are exact: equal ones are equal
   for (int32_t threads : {1, 3}) {
     std::vector<int64_t> index(3 * 705, -1);
     std::vector<float> weight(3 * 705, -1.0f);
-    CHECK(geo3d_three_nearest(threads, 705, 106, 4, pos.data(), ptr.data(), centers.data(), ptr_c.data(), index.data(),
+    CHECK(geo3d_three_nearest(threads, 705, 106, 4, pos.data(), ptr.data(), centers.data(), center_ptr.data(),
+                              index.data(),
                               weight.data()) == geo3d::OK);
     for (size_t b = 0; b < 4; ++b)
       for (int64_t i = ptr[b]; i < ptr[b + 1]; ++i) {
@@ -29,12 +30,12 @@ void test_nearest() {
         double total = 0, inverse[3];
         for (int j = 0; j < 3; ++j) {
           int64_t best = -1;
-          for (int64_t c = ptr_c[b]; c < ptr_c[b + 1]; ++c)
+          for (int64_t c = center_ptr[b]; c < center_ptr[b + 1]; ++c)
             if (!taken[(size_t)c] && (best < 0 || distance(c) < distance(best))) best = c;
           int64_t found = index[(size_t)(3 * i + j)];
           inverse[j] = best < 0 ? 0 : 1 / (distance(best) + 1e-8);
           total += inverse[j];
-          CHECK(found == (best < 0 ? ptr_c[b] : best));
+          CHECK(found == (best < 0 ? center_ptr[b] : best));
           if (best >= 0) taken[(size_t)best] = true;
         }
         for (int j = 0; j < 3; ++j) CHECK(std::abs(weight[(size_t)(3 * i + j)] - inverse[j] / total) < 1e-5);

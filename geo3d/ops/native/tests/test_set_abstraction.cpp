@@ -27,7 +27,7 @@ int64_t place(const std::vector<float>& v) { return (int64_t)(intptr_t)v.data();
 
 struct Case {
   int64_t groups, k, points;
-  std::vector<int64_t> channels, table, count;
+  std::vector<int64_t> channels, neighbors, count;
   std::vector<float> of_points, pos, centers, offset_weight;
   std::vector<std::vector<float>> weights, norms;  // bias, gamma, beta, mean, var of each layer
   bool edges;
@@ -38,7 +38,7 @@ struct Case {
     for (int64_t g = 0; g < groups; ++g) {
       count.push_back(edges || g + 1 < groups ? 1 + (g * 7) % std::min(k, points) : points - rows);
       rows += count.back();
-      for (int64_t i = 0; i < k; ++i) table.push_back((g * 3 + (i < count.back() ? i : 0)) % points);
+      for (int64_t i = 0; i < k; ++i) neighbors.push_back((g * 3 + (i < count.back() ? i : 0)) % points);
     }
     of_points = numbers(points * channels[0], 1);
     pos = numbers(3 * points, 2), centers = numbers(3 * groups, 3), offset_weight = numbers(3 * channels[0], 4);
@@ -70,13 +70,13 @@ struct Case {
   int32_t max(int32_t threads, float* out) const {
     auto w = weight_addresses(), n = addresses({0, 1, 2, 3, 4});
     return geo3d_grouped_max(threads, groups, k, points, of_points.data(), pos.data(), centers.data(),
-                             offset_weight.data(), edges ? table.data() : nullptr, count.data(),
+                             offset_weight.data(), edges ? neighbors.data() : nullptr, count.data(),
                              (int64_t)channels.size(), channels.data(), w.data(), n.data(), EPS, 1, out);
   }
   int32_t train(int32_t threads, float* top, int32_t* slot, float* moments) const {
     auto w = weight_addresses(), n = addresses({1, 2});
     return geo3d_grouped_train(threads, groups, k, points, of_points.data(), pos.data(), centers.data(),
-                               offset_weight.data(), edges ? table.data() : nullptr, count.data(),
+                               offset_weight.data(), edges ? neighbors.data() : nullptr, count.data(),
                                (int64_t)channels.size(), channels.data(), w.data(), n.data(), EPS, top, slot, moments);
   }
 
@@ -86,7 +86,7 @@ struct Case {
     std::vector<int64_t> group;
     for (int64_t g = 0, r = 0; g < groups; ++g)
       for (int64_t i = 0; i < (edges ? k : count[(size_t)g]); ++i, ++r) {
-        int64_t j = edges ? table[(size_t)(g * k + i)] : r;
+        int64_t j = edges ? neighbors[(size_t)(g * k + i)] : r;
         Doubles row;
         for (int64_t c = 0; c < channels[0]; ++c) {
           row.push_back(of_points[(size_t)(j * channels[0] + c)]);
@@ -169,7 +169,7 @@ void check_training(Case c) {
     for (size_t l = 0; l < last; ++l) of_weights.push_back(place((*to)[2 + l]));
     for (size_t l = 0; l < 2 * (last + 1); ++l) of_norms.push_back(place((*to)[2 + last + l]));
     CHECK(geo3d_grouped_backward(to == &grads ? 1 : 3, c.groups, c.k, c.points, c.of_points.data(), c.pos.data(),
-                                 c.centers.data(), c.offset_weight.data(), c.edges ? c.table.data() : nullptr,
+                                 c.centers.data(), c.offset_weight.data(), c.edges ? c.neighbors.data() : nullptr,
                                  c.count.data(), (int64_t)last + 1, c.channels.data(), w.data(), n.data(), EPS,
                                  top.data(), slot.data(), moments.data(), ask.data(), (*to)[0].data(),
                                  (*to)[1].data(), of_weights.data(), of_norms.data()) == 0);
@@ -199,9 +199,9 @@ void check_faults() {
   Case c(5, 4, 20, {6, 8}, true);
   std::vector<float> out((size_t)c.groups * 8);
   Case bad = c;
-  bad.table[1] = 20, bad.count[0] = 4;
+  bad.neighbors[1] = 20, bad.count[0] = 4;
   CHECK(bad.max(2, out.data()) == 2);
-  bad.table[1] = -1;
+  bad.neighbors[1] = -1;
   CHECK(bad.max(2, out.data()) == 2);
   bad = c, bad.count[2] = 0;
   CHECK(bad.max(2, out.data()) == 2);

@@ -1,4 +1,4 @@
-"""Many recipes after another: what is skipped, what goes on, and the table."""
+"""Many recipes one after another: what is skipped, what goes on, and the table."""
 
 import json
 import shutil
@@ -13,9 +13,9 @@ from geo3d.cli.config import choices, config_dir, read
 from geo3d.compress import parse_recipe
 from geo3d.encoders import DGCNN
 from geo3d.errors import ConfigError
-from geo3d.jobs import finetune, series
+from geo3d.jobs import finetune, sweep
 from geo3d.jobs.run import finish_run
-from geo3d.jobs.series import planned, recipe_of, summary, table
+from geo3d.jobs.sweep import planned, recipe_of, summary, table
 from geo3d.seeds import seeded
 from geo3d.tasks.datamodule import DataModule
 
@@ -44,7 +44,7 @@ def checkpoints(tmp_path_factory):
 
 
 def job(out, checkpoints, runs=RUNS, **keywords):
-    return series(blobs(), checkpoints, runs, out=out, **({"seeds": [3, 4], "draws": 2, "trainer": TRAINER} | keywords))
+    return sweep(blobs(), checkpoints, runs, out=out, **({"seeds": [3, 4], "draws": 2, "trainer": TRAINER} | keywords))
 
 
 EVERY = ["a/float/3", "b/float/3", "a/w4/3", "b/w4/3", "b/w2/3", "a/w4/4", "b/w4/4"]
@@ -124,15 +124,15 @@ def check_table(out, written):
     assert row["seeds"] == 2 and row["bytes"] == results[0]["bytes"]["after"]
     assert row["smaller"] == results[0]["bytes"]["before"] / row["bytes"]
     after = [result["test"]["after"] for result in results]
-    assert row["after"] == pytest.approx(np.mean(after)) and row["deviation"] == pytest.approx(np.std(after, ddof=1))
+    assert row["after"] == pytest.approx(np.mean(after)) and row["std"] == pytest.approx(np.std(after, ddof=1))
     each = np.mean([hit["after"] - hit["before"] for hit in hits], 0)
     assert row["difference"] == pytest.approx(each.mean()) == pytest.approx(row["after"] - row["before"], abs=1e-6)
     assert row["error"] == pytest.approx(each.std(ddof=1) / 24**0.5)
-    assert rows["a/float"]["deviation"] is None and rows["a/float"]["seeds"] == 1
+    assert rows["a/float"]["std"] is None and rows["a/float"]["seeds"] == 1
     (line,) = [line for line in lines if line.startswith("| a | w4 |")]
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     assert cells[2] == "2" and cells[3] == f"{row['bytes'] / 1000:.0f}" and cells[4] == f"{row['smaller']:.1f}x"
-    assert cells[5] == f"{100 * row['after']:.1f} +- {100 * row['deviation']:.1f}"
+    assert cells[5] == f"{100 * row['after']:.1f} +- {100 * row['std']:.1f}"
     assert cells[6] == f"{100 * row['difference']:+.1f} +- {100 * row['error']:.1f}"
     assert cells[7] == f"{row['similarity']:.3f}"
 
@@ -159,14 +159,14 @@ def test_the_experiments_that_are_delivered_fit(name):
 
 
 def test_the_command(checkpoints, tmp_path, capsys):
-    words = ["series", f"checkpoints.a={checkpoints['a']}", "experiment=null", "data.size=12", "data.num_points=16"]
+    words = ["sweep", f"checkpoints.a={checkpoints['a']}", "experiment=null", "data.size=12", "data.num_points=16"]
     words += ["runs.w4.quantize.weights=4", "trainer=cpu", "trainer.max_steps=1", "trainer.progress=false", "draws=1"]
     assert main([*words, f"out={tmp_path / 'run'}"]) == 0
     assert "| a | w4 | 1 |" in capsys.readouterr().out
     assert main([*words, "runs.w3.quantise.weights=3", f"out={tmp_path / 'other'}"]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1 and "runs.w3: recipe.quantise: no such step" in lines[0]
-    assert main(["series", "--help"]) == 0
+    assert main(["sweep", "--help"]) == 0
     printed = capsys.readouterr().out
     assert all(word in printed for word in ("compression_table", "only", "minutes", "checkpoints"))
 

@@ -28,7 +28,7 @@ OPTIONS: dict[str, Any] = {
 
 
 @checked
-def series(
+def sweep(
     data: DataModule,
     checkpoints: Mapping[str, str | Path],
     runs: Mapping[str, Any],
@@ -46,7 +46,7 @@ def series(
     """The table of all runs that are finished, in ``out/table.md`` and ``out/metrics.json``.
 
     Each run is a ``geo3d compress`` in a folder of its own, ``out/CHECKPOINT/RUN/SEED``. Those that are finished, with
-    the same settings, are left as they are and one that was stopped goes on, so the series can be run in pieces.
+    the same settings, are left as they are and one that was stopped goes on, so the sweep can be run in pieces.
 
     Args:
         data: The clouds.
@@ -159,7 +159,7 @@ def summary(folder: Path, run: str, checkpoint: str) -> dict[str, Any]:
         hits = [np.load(path / "test.npz") for path in done]
         difference = np.mean([hit["after"] - hit["before"] for hit in hits], 0)
         row |= {"before": results[0]["test"]["before"], "after": float(np.mean([r["test"]["after"] for r in results]))}
-        row["deviation"] = float(np.std([r["test"]["after"] for r in results], ddof=1)) if len(results) > 1 else None
+        row["std"] = float(np.std([r["test"]["after"] for r in results], ddof=1)) if len(results) > 1 else None
         row |= {"difference": float(difference.mean()), "error": float(difference.std(ddof=1) / len(difference) ** 0.5)}
     return row
 
@@ -173,7 +173,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     for row in rows:
         accuracy, difference = "-", "-"
         if "after" in row:
-            spread = "" if row["deviation"] is None else f" +- {100 * row['deviation']:.1f}"
+            spread = "" if row["std"] is None else f" +- {100 * row['std']:.1f}"
             accuracy = f"{100 * row['after']:.1f}{spread}"
             difference = f"{100 * row['difference']:+.1f} +- {100 * row['error']:.1f}"
         lines.append(

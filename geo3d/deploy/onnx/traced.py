@@ -1,0 +1,71 @@
+"""Encoders that do not describe themselves as ONNX: PyTorch records what they do with some clouds."""
+
+import warnings
+from io import BytesIO
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from geo3d.cloud import make_batch
+from geo3d.deploy.onnx.graph import required
+from geo3d.errors import ConfigError
+
+OPSET = 18
+"""What is recorded in; the file is then converted to the operator set asked for."""
+
+
+class UniformClouds(nn.Module):
+    """An encoder of clouds of one size that takes plain tensors.
+
+    Args:
+        encoder: Any of geo3d's.
+    """
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, pos: Tensor, x: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(B, N, C) and (B, D) features from ``pos`` (B, N, 3) and, where there are more channels, ``x``."""
+        clouds, size = pos.shape[:2]
+        extra = {} if x is None else {"x": x.flatten(0, 1)}
+        features = self.encoder(make_batch(pos.flatten(0, 1), num_points=size, **extra))
+        return features.point.view(clouds, size, -1), features.cloud
+
+
+def traced(encoder: nn.Module, clouds: int | None, num_points: int | None, opset: int) -> Any:
+    """The encoder in evaluation as an ``onnx.ModelProto`` for one number of clouds and of points.
+
+    Inputs and outputs are those of :mod:`geo3d.deploy.onnx.encoders`. Whatever Python decides on the way is recorded as
+    it was for random clouds: compare the file with the encoder, as ``geo3d export`` does.
+
+    Raises:
+        ConfigError: If a size is missing, or the encoder calls an operator that ONNX does not have, such as geo3d's.
+    """
+    name = type(encoder).__name__
+    if clouds is None or num_points is None:
+        raise ConfigError(
+            f"{name}: has no layer_graph and is exported by tracing, for clouds of fixed size; "
+            "give clouds=N and num_points=N, or write a layer_graph"
+        )
+    onnx = required("onnx")
+    channels = int(getattr(encoder, "in_channels", 3))
+    draws = torch.Generator().manual_seed(0)
+    rows = torch.rand(clouds, num_points, channels, generator=draws, dtype=torch.float32)
+    given = (rows[..., :3].contiguous(), rows[..., 3:].contiguous())[: 1 + (channels > 3)]
+    names, training = ["pos", "x"][: len(given)], encoder.training
+    content: Any = BytesIO()  # torch takes it, but does not say so
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # of every Python decision, which is meant here
+            torch.onnx.export(
+                UniformClouds(encoder.eval()), given, content, input_names=names, output_names=["point", "cloud"],
+                opset_version=OPSET, dynamo=False,
+            )  # fmt: skip
+    except Exception as error:  # whatever the encoder, torch and its exporter raise
+        said = " ".join(str(error).split())[:200]
+        raise ConfigError(f"{name}: has no layer_graph, and cannot be traced ({said}); write a layer_graph") from error
+    finally:
+        encoder.train(training)
+    return onnx.version_converter.convert_version(onnx.load_from_string(content.getvalue()), opset)
