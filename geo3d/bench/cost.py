@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from geo3d.compress import Adaptive, Setting
+from geo3d.nn.describe import graph_of
 from geo3d.nn.edge_conv import EdgeConv
-from geo3d.nn.graph import Op, graph_of, rows_of, widths_of
+from geo3d.nn.graph import Op, rows_of, widths_of
 from geo3d.nn.linear import Linear
 
 FLOAT = 32

@@ -15,7 +15,7 @@ from geo3d.cloud import common_size, num_clouds
 from geo3d.compress import records
 from geo3d.deploy.signal_stack import kept
 from geo3d.errors import Geo3dError
-from geo3d.nn.graph import graph_of
+from geo3d.nn.describe import graph_of
 
 ROUNDS = 9
 """Timed rounds in which the forms of one encoder are compared before the fastest is timed beside the other models."""

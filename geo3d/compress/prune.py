@@ -12,7 +12,8 @@ from geo3d.checks import OneOf, Range, checked
 from geo3d.compress.record import copied, records
 from geo3d.compress.shrink import multiplications, prunable, shrink
 from geo3d.errors import ConfigError
-from geo3d.nn.graph import Layer, graph_of, layers_of
+from geo3d.nn.describe import graph_of
+from geo3d.nn.graph import Layer, layers_of
 from geo3d.nn.linear import Linear
 from geo3d.nn.norm import BatchNorm
 from geo3d.nn.threshold import Threshold

@@ -10,8 +10,9 @@ from torch_geometric.data import Batch
 from geo3d.checks import Length, Range, checked
 from geo3d.compress.record import copied, records
 from geo3d.errors import ConfigError
+from geo3d.nn.describe import graph_of
 from geo3d.nn.edge_conv import EdgeConv
-from geo3d.nn.graph import graph_of, input_layers, layers_of
+from geo3d.nn.graph import input_layers, layers_of
 from geo3d.nn.linear import Linear
 from geo3d.nn.quantizer import Quantizer
 

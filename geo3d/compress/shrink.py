@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from geo3d import seeds
 from geo3d.errors import ConfigError
-from geo3d.nn.graph import Layer, graph_of, layers_of
+from geo3d.nn.describe import graph_of
+from geo3d.nn.graph import Layer, layers_of
 from geo3d.nn.linear import Linear
 from geo3d.nn.norm import BatchNorm
 from geo3d.nn.structured import LowRank

@@ -12,8 +12,8 @@ from geo3d.checks import Range, Size, checked
 from geo3d.compress.channel_order import channel_order
 from geo3d.compress.record import copied, records
 from geo3d.errors import ConfigError
+from geo3d.nn.describe import graph_of
 from geo3d.nn.edge_conv import EdgeConv
-from geo3d.nn.graph import graph_of
 from geo3d.nn.linear import Linear
 from geo3d.nn.structured import LowRank, SlidingSum, Structural
 

@@ -10,8 +10,6 @@ from typing import Literal, NamedTuple
 
 from torch import nn
 
-from geo3d.errors import ConfigError
-
 Kind = Literal[
     "input", "dense", "edge", "group", "neighbors", "farthest", "matmul", "concat", "max", "mean", "expand",
     "interpolate",
@@ -83,25 +81,6 @@ class Layer(NamedTuple):
     """Whether its weight has two halves over the same columns: an edge convolution."""
     output: bool = False
     """Whether it makes the cloud's features."""
-
-
-def graph_of(module: nn.Module, purpose: str) -> tuple[Op, ...]:
-    """The network's description of itself.
-
-    Args:
-        module: An encoder or a head.
-        purpose: What it is needed for, for the error.
-
-    Raises:
-        ConfigError: If it has none.
-    """
-    describe = getattr(module, "layer_graph", None)
-    if describe is None:
-        raise ConfigError(
-            f"{purpose}: {type(module).__name__} does not describe its layers; give the class a method layer_graph, "
-            "see geo3d.nn.graph"
-        )
-    return tuple(describe())
 
 
 def layers_of(ops: Sequence[Op], num_points: int | None = None) -> list[Layer]:

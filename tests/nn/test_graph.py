@@ -10,8 +10,9 @@ from geo3d.encoders import DGCNN, PointNet, PointNet2
 from geo3d.encoders.inputs import point_inputs
 from geo3d.errors import ConfigError
 from geo3d.heads import Classifier, Predictor, Projector
+from geo3d.nn.describe import graph_of
 from geo3d.nn.evaluate import Value, evaluate
-from geo3d.nn.graph import WEIGHTED, graph_of, input_layers, layers_of, rows_of
+from geo3d.nn.graph import WEIGHTED, input_layers, layers_of, rows_of
 from geo3d.nn.linear import Linear
 from geo3d.seeds import generator, seeded
 from geo3d.testing import tiny_batch

@@ -51,17 +51,17 @@ def check_choices(
     """
     depth = len(inner.layers)
     if not all((widths, depths, ks, points)):
-        raise ConfigError("adapt needs at least one of each of widths, exits, ks and points; found an empty list")
+        raise ConfigError("adapt needs at least one of each of widths, depths, ks and points; found an empty list")
     if widths[0] != 1 or widths[-1] <= 0:
         raise ConfigError(f"widths must be fractions from 0 to 1, with 1 among them; found {list(widths)}")
     if depths[0] != depth or depths[-1] < 1:
-        raise ConfigError(f"exits must be from 1 to {depth}, the encoder's layers, with {depth}; found {list(depths)}")
+        raise ConfigError(f"depths must be from 1 to {depth}, the encoder's layers, with {depth}; found {list(depths)}")
     if ks[-1] < 1 or points[-1] < 1:
         raise ConfigError(f"ks and points must be positive; found {list(ks)} and {list(points)}")
     if (len(widths), len(depths)) != (1, 1) and structured(inner):
         raise ConfigError(
             "a structured encoder cannot be made narrower or shorter, as its layers sum fixed windows of channels; "
-            "leave out widths and exits and choose among ks and points"
+            "leave out widths and depths and choose among ks and points"
         )
 
 

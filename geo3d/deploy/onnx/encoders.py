@@ -23,9 +23,10 @@ from geo3d.deploy.onnx import layers
 from geo3d.deploy.onnx.graph import Graph
 from geo3d.encoders.inputs import point_inputs
 from geo3d.errors import CloudError, ConfigError
+from geo3d.nn.describe import graph_of
 from geo3d.nn.edge_conv import EdgeConv
 from geo3d.nn.evaluate import Value, balls, evaluate, nearest_centers
-from geo3d.nn.graph import Op, graph_of, grouped
+from geo3d.nn.graph import Op, grouped
 from geo3d.nn.linear import Linear
 from geo3d.nn.norm import BatchNorm
 

@@ -19,8 +19,8 @@ from geo3d.cloud import Features, Layout, Level, as_batch, common_size
 from geo3d.deploy.program.chain import chain_of
 from geo3d.encoders.inputs import point_inputs
 from geo3d.errors import ConfigError
+from geo3d.nn.describe import graph_of
 from geo3d.nn.edge_conv import EdgeConv
-from geo3d.nn.graph import graph_of
 from geo3d.nn.linear import Linear
 from geo3d.nn.norm import BatchNorm
 from geo3d.nn.quantizer import Quantizer
