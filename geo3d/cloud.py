@@ -142,16 +142,18 @@ def _stacked(name: str, value: Tensor, points: int, clouds: int) -> Tensor:
     """The field as a batch holds it: a row a point, or an entry a cloud, which PyG may have joined row by row."""
     field = field_of(name)
     rows = points if field.per == "point" else clouds
-    fits = all(size in (-1, own) for size, own in zip(field.shape, value.shape[1:], strict=False))
-    if value.shape[:1] == (rows,) and value.dim() == 1 + len(field.shape) and fits:
+    if _fits(value.shape, (rows, *field.shape)):
         return value
-    shape = f"({rows}{''.join(f', {size}' if size >= 0 else ', any' for size in field.shape)})"
-    if field.per == "cloud":
-        try:
-            return value.reshape(clouds, *field.shape)
-        except RuntimeError:
-            pass
+    if field.per == "cloud" and value.dim() == len(field.shape):  # PyG joins (J, 3) of each cloud to (B * J, 3)
+        each = (value.shape[0] / rows, *value.shape[1:]) if value.dim() else ()
+        if _fits(each, field.shape) and value.numel() % rows == 0 and (rows == 1 or value.dim()):
+            return value.reshape(rows, *field.shape)
+    shape = f"({rows},{','.join(f' {size}' if size >= 0 else ' any' for size in field.shape)})"
     raise CloudError(f"{name}: expected the shape {shape}, one row a {field.per}; found {tuple(value.shape)}")
+
+
+def _fits(shape: Sequence[float], wanted: Sequence[int]) -> bool:
+    return len(shape) == len(wanted) and all(size in (-1, own) for own, size in zip(shape, wanted, strict=True))
 
 
 def field_of(name: str) -> Field:
@@ -211,6 +213,8 @@ def collate(clouds: Sequence[Data]) -> Batch:
     Raises:
         CloudError: If a tensor is not in :data:`FIELDS`, or is wider in one cloud than in another.
     """
+    if not clouds:
+        raise CloudError("there is no cloud to collate; give at least one")
     sizes = [cloud.pos.shape[0] for cloud in clouds]
     keys = set.intersection(*(set(cloud.keys()) for cloud in clouds)) - {"pos", "point_id", *STRUCTURE}
     attributes: dict[str, Any] = {}
@@ -219,6 +223,8 @@ def collate(clouds: Sequence[Data]) -> Batch:
         attributes["frame"] = torch.stack([cloud.frame.reshape(4, 4) if "frame" in cloud else here for cloud in clouds])
     for key in sorted(keys - {"frame"}):
         values = [cloud[key] for cloud in clouds]
+        if key in FIELDS and all(isinstance(value, (bool, int, float)) for value in values):
+            values = [torch.tensor(value) for value in values]
         if not all(isinstance(value, Tensor) for value in values):
             attributes[key] = values
             continue
@@ -234,7 +240,11 @@ def collate(clouds: Sequence[Data]) -> Batch:
 
 
 def as_batch(data: Data) -> Batch:
-    """The same clouds as a geo3d batch: a single cloud or any PyG batch is given ``ptr`` and ``num_points``."""
+    """The same clouds as a geo3d batch: a single cloud or any PyG batch is given ``ptr`` and ``num_points``.
+
+    Raises:
+        CloudError: If ``batch`` is not sorted, a tensor is not in :data:`FIELDS`, or its shape does not fit.
+    """
     if isinstance(data, Batch) and data.get("point_id") is not None and data.get("ptr") is not None:
         return data
     known = {key: value for key, value in data.to_dict().items() if key not in ("pos", *STRUCTURE)}

@@ -113,15 +113,32 @@ def test_what_belongs_to_a_cloud_is_stacked():
         ("normal", (5, 3), r"\(6, 3\), one row a point"),
         ("normal", (6, 2), r"\(6, 3\), one row a point"),
         ("x", (6,), r"\(6, any\), one row a point"),
-        ("point_y", (6, 1), r"\(6\), one row a point"),
+        ("point_y", (6, 1), r"\(6,\), one row a point"),
         ("joints", (2, 4, 2), r"\(2, any, 3\), one row a cloud"),
         ("frame", (4, 4), r"\(2, 4, 4\), one row a cloud"),
-        ("y", (3,), r"\(2\), one row a cloud"),
+        ("frame", (4, 8), r"\(2, 4, 4\), one row a cloud"),
+        ("y", (3,), r"\(2,\), one row a cloud"),
+        ("y", (), r"\(2,\), one row a cloud"),
+        # Of the right number of values, which reshaping alone would mix up.
+        ("joints", (3, 4), r"\(2, any, 3\), one row a cloud"),
+        ("joints", (2, 3, 4), r"\(2, any, 3\), one row a cloud"),
+        ("joints", (4, 2, 3), r"\(2, any, 3\), one row a cloud"),
+        ("joints", (2, 6), r"\(2, any, 3\), one row a cloud"),
+        ("joints", (6,), r"\(2, any, 3\), one row a cloud"),
+        ("joints", (5, 3), r"\(2, any, 3\), one row a cloud"),
     ],
 )
 def test_a_field_of_another_shape_is_refused(name, shape, expected):
     with pytest.raises(CloudError, match=f"{name}: expected the shape {expected}; found"):
         make_batch(torch.zeros(6, 3), num_points=3, **{name: torch.zeros(shape)})
+
+
+def test_numbers_are_stacked_as_tensors():
+    clouds = [Data(pos=torch.zeros(2, 3), y=i, name=str(i)) for i in range(3)]
+    batch = collate(clouds)
+    assert batch.y.tolist() == [0, 1, 2] and batch.y.dtype == torch.int64 and batch.name == ["0", "1", "2"]
+    with pytest.raises(CloudError, match="no cloud to collate"):
+        collate([])
 
 
 def test_tensors_that_are_no_fields_are_refused():

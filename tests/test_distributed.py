@@ -158,7 +158,7 @@ def test_objective_of_two_processes_is_that_of_the_joined_batch(name, found):
     losses, grads, state = train(name)
     (losses0, grads0, state0), (losses1, grads1, state1) = (f["train"][name] for f in found)
     close((losses0 + losses1) / 2, losses)
-    assert float(losses[-1]) > 0
+    assert bool(losses.isfinite().all())
     for step in range(STEPS):
         assert grads[step].keys() == grads0[step].keys() and len(grads[step]) > 5
         for key, grad in grads[step].items():

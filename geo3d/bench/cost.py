@@ -241,7 +241,7 @@ def _counted(encoder: nn.Module, ops: Sequence[Op], num_points: int) -> Iterator
     """What each operation of a graph does for one cloud."""
     rows, widths, by_name = rows_of(ops, num_points), widths_of(ops, encoder), {op.path: op for op in ops}
     for op in ops:
-        if op.kind in ("input", "concat"):
+        if op.kind in ("input", "concat", "expand"):  # copies
             continue
         count, channels = rows[op.sources[0]], widths[op.sources[0]]
         if op.kind == "edge":

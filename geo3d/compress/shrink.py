@@ -74,9 +74,12 @@ def shrink(encoder: nn.Module, kept: Mapping[str, Tensor]) -> nn.Module:
 
     Raises:
         ConfigError: If the encoder does not describe itself or refuses other widths, a name or a length does not fit, a
-            layer would lose all its channels, or one that a structured layer reads would lose some.
+            layer has no norm, a layer would lose all its channels, or one that a structured layer reads would lose
+            some.
     """
     layers = layers_of(graph_of(encoder, "shrink"))
+    if bare := [layer.name for layer in layers if not layer.norm]:
+        raise ConfigError(f"shrink: {bare[0]} has no norm behind it; channels go only where every layer has one")
     keep = {one.name: _keep(encoder, one.name, kept) for one in layers}
     _check(encoder, layers, keep, kept)
     with seeds.seeded("shrink"):  # what is drawn here is replaced below

@@ -16,11 +16,12 @@ from torch_geometric.data import Batch, Data
 
 from geo3d import seeds
 from geo3d.checkpoint import open_checkpoint
-from geo3d.cloud import Features, as_batch, make_batch, num_clouds
+from geo3d.cloud import Features, make_batch, num_clouds
 from geo3d.compress.adaptive.encoder import Adaptive
 from geo3d.compress.adaptive.slices import Setting, farthest_subset
 from geo3d.compress.record import records
 from geo3d.deploy.timing import Clock, Latency, latency_table, machine, percentiles
+from geo3d.encoders.inputs import input_batch
 from geo3d.errors import ConfigError
 from geo3d.io.files import write_json
 
@@ -98,7 +99,7 @@ class Runtime:
         self._settings, self._calls = _calls(encoder.eval(), compile or _program())
         self._encoder = _fingerprint(encoder, compile)
         device = next(encoder.parameters()).device
-        self._sample = (_clouds(num_points) if batch is None else as_batch(batch)).to(device)
+        self._sample = (_clouds(num_points) if batch is None else input_batch(batch)).to(device)
         self._seconds: deque[float] = deque(maxlen=window)
         self._budget: float | None = None
         if table is None:
@@ -154,7 +155,7 @@ class Runtime:
     def __call__(self, data: Data) -> Features:
         """Features of the clouds, with the encoder's full number of channels."""
         start = self.clock()
-        features = _run(self._calls[self._name], as_batch(data))()
+        features = _run(self._calls[self._name], input_batch(data))()
         self._seconds.append(self.clock() - start)
         if self.feedback and self._budget is not None and len(self._seconds) == self.window:
             self._adjust(self._budget)

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from geo3d.checks import Length, Range, Share, Size, checked
-from geo3d.cloud import Features, Layout, Level, as_batch, layout_of
-from geo3d.encoders.inputs import cloud_inputs, point_inputs
+from geo3d.cloud import Features, Layout, Level, layout_of
+from geo3d.encoders.inputs import cloud_inputs, input_batch, point_inputs
 from geo3d.nn.edge_conv import EdgeConv
 from geo3d.nn.graph import Op
 from geo3d.nn.keywords import keywords_of
@@ -70,7 +70,7 @@ class DGCNN(nn.Module):
 
     def forward(self, data: Data) -> Features:
         """Features (M, sum(channels)) of the points and (B, 2 * embedding) of the clouds of any PyG ``Data``."""
-        batch = as_batch(data)
+        batch = input_batch(data)
         layout = layout_of(batch)
         x, pos, (ptr, size) = point_inputs(batch, self.in_channels), batch.pos, layout
         kept = self.training or torch.is_grad_enabled() or torch.compiler.is_compiling() or x.device.type != "cpu"

@@ -2,10 +2,26 @@
 
 import torch
 from torch import Tensor
-from torch_geometric.data import Batch
+from torch_geometric.data import Batch, Data
 
+from geo3d.cloud import STRUCTURE, as_batch
 from geo3d.errors import CloudError
 from geo3d.nn.graph import Op
+
+
+def input_batch(data: Data) -> Batch:
+    """The clouds as a geo3d batch of what encoders read: ``pos``, ``x`` and ``normal``.
+
+    Other attributes of PyG data may have any form, as encoders do not look at them.
+
+    Raises:
+        CloudError: If ``batch`` is not sorted, or offsets do not fit the points.
+    """
+    if isinstance(data, Batch) and data.get("point_id") is not None and data.get("ptr") is not None:
+        return data
+    read = {name: data.get(name) for name in ("x", "normal", *STRUCTURE)}
+    fits = {name: x for name, x in read.items() if isinstance(x, Tensor) and (name in STRUCTURE or x.dim() == 2)}
+    return as_batch(Data(pos=data.pos, **fits))
 
 
 def point_inputs(batch: Batch, in_channels: int) -> Tensor:

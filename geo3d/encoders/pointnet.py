@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from geo3d.checks import Range, checked
-from geo3d.cloud import Features, Layout, Level, as_batch, layout_of
-from geo3d.encoders.inputs import cloud_inputs, point_inputs
+from geo3d.cloud import Features, Layout, Level, layout_of
+from geo3d.encoders.inputs import cloud_inputs, input_batch, point_inputs
 from geo3d.errors import ConfigError
 from geo3d.nn.graph import Op
 from geo3d.nn.linear import linear
@@ -126,7 +126,7 @@ class PointNet(nn.Module):
 
     def with_matrix(self, data: Data) -> tuple[Features, Tensor | None]:
         """The features, and the feature transform's (B, C, C) matrices for :func:`orthogonality`, if it has one."""
-        batch = as_batch(data)
+        batch = input_batch(data)
         layout = layout_of(batch)
         x = point_inputs(batch, self.in_channels)
         level = Level(batch.pos, layout, x)

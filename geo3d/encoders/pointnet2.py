@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from geo3d.checks import Length, OneOf, Range, Size, checked
-from geo3d.cloud import Features, Layout, Level, as_batch, layout_of
-from geo3d.encoders.inputs import cloud_inputs, point_inputs
+from geo3d.cloud import Features, Layout, Level, layout_of
+from geo3d.encoders.inputs import cloud_inputs, input_batch, point_inputs
 from geo3d.errors import ConfigError
 from geo3d.nn.graph import WEIGHTED, Op
 from geo3d.nn.keywords import keywords_of
@@ -119,7 +119,7 @@ class PointNet2(nn.Module):
 
     def forward(self, data: Data) -> Features:
         """Features of any PyG ``Data`` or ``Batch`` with ``pos``."""
-        batch = as_batch(data)
+        batch = input_batch(data)
         pos, layout = batch.pos, layout_of(batch)
         x = point_inputs(batch, self.in_channels)
         levels = [Level(pos, layout, x)]

@@ -8,13 +8,16 @@ from torch import nn
 from torch_geometric.data import Batch, Data
 
 from geo3d import encoders
-from geo3d.cloud import make_batch
+from geo3d.cloud import layout_of, make_batch
+from geo3d.nn.describe import graph_of
+from geo3d.nn.evaluate import Value, evaluate
 
 SMALL = {
     "DGCNN": {"k": 5, "channels": (8, 8, 12), "embedding": 16},
     "PointNet": {"embedding": 16, "width": 0.25},
     "PointNet2": {"num_samples": (12, 5), "num_neighbors": (6, 6), "width": 0.125},
 }
+"""Keywords that make an encoder small; a class that is not named here is made as it is by default."""
 each = pytest.mark.parametrize("name", encoders.__all__)
 
 
@@ -22,7 +25,7 @@ def make(name: str, dtype: torch.dtype = torch.float32) -> nn.Module:
     """A small encoder with the same weights every time."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return getattr(encoders, name)(**SMALL[name]).to(dtype)
+        return getattr(encoders, name)(**SMALL.get(name, {})).to(dtype)
 
 
 def clouds(sizes: list[int], dtype: torch.dtype = torch.float32) -> Batch:
@@ -51,6 +54,31 @@ def test_foreign_data(name: str) -> None:
     foreign = encoder(Batch.from_data_list(single))
     torch.testing.assert_close(foreign.cloud, expected.cloud)
     torch.testing.assert_close(foreign.point, expected.point)
+
+
+@each
+def test_what_an_encoder_does_not_read_may_have_any_form(name: str) -> None:
+    encoder, pos = make(name).eval(), clouds([20, 20]).pos
+    expected = encoder(make_batch(pos, num_points=20)).cloud
+    parts = [Data(pos=part, y=torch.zeros(20).long(), category=torch.tensor([1])) for part in pos.view(2, 20, 3)]
+    assert torch.equal(encoder(Batch.from_data_list(parts)).cloud, expected)
+    strange = Data(pos=pos[:20], edge_index=torch.zeros(2, 3).long(), y=torch.randn(1, 7), x=torch.zeros(20))
+    torch.testing.assert_close(encoder(strange).cloud, expected[:1])
+
+
+@each
+@pytest.mark.parametrize("sizes", [[40, 40], [40, 7, 33]])
+def test_the_graph_computes_what_the_encoder_computes(name: str, sizes: list[int]) -> None:
+    encoder, batch = make(name, torch.float64).train(), clouds(sizes, torch.float64)
+    if not hasattr(encoder, "layer_graph"):
+        pytest.skip(f"{name} does not describe itself")
+    encoder(batch)  # so that statistics are not those of the start
+    encoder.eval()
+    with torch.no_grad():
+        features, layout = encoder(batch), layout_of(batch)
+        values = evaluate(encoder, graph_of(encoder, "comparing"), {"pos": Value(batch.pos, layout)})
+    torch.testing.assert_close(values["point"].x, features.point)
+    torch.testing.assert_close(values["cloud"].x, features.cloud)
 
 
 @each
@@ -117,7 +145,7 @@ def test_keywords_are_plain_and_kept(name: str) -> None:
     for keyword, parameter in inspect.signature(type(encoder)).parameters.items():
         assert parameter.annotation is not inspect.Parameter.empty
         assert parameter.default is not inspect.Parameter.empty
-        assert getattr(encoder, keyword) == SMALL[name].get(keyword, parameter.default)
+        assert getattr(encoder, keyword) == SMALL.get(name, {}).get(keyword, parameter.default)
     again = type(encoder)(**{key: getattr(encoder, key) for key in inspect.signature(type(encoder)).parameters})
     again.load_state_dict(encoder.state_dict())
     assert (again.point_channels, again.cloud_channels) == (encoder.point_channels, encoder.cloud_channels)

@@ -7,8 +7,8 @@ from torch import nn
 from torch.nn.functional import leaky_relu
 from torch_geometric.data import Data
 
-from geo3d.cloud import Features, as_batch, layout_of
-from geo3d.encoders.inputs import cloud_inputs, point_inputs
+from geo3d.cloud import Features, layout_of
+from geo3d.encoders.inputs import cloud_inputs, input_batch, point_inputs
 from geo3d.nn.edge_conv import EdgeConv
 from geo3d.nn.graph import Op
 from geo3d.nn.keywords import keywords_of
@@ -29,7 +29,7 @@ class TwoScales(nn.Module):
         self.point_channels, self.cloud_channels = near + far, embedding
 
     def forward(self, data: Data) -> Features:
-        batch = as_batch(data)
+        batch = input_batch(data)
         x, layout = point_inputs(batch, self.in_channels), layout_of(batch)
         parts = [layer(x, knn(batch.pos, layout, k)) for layer, k in zip((self.close, self.wide), self.ks, strict=True)]
         point = torch.cat(parts, 1)

@@ -12,7 +12,7 @@ from torch.func import functional_call
 from torch_geometric.data import Batch, Data
 
 from geo3d.checks import Length, Points, Range, checked
-from geo3d.cloud import Features, as_batch
+from geo3d.cloud import Features
 from geo3d.compress.adaptive.slices import (
     Setting,
     check_choices,
@@ -26,6 +26,7 @@ from geo3d.compress.adaptive.slices import (
 from geo3d.compress.adaptive.training import Statistics, disagreement, imitation, logits_of, sample_settings
 from geo3d.compress.record import copied, records
 from geo3d.encoders.dgcnn import DGCNN
+from geo3d.encoders.inputs import input_batch
 from geo3d.errors import ConfigError
 from geo3d.nn.norm import BatchNorm
 
@@ -110,7 +111,7 @@ class Adaptive(nn.Module):
     def forward(self, data: Data) -> Features:
         """Features (M', point_channels) and (B, cloud_channels): in training of the largest setting."""
         setting = self.settings[0] if self.training else self.setting
-        return self.encode(setting, farthest_subset(as_batch(data), [setting.num_points])[setting.num_points])
+        return self.encode(setting, farthest_subset(input_batch(data), [setting.num_points])[setting.num_points])
 
     def encode(self, setting: Setting, batch: Batch) -> Features:
         """Features of all points of the batch, by the sub-network of a setting, in the encoder's mode."""
@@ -190,7 +191,7 @@ class Adaptive(nn.Module):
         The sandwich rule of arXiv 1903.05134. Several processes must draw the same settings: give their generators
         one key.
         """
-        return list(self._each(as_batch(batch), sample_settings(self.settings, count, generator)))
+        return list(self._each(input_batch(batch), sample_settings(self.settings, count, generator)))
 
     def extra_loss(
         self,
@@ -212,7 +213,7 @@ class Adaptive(nn.Module):
                 running statistics do not follow the sub-networks.
             count: Settings, the largest included.
         """
-        batch = as_batch(batch)
+        batch = input_batch(batch)
         _, *others = sample_settings(self.settings, count, generator)
         with torch.no_grad():
             target = largest.detach() if head is None else logits_of(head, largest.detach())

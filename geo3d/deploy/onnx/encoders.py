@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from geo3d.cloud import as_batch, layout_of
+from geo3d.cloud import layout_of
 from geo3d.deploy.onnx import layers
 from geo3d.deploy.onnx.graph import Graph
-from geo3d.encoders.inputs import point_inputs
+from geo3d.encoders.inputs import input_batch, point_inputs
 from geo3d.errors import CloudError, ConfigError
 from geo3d.nn.describe import graph_of
 from geo3d.nn.edge_conv import EdgeConv
@@ -50,6 +50,7 @@ class Drawing:
         self.tables = tables_of(ops)
         self.balls = grouped(ops)
         self.readers = Counter(source for op in ops for source in op.sources)
+        self.readers.update(("point", "cloud"))  # whoever runs the file reads its outputs
         self.behind_maximum: dict[str, float] = {}
         """Activations that act behind a maximum, on fewer values."""
         tops = {op.sources[0] for op in ops if op.kind == "max"}
@@ -98,7 +99,8 @@ def _edge(at: Drawing, op: Op, x: str, neighbors: str) -> str:
 def _group(at: Drawing, op: Op, pos: str, centers: str, *features: str) -> str:
     linear, norm = at.layer(op)
     neighbors = at.graph.input(at.tables[op.path], np.int64, [at.sizes[0], at.number(op.sources[1]), op.k])
-    assert norm is not None
+    if norm is None:
+        raise ConfigError(f"{op.path}: a group without a norm behind it has no ONNX form; give it one")
     x = _side_by_side(at.graph, features) if features else None
     return at.activated(op, layers.grouped(at.graph, linear, norm, pos, x, centers, neighbors))
 
@@ -130,16 +132,22 @@ def _side_by_side(graph: Graph, parts: Sequence[str]) -> str:
     return graph.op("Concat", *parts, axis=-1) if len(parts) > 1 else parts[0]
 
 
+def _axis(at: Drawing, op: Op) -> int:
+    """The axis of the rows that are reduced: those of a ball, or those of a cloud."""
+    return 1 if at.balls[op.sources[0]] is None else 2
+
+
 def _maximum(at: Drawing, op: Op, x: str) -> str:
-    axis = 1 if at.balls[op.sources[0]] is None else 2
-    top = layers.maximum(at.graph, x, axis)
+    top = layers.maximum(at.graph, x, _axis(at, op))
     slope = at.behind_maximum.get(op.sources[0])
     return top if slope is None else _activation(at.graph, top, slope)
 
 
 def _interpolate(at: Drawing, op: Op, features: str, centers: str, pos: str) -> str:
-    near = at.graph.input("nearest", np.int64, [*at.sizes, 3])
-    weight = at.graph.input("weight", np.float32, [*at.sizes, 3])
+    name = at.tables[op.path]
+    count = at.sizes[1] if at.ops[op.sources[2]].kind == "input" else at.number(op.sources[2])
+    near = at.graph.input(name, np.int64, [at.sizes[0], count, 3])
+    weight = at.graph.input(name.replace("nearest", "weight"), np.float32, [at.sizes[0], count, 3])
     weights = at.graph.op("Unsqueeze", weight, np.array([-1]))
     rows = layers.gathered(at.graph, features, near)
     return at.graph.op("ReduceSum", at.graph.op("Mul", rows, weights), np.array([2]), keepdims=0)
@@ -155,7 +163,7 @@ DRAW: dict[str, Callable[..., str]] = {
     "matmul": _matmul,
     "concat": lambda at, op, *parts: _side_by_side(at.graph, parts),
     "max": _maximum,
-    "mean": lambda at, op, x: layers.mean(at.graph, x),
+    "mean": lambda at, op, x: layers.mean(at.graph, x, _axis(at, op)),
     "interpolate": _interpolate,
 }
 
@@ -173,6 +181,8 @@ def build(graph: Graph, encoder: nn.Module, sizes: Sizes, inside: bool) -> None:
     ops = graph_of(encoder, "export to ONNX")
     at = Drawing(graph, encoder, ops, sizes, inside)
     for op in ops:
+        if op.kind not in DRAW:
+            raise ConfigError(f"export to ONNX: {op.path}: {op.kind} has no ONNX form; there are {', '.join(DRAW)}")
         with graph.scope(op.path):
             at.names[op.path] = DRAW[op.kind](at, op, *(at.names[source] for source in op.sources))
     graph.output("point", at.names["point"], np.float32, [*sizes, int(encoder.point_channels)])  # type: ignore[arg-type]
@@ -193,6 +203,9 @@ def tables_of(ops: Sequence[Op]) -> dict[str, str]:
             centers = op.sources[1]
             found[op.path] = f"idx_{levels.index(centers)}_{scales[centers]}"
             scales[centers] += 1
+        elif op.kind == "interpolate":
+            number = sum(name.startswith("nearest") for name in found.values())
+            found[op.path] = f"nearest_{number}" if number else "nearest"
     return found
 
 
@@ -218,7 +231,7 @@ def onnx_inputs(encoder: nn.Module, data: Data, neighbors: str = "inside") -> di
     Raises:
         CloudError: If the clouds are not of one size.
     """
-    batch = as_batch(data)
+    batch = input_batch(data)
     layout = layout_of(batch)
     size = layout.size
     if size is None:
@@ -254,7 +267,9 @@ def _searched(encoder: nn.Module, inputs: Mapping[str, Value]) -> dict[str, Tens
         elif op.kind == "interpolate":
             centers, pos = values[op.sources[1]], values[op.sources[2]]
             near, weight = nearest_centers(centers, pos)
-            found |= {"nearest": _inside(near, centers), "weight": weight.view(len(pos.layout.ptr) - 1, -1, 3)}
+            name = names[op.path]
+            found[name] = _inside(near, centers)
+            found[name.replace("nearest", "weight")] = weight.view(len(pos.layout.ptr) - 1, -1, 3)
     return found
 
 

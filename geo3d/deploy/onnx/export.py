@@ -11,14 +11,14 @@ from torch import nn
 from torch_geometric.data import Data
 
 import geo3d
-from geo3d.checkpoint import description
-from geo3d.cloud import as_batch, common_size
+from geo3d.cloud import common_size
 from geo3d.deploy.onnx.encoders import build, onnx_inputs
 from geo3d.deploy.onnx.graph import Graph, required
 from geo3d.deploy.onnx.traced import UniformClouds, traced
-from geo3d.encoders.inputs import point_inputs
+from geo3d.encoders.inputs import input_batch, point_inputs
 from geo3d.errors import CloudError, ConfigError
 from geo3d.io.files import replacing
+from geo3d.nn.keywords import keywords_of
 from geo3d.nn.linear import Linear
 
 __all__ = ["export_onnx", "export_openvino", "export_torch", "onnx_inputs", "onnx_model", "rounds"]
@@ -62,7 +62,7 @@ def onnx_model(
         "geo3d": geo3d.__version__,
     }
     if describes:
-        card["keywords"] = json.dumps(description(encoder)["keywords"])
+        card["keywords"] = json.dumps(keywords_of(encoder))
     else:
         model = traced(encoder, clouds, num_points, opset)
         required("onnx").helper.set_model_props(model, card)
@@ -154,7 +154,7 @@ def export_torch(encoder: nn.Module, path: str | Path, data: Data) -> Path:
     Raises:
         CloudError: If they are not of one size.
     """
-    batch = as_batch(data)
+    batch = input_batch(data)
     size = common_size(batch)
     if size is None:
         raise CloudError("an exported encoder takes clouds of one size; sample them to the same number of points")

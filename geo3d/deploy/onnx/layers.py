@@ -141,12 +141,18 @@ def edge_conv(graph: Graph, x: str, layer: EdgeConv, neighbors: str, k: int) -> 
     return graph.op("LeakyRelu", graph.op("Add", a, top), alpha=float(layer.negative_slope))
 
 
-def mean(graph: Graph, y: str) -> str:
-    """(B, C) the mean of the points of (B, N, C), as a product with a row of 1 / N: of reductions runtimes are slow."""
-    count = graph.op("Shape", y, start=1, end=2)
+def mean(graph: Graph, y: str, axis: int = 1) -> str:
+    """The mean along an axis, which is gone, as a product with a row of 1 / N: runtimes are slow at reductions.
+
+    Args:
+        graph: Where it is added.
+        y: (B, N, C), or (B, n, k, C) with ``axis=2``.
+        axis: The one before the last.
+    """
+    count = graph.op("Shape", y, start=axis, end=axis + 1)
     share = graph.op("Reciprocal", graph.op("Cast", count, to=graph.onnx.TensorProto.FLOAT))
     row = graph.op("Expand", share, graph.op("Concat", np.array([1]), count, axis=0))
-    return graph.op("Squeeze", graph.op("MatMul", row, y), np.array([1]), name="mean")
+    return graph.op("Squeeze", graph.op("MatMul", row, y), np.array([axis]), name="mean")
 
 
 def grouped(

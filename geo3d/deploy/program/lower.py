@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, linear, pad
 from torch_geometric.data import Data
 
-from geo3d.cloud import Features, Layout, Level, as_batch, common_size
+from geo3d.cloud import Features, Layout, Level, common_size
 from geo3d.deploy.program.chain import chain_of
-from geo3d.encoders.inputs import point_inputs
+from geo3d.encoders.inputs import input_batch, point_inputs
 from geo3d.errors import ConfigError
 from geo3d.nn.describe import graph_of
 from geo3d.nn.edge_conv import EdgeConv
@@ -222,7 +222,7 @@ def reference(
         trace: Receives under ``"layers.0.codes"`` and the like: ``neighbors``, ``codes`` (of what enters the product),
             ``sums`` (int32), ``b`` (its codes) and ``out``.
     """
-    batch, kept = as_batch(data), {} if trace is None else trace
+    batch, kept = input_batch(data), {} if trace is None else trace
     inputs, ptr, size = point_inputs(batch, lowered.in_channels), batch.ptr, common_size(batch)
     x = inputs
     near = None if lowered.dynamic or tables is not None else knn(batch.pos, Layout(ptr, size), lowered.k)

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from geo3d.cloud import Features, Layout, Level, as_batch
+from geo3d.cloud import Features, Layout, Level
 from geo3d.deploy.program.autotune import KernelChoice, fastest, given
 from geo3d.deploy.program.lower import Lowered, lower, reference, rounded
 from geo3d.deploy.program.plan import STAGES, Plan, Store
 from geo3d.encoders.dgcnn import CACHED
-from geo3d.encoders.inputs import point_inputs
+from geo3d.encoders.inputs import input_batch, point_inputs
 from geo3d.errors import CloudError, ConfigError
 from geo3d.ops import native
 from geo3d.ops.checks import check_device, check_form_of_offsets, check_offsets
@@ -135,7 +135,7 @@ class Program:
         lowered = self.lowered
         assert lowered is not None
         if data.get("ptr") is None and data.get("batch") is not None:
-            data = as_batch(data)
+            data = input_batch(data)
         x = point_inputs(data, lowered.in_channels).detach().to(torch.float32).contiguous()
         pos = x if lowered.in_channels == 3 else data.pos.detach().to(torch.float32).contiguous()
         ptr = data.get("ptr")
