@@ -28,7 +28,7 @@ from geo3d.checkpoint.files import (
     read_encoder,
     short,
 )
-from geo3d.checkpoint.part import as_bytes, prepared
+from geo3d.checkpoint.part import as_bytes, check_fits, prepared
 from geo3d.errors import CheckpointError, did_you_mean
 from geo3d.io.files import replacing
 from geo3d.nn.keywords import keywords_of
@@ -75,36 +75,46 @@ def save_encoder(
 
     Args:
         encoder: One of the classes in ``geo3d.encoders``.
-        folder: Made if it is not there.
+        folder: Made if it is not there. Head and decoder of a checkpoint that was there before are removed.
         head: Written beside it, for it.
         decoder: Written beside it, for it.
         card: What else the card shall say: input convention, data, budget, metrics (JSON-able).
 
     Raises:
-        CheckpointError: If one of them is of a class that geo3d does not know.
+        CheckpointError: If one of them is of a class that geo3d does not know, a head or decoder does not fit the
+            encoder, or the card cannot be written as JSON.
         OSError: If the files cannot be written (disk full, no permission).
     """
     described = card_of(encoder)
     state = finite_state(encoder, "encoder")
     given = {HEAD: (head, "head"), DECODER: (decoder, "decoder")}
     parts = {file: prepared(part, name) for file, (part, name) in given.items() if part is not None}
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    check_fits(encoder, head, decoder)
     known = {"class": described["class"], "keywords": described["keywords"], "geo3d": geo3d.__version__, **card}
     known |= described
     known["sha256"] = fingerprint(state)
-    known["card_sha256"] = card_sum(known)
+    try:
+        known["card_sha256"] = card_sum(known)
+    except TypeError as error:
+        raise CheckpointError(f"the card can hold only what JSON has ({error}); leave it out") from None
     blobs = {file: as_bytes(*part, known["sha256"]) for file, part in parts.items()}
     # The weights carry the card, too: whoever is killed between the renames below leaves a readable checkpoint.
     blobs[WEIGHTS] = safetensors.torch.save(state, {"card": json.dumps(known)})
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as drafts:
         for file, blob in (blobs | {CARD: json.dumps(known, indent=2).encode()}).items():
             drafts.enter_context(replacing(folder / file)).write_bytes(blob)
+    for file in given.keys() - parts.keys():
+        (folder / file).unlink(missing_ok=True)  # of the checkpoint that was there before
     return folder
 
 
 def build_encoder(card: dict[str, Any]) -> nn.Module:
     """A freshly initialised encoder of the class and with the keywords that the card names, not compressed."""
+    kinds = {"class": str, "keywords": dict}
+    if not isinstance(card, dict) or not all(isinstance(card.get(key), kind) for key, kind in kinds.items()):
+        raise CheckpointError("an encoder's card needs a class and its keywords; one of a wrapper's is damaged")
     name = card["class"]
     if name not in encoders.__all__:
         hint = did_you_mean(name, encoders.__all__)

@@ -7,7 +7,7 @@ from torch import nn
 
 from geo3d.checkpoint.encoder import rebuilt
 from geo3d.checkpoint.files import encoder_folder, read_encoder
-from geo3d.checkpoint.part import read_part
+from geo3d.checkpoint.part import check_fits, read_part
 
 
 class Checkpoint(NamedTuple):
@@ -35,6 +35,6 @@ def open_checkpoint(path: str | Path, expected: type[nn.Module] | None = None) -
     folder = encoder_folder(path)
     stored = read_encoder(folder)
     encoder, sha256 = rebuilt(stored, expected), stored.card["sha256"]
-    return Checkpoint(
-        folder, stored.card, encoder, read_part(folder, "head", sha256), read_part(folder, "decoder", sha256)
-    )
+    head, decoder = (read_part(folder, name, sha256) for name in ("head", "decoder"))
+    check_fits(encoder, head, decoder)
+    return Checkpoint(folder, stored.card, encoder, head, decoder)

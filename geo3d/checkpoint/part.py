@@ -46,6 +46,30 @@ def prepared(module: nn.Module, name: str) -> tuple[dict[str, Any], dict[str, Te
     return card, finite_state(module, name)
 
 
+def check_fits(encoder: nn.Module, head: nn.Module | None, decoder: nn.Module | None) -> None:
+    """Check that head and decoder read as many channels as the encoder, or the decoder, gives.
+
+    Raises:
+        CheckpointError: If one of them does not.
+    """
+    if decoder is not None:
+        for key in ("point_channels", "cloud_channels", "level_channels"):
+            given = getattr(encoder, key, None)
+            if (wanted := getattr(decoder, key, given)) != given:
+                raise CheckpointError(
+                    f"decoder: the {type(decoder).__name__} reads {key}={wanted}, but the encoder has {given}; "
+                    "give the one that was trained with it"
+                )
+    offered = {key: getattr(encoder, key, None) for key in ("cloud_channels", "point_channels")}
+    if decoder is not None:
+        offered["the decoder's out_channels"] = decoder.out_channels
+    if head is not None and (reads := getattr(head, "in_channels", None)) not in (None, *offered.values()):
+        raise CheckpointError(
+            f"head: the {type(head).__name__} reads {reads} channels, but there are "
+            f"{', '.join(f'{key}={value}' for key, value in offered.items())}; give the one that was trained with it"
+        )
+
+
 def as_bytes(card: dict[str, Any], state: dict[str, Tensor], encoder: str) -> bytes:
     """The file of a part that belongs to the encoder whose weights have the sum ``encoder``."""
     card = card | {"encoder": encoder, "sha256": fingerprint(state)}

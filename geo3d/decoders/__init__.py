@@ -1,8 +1,7 @@
 """Decoders: the features of an encoder in, one row of features for every input point out."""
 
-from geo3d.decoders.build import decoder_for
 from geo3d.decoders.feature_propagation import FeaturePropagation
 from geo3d.decoders.global_concat import GlobalConcat
 from geo3d.decoders.upcast import Upcast
 
-__all__ = ["FeaturePropagation", "GlobalConcat", "Upcast", "decoder_for"]
+__all__ = ["FeaturePropagation", "GlobalConcat", "Upcast"]

@@ -72,6 +72,8 @@ def compress(
     """
     opened = open_checkpoint(checkpoint)
     teacher, card = opened.encoder, opened.card
+    if opened.decoder is not None:
+        warnings.warn(f"{checkpoint}: its decoder is left behind; the new checkpoint has none", stacklevel=2)
     head = opened.head if isinstance(opened.head, Classifier) else None
     if forms.records(teacher):
         raise ConfigError(f"{checkpoint}: is compressed already ({_done(teacher)}); start from the plain encoder")

@@ -1,5 +1,6 @@
 """The job that trains with labels: fine-tuning, or from scratch."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,8 @@ def finetune(
     if checkpoint is not None:
         opened = open_checkpoint(checkpoint, type(encoder) if encoder is not None else None)
         encoder = fresh_encoder(opened.card, seed) if from_scratch else opened.encoder
+        if opened.decoder is not None:
+            warnings.warn(f"{checkpoint}: its decoder is left behind; the new checkpoint has none", stacklevel=2)
     if encoder is None:
         raise ConfigError("finetune needs checkpoint=DIR/encoder, or encoder=NAME to train from scratch")
     encoder = apply_recipe(encoder, recipe, fresh=from_scratch or checkpoint is None)

@@ -10,6 +10,8 @@ from torch import nn
 
 from geo3d.checkpoint import card_of, save_encoder
 from geo3d.checks import Decay, Length, Range, Rate, Seed, Share, Size, checked
+from geo3d.compress import records
+from geo3d.errors import ConfigError
 from geo3d.invariance import Invariance
 from geo3d.invariance.views import Views
 from geo3d.jobs.common import apply_recipe, finalized, history, scalars, training_metrics
@@ -81,6 +83,11 @@ def pretrain(
             seed=seed,
             decoder=decoder,
         )
+    if task.decoder is not None and any(map(_takes_channels, records(encoder))):
+        raise ConfigError(
+            "recipe.prune: takes channels out of the encoder at the end, which the decoder of a point objective reads; "
+            "give recipe.prune.group=weight, or prune the trained encoder with geo3d compress"
+        )
     settings: dict[str, Any] = {
         "encoder": card_of(encoder),
         "objective": scalars(objective),
@@ -111,11 +118,17 @@ def pretrain(
                 "data": data.manifest_hash(),
                 "metrics": metrics,
             }
-            save_encoder(finalized(task.published(), data), out / "encoder", decoder=task.decoder, **card)
+            trained, rows_of = task.published()
+            save_encoder(finalized(trained, data), out / "encoder", decoder=rows_of, **card)
             rows = [{k: v for k, v in row.items() if k != "epoch_seconds"} for row in history(runner)]
             plot_training(rows, out / "training.png")
             finish_run(out, metrics)
         return metrics
+
+
+def _takes_channels(record: Mapping[str, Any]) -> bool:
+    """Whether a step of compression leaves the encoder with fewer channels when it is finalized."""
+    return record["step"] == "prune" and record["group"] != "weight"
 
 
 def _online_knn(data: DataModule, every: int, seed: int) -> OnlineKNN:

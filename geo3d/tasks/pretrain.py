@@ -12,7 +12,8 @@ from torch_geometric.data import Batch
 from geo3d.checks import Decay, Length, Rate, Seed, Share, Size, checked
 from geo3d.cloud import Features
 from geo3d.compress import added_loss
-from geo3d.decoders import Upcast, decoder_for
+from geo3d.decoders import Upcast
+from geo3d.decoders.build import decoder_for
 from geo3d.distributed import gather
 from geo3d.errors import CollapseError, ConfigError
 from geo3d.heads import Predictor, Projector
@@ -81,6 +82,7 @@ class Pretrain(pl.LightningModule):
         self.predictor = Predictor(channels, hidden) if objective.predictor else None
         self.teacher: Any = average_of(nn.ModuleList(self._averaged_parts())) if objective.teacher else None
         self.averaged = average_of(encoder) if average > 0 else None
+        self.averaged_decoder = average_of(self.decoder) if average > 0 and self.decoder is not None else None
         self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
         self.ema, self.average, self.seed = ema, average, seed
 
@@ -143,8 +145,13 @@ class Pretrain(pl.LightningModule):
             fraction = elapsed_fraction(self.trainer)
             momentum = 1 - (1 - self.ema) * (math.cos(math.pi * fraction) + 1) / 2
             update_average(self.teacher, nn.ModuleList(self._averaged_parts()), momentum)
-        if self.averaged is not None:
-            update_average(self.averaged, self.encoder, min(self.average, self.global_step / (self.global_step + 10)))
+        self._move_averages(min(self.average, self.global_step / (self.global_step + 10)))
+
+    def _move_averages(self, momentum: float) -> None:
+        """Move the averages that are published."""
+        for averaged, part in ((self.averaged, self.encoder), (self.averaged_decoder, self.decoder)):
+            if averaged is not None:
+                update_average(averaged, part, momentum)
 
     def _averaged_parts(self) -> list[nn.Module]:
         """What a teacher is the average of."""
@@ -159,12 +166,12 @@ class Pretrain(pl.LightningModule):
         draw = generator(self.seed, "pairs", self.global_step, self.global_rank)
         return matched_rows(views[0].batch, views[1].batch, self.objective.pairs, draw)
 
-    def published(self) -> nn.Module:
-        """The encoder to save: the averaged one if there is one, with the running statistics of the trained one."""
-        if self.averaged is None:
-            return self.encoder
-        copy_buffers(self.averaged, self.encoder)
-        return self.averaged
+    def published(self) -> tuple[nn.Module, nn.Module | None]:
+        """Encoder and decoder to save: the averaged ones if there are any, with the running statistics of training."""
+        for averaged, part in ((self.averaged, self.encoder), (self.averaged_decoder, self.decoder)):
+            if averaged is not None:
+                copy_buffers(averaged, part)
+        return self.averaged or self.encoder, self.averaged_decoder or self.decoder
 
 
 def compared_rows(features: Features, decoder: nn.Module | None, index: Tensor | None, points: int) -> Tensor:

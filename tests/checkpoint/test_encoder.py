@@ -23,7 +23,8 @@ from geo3d.checkpoint import (
     save_head,
 )
 from geo3d.checkpoint.quantized import as_codes
-from geo3d.decoders import FeaturePropagation, decoder_for
+from geo3d.decoders import FeaturePropagation, GlobalConcat
+from geo3d.decoders.build import decoder_for
 from geo3d.encoders import DGCNN, PointNet
 from geo3d.errors import CheckpointError
 from geo3d.heads import Classifier
@@ -410,18 +411,54 @@ def test_nothing_is_written_if_a_part_cannot_be(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_parts_that_read_other_channels_are_refused(tmp_path):
+    encoder = small()
+    width = encoder.cloud_channels
+    for parts, message in (
+        ({"head": Classifier(99, 3)}, f"head: the Classifier reads 99 channels, but there are cloud_channels={width}"),
+        ({"decoder": GlobalConcat(99, 77)}, "decoder: the GlobalConcat reads point_channels=99, but the encoder has"),
+        ({"decoder": FeaturePropagation((3, 5), 8, channels=((4,), (4,)))}, r"reads cloud_channels=8, but"),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            save_encoder(encoder, tmp_path / "new", **parts)
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(CheckpointError, match="the card can hold only what JSON has"):
+        save_encoder(encoder, tmp_path / "new", note=object())
+    assert not (tmp_path / "new").exists()
+
+
+def test_parts_of_the_checkpoint_that_was_there_are_removed(tmp_path):
+    encoder, other = small(), small()
+    width = encoder.cloud_channels
+    with torch.no_grad():
+        next(other.parameters()).add_(1)
+    decoder = decoder_for(encoder, GlobalConcat)
+    save_encoder(encoder, tmp_path, head=Classifier(width, 3), decoder=decoder)
+    save_encoder(other, tmp_path, head=Classifier(width, 4))
+    found = open_checkpoint(tmp_path)
+    assert found.head.num_classes == 4 and found.decoder is None
+    save_encoder(other, tmp_path)
+    assert open_checkpoint(tmp_path).head is None
+
+
+@pytest.mark.parametrize("inner", [None, [], {"keywords": {}}, {"class": "DGCNN"}, {"class": "DGCNN", "keywords": 3}])
+def test_a_wrapper_whose_inner_card_is_damaged_is_one_line(inner):
+    with pytest.raises(CheckpointError, match="an encoder's card needs a class and its keywords"):
+        build_encoder({"class": "DGCNN", "keywords": {}, "inner": inner})
+
+
 @pytest.mark.parametrize("kind", ["Projector", "Predictor"])
 def test_heads_are_saved_by_class_name(kind, tmp_path):
-    head = getattr(heads, kind)(16).eval()
+    head = getattr(heads, kind)(small().cloud_channels).eval()
     save_encoder(small(), tmp_path, head=head)
     again = load_head(tmp_path)
     assert type(again) is type(head)
-    x = torch.randn(4, 16, generator=generator("heads"))
+    x = torch.randn(4, small().cloud_channels, generator=generator("heads"))
     assert torch.equal(again(x), head(x))
 
 
 def test_a_head_of_an_unknown_class_is_named(tmp_path, monkeypatch):
-    save_encoder(small(), tmp_path, head=heads.Predictor(16))
+    save_encoder(small(), tmp_path, head=heads.Predictor(small().cloud_channels))
     monkeypatch.setattr(heads, "__all__", ["Projector"])
     with pytest.raises(CheckpointError, match="head.safetensors: holds a Predictor, which this geo3d does not know"):
         load_head(tmp_path)

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from geo3d.decoders import FeaturePropagation, GlobalConcat, Upcast, decoder_for
+from geo3d.decoders import FeaturePropagation, GlobalConcat, Upcast
+from geo3d.decoders.build import decoder_for
 from geo3d.encoders import DGCNN, PointNet, PointNet2
 from geo3d.errors import ConfigError
 from geo3d.nn.evaluate import Value, evaluate

@@ -10,7 +10,7 @@ import torch
 from support.blobs import Blobs
 
 from geo3d import objectives
-from geo3d.checkpoint import load_encoder
+from geo3d.checkpoint import load_encoder, open_checkpoint
 from geo3d.compress import adapt
 from geo3d.decoders import FeaturePropagation, GlobalConcat, Upcast
 from geo3d.encoders import DGCNN, PointNet2
@@ -308,6 +308,43 @@ def test_points_are_taught_through_any_decoder(decoder, tmp_path):
     )
     losses = [float(row["loss"]) for row in csv.DictReader((tmp_path / "metrics.csv").open())]
     assert losses[-1] < losses[0] - 0.1 and math.isfinite(metrics["positive_similarity"])
+
+
+def points_of(encoder, out, **options):
+    data = DataModule(Blobs, batch_size=8, num_points=16, holdout=0.0)
+    trainer = {"max_steps": 2, "progress": False, "accelerator": "cpu"}
+    objective = objectives.PointInfoNCE(pairs=64)
+    pretrain(encoder, objective, Jitter(0.01, 0.05), data, out=out, projector=(16, 8), trainer=trainer, **options)
+    found = open_checkpoint(out)
+    batch = tiny_batch(num_points=16)
+    assert len(found.decoder(found.encoder(batch))) == len(batch.pos)
+    return found
+
+
+def test_compression_and_decoders(tmp_path):
+    with pytest.raises(ConfigError, match="recipe.prune: takes channels out of the encoder at the end"):
+        points_of(DGCNN(k=4, channels=(8,), embedding=16), tmp_path / "a", recipe={"prune": {"kept": 0.5}})
+    assert not (tmp_path / "a").exists()
+    points_of(
+        DGCNN(k=4, channels=(8,), embedding=16), tmp_path / "b", recipe={"prune": {"kept": 0.5, "group": "weight"}}
+    )
+    keep_all = {"widths": [1], "depths": [1], "ks": [4], "points": [32]}
+    points_of(DGCNN(k=4, channels=(8,), embedding=16), tmp_path / "c", recipe={"adapt": keep_all})
+
+
+def test_the_published_decoder_is_averaged_like_the_encoder():
+    encoder = PointNet2(num_samples=(8,), radii=(0.5,), num_neighbors=(6,), channels=((8, 8), (8, 16)))
+    decoder = partial(FeaturePropagation, channels=((8,), (8,)))
+    objective = objectives.PointInfoNCE(pairs=4)
+    task = Pretrain(encoder, objective, Views(SO3()), average=0.9, decoder=decoder)
+    before = [p.clone() for p in task.decoder.parameters()]
+    with torch.no_grad():
+        for parameter in (*task.decoder.parameters(), *task.encoder.parameters()):
+            parameter.add_(1)
+    task._move_averages(0.75)
+    published, rows = task.published()
+    assert published is task.averaged and rows is task.averaged_decoder
+    assert all(torch.allclose(p, b + 0.25) for p, b in zip(rows.parameters(), before, strict=True))
 
 
 def test_a_decoder_for_clouds_or_for_missing_points_is_refused():

@@ -11,7 +11,8 @@ from torch.nn import functional
 from geo3d import heads
 from geo3d.checkpoint import open_checkpoint
 from geo3d.data import Shapes
-from geo3d.decoders import FeaturePropagation, GlobalConcat, decoder_for
+from geo3d.decoders import FeaturePropagation, GlobalConcat
+from geo3d.decoders.build import decoder_for
 from geo3d.encoders import DGCNN, PointNet2
 from geo3d.errors import CloudError, ConfigError
 from geo3d.invariance import SO3
