@@ -1,7 +1,8 @@
-"""What options may be: ranges beside the types in a signature, and one check of a call against both.
+"""Allowed values of options: ranges beside the types in a signature, and a check of each call against both.
 
 An option states its range where it is declared, ``k: Annotated[int, Range(1, 1024)] = 20``. Functions and constructors
-under :func:`checked` refuse what does not fit; the command line asks :func:`fits` before anything is built.
+decorated with :func:`checked` refuse values that do not fit; the command line calls :func:`fits` before it builds
+anything.
 """
 
 import functools
@@ -22,7 +23,7 @@ Parameters = dict[str, inspect.Parameter]
 
 
 class Range(NamedTuple):
-    """Finite numbers from ``low`` to ``high``; with ``above`` not ``low`` itself.
+    """Numbers from ``low`` to ``high``; ``above`` excludes ``low`` itself.
 
     Example:
         >>> str(Range(1, 8)), str(Range(0, 10, above=True))
@@ -34,7 +35,7 @@ class Range(NamedTuple):
     above: bool = False
 
     def holds(self, value: Any) -> bool:
-        """Whether the number lies within."""
+        """Whether the number lies in the range."""
         return self.low <= value <= self.high and not (self.above and value == self.low)
 
     def __str__(self) -> str:
@@ -49,7 +50,7 @@ class Length(NamedTuple):
     high: int
 
     def holds(self, value: Any) -> bool:
-        """Whether it is as long as that."""
+        """Whether the value has an allowed length."""
         return self.low <= len(value) <= self.high
 
     def __str__(self) -> str:
@@ -57,7 +58,7 @@ class Length(NamedTuple):
 
 
 class OneOf:
-    """One of some words.
+    """One of several words.
 
     Example:
         >>> str(OneOf("aligned", "z", "so3"))
@@ -68,7 +69,7 @@ class OneOf:
         self.names = names
 
     def holds(self, value: Any) -> bool:
-        """Whether it is one of them."""
+        """Whether the value is one of the words."""
         return value in self.names
 
     def __str__(self) -> str:
@@ -76,14 +77,14 @@ class OneOf:
 
 
 class Like(NamedTuple):
-    """Text that a regular expression matches as a whole."""
+    """Text that matches a regular expression completely."""
 
     pattern: str
     text: str
-    """How such text looks."""
+    """A description of such text, for messages."""
 
     def holds(self, value: Any) -> bool:
-        """Whether it matches."""
+        """Whether the value matches."""
         return re.fullmatch(self.pattern, value, re.ASCII) is not None
 
     def __str__(self) -> str:
@@ -105,12 +106,13 @@ Split = Annotated[str, OneOf("train", "test")]
 
 
 def checked(function: F) -> F:
-    """The function or constructor, that refuses arguments which do not fit its annotations.
+    """The function or constructor, wrapped so that it refuses arguments that do not fit its annotations.
 
-    A ``~`` at the beginning of a path becomes the home folder here, wherever ``Path`` is part of the annotation.
+    The wrapper also replaces a ``~`` at the beginning of a path by the home folder, wherever ``Path`` is part of the
+    annotation.
 
     Raises:
-        ConfigError: When it is called so.
+        ConfigError: By a call with an argument that does not fit.
 
     Example:
         >>> @checked
@@ -126,14 +128,14 @@ def checked(function: F) -> F:
 
     @functools.wraps(function)
     def call(*args: Any, **keywords: Any) -> Any:
-        given = signature.bind(*args, **keywords)
-        for name, value in given.arguments.items():
+        bound = signature.bind(*args, **keywords)
+        for name, value in bound.arguments.items():
             if name in (takes := parameters(function)):
                 annotation = takes[name].annotation
                 if not fits(value, annotation):
                     raise ConfigError(f"{owner}.{name}: {mistake(value, annotation)}")
-                given.arguments[name] = expanded(value, annotation, f"{owner}.{name}")
-        return function(*given.args, **given.kwargs)
+                bound.arguments[name] = expanded(value, annotation, f"{owner}.{name}")
+        return function(*bound.args, **bound.kwargs)
 
     return cast(F, call)
 
@@ -143,39 +145,39 @@ def ordered(owner: object, low: str, high: str, least: float, most: float) -> No
     """Check that ``least <= most``.
 
     Raises:
-        ConfigError: If not, naming the class and its two keywords.
+        ConfigError: If not; the message names the class and the two keywords.
     """
     if least > most:
         raise ConfigError(f"{type(owner).__name__}: {low} must not be above {high}; found {(least, most)}")
 
 
 def parameters(function: Callable[..., Any]) -> Parameters:
-    """The parameters that may be given by keyword, with their annotations evaluated; ``**`` under that name.
+    """The parameters that can be passed by keyword, with evaluated annotations; ``"**"`` stands for any others.
 
-    Keywords that a class hands on to a checked constructor of the class it extends are that constructor's.
+    If a class with ``**`` extends a class whose constructor is checked, the parameters of that constructor replace it.
     """
     try:
         hints = get_type_hints(function.__init__ if inspect.isclass(function) else function, include_extras=True)
-    except NameError:  # a name imported for type checkers only: the value is left to the function
+    except NameError:  # a name that is imported only for type checkers: arguments are not checked
         hints = {}
-    found: dict[str, inspect.Parameter] = {}
+    keywords: dict[str, inspect.Parameter] = {}
     for name, parameter in inspect.signature(function).parameters.items():
         if parameter.kind is parameter.VAR_KEYWORD:
-            found |= handed_on(function) or {"**": parameter}
+            keywords |= handed_on(function) or {"**": parameter}
         elif parameter.kind is not parameter.VAR_POSITIONAL:
-            found[name] = parameter.replace(annotation=hints.get(name, Any))
-    return found
+            keywords[name] = parameter.replace(annotation=hints.get(name, Any))
+    return keywords
 
 
 def handed_on(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """The parameters of the checked constructor that a class extends; none if there is none."""
+    """The parameters of the constructor that a class inherits from, if that constructor is checked; else empty."""
     above = inspect.getmro(function)[1:] if inspect.isclass(function) else ()
     parent = next((each for each in above if "__init__" in vars(each)), object)
     return dict(parameters(parent)) if hasattr(parent.__init__, "__wrapped__") else {}  # type: ignore[misc]
 
 
 def fits(value: Any, annotation: Any) -> bool:
-    """Whether a value may stand where ``annotation`` is asked for.
+    """Whether a value fits an annotation.
 
     Example:
         >>> fits(1, float), fits("abc", float | None), fits([64, 64], Sequence[int]), fits(True, int)
@@ -185,7 +187,7 @@ def fits(value: Any, annotation: Any) -> bool:
     """
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin in (Union, types.UnionType):
-        nowhere = isinstance(value, str) and not value and Path in inner  # it would be the current folder
+        nowhere = isinstance(value, str) and not value and Path in inner  # Path("") would be the current folder
         return not nowhere and any(fits(value, each) for each in inner)
     if origin is Annotated:
         return fits(value, inner[0]) and all(mark.holds(value) for mark in inner[1:])
@@ -218,12 +220,12 @@ def fits(value: Any, annotation: Any) -> bool:
 
 
 def mistake(value: Any, annotation: Any) -> str:
-    """What to say of a value that does not fit."""
+    """The message about a value that does not fit."""
     return f"{shown(value)} is not {described(annotation)}"
 
 
 def shown(value: Any, room: int = 80) -> str:
-    """A value in an error message, cut where it is long.
+    """The ``repr`` of a value for an error message, cut to ``room`` characters.
 
     Example:
         >>> shown("abc"), shown(10**20), shown("x" * 99, room=8)
@@ -231,8 +233,8 @@ def shown(value: Any, room: int = 80) -> str:
     """
     try:
         text = repr(value)
-    except (ValueError, RecursionError):  # a whole number of thousands of digits; a list within lists without end
-        text = f"a {type(value).__name__} beyond all measure"
+    except (ValueError, RecursionError):  # an int of thousands of digits; lists nested too deeply
+        text = f"a {type(value).__name__} too large to print"
     return text if len(text) <= room else f"{text[:room]}..."
 
 
@@ -267,12 +269,12 @@ def described(annotation: Any) -> str:
 
 
 def _marked(text: str, marks: Sequence[Any]) -> str:
-    """A type in words with what is asked of it beside; what is asked of words says all by itself."""
+    """A type in words, followed by each of its marks; for ``OneOf`` and ``Like`` the mark alone."""
     return " ".join(str(mark) if isinstance(mark, OneOf | Like) else f"{text} {mark}" for mark in marks)
 
 
 def plural(annotation: Any) -> str:
-    """An annotation in words, for the members of a list."""
+    """An annotation in words, for the entries of a list."""
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin in (Union, types.UnionType):
         return " or ".join(dict.fromkeys(map(plural, inner)))

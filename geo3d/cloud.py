@@ -1,6 +1,6 @@
-"""The record that travels through geo3d: clouds lying flat, one after another, in a PyG ``Batch``.
+"""The record that all of geo3d works on: a PyG ``Batch`` in which the points of all clouds follow one another.
 
-Sizes: M points in all, B clouds, N points a cloud, C channels.
+Sizes: M points in all, B clouds, N points per cloud, C channels.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,10 +18,10 @@ class Field(NamedTuple):
     """What an attribute of a record is."""
 
     per: Literal["point", "cloud"]
-    """One row a point, or one entry a cloud (stacked in a batch)."""
+    """One row per point, or one entry per cloud (stacked in a batch)."""
     kind: Literal["position", "displacement", "direction", "none"]
-    """How it moves with the cloud. A position is mapped like a point. A displacement turns and scales. A direction is
-    a unit vector mapped by the inverse transpose, as normals are."""
+    """How it changes when the cloud is mapped. A position is mapped like a point. A displacement is rotated and scaled,
+    not shifted. A direction is a unit vector mapped by the inverse transpose, as normals are."""
     shape: tuple[int, ...]
     """Sizes of one row or entry; -1 stands for any size."""
 
@@ -37,7 +37,7 @@ FIELDS: dict[str, Field] = {
     "joints": Field("cloud", "position", (-1, 3)),
     "frame": Field("cloud", "none", (4, 4)),
 }
-"""Every tensor that a record may have. A new kind of data is a line here."""
+"""Every tensor that a record may have. To support a new kind of data, add a line."""
 
 STRUCTURE = ("batch", "ptr", "num_points")
 """Attributes that say which points belong to which cloud."""
@@ -49,7 +49,7 @@ class Layout(NamedTuple):
     ptr: Tensor
     """(B + 1,) offsets of the clouds."""
     size: int | None = None
-    """N when all clouds have N rows. None when they differ, or when it is not known."""
+    """N if all clouds have N rows; None if they differ, or if N is not known."""
 
 
 class Level(NamedTuple):
@@ -72,19 +72,21 @@ class Features(NamedTuple):
     cloud: Tensor
     """(B, cloud_channels)"""
     levels: tuple[Level, ...] = ()
-    """From fine to coarse. Level 0 is the input: its points with their input channels. It is the only one of an encoder
-    that keeps all its points in every layer."""
+    """From fine to coarse. Level 0 is the input: its points with their input channels. An encoder that keeps all points
+    in every layer has no other level."""
 
 
 def first_points(batch: Batch, num_points: int) -> Batch:
-    """The first ``num_points`` points of each cloud, coordinates alone; of clouds in random order a random subset.
+    """The first ``num_points`` points of each cloud, without other attributes.
+
+    If the points are in random order, they are a random subset.
 
     Raises:
         CloudError: If the clouds differ in size, or have fewer points.
     """
     size = common_size(batch)
     if size is None or size < num_points:
-        raise CloudError(f"first_points needs clouds of one size, of {num_points} points at least; found {size}")
+        raise CloudError(f"first_points needs clouds of one size with at least {num_points} points; found {size}")
     return make_batch(batch.pos.view(-1, size, 3)[:, :num_points].reshape(-1, 3), num_points=num_points)
 
 
@@ -95,12 +97,12 @@ def make_batch(
     ptr: Tensor | None = None,
     **attributes: Any,
 ) -> Batch:
-    """A flat batch from all points and either the common size or the offsets of the clouds.
+    """A batch from the points of all clouds and either their common size or their offsets.
 
     Args:
         pos: (M, 3) coordinates of all clouds, one after another.
-        num_points: Points in each cloud, when they all have the same number.
-        ptr: (B + 1,) offsets, when they do not.
+        num_points: Number of points of each cloud, if it is the same for all.
+        ptr: (B + 1,) offsets of the clouds, if it is not.
         attributes: Further attributes: per point (``normal``, ``point_y``, ...) or per cloud (``y``, ``frame``, ...).
 
     Raises:
@@ -124,7 +126,7 @@ def make_batch(
     else:
         assert ptr is not None
         sizes = ptr.diff()
-        if pos.device.type == "cpu":  # looking at the values would make a GPU wait
+        if pos.device.type == "cpu":  # reading the values would synchronise with the GPU
             if ptr[0] != 0 or ptr[-1] != total or bool((sizes < 1).any()):
                 raise CloudError(f"ptr must rise from 0 to {total} with no empty cloud; found {ptr.tolist()[:9]}")
             if bool((sizes == sizes[0]).all()):
@@ -139,7 +141,7 @@ def make_batch(
 
 
 def _stacked(name: str, value: Tensor, points: int, clouds: int) -> Tensor:
-    """The field as a batch holds it: a row a point, or an entry a cloud, which PyG may have joined row by row."""
+    """The field with one row per point or one entry per cloud; entries that PyG concatenated are stacked."""
     field = field_of(name)
     rows = points if field.per == "point" else clouds
     if _fits(value.shape, (rows, *field.shape)):
@@ -149,7 +151,7 @@ def _stacked(name: str, value: Tensor, points: int, clouds: int) -> Tensor:
         if _fits(each, field.shape) and value.numel() % rows == 0 and (rows == 1 or value.dim()):
             return value.reshape(rows, *field.shape)
     shape = f"({rows},{','.join(f' {size}' if size >= 0 else ' any' for size in field.shape)})"
-    raise CloudError(f"{name}: expected the shape {shape}, one row a {field.per}; found {tuple(value.shape)}")
+    raise CloudError(f"{name}: expected the shape {shape}, one row per {field.per}; found {tuple(value.shape)}")
 
 
 def _fits(shape: Sequence[float], wanted: Sequence[int]) -> bool:
@@ -168,7 +170,7 @@ def field_of(name: str) -> Field:
 
 
 def fields(data: Data) -> Iterator[tuple[str, Field, Tensor]]:
-    """Name, field and value of every tensor the record has, in the order of :data:`FIELDS`."""
+    """Name, field and value of every tensor of the record, in the order of :data:`FIELDS`."""
     for name, field in FIELDS.items():
         value = data.get(name)
         if value is not None:
@@ -178,12 +180,12 @@ def fields(data: Data) -> Iterator[tuple[str, Field, Tensor]]:
 def map_fields(data: Data, functions: Mapping[str, Callable[[Tensor, Field], Tensor]]) -> Any:
     """A copy of the record with each field changed by the function for its kind; ``frame`` is dropped.
 
-    The frame belongs to the old coordinates. Who knows the new one sets it.
+    The frame belongs to the old coordinates; a caller that knows the new frame sets it.
 
     Args:
         data: One cloud or a batch.
-        functions: For a kind, such as ``"position"``, a function of a field's value and its line of :data:`FIELDS`;
-            kinds that are not named stay.
+        functions: For each kind to change, such as ``"position"``, a function of a field's value and its line of
+            :data:`FIELDS`. Fields of other kinds do not change.
 
     Example:
         >>> shifted = map_fields(Data(pos=torch.zeros(1, 3)), {"position": lambda value, field: value + 1})
@@ -197,7 +199,7 @@ def map_fields(data: Data, functions: Mapping[str, Callable[[Tensor, Field], Ten
 
 
 def without_frame(data: Data) -> Any:
-    """The record without ``frame``: of coordinates that lead back to no source, such as those of a view."""
+    """The record without ``frame``, for coordinates that do not map back to a source, such as those of a view."""
     if "frame" not in data:
         return data
     out = copy(data)
@@ -206,9 +208,9 @@ def without_frame(data: Data) -> Any:
 
 
 def collate(clouds: Sequence[Data]) -> Batch:
-    """One flat batch from single clouds; attributes that not all of them have are left out.
+    """One batch from single clouds; attributes that not all of them have are left out.
 
-    Only ``frame`` (B, 4, 4) is kept where any cloud has one: a cloud without it lies where its coordinates say.
+    The exception is ``frame`` (B, 4, 4): if any cloud has one, clouds without it get the identity.
 
     Raises:
         CloudError: If a tensor is not in :data:`FIELDS`, or is wider in one cloud than in another.
@@ -219,8 +221,8 @@ def collate(clouds: Sequence[Data]) -> Batch:
     keys = set.intersection(*(set(cloud.keys()) for cloud in clouds)) - {"pos", "point_id", *STRUCTURE}
     attributes: dict[str, Any] = {}
     if any("frame" in cloud for cloud in clouds):
-        here = torch.eye(4, dtype=torch.float64, device=clouds[0].pos.device)
-        attributes["frame"] = torch.stack([cloud.frame.reshape(4, 4) if "frame" in cloud else here for cloud in clouds])
+        eye = torch.eye(4, dtype=torch.float64, device=clouds[0].pos.device)
+        attributes["frame"] = torch.stack([cloud.frame.reshape(4, 4) if "frame" in cloud else eye for cloud in clouds])
     for key in sorted(keys - {"frame"}):
         values = [cloud[key] for cloud in clouds]
         if key in FIELDS and all(isinstance(value, (bool, int, float)) for value in values):
@@ -240,7 +242,7 @@ def collate(clouds: Sequence[Data]) -> Batch:
 
 
 def as_batch(data: Data) -> Batch:
-    """The same clouds as a geo3d batch: a single cloud or any PyG batch is given ``ptr`` and ``num_points``.
+    """The same clouds as a geo3d batch: a single cloud or any PyG batch gets ``ptr`` and ``num_points``.
 
     Raises:
         CloudError: If ``batch`` is not sorted, a tensor is not in :data:`FIELDS`, or its shape does not fit.
@@ -264,7 +266,7 @@ def num_clouds(batch: Batch) -> int:
 
 
 def common_size(batch: Batch) -> int | None:
-    """N when all clouds have N points, else None; a Python number, so that nothing waits for a GPU."""
+    """N if all clouds have N points, else None; a Python number, so that reading it does not synchronise with a GPU."""
     return batch.get("num_points")
 
 
@@ -274,21 +276,21 @@ def layout_of(batch: Batch) -> Layout:
 
 
 def with_(batch: Data, **changes: Any) -> Any:
-    """A shallow copy of the batch with some attributes replaced; the batch itself stays as it is."""
-    out = copy(batch)  # of the record, not of the tensors; building a Batch takes twenty times as long
+    """A shallow copy of the batch with some attributes replaced; the batch itself does not change."""
+    out = copy(batch)  # not its tensors; building a new Batch takes twenty times as long
     for key, value in changes.items():
         out[key] = value
     return out
 
 
 def select_points(batch: Batch, index: Tensor, *, num_points: int | None = None, ptr: Tensor | None = None) -> Batch:
-    """The batch made of the points ``index`` (flat, grouped by cloud), with every per-point attribute.
+    """The batch of the points at ``index``, with all attributes of the points and of the clouds.
 
     Args:
-        batch: The clouds to pick from.
+        batch: The clouds to select from.
         index: (M',) flat indices; those of cloud 0 first, then those of cloud 1, and so on.
-        num_points: The common number of picked points, or
-        ptr: (B + 1,) the offsets of the picked clouds.
+        num_points: Number of points selected from each cloud, if it is the same for all.
+        ptr: (B + 1,) offsets of the new clouds, if it is not.
     """
     kept = {
         key: value.index_select(0, index) if per_point(key) else value
@@ -299,7 +301,7 @@ def select_points(batch: Batch, index: Tensor, *, num_points: int | None = None,
 
 
 def per_point(name: str) -> bool:
-    """Whether an attribute of this name has one row a point."""
+    """Whether the attribute of this name has one row per point."""
     return name in FIELDS and FIELDS[name].per == "point"
 
 
@@ -307,7 +309,7 @@ def check_cloud(pos: Tensor, source: str) -> None:
     """Check that ``pos`` is a usable cloud.
 
     Raises:
-        CloudError: If it has not the shape (N, 3) with N >= 1, or a coordinate is NaN or infinite.
+        CloudError: If its shape is not (N, 3) with N >= 1, or a coordinate is NaN or infinite.
     """
     if pos.dim() != 2 or pos.shape[1] != 3:
         raise CloudError(f"{source}: expected points of shape (N, 3), found {tuple(pos.shape)}")

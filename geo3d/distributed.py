@@ -1,4 +1,4 @@
-"""Collective operations with gradients; at one process they return their input."""
+"""Collective operations with gradients; with a single process they return their input."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ def world_size() -> int:
 
 
 class _SumOverProcesses(torch.autograd.Function):
-    """y = sum over processes of x; every process's loss sees every x, so the gradients are summed alike."""
+    """y = sum of x over processes; every x enters the loss of every process, so backward sums the gradients as well."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -29,19 +29,19 @@ class _SumOverProcesses(torch.autograd.Function):
 
 
 def sum_over_processes(x: Tensor) -> Tensor:
-    """The sum of ``x`` (any shape, the same everywhere) over all processes, differentiable."""
+    """The sum of ``x`` over all processes, differentiable; its shape must be the same in all of them."""
     return x if world_size() == 1 else _SumOverProcesses.apply(x)
 
 
 def sums_over_processes(*sums: Tensor) -> tuple[Tensor, ...]:
-    """Each of the sums (any shapes, the same everywhere) over all processes, differentiable."""
+    """Each tensor summed over all processes, differentiable; its shape must be the same in all of them."""
     return tuple(sum_over_processes(s) for s in sums)
 
 
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        x = x.contiguous()  # before the parts are made, which take its layout
+        x = x.contiguous()  # first, because empty_like copies its memory layout
         parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
         dist.all_gather(parts, x)
         return torch.cat(parts)
@@ -54,10 +54,10 @@ class _Gather(torch.autograd.Function):
 
 
 def gather(x: Tensor) -> Tensor:
-    """(W * B, ...): the rows of all W processes, in the order of their ranks, differentiable.
+    """(W * B, ...) rows of all W processes, in the order of their ranks, differentiable.
 
-    Every process must bring the same number of rows. The gradient of each row is the sum of what all processes
-    ask of it, so that averaging parameter gradients over processes (as DDP does) gives the gradient of the mean
-    of their losses.
+    Every process must pass the same number of rows B. The gradient of each row is the sum of its gradients in all
+    processes, so that averaging parameter gradients over processes (as DDP does) gives the gradient of the mean of
+    their losses.
     """
     return x if world_size() == 1 else _Gather.apply(x)

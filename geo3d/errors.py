@@ -1,11 +1,11 @@
-"""Errors a user can mend: one line each, saying what was expected, what was found and what to do."""
+"""Errors that a user can fix: one line each, with what was expected, what was found and what to do."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 
 class Geo3dError(Exception):
-    """A mistake in what was given to geo3d; the command line prints it and exits with status 2."""
+    """A mistake in the input to geo3d; the command line prints it and exits with status 2."""
 
 
 class CloudError(Geo3dError):
@@ -17,23 +17,23 @@ class NotFiniteError(CloudError):
 
 
 class SplitError(CloudError):
-    """A data set that has no such split."""
+    """A split that a data set does not have."""
 
 
 class ConfigError(Geo3dError):
-    """An option that does not exist, or whose value does not fit."""
+    """An option that does not exist, or whose value is not allowed."""
 
 
 class CheckpointError(Geo3dError):
-    """A checkpoint that is missing, damaged, or of another class than asked for."""
+    """A checkpoint that is missing, damaged, or not of the requested class."""
 
 
 class CollapseError(Geo3dError):
-    """A pretraining run whose embeddings have become the same for every cloud."""
+    """A pretraining run whose embeddings have collapsed: they are the same for every cloud."""
 
 
 def did_you_mean(word: object, names: Iterable[str], otherwise: str = "there are") -> str:
-    """The end of a message about an unknown word: the most similar name, or else all of them.
+    """The end of a message about an unknown word: the most similar name, or all names if none is similar.
 
     Example:
         >>> did_you_mean("max_epoch", ["max_epochs", "max_time"])

@@ -1,4 +1,4 @@
-"""One meaning of ``~`` at the beginning of a path, wherever a signature asks for one."""
+"""Expansion of ``~`` at the beginning of a path, for every argument that is annotated as a path."""
 
 import inspect
 import os
@@ -11,17 +11,17 @@ from geo3d.errors import ConfigError
 
 
 def alternatives(annotation: Any) -> tuple[Any, ...]:
-    """The members of a union, one after another; of anything else itself."""
+    """The members of a union, also of nested ones; any other annotation alone."""
     if get_origin(annotation) in (Union, types.UnionType):
         return tuple(each for member in get_args(annotation) for each in alternatives(member))
     return (annotation,)
 
 
 def expanded(value: Any, annotation: Any, option: str = "path") -> Any:
-    """The value, with the home folder for a ``~`` where ``annotation`` asks for a path, in lists and mappings too.
+    """The value, with ``~`` replaced by the home folder where ``annotation`` has a path, also in lists and mappings.
 
     Raises:
-        ConfigError: If the machine knows no user of a ``~name``; the message begins with ``option``.
+        ConfigError: If this machine has no user ``name`` of a ``~name``; the message begins with ``option``.
 
     Example:
         >>> expanded("~/x", str), expanded("~/x", str | Path) == str(Path.home() / "x")
@@ -46,17 +46,17 @@ def expanded(value: Any, annotation: Any, option: str = "path") -> Any:
 
 
 def home(path: str) -> str:
-    """The path, with the home folder in place of a ``~`` or ``~name`` at its beginning.
+    """The path, with a ``~`` or ``~name`` at its beginning replaced by the home folder.
 
     Raises:
-        ConfigError: If the machine knows no user of that name.
+        ConfigError: If this machine has no user of that name.
     """
-    whole = os.path.expanduser(path)
-    if whole.startswith("~"):
+    full = os.path.expanduser(path)
+    if full.startswith("~"):
         raise ConfigError(
-            f"{path}: expected ~ or a user of this machine behind it, found no such user; give a whole path"
+            f"{path}: expected ~ or a user of this machine after it, found no such user; give the full path"
         )
-    return whole
+    return full
 
 
 def _mentions_path(annotation: Any) -> bool:

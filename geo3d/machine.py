@@ -1,4 +1,4 @@
-"""What a measurement was made on."""
+"""A description of the machine on which a measurement was made."""
 
 import os
 import platform
@@ -18,22 +18,22 @@ WORTH_NAMING = (
 
 
 def processor() -> tuple[str, list[str]]:
-    """Model of the processor, and those of its instruction sets that matter here."""
+    """Model name of the processor, and its instruction sets that are in ``WORTH_NAMING``."""
     path = Path("/proc/cpuinfo")
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    found = dict(re.findall(r"^(model name|flags|Features)\s*: (.*)$", text, re.MULTILINE))
-    flags = (found.get("flags") or found.get("Features") or "").split()
-    model = found.get("model name") or platform.processor() or platform.machine()
+    cpuinfo = dict(re.findall(r"^(model name|flags|Features)\s*: (.*)$", text, re.MULTILINE))
+    flags = (cpuinfo.get("flags") or cpuinfo.get("Features") or "").split()
+    model = cpuinfo.get("model name") or platform.processor() or platform.machine()
     return model, [name for name in WORTH_NAMING if name in flags]
 
 
 def cores() -> int:
-    """Logical cores that this process may use."""
+    """The number of logical cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def memory_gb() -> float | None:
-    """Size of the main memory, None where the system does not say."""
+    """Size of the main memory in GB; None if the system does not report it."""
     try:
         return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)
     except (AttributeError, ValueError, OSError):
@@ -47,12 +47,12 @@ def blas() -> str:
         >>> len(blas()) > 0
         True
     """
-    found = re.search(r"BLAS_INFO=(\w+)", torch.__config__.show())
-    return found[1] if found else "unknown"
+    match = re.search(r"BLAS_INFO=(\w+)", torch.__config__.show())
+    return match[1] if match else "unknown"
 
 
 def machine(kernels: str) -> dict[str, Any]:
-    """All of it, ready for JSON.
+    """Processor, memory, system and versions, ready for JSON.
 
     Args:
         kernels: Which native kernels are in use.

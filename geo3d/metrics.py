@@ -1,4 +1,4 @@
-"""Numbers that say how good predictions and embeddings are; each is one tensor ()."""
+"""Metrics of predictions and embeddings; each returns a tensor ()."""
 
 import math
 
@@ -8,10 +8,10 @@ from torch import Tensor
 
 
 def accuracy(pred: Tensor, target: Tensor) -> Tensor:
-    """The part () of rows that are right.
+    """() fraction of correct rows.
 
     Args:
-        pred: (B,) labels, or (B, K) logits of which the highest counts.
+        pred: (B,) labels, or (B, K) logits, of which the highest decides.
         target: (B,) true labels.
 
     Example:
@@ -22,10 +22,10 @@ def accuracy(pred: Tensor, target: Tensor) -> Tensor:
 
 
 def class_accuracy(pred: Tensor, target: Tensor, num_classes: int) -> Tensor:
-    """The mean () over the classes that occur in ``target`` of the accuracy inside each.
+    """() accuracy within each class, averaged over the classes that occur in ``target``.
 
     Args:
-        pred: (B,) labels, or (B, K) logits of which the highest counts.
+        pred: (B,) labels, or (B, K) logits, of which the highest decides.
         target: (B,) true labels in 0 .. num_classes - 1.
         num_classes: K.
 
@@ -39,14 +39,14 @@ def class_accuracy(pred: Tensor, target: Tensor, num_classes: int) -> Tensor:
 
 
 def labels(pred: Tensor) -> Tensor:
-    """(B,) labels of labels or of logits (B, K)."""
+    """(B,) labels, from labels (B,) or as the argmax of logits (B, K)."""
     return pred.argmax(-1) if pred.dim() == 2 else pred
 
 
 def embedding_std(z: Tensor) -> Tensor:
-    """The mean () deviation of the dimensions of the unit rows of z (B, D), times sqrt(D).
+    """() std of each dimension over the unit rows of z (B, D), averaged over dimensions, times sqrt(D).
 
-    1 when embeddings are spread evenly over the sphere, 0 when all are the same.
+    1 if embeddings are spread evenly over the sphere, 0 if all are the same.
 
     Example:
         >>> float(embedding_std(torch.ones(5, 3)))
@@ -56,21 +56,21 @@ def embedding_std(z: Tensor) -> Tensor:
 
 
 def effective_rank(z: Tensor) -> Tensor:
-    """RankMe () of z (B, D): exp of the entropy of its singular values over their sum (arXiv 2210.02885).
+    """() RankMe of z (B, D): exp of the entropy of its singular values divided by their sum (arXiv 2210.02885).
 
-    Between 1, all rows on one line through the origin, and min(B, D).
+    It lies between 1 (all rows on one line through the origin) and min(B, D).
 
     Example:
         >>> round(float(effective_rank(torch.eye(4))), 3)
         4.0
     """
     values = torch.linalg.svdvals(wide(z))
-    shares = values / values.sum().clamp(min=torch.finfo(values.dtype).tiny)
-    return torch.special.entr(shares).sum().exp()
+    fractions = values / values.sum().clamp(min=torch.finfo(values.dtype).tiny)
+    return torch.special.entr(fractions).sum().exp()
 
 
 def alignment(x: Tensor, y: Tensor, alpha: float = 2.0) -> Tensor:
-    """The mean () distance, to the power ``alpha``, between unit rows of two views (B, D) (arXiv 2005.10242).
+    """() mean of distance^alpha between the unit rows of two views (B, D) (arXiv 2005.10242).
 
     Example:
         >>> float(alignment(torch.eye(3), torch.eye(3)))
@@ -80,9 +80,9 @@ def alignment(x: Tensor, y: Tensor, alpha: float = 2.0) -> Tensor:
 
 
 def uniformity(x: Tensor, t: float = 2.0) -> Tensor:
-    """The log () of the mean over pairs of rows of x (B, D) of exp(-t distance^2) (arXiv 2005.10242).
+    """() log of the mean of exp(-t distance^2) over pairs of unit rows of x (B, D) (arXiv 2005.10242).
 
-    0 when all unit rows are the same; the lower, the more evenly they cover the sphere.
+    0 if all unit rows are the same; lower if they cover the sphere more evenly.
 
     Example:
         >>> round(float(uniformity(torch.eye(3))), 3)  # distances sqrt(2)
@@ -100,16 +100,16 @@ def knn_accuracy(
     k: int = 20,
     temperature: float | None = None,
 ) -> Tensor:
-    """The part () of queries whose class is voted for by their k nearest rows of the bank, by cosine.
+    """() fraction of queries that get their true label from a vote of their k nearest bank rows, by cosine.
 
     Args:
         bank: (M, D) features that vote.
         bank_labels: (M,) their labels.
         query: (Q, D) features to classify.
         query_labels: (Q,) their true labels.
-        k: Number of votes; the whole bank votes, if it is smaller.
-        temperature: Votes weigh exp(cosine / temperature) (arXiv 1805.01978); all weigh the same, if left out. A
-            draw goes to the lower label.
+        k: Number of votes; if the bank has fewer rows, all of them vote.
+        temperature: A vote has the weight exp(cosine / temperature) (arXiv 1805.01978); if None, all votes weigh the
+            same. Ties go to the lower label.
 
     Example:
         >>> bank, query = torch.eye(2), torch.tensor([[2.0, 1.0], [0.0, 3.0]])
@@ -119,9 +119,9 @@ def knn_accuracy(
     bank, query = F.normalize(wide(bank), dim=-1), F.normalize(wide(query), dim=-1)
     classes, bank_labels = torch.unique(bank_labels, return_inverse=True)
     predicted = []
-    for rows in query.split(1024):  # bounds the table of cosines
+    for rows in query.split(1024):  # bounds the memory of the cosines
         cosine, index = (rows @ bank.T).topk(min(k, len(bank)), dim=1)
-        # relative to the nearest, so that a small temperature cannot overflow
+        # relative to the nearest row, so that a small temperature cannot overflow
         weight = torch.ones_like(cosine) if temperature is None else ((cosine - cosine[:, :1]) / temperature).exp()
         votes = weight.new_zeros(len(rows), len(classes)).scatter_add_(1, bank_labels[index], weight)
         predicted.append(classes[votes.argmax(1)])
@@ -129,5 +129,5 @@ def knn_accuracy(
 
 
 def wide(x: Tensor) -> Tensor:
-    """``x`` in float32, if it was narrower or not floating."""
+    """``x`` in float32, or unchanged if it is float32 or float64."""
     return x if x.dtype in (torch.float32, torch.float64) else x.float()

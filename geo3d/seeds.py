@@ -1,4 +1,4 @@
-"""Random generators keyed by what the draw is for, so that no generator state has to be stored."""
+"""Random generators seeded by the purpose of the draw, so that no generator state has to be stored."""
 
 import hashlib
 from collections.abc import Iterator
@@ -35,9 +35,9 @@ def numpy_generator(*key: Key) -> np.random.Generator:
 
 @contextmanager
 def seeded(*key: Key) -> Iterator[None]:
-    """Inside the block torch's global generator is seeded by ``key``; afterwards it is as it was.
+    """Seed torch's global generator by ``key`` inside the block, and restore its state afterwards.
 
-    For code that cannot take a generator: the initialisation of torch's layers, and dropout.
+    This is for code that cannot take a generator: the initialisation of torch's layers, and dropout.
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed_of(*key))

@@ -1,4 +1,4 @@
-"""The properties themselves as tests, for your own encoders and invariances."""
+"""Checks of invariance and of group laws, for tests of your own encoders and invariances."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,10 +24,10 @@ def tiny_batch(
     """Random ellipsoids with ``normal``, ``rgb``, ``point_y`` (the half, 0 or 1) and ``y`` (the cloud's number).
 
     Args:
-        num_clouds: How many clouds of one size.
-        num_points: Their size; or a list of sizes, one a cloud, and ``num_clouds`` does not count.
-        seed: Same seed, same clouds.
-        dtype: Of coordinates, normals and colours.
+        num_clouds: Number of clouds, if they all have the same size.
+        num_points: Their size; or a list of sizes, one per cloud, and ``num_clouds`` is ignored.
+        seed: The same seed gives the same clouds.
+        dtype: Type of the coordinates, normals and colours.
 
     Example:
         >>> tiny_batch(num_points=[2, 5]).ptr.tolist()
@@ -56,18 +56,18 @@ def assert_invariant(
     rtol: float = 1e-4,
     atol: float = 1e-5,
 ) -> None:
-    """Passes if ``function`` says the same of the batch and of the batch under a sampled element.
+    """Check that ``function`` returns the same for the batch and for the batch changed by a sampled element.
 
     Args:
-        function: Gives one row a cloud; of an encoder's ``Features`` the cloud part is compared.
-        invariance: What the function is said not to notice.
+        function: Returns one row per cloud, or an encoder's ``Features``, of which the cloud part is compared.
+        invariance: The invariance to check.
         batch: Some clouds.
         generator: Draws the element.
         rtol: Relative tolerance.
         atol: Absolute tolerance.
 
     Raises:
-        AssertionError: If it does not, naming the invariance and the largest deviation.
+        AssertionError: If it does not; the message names the invariance and the largest difference.
     """
     with torch.no_grad():
         before, after = (_cloud_rows(function(clouds)) for clouds in (batch, invariance(batch, generator)))
@@ -77,12 +77,12 @@ def assert_invariant(
 def assert_permutation_invariant(
     encoder: Callable[[Batch], Features], batch: Batch, rtol: float = 1e-4, atol: float = 1e-5
 ) -> None:
-    """Passes if another order of the points leaves the cloud features and reorders the point features alike.
+    """Check that permuting the points keeps the cloud features and permutes the point features in the same way.
 
-    A module is looked at in evaluation mode and left in the mode it was in.
+    A module is called in evaluation mode, and its mode is restored afterwards.
 
     Raises:
-        AssertionError: If not, saying which of the two, and the largest deviation.
+        AssertionError: If not; the message names which of the two, and the largest difference.
     """
     group = Permutation()
     element, shuffled = group.draw(batch, seeds.generator(0, "assert_permutation_invariant"))
@@ -100,13 +100,13 @@ def assert_permutation_invariant(
 
 
 def assert_group(group: Group, batch: Batch, generator: torch.Generator) -> None:
-    """Passes if sampled elements obey the laws of a group and act accordingly (to 1e-10 in float64, 1e-4 in float32).
+    """Check that sampled elements and their action obey the group laws (to 1e-10 in float64, 1e-4 in float32).
 
-    Checked on all attributes of the batch: identity, inverse on both sides, associativity, and that compose(a, b) acts
-    as b and then a.
+    The laws are identity and inverse on both sides, associativity, and that compose(a, b) acts as b and then a. They
+    are checked on all attributes of the batch.
 
     Raises:
-        AssertionError: If not, naming the law and the attribute.
+        AssertionError: If not; the message names the law and the attribute.
     """
     a, b, c = (group.sample(batch, generator) for _ in range(3))
     identity, compose, act = group.identity(batch), group.compose, group.act

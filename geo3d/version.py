@@ -1,4 +1,4 @@
-"""Which geo3d this is, to the commit."""
+"""The commit of the running geo3d."""
 
 import subprocess
 from pathlib import Path
@@ -7,7 +7,7 @@ import geo3d
 
 
 def commit() -> str | None:
-    """The commit of the checkout that geo3d runs from, with ``+`` behind it if files differ; None elsewhere."""
+    """The commit of the checkout that geo3d runs from, followed by ``+`` if files differ; None outside a checkout."""
     root = Path(geo3d.__file__).resolve().parents[1]
     if not (root / ".git").exists():
         return None
@@ -22,7 +22,7 @@ def commit() -> str | None:
 
 
 def short(name: str | None) -> str:
-    """Ten digits of a commit, and its ``+``.
+    """The first ten digits of a commit, and its ``+`` if it has one; "not known" for None.
 
     Example:
         >>> short("0123456789abcdef+"), short(None)

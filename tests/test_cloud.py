@@ -110,22 +110,22 @@ def test_what_belongs_to_a_cloud_is_stacked():
 @pytest.mark.parametrize(
     "name, shape, expected",
     [
-        ("normal", (5, 3), r"\(6, 3\), one row a point"),
-        ("normal", (6, 2), r"\(6, 3\), one row a point"),
-        ("x", (6,), r"\(6, any\), one row a point"),
-        ("point_y", (6, 1), r"\(6,\), one row a point"),
-        ("joints", (2, 4, 2), r"\(2, any, 3\), one row a cloud"),
-        ("frame", (4, 4), r"\(2, 4, 4\), one row a cloud"),
-        ("frame", (4, 8), r"\(2, 4, 4\), one row a cloud"),
-        ("y", (3,), r"\(2,\), one row a cloud"),
-        ("y", (), r"\(2,\), one row a cloud"),
+        ("normal", (5, 3), r"\(6, 3\), one row per point"),
+        ("normal", (6, 2), r"\(6, 3\), one row per point"),
+        ("x", (6,), r"\(6, any\), one row per point"),
+        ("point_y", (6, 1), r"\(6,\), one row per point"),
+        ("joints", (2, 4, 2), r"\(2, any, 3\), one row per cloud"),
+        ("frame", (4, 4), r"\(2, 4, 4\), one row per cloud"),
+        ("frame", (4, 8), r"\(2, 4, 4\), one row per cloud"),
+        ("y", (3,), r"\(2,\), one row per cloud"),
+        ("y", (), r"\(2,\), one row per cloud"),
         # Of the right number of values, which reshaping alone would mix up.
-        ("joints", (3, 4), r"\(2, any, 3\), one row a cloud"),
-        ("joints", (2, 3, 4), r"\(2, any, 3\), one row a cloud"),
-        ("joints", (4, 2, 3), r"\(2, any, 3\), one row a cloud"),
-        ("joints", (2, 6), r"\(2, any, 3\), one row a cloud"),
-        ("joints", (6,), r"\(2, any, 3\), one row a cloud"),
-        ("joints", (5, 3), r"\(2, any, 3\), one row a cloud"),
+        ("joints", (3, 4), r"\(2, any, 3\), one row per cloud"),
+        ("joints", (2, 3, 4), r"\(2, any, 3\), one row per cloud"),
+        ("joints", (4, 2, 3), r"\(2, any, 3\), one row per cloud"),
+        ("joints", (2, 6), r"\(2, any, 3\), one row per cloud"),
+        ("joints", (6,), r"\(2, any, 3\), one row per cloud"),
+        ("joints", (5, 3), r"\(2, any, 3\), one row per cloud"),
     ],
 )
 def test_a_field_of_another_shape_is_refused(name, shape, expected):
@@ -149,7 +149,7 @@ def test_tensors_that_are_no_fields_are_refused():
 
 
 def test_a_new_field_is_one_line(monkeypatch):
-    """Offsets from points to their part's middle: selected, collated, turned, scaled and shifted like what they are."""
+    """Offsets from points to the centre of their part are selected, collated and mapped like other displacements."""
     monkeypatch.setitem(FIELDS, "offset", Field("point", "displacement", (3,)))
     clouds = [Data(pos=torch.randn(n, 3), offset=torch.randn(n, 3)) for n in (4, 6)]
     batch = collate(clouds)
@@ -181,7 +181,7 @@ def test_first_points_are_cut_off_every_cloud():
     assert torch.equal(few.pos, batch.pos[[0, 1, 5, 6]]) and few.ptr.tolist() == [0, 2, 4]
     assert torch.equal(first_points(batch, 5).pos, batch.pos)
     for clouds in (batch, make_batch(torch.zeros(5, 3), ptr=torch.tensor([0, 2, 5]))):
-        with pytest.raises(CloudError, match="first_points needs clouds of one size"):
+        with pytest.raises(CloudError, match="first_points needs clouds of one size with at least 6 points; found"):
             first_points(clouds, 6)
 
 

@@ -62,8 +62,8 @@ def normalise(norm, x):
 
 
 def collectives(rank):
-    """What one process makes of the collective operations."""
-    x = draw(3, 2, generator=generator("x", rank)).T.requires_grad_()  # its columns, not its rows, lie together
+    """Results and gradients of the collective operations in one process."""
+    x = draw(3, 2, generator=generator("x", rank)).T.requires_grad_()  # not contiguous
     weight = draw(WORLD * 2, 3, generator=generator("weight", rank))
     total, rows = sum_over_processes(x), gather(x)
     (sum_grad,) = torch.autograd.grad((total * weight[:2]).sum(), x)
@@ -76,10 +76,10 @@ def worker(rank, folder):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=WORLD)
     x = draw(8, 3, generator=generator("norm"))
-    own = x[:3] if rank == 0 else x[3:]  # not the same number of rows everywhere
+    own = x[:3] if rank == 0 else x[3:]  # different numbers of rows
     many = torch.ones(300, 1, dtype=torch.bfloat16)
     evaluated = BatchNorm(3).double().eval()
-    found = {
+    results = {
         "world": world_size(),
         "collectives": {key: value.detach() for key, value in collectives(rank).items()},
         "norm": normalise(BatchNorm(3).double(), own),
@@ -88,13 +88,13 @@ def worker(rank, folder):
         "bfloat16": normalise(BatchNorm(1), torch.cat([many, many * (3 + 4 * rank)])),
         "train": {name: train(name, rank) for name in objectives.__all__},
     }
-    torch.save(found, f"{folder}/{rank}.pt")
+    torch.save(results, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    """What each of the two processes saw."""
+    """The results of each of the two processes."""
     folder = tmp_path_factory.mktemp("gloo")
     torch.multiprocessing.spawn(worker, (str(folder),), WORLD)
     return [torch.load(folder / f"{rank}.pt") for rank in range(WORLD)]

@@ -1,4 +1,4 @@
-"""What earlier versions wrote keeps loading, and gives the features that it gave then."""
+"""Checkpoints of earlier versions still load, and give the same features."""
 
 import json
 from pathlib import Path

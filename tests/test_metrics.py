@@ -86,7 +86,7 @@ def test_knn_accuracy_against_loops(k, temperature):
 
 def test_knn_accuracy_of_many_queries_and_small_temperatures():
     bank, labels = torch.eye(3), torch.arange(3)
-    query_labels = torch.arange(2500) % 3  # more than fit into one table
+    query_labels = torch.arange(2500) % 3  # more than are compared at a time
     query = bank[query_labels] + 0.1
     assert float(metrics.knn_accuracy(bank, labels, query, query_labels, k=1)) == 1
     assert float(metrics.knn_accuracy(bank, labels, query, query_labels, k=3, temperature=1e-4)) == 1

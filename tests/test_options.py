@@ -1,6 +1,6 @@
 """Every option of the package with its default and its range, and every constant, against the list in options.txt.
 
-Who changes one writes the new list with ``python tests/test_options.py`` and says in the changelog what changed.
+After a change, write the new list with ``python tests/test_options.py`` and describe the change in the changelog.
 """
 
 import ast
@@ -25,7 +25,7 @@ def options() -> Iterator[str]:
     for path in sorted(root.rglob("*.py")):
         parts = path.relative_to(root).with_suffix("").parts
         if "triton" in parts[:-1] or path.name.startswith("__"):
-            continue  # kernels are another language; what begins with __ defines nothing of its own, or runs
+            continue  # Triton kernels are another language; __init__ defines nothing of its own, __main__ runs
         module = import_module(".".join(["geo3d", *parts]))
         yield from (f"{module.__name__}.{line}" for line in constants(path.read_text()))
         for name, value in vars(module).items():
@@ -35,7 +35,7 @@ def options() -> Iterator[str]:
 
 
 def constants(source: str) -> Iterator[str]:
-    """Names in capitals that a file gives to numbers and words."""
+    """The assignments of numbers and words to names in capitals."""
     for node in ast.parse(source).body:
         match node:
             case ast.Assign(targets=[ast.Name(id=name)], value=value) if name.isupper():
@@ -63,7 +63,7 @@ def described(name: str, value: Any) -> Iterator[str]:
 
 
 def plain(value: Any) -> bool:
-    """Whether a default is made of numbers and words alone."""
+    """Whether a default consists only of numbers and words."""
     return all(map(plain, value)) if isinstance(value, tuple | list) else isinstance(value, PLAIN)
 
 

@@ -1,4 +1,4 @@
-"""What ``import geo3d`` and ``python -m geo3d`` give."""
+"""The names that ``import geo3d`` gives, and ``python -m geo3d``."""
 
 import ast
 import importlib
@@ -13,7 +13,7 @@ import geo3d
 
 
 def surface() -> dict[str, tuple[str, str]]:
-    """What ``__init__.pyi`` says: public name -> module and name there."""
+    """Public name -> module and name there, from ``__init__.pyi``."""
     stub = ast.parse(Path(geo3d.__file__).with_suffix(".pyi").read_text())
     found = [each for each in stub.body if isinstance(each, ast.ImportFrom)]
     return {name.asname or name.name: (each.module or "", name.name) for each in found for name in each.names}

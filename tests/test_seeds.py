@@ -22,7 +22,7 @@ def test_seeded_leaves_the_global_generator_as_it_was():
 
 
 def test_seeds_stay_what_they_were():
-    """Published figures are made again from their seeds."""
+    """Published figures can only be reproduced if the seeds do not change."""
     assert seed_of(0, "views", 3) == 4176441632251728503 < 2**63
 
 

@@ -1,4 +1,4 @@
-"""Each helper must pass what is right and refuse what is wrong."""
+"""Each helper must pass correct code and refuse wrong code."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def mean_norm(batch):
 
 
 class Encoder(nn.Module):
-    """Point features and their mean; wrong in a way that can be chosen."""
+    """Point features and their mean per cloud, with an optional mistake ``wrong``."""
 
     def __init__(self, wrong=""):
         super().__init__()

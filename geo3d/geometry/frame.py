@@ -1,6 +1,7 @@
-"""The way back: a similarity (4, 4) for each cloud, from the coordinates it has to those of its source.
+"""Frames: for each cloud a similarity (4, 4) that maps its coordinates back to those of its source.
 
-Who changes a cloud's coordinates for good, not for a view, does it with the functions here, which keep ``frame``.
+Code that changes the coordinates of a cloud for good, not only for a view, uses the functions here, which update
+``frame``.
 """
 
 import torch
@@ -11,7 +12,7 @@ from geo3d.cloud import map_fields
 
 
 def similarity(linear: Tensor, shift: Tensor) -> Tensor:
-    """(4, 4) float64 matrix of ``p -> linear @ p + shift``, for points as columns (x, y, z, 1).
+    """(4, 4) float64 matrix of ``p -> linear @ p + shift``, for points as column vectors (x, y, z, 1).
 
     Example:
         >>> similarity(2 * torch.eye(3), torch.tensor([1.0, 0.0, 0.0]))[0].tolist()
@@ -33,17 +34,17 @@ def to_source(pos: Tensor, frame: Tensor) -> Tensor:
     """(N, 3) float64 points in the coordinates of the source.
 
     Args:
-        pos: (N, 3) points in delivered coordinates.
-        frame: (4, 4), see ``Data.frame``.
+        pos: (N, 3) points in the coordinates of the cloud.
+        frame: (4, 4) frame of the cloud.
     """
     return pos.double() @ frame[:3, :3].mT + frame[:3, 3]
 
 
 def rescaled(cloud: Data, center: Tensor, scale: Tensor) -> Data:
-    """One cloud with ``(p - center) / scale`` for each position p; its frame undoes it.
+    """The cloud with each position p replaced by ``(p - center) / scale``; its frame undoes the change.
 
     Args:
-        cloud: One cloud; it stays as it is.
+        cloud: One cloud; it is not changed.
         center: (3,).
         scale: (), above 0.
     """
@@ -56,7 +57,7 @@ def rescaled(cloud: Data, center: Tensor, scale: Tensor) -> Data:
 
 
 def turned(cloud: Data, rotation: Tensor) -> Data:
-    """One cloud with every position, displacement and direction turned by ``rotation (3, 3)``; its frame undoes it."""
+    """The cloud with positions, displacements and directions rotated by ``rotation (3, 3)``; its frame undoes it."""
     kinds = ("position", "displacement", "direction")
     out = map_fields(cloud, dict.fromkeys(kinds, lambda value, field: value @ rotation.T))
     out.frame = frame_of(cloud) @ similarity(rotation.T, rotation.new_zeros(3))

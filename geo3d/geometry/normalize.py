@@ -1,4 +1,4 @@
-"""Clouds and vectors brought to a common scale."""
+"""Clouds and vectors scaled to a common size."""
 
 from typing import Annotated
 
@@ -27,7 +27,9 @@ def center_and_scale(pos: Tensor, normalize: str) -> tuple[Tensor, Tensor]:
 
 
 def bounding_box(pos: Tensor) -> tuple[Tensor, Tensor]:
-    """Center (3,) and scale () for which the longest side of the cloud's bounding box goes from -1 to 1.
+    """Center (3,) and scale () that map the longest side of the cloud's bounding box to -1..1.
+
+    The scale is 1 for points that all lie in one place.
 
     Example:
         >>> center, scale = bounding_box(torch.tensor([[0.0, 0, 0], [4.0, 2, 0], [1.0, 0, 0]]))
@@ -40,7 +42,7 @@ def bounding_box(pos: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def unit_sphere(pos: Tensor) -> tuple[Tensor, Tensor]:
-    """Center (3,) and scale () for which ``(pos - center) / scale`` just fits the unit sphere around its mean.
+    """Center (3,), the mean, and scale (), the distance of the farthest point, which map a cloud to the unit sphere.
 
     The scale is 1 for points that all lie in one place.
 
@@ -55,9 +57,9 @@ def unit_sphere(pos: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def normalized(batch: Batch, normalize: str) -> Batch:
-    """The clouds at a common scale, see :data:`Normalize`; joints move along, ``frame`` is dropped.
+    """The clouds at a common scale, see :data:`Normalize`; joints are mapped like points, ``frame`` is dropped.
 
-    A cloud without extent is only centred.
+    A cloud whose points all lie in one place is only centred.
     """
     if normalize == "none":
         return batch
@@ -76,12 +78,12 @@ def normalized(batch: Batch, normalize: str) -> Batch:
 
 
 def unit_vectors(vectors: Tensor) -> Tensor:
-    """(M, 3) the vectors (M, 3) made as long as 1; a zero vector stays zero.
+    """(M, 3) vectors scaled to length 1; a zero vector stays zero.
 
     Example:
         >>> unit_vectors(torch.tensor([[0.0, 3.0, 4.0], [0.0, 0.0, 0.0]]))
         tensor([[0.0000, 0.6000, 0.8000],
                 [0.0000, 0.0000, 0.0000]])
     """
-    x, y, z = vectors.unbind(1)  # by columns: torch is slow at norms of short rows
+    x, y, z = vectors.unbind(1)  # column by column: torch computes norms of short rows slowly
     return vectors / (x * x + y * y + z * z).clamp(min=1e-24).sqrt()[:, None]

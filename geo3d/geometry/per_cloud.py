@@ -1,6 +1,7 @@
-"""Reductions and operations cloud by cloud, without a loop over the clouds.
+"""Reductions and elementwise operations cloud by cloud, without a loop over the clouds.
 
-Clouds of one size are looked at as (B, N, ...) tensors, which takes no index. Others go by their offsets.
+Clouds of one size are viewed as (B, N, ...) tensors, which needs no index. Clouds of several sizes use the offsets
+``ptr`` or the index ``batch``.
 """
 
 import math
@@ -25,11 +26,14 @@ def reduce_clouds(values: Tensor, batch: Batch, how: str) -> Tensor:
 
 
 def by_cloud(function: Callable[[Tensor, Tensor], Tensor], values: Tensor, rows: Tensor, batch: Batch) -> Tensor:
-    """(M, C) ``function``, such as ``torch.add``, of each point's ``values (M, C)`` and its cloud's ``rows (B, C)``."""
+    """(M, C) ``function``, such as ``torch.add``, of the ``values (M, C)`` of points and the ``rows (B, C)`` of clouds.
+
+    The function combines the values of each point with the row of its cloud.
+    """
     n = common_size(batch)
     if n is None:
         return function(values, rows.contiguous().index_select(0, batch.batch))
-    k = math.gcd(n, 16)  # rows of a few numbers make poor inner loops; many points at a time are several times as fast
+    k = math.gcd(n, 16)  # k points at a time: inner loops over a few numbers are several times as slow
     blocks = values.reshape(len(rows), n // k, -1)
     return function(blocks, rows.repeat(1, k)[:, None]).view(values.shape)
 
@@ -37,11 +41,11 @@ def by_cloud(function: Callable[[Tensor, Tensor], Tensor], values: Tensor, rows:
 def on_field(
     function: Callable[[Tensor, Tensor], Tensor], rows: Tensor, batch: Batch
 ) -> Callable[[Tensor, Field], Tensor]:
-    """A function for :func:`geo3d.cloud.map_fields`: ``function`` of a field's values and their cloud's row.
+    """A function for :func:`geo3d.cloud.map_fields` that combines each value of a field with the row of its cloud.
 
     Args:
-        function: Element by element, such as ``torch.mul``.
-        rows: (B, 3), one row a cloud.
+        function: An elementwise function of values and rows, such as ``torch.mul``.
+        rows: (B, 3), one row per cloud.
         batch: The clouds.
     """
 

@@ -13,7 +13,7 @@ from geo3d.geometry.normalize import unit_vectors
 
 
 def quaternion_to_matrix(quaternion: Tensor) -> Tensor:
-    """(..., 3, 3) rotations from quaternions (..., 4), real part first; their length is divided out.
+    """(..., 3, 3) rotations from quaternions (..., 4), real part first, which are normalised to unit length.
 
     Example:
         >>> quaternion_to_matrix(torch.tensor([2.0, 0.0, 0.0, 0.0])).tolist()
@@ -37,8 +37,8 @@ def quaternion_to_matrix(quaternion: Tensor) -> Tensor:
 def random_rotations(n: int, generator: torch.Generator, dtype: torch.dtype = torch.float32) -> Tensor:
     """(n, 3, 3) rotations, uniform over SO(3) (Haar measure), on the generator's device.
 
-    Four independent normal numbers point in a uniform direction of 4-space, and unit quaternions that are uniform
-    there are uniform rotations. Drawn in float64, so that ``dtype`` changes the rounding and not the draw.
+    Four independent normal numbers have a uniform direction in 4-space, and uniform unit quaternions are uniform
+    rotations. The numbers are drawn in float64, so that ``dtype`` changes the rounding but not the draw.
     """
     drawn = torch.randn(n, 4, generator=generator, device=generator.device, dtype=torch.float64)
     return quaternion_to_matrix(drawn).to(dtype)
@@ -67,9 +67,10 @@ def rotation_about_z(angles: Tensor) -> Tensor:
 
 
 def rotation_angle(a: Tensor, b: Tensor | None = None) -> Tensor:
-    """(...) geodesic distance in radians, 0 to pi, between rotations ``a`` and ``b (..., 3, 3)``; b defaults to none.
+    """(...) geodesic distance in radians, 0 to pi, between rotations ``a`` and ``b (..., 3, 3)``.
 
-    Taken from sine and cosine together: the arc cosine of the trace alone loses half the digits near 0 and pi.
+    ``b`` defaults to the identity. The angle is computed from its sine and cosine together: the arc cosine of the trace
+    alone loses half the digits near 0 and pi.
 
     Example:
         >>> float(rotation_angle(rotation_about_z(torch.tensor(-0.5))))
@@ -83,18 +84,18 @@ def rotation_angle(a: Tensor, b: Tensor | None = None) -> Tensor:
 
 
 def rotate(matrices: Tensor, batch: Batch) -> Batch:
-    """The clouds with what has a direction in cloud b, such as its points, turned by ``matrices[b]``, (B, 3, 3)."""
+    """The clouds with the positions, displacements and directions of cloud b rotated by ``matrices[b]``, (B, 3, 3)."""
     turn = partial(_map, matrices, batch)
     return map_fields(batch, {"position": turn, "displacement": turn, "direction": turn})
 
 
 def apply_linear(matrices: Tensor, batch: Batch) -> Batch:
-    """The clouds with cloud b mapped by ``matrices[b]``: points by the matrix; normals stay normal.
+    """The clouds with cloud b mapped by ``matrices[b]``; normals stay perpendicular to the surface.
 
     Args:
         matrices: (B, 3, 3).
-        batch: The clouds. Directions, such as ``normal (M, 3)``, are mapped by the inverse transpose and made unit
-            again; a zero normal stays zero. See :data:`geo3d.cloud.FIELDS`.
+        batch: The clouds. Directions, such as ``normal (M, 3)``, are mapped by the inverse transpose and scaled to unit
+            length; a zero normal stays zero. See :data:`geo3d.cloud.FIELDS`.
     """
     turn = partial(_map, matrices, batch)
 
@@ -106,21 +107,21 @@ def apply_linear(matrices: Tensor, batch: Batch) -> Batch:
 
 
 def _map(matrices: Tensor, batch: Batch, vectors: Tensor, field: Field) -> Tensor:
-    """The vectors (M, 3) or (B, J, 3), those of cloud b mapped by ``matrices[b]``."""
+    """(M, 3) or (B, J, 3) vectors, with those of cloud b mapped by ``matrices[b]``."""
     if field.per == "cloud":
         return vectors @ matrices.mT
     n = common_size(batch)
     if n is None:
         each = matrices.reshape(-1, 9).index_select(0, batch.batch).view(-1, 3, 3)
         return (each @ vectors[:, :, None])[:, :, 0]
-    k = math.gcd(n, 4)  # products with 3 rows are slow: four points at a time, by a block-diagonal matrix, are faster
+    k = math.gcd(n, 4)  # products with 3 rows are slow; a block-diagonal matrix maps four points at a time, faster
     blocks = matrices.new_zeros(len(matrices), k, 3, k, 3)
     blocks.diagonal(dim1=1, dim2=3).copy_(matrices.mT[..., None].expand(-1, -1, -1, k))
     return (vectors.reshape(-1, n // k, 3 * k) @ blocks.view(-1, 3 * k, 3 * k)).view(-1, 3)
 
 
 def _inverse_transpose_direction(matrices: Tensor) -> Tensor:
-    """(B, 3, 3) positive multiples of the inverse transposes, by cofactors: no division, nothing to wait for."""
+    """(B, 3, 3) positive multiples of the inverse transposes: cofactors need no division and no GPU synchronisation."""
     a, b, c = matrices.unbind(-2)
     cofactors = torch.stack([torch.linalg.cross(b, c), torch.linalg.cross(c, a), torch.linalg.cross(a, b)], -2)
     return cofactors * torch.linalg.det(matrices).sign()[:, None, None]

@@ -7,7 +7,7 @@ from geo3d.errors import CloudError
 
 
 def _doubled_normals(vertices: Tensor, faces: Tensor) -> Tensor:
-    """(F, 3) cross products of two edges: along the normal, twice as long as the triangle is large."""
+    """(F, 3) cross products of two edges: they point along the normal, and their length is twice the area."""
     a, b, c = vertices[:, :3][faces].unbind(1)
     return torch.linalg.cross(b - a, c - a)
 
@@ -23,9 +23,9 @@ def triangle_areas(vertices: Tensor, faces: Tensor) -> Tensor:
 
 
 def triangle_normals(vertices: Tensor, faces: Tensor) -> Tensor:
-    """(F, 3) unit normals, right-handed round the corners; zero for triangles without area."""
+    """(F, 3) unit normals, by the right-hand rule around the corners; zero for triangles without area."""
     normals = _doubled_normals(vertices, faces)
-    largest = normals.abs().amax(1, keepdim=True)  # squares of small triangles' normals would vanish
+    largest = normals.abs().amax(1, keepdim=True)  # otherwise the squares of a small normal would underflow
     return torch.where(largest > 0, torch.nn.functional.normalize(normals / largest, dim=1), 0.0)
 
 
@@ -37,8 +37,8 @@ def sample_triangles(
     Args:
         vertices: (V, 3 + C) coordinates; further columns, such as colours, are interpolated.
         faces: (F, 3) int64 indices of corners.
-        num_points: Points to draw, independent of each other.
-        generator: Draws are made on its device.
+        num_points: Number of points to draw, independently of each other.
+        generator: Draws the points, on its own device.
 
     Returns:
         (num_points, 3 + C) points and (num_points, 3) normals, in the dtype and on the device of ``vertices``.
@@ -61,12 +61,12 @@ def sample_triangles(
         raise CloudError(f"no points can be drawn on a mesh whose {faces.shape[0]} triangles have no area")
     draws = torch.rand(num_points, 3, generator=generator, dtype=torch.float64, device=generator.device)
     draws = draws.to(vertices.device)
-    # "right" steps over triangles without area; the last one with an area is where the sum is first reached
+    # right=True skips triangles without area; the last one with an area is where the sum first reaches its total
     last = torch.searchsorted(reach, reach[-1:])
     chosen = torch.searchsorted(reach, draws[:, 0] * reach[-1], right=True).minimum(last)
     a, b, c = exact[faces[chosen]].unbind(1)
     u, v = draws[:, 1:2], draws[:, 2:3]
-    outside = u + v > 1  # the other half of the parallelogram, folded back
+    outside = u + v > 1  # in the other half of the parallelogram: reflect into the triangle
     u, v = torch.where(outside, 1 - u, u), torch.where(outside, 1 - v, v)
     points = a + u * (b - a) + v * (c - a)
     return points.to(vertices.dtype), triangle_normals(exact, faces[chosen]).to(vertices.dtype)

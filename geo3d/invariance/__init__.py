@@ -1,4 +1,4 @@
-"""What may be done to a cloud without changing what it is: groups (with inverses) and nuisances."""
+"""Maps of clouds that should not change the features of an encoder: groups (with inverses) and nuisances."""
 
 from geo3d.invariance.base import Compose, Element, Group, Invariance, parts_of
 from geo3d.invariance.crop import CropCuboid, CropKNN

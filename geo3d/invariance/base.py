@@ -1,4 +1,4 @@
-"""What an invariance is: something that may be done to a cloud and should not change what the encoder says of it."""
+"""Base classes of invariances: families of maps of clouds that should not change the features of an encoder."""
 
 import inspect
 from abc import ABC, abstractmethod
@@ -11,7 +11,7 @@ from torch_geometric.data import Batch
 from geo3d.checks import checked
 
 Element = Any
-"""One draw for a whole batch: a tensor (B, ...), or what else the invariance needs to do the same again."""
+"""One draw for a whole batch: a tensor (B, ...), or whatever else the invariance needs to repeat the same map."""
 
 
 class Invariance(ABC):
@@ -22,28 +22,28 @@ class Invariance(ABC):
 
     @property
     def name(self) -> str:
-        """What tables and plots call it."""
+        """The name in tables and plots."""
         return type(self).__name__
 
     @abstractmethod
     def sample(self, batch: Batch, generator: torch.Generator) -> Element:
-        """An element with its own parameters for each cloud, drawn on the generator's device, given on the batch's."""
+        """An element with separate parameters for each cloud, drawn on the generator's device, moved to the batch's."""
 
     @abstractmethod
     def act(self, element: Element, batch: Batch) -> Batch:
-        """A new batch, each cloud moved by its part of the element; ``batch`` stays as it is."""
+        """A new batch, with each cloud mapped by its part of the element; ``batch`` does not change."""
 
     def draw(self, batch: Batch, generator: torch.Generator) -> tuple[Element, Batch]:
-        """A sampled element and the batch it gives."""
+        """A sampled element, and the batch mapped by it."""
         element = self.sample(batch, generator)
         return element, self.act(element, batch)
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """The batch under a sampled element."""
+        """The batch mapped by a sampled element."""
         return self.draw(batch, generator)[1]
 
     def __matmul__(self, other: "Invariance") -> "Compose":
-        """``other`` first, then this one."""
+        """The composition that applies ``other`` first, then this invariance."""
         return Compose([other, self])
 
     def __repr__(self) -> str:
@@ -70,11 +70,11 @@ class Group(Invariance):
 class Compose(Invariance):
     """Several invariances one after another: the first listed acts first (so ``A @ B`` is ``Compose([B, A])``).
 
-    Each part samples from the batch that the parts before it have left, because a part may change the number of
-    points; its element is the tuple of the parts' elements. No parts at all: the identity.
+    Each part samples for the batch that the parts before it return, because a part may change the number of points.
+    The element is the tuple of the parts' elements. Without parts it is the identity.
 
     Args:
-        parts: In the order in which they act.
+        parts: The invariances, in the order in which they act.
     """
 
     @checked
@@ -83,11 +83,11 @@ class Compose(Invariance):
 
     @property
     def name(self) -> str:
-        """The names of the parts, the one that acts first last, as in ``A @ B``."""
+        """The names of the parts, as in ``A @ B``: the part that acts first comes last."""
         return " @ ".join(part.name for part in reversed(self.parts)) or "identity"
 
     def sample(self, batch: Batch, generator: torch.Generator) -> tuple[Element, ...]:
-        """One element a part; the parts act while sampling, so ``draw`` is the way to get the batch as well."""
+        """One element per part; sampling already applies the parts, so use ``draw`` to get the batch as well."""
         return self.draw(batch, generator)[0]
 
     def act(self, element: tuple[Element, ...], batch: Batch) -> Batch:
@@ -106,7 +106,7 @@ class Compose(Invariance):
 
 
 def parts_of(invariance: Invariance) -> list[Invariance]:
-    """The invariances that a composition is made of; another one alone."""
+    """The parts of a composition, also of nested ones; any other invariance alone."""
     if isinstance(invariance, Compose):
         return [part for each in invariance.parts for part in parts_of(each)]
     return [invariance]

@@ -1,4 +1,4 @@
-"""A connected part of each cloud."""
+"""Crops: one local part of each cloud."""
 
 import math
 from typing import Annotated
@@ -15,12 +15,12 @@ Ratio = Annotated[float, Range(0, 1, above=True)]
 
 
 class CropKNN(Selection):
-    """The points of each cloud that lie nearest to a randomly drawn one of them; joints stay.
+    """Keep the points of each cloud that are nearest to a random one of its points; joints do not change.
 
     Args:
         min_ratio: Smallest fraction of the points that is kept, above 0.
         max_ratio: Largest fraction, at most 1; the fraction is uniform between them.
-        min_points: No fewer points than these are kept, or all that there are.
+        min_points: At least this many points are kept, or all if the cloud has fewer.
     """
 
     @checked
@@ -31,24 +31,24 @@ class CropKNN(Selection):
         self.min_points = min_points
 
     def sample(self, batch: Batch, generator: torch.Generator) -> Kept:
-        """The points that stay, in their order."""
+        """The points to keep, in their original order."""
         ratio = uniform(batch, generator, low=self.min_ratio, high=self.max_ratio)
         x, y, z = by_cloud(torch.sub, batch.pos, batch.pos[random_points(batch, generator)], batch).unbind(1)
         return keep_smallest(x * x + y * y + z * z, kept_counts(ratio, batch, self.min_points), batch)
 
 
 class CropCuboid(Selection):
-    """The points of each cloud within an upright cuboid around a randomly drawn one of them; joints stay.
+    """Keep the points of each cloud in an upright cuboid around a random one of its points; joints do not change.
 
-    The cuboid has the proportions of the cloud's own bounding box, each side stretched by a random factor, and is
-    grown until it holds its fraction of the points: the fraction is exact where a cuboid of given sides would at times
-    be empty. (Of points on its surface the lower indices are kept.)
+    The cuboid has the proportions of the cloud's bounding box, with each side stretched by a random factor. It grows
+    until it holds the drawn fraction of the points; a cuboid of fixed size would sometimes hold hardly any. Of the
+    points on its surface, those with the lower indices are kept.
 
     Args:
         min_ratio: Smallest fraction of the points that is kept, above 0.
         max_ratio: Largest fraction, at most 1; the fraction is uniform between them.
         aspect: The stretch of each side is log-uniform between 1 / aspect and aspect.
-        min_points: No fewer points than these are kept, or all that there are.
+        min_points: At least this many points are kept, or all if the cloud has fewer.
     """
 
     @checked
@@ -66,7 +66,7 @@ class CropCuboid(Selection):
         self.min_points = min_points
 
     def sample(self, batch: Batch, generator: torch.Generator) -> Kept:
-        """The points that stay, in their order."""
+        """The points to keep, in their original order."""
         ratio = uniform(batch, generator, low=self.min_ratio, high=self.max_ratio)
         stretch = math.log(self.aspect) * uniform(batch, generator, 3, low=-1.0, high=1.0)
         extent = reduce_clouds(batch.pos, batch, "max") - reduce_clouds(batch.pos, batch, "min")

@@ -1,4 +1,4 @@
-"""Uneven sampling, as a scanner leaves it."""
+"""Uneven sampling, as by a scanner."""
 
 from typing import Annotated
 
@@ -12,14 +12,15 @@ from geo3d.invariance.selection import Kept, Selection, keep_smallest, kept_coun
 
 
 class DensityGradient(Selection):
-    """Each cloud loses points, more and more of them along a random direction; at least one stays.
+    """Drop points of each cloud, more and more of them along a random direction; at least one point is kept.
 
-    Points are drawn one after another without replacement, each with a probability in proportion to
-    exp(-slope t), where t runs from 0 to 1 along the direction. Ordering by e / weight, e exponentially distributed,
-    gives just that in one go (Efraimidis and Spirakis 2006); here by the logarithm of it, which cannot overflow.
+    The kept points are drawn one after another without replacement, with probabilities proportional to the weight
+    exp(-slope t), where t goes from 0 to 1 along the direction. Sorting the points by e / weight, with e exponentially
+    distributed, gives the same result in one step (Efraimidis and Spirakis 2006). We sort by the logarithm of e /
+    weight, which cannot overflow.
 
     Args:
-        max_ratio: Largest fraction that is dropped, 0 to 1; the fraction is uniform between none and this.
+        max_ratio: Largest fraction that is dropped, 0 to 1; the fraction is uniform between 0 and this.
         slope: Logarithm of the ratio of the weights at the two ends.
     """
 
@@ -28,7 +29,7 @@ class DensityGradient(Selection):
         self.max_ratio, self.slope = max_ratio, slope
 
     def sample(self, batch: Batch, generator: torch.Generator) -> Kept:
-        """The points that stay, in their order."""
+        """The points to keep, in their original order."""
         ratio = 1 - uniform(batch, generator, high=self.max_ratio)
         x, y, z = by_cloud(torch.mul, batch.pos, directions(batch, generator), batch).unbind(1)
         height = (x + y + z)[:, None]

@@ -1,4 +1,4 @@
-"""Fewer points, chosen by chance."""
+"""Random subsets of the points."""
 
 import torch
 from torch_geometric.data import Batch
@@ -11,7 +11,7 @@ from geo3d.invariance.selection import Kept, Selection, keep_smallest, keep_wher
 
 
 class Drop(Selection):
-    """Each cloud loses a fraction of its points, uniform between none and ``max_ratio``; at least one stays.
+    """Drop a random fraction of the points of each cloud, uniform between 0 and ``max_ratio``; at least one is kept.
 
     Args:
         max_ratio: Largest fraction that is dropped, 0 to 1.
@@ -22,18 +22,18 @@ class Drop(Selection):
         self.max_ratio = max_ratio
 
     def sample(self, batch: Batch, generator: torch.Generator) -> Kept:
-        """The points that stay, in their order."""
+        """The points to keep, in their original order."""
         ratio = 1 - uniform(batch, generator, high=self.max_ratio)
         return keep_smallest(random_keys(batch, generator), kept_counts(ratio, batch), batch)
 
 
 class Resample(Selection):
-    """A random choice of ``num_points`` different points of each cloud, in random order.
+    """Keep ``num_points`` distinct random points of each cloud, in random order.
 
-    Clouds that have fewer keep them all, so the result is of one size when every cloud is large enough.
+    Clouds with fewer points keep all of them, so the results have one size if every cloud is large enough.
 
     Args:
-        num_points: Points to choose.
+        num_points: Number of points to keep.
     """
 
     @checked
@@ -41,7 +41,7 @@ class Resample(Selection):
         self.num_points = num_points
 
     def sample(self, batch: Batch, generator: torch.Generator) -> Kept:
-        """The chosen points."""
+        """The points to keep, in random order."""
         keys, size = random_keys(batch, generator), common_size(batch)
         if size is not None:
             chosen = min(size, self.num_points)

@@ -10,11 +10,13 @@ from geo3d.invariance.base import Invariance
 
 
 class Jitter(Invariance):
-    """Normal noise on every coordinate, cut off; the element is the noise (M, 3). Normals and joints stay.
+    """Add clipped Gaussian noise to every coordinate; the element is the noise (M, 3).
+
+    Normals and joints do not change.
 
     Args:
-        std: Standard deviation before the cut, in the units of the cloud.
-        clip: Largest noise on a coordinate.
+        std: Standard deviation before clipping, in the units of the cloud.
+        clip: Largest absolute noise of a coordinate, in the same units.
     """
 
     @checked

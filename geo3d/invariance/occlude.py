@@ -1,4 +1,4 @@
-"""Only what can be seen from one side."""
+"""Occlusion: only the points that are visible from one side."""
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -17,17 +17,17 @@ from geo3d.invariance.selection import Kept, Selection, keep_where
 
 
 class Occlude(Selection):
-    """The points of each cloud that are visible from a random direction, by hidden point removal.
+    """Keep the points of each cloud that are visible from a random direction, by hidden point removal.
 
-    Katz, Tal and Basri, Direct Visibility of Point Sets (2007): turn the points inside out about the viewpoint; those
-    that lie on the convex hull of the result and the viewpoint are visible. Clouds of fewer than 5 points, or for
-    which there is no such hull, stay whole. One hull is built for each cloud on the CPU, which takes milliseconds; as
-    many are built at a time as torch has threads.
+    Katz, Tal and Basri, Direct Visibility of Point Sets (2007): the points are flipped at a sphere around the
+    viewpoint; those on the convex hull of the flipped points and the viewpoint are visible. Clouds of fewer than 5
+    points, or without such a hull, keep all points. The CPU builds one hull per cloud, which takes milliseconds, with
+    as many threads as torch has.
 
     Args:
-        distance: Of the viewpoint from the middle of the cloud, in radii of the cloud, above 1.
-        radius: Of the sphere of inversion, in distances of the farthest point from the viewpoint, at least 1. A larger
-            one calls more points visible; the more points a cloud has, the larger it may be.
+        distance: Distance of the viewpoint from the mean of the cloud, in radii of the cloud, above 1.
+        radius: Radius of the sphere, in distances of the farthest point from the viewpoint, at least 1. A larger radius
+            makes more points visible; the more points a cloud has, the larger the radius may be.
     """
 
     @checked
@@ -39,24 +39,24 @@ class Occlude(Selection):
         self.distance, self.radius = distance, radius
 
     def sample(self, batch: Batch, generator: torch.Generator) -> Kept:
-        """The visible points, in their order."""
+        """The visible points, in their original order."""
         pos = batch.pos.detach()
         centered = by_cloud(torch.sub, pos, reduce_clouds(pos, batch, "mean"), batch)
         size = reduce_clouds(centered.norm(dim=1), batch, "max")
         viewpoint = directions(batch, generator) * (self.distance * size)[:, None]
         seen = by_cloud(torch.sub, centered, viewpoint, batch).cpu().double().numpy()
         clouds = np.split(seen, batch.ptr[1:-1].cpu().numpy())
-        with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # Qhull works without Python's lock
+        with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # Qhull releases Python's lock
             mask = np.concatenate(list(threads.map(partial(visible, radius=self.radius), clouds)))
         return keep_where(torch.from_numpy(mask).to(pos.device), batch)
 
 
 def visible(points: NDArray[np.float64], radius: float) -> NDArray[np.bool_]:
-    """(N,) which of the points (N, 3) an eye at the origin sees; equal points are seen or hidden together.
+    """(N,) mask of the points (N, 3) that are visible from the origin; equal points are visible or hidden together.
 
     Args:
-        points: Relative to the eye.
-        radius: Of the sphere of inversion, in distances of the farthest point.
+        points: Coordinates relative to the viewpoint.
+        radius: Radius of the sphere at which points are flipped, in distances of the farthest point.
     """
     everything = np.ones(len(points), dtype=bool)
     distance = np.sqrt(np.einsum("ij,ij->i", points, points))[:, None]
@@ -66,7 +66,7 @@ def visible(points: NDArray[np.float64], radius: float) -> NDArray[np.bool_]:
     unique, place = _distinct(flipped)
     try:
         hull = ConvexHull(np.concatenate([unique, np.zeros((1, 3))]))
-    except QhullError:  # all in one plane with the eye
+    except QhullError:  # all points lie in one plane with the viewpoint
         return everything
     on_hull = np.zeros(len(unique) + 1, dtype=bool)
     on_hull[hull.vertices] = True
@@ -74,7 +74,7 @@ def visible(points: NDArray[np.float64], radius: float) -> NDArray[np.bool_]:
 
 
 def _distinct(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """The different ones of the points (N, 3), in an order that is theirs, and where each point (N,) is among them."""
+    """The distinct ones of the points (N, 3), in an order that only their values decide, and the index (N,) of each."""
     words = (points + 0.0).view(np.uint64)  # -0 becomes 0
     keys = (words * np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], np.uint64)).sum(1)
     order = np.argsort(keys)

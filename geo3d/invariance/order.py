@@ -1,7 +1,7 @@
-"""Points put in order cloud by cloud, by chance or by a measure.
+"""Sorting of the points of each cloud, in random order or by a key.
 
-Whole numbers are sorted by value many times faster than indices are sorted by key. So key and index are packed into
-one number, the key in front; sorted, it still says which point it was, and ties are settled by the index.
+Sorting integers by value is many times faster than sorting indices by key (argsort). So we pack key and index into one
+integer, with the key in the higher bits. After sorting, the lower bits give the index, which also breaks ties.
 """
 
 import numpy as np
@@ -13,18 +13,20 @@ from geo3d.cloud import common_size, num_clouds
 
 
 def random_keys(batch: Batch, generator: torch.Generator) -> Tensor:
-    """(M,) int32 numbers, uniform from 0 to 2^31 - 1, one a point; ties are rare."""
+    """(M,) int32 numbers, uniform from 0 to 2^31 - 1, one per point; ties are rare."""
     drawn = torch.empty(batch.pos.shape[0], dtype=torch.int32, device=generator.device).random_(generator=generator)
     return drawn.to(batch.pos.device)
 
 
 def order_within(keys: Tensor, batch: Batch, first: int | None = None) -> Tensor:
-    """(M,) flat indices grouped by cloud, each cloud's points by rising key; ties go to the lower index.
+    """(M,) flat indices grouped by cloud, with each cloud's points in ascending order of their keys.
+
+    Ties go to the lower index.
 
     Args:
         keys: (M,) numbers, none of them NaN; fast for int32 and float32.
         batch: The clouds.
-        first: Only so many points of each cloud, (B * first,) indices; for clouds of one size.
+        first: Return only this many points of each cloud, (B * first,) indices; for clouds of one size.
     """
     size, packed = common_size(batch) or len(keys), pack(keys, batch)
     if packed is None:
@@ -34,9 +36,9 @@ def order_within(keys: Tensor, batch: Batch, first: int | None = None) -> Tensor
 
 
 def pack(keys: Tensor, batch: Batch) -> Tensor | None:
-    """(M,) int64 numbers, all different, that rise with the cloud (if sizes differ), then the key, then the index.
+    """(M,) distinct int64 numbers, ordered by cloud (if sizes differ), then by key, then by index.
 
-    None, if these do not fit into 64 bits.
+    None if these do not fit into 64 bits.
     """
     keys = _whole(keys)
     bits, ragged = _index_bits(batch), common_size(batch) is None
@@ -51,12 +53,12 @@ def pack(keys: Tensor, batch: Batch) -> Tensor | None:
 
 
 def unpack(packed: Tensor, batch: Batch) -> Tensor:
-    """The flat indices that :func:`pack` put in."""
+    """The flat indices in numbers from :func:`pack`."""
     return packed & ((1 << _index_bits(batch)) - 1)
 
 
 def sorted_rows(rows: Tensor, count: int | None = None) -> Tensor:
-    """(R, count) the smallest numbers of each row of ``rows (R, L)`` int64, rising; all of them by default."""
+    """(R, count) smallest numbers of each row of ``rows (R, L)`` int64, in ascending order; all by default."""
     count = rows.shape[1] if count is None else count
     if rows.device.type != "cpu":
         return rows.topk(count, largest=False).values if count < rows.shape[1] else rows.sort(dim=1).values
@@ -71,9 +73,9 @@ def _index_bits(batch: Batch) -> int:
 
 
 def _whole(keys: Tensor) -> Tensor:
-    """Floating-point numbers as whole ones in the same order; others as they are."""
+    """Floating-point keys as integers that sort in the same order; other keys unchanged."""
     if not keys.is_floating_point():
         return keys
-    whole = torch.int64 if keys.dtype == torch.float64 else torch.int32
-    bits = (keys + 0.0).view(whole)  # -0 becomes 0
-    return bits ^ ((bits >> (torch.iinfo(whole).bits - 1)) & torch.iinfo(whole).max)
+    integer = torch.int64 if keys.dtype == torch.float64 else torch.int32
+    bits = (keys + 0.0).view(integer)  # -0 becomes 0
+    return bits ^ ((bits >> (torch.iinfo(integer).bits - 1)) & torch.iinfo(integer).max)

@@ -17,7 +17,7 @@ class Permutation(Group):
         return order_within(random_keys(batch, generator), batch)
 
     def act(self, element: Tensor, batch: Batch) -> Batch:
-        """The same clouds, with all that belongs to their points, in the new order."""
+        """The same clouds, with the points and their attributes in the new order."""
         n = common_size(batch)
         return select_points(batch, element, num_points=n, ptr=None if n is not None else batch.ptr)
 
@@ -26,9 +26,9 @@ class Permutation(Group):
         return b[a]
 
     def inverse(self, a: Tensor) -> Tensor:
-        """Where each point has gone."""
+        """(M,) the new index of each point."""
         return a.argsort()
 
     def identity(self, batch: Batch) -> Tensor:
-        """0, 1, 2, ..."""
+        """(M,) indices 0, 1, 2, ..."""
         return torch.arange(batch.pos.shape[0], device=batch.pos.device)

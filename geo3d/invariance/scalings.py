@@ -1,4 +1,4 @@
-"""Stretching and mirroring: maps that multiply each coordinate by a number of its own."""
+"""Scaling and mirroring: maps that multiply each coordinate by a factor."""
 
 import math
 from typing import Annotated, Any
@@ -15,20 +15,20 @@ from geo3d.invariance.base import Group
 from geo3d.invariance.draws import uniform
 
 Factor = Annotated[float, Range(1e-3, 1e3)]
-"""Products of three, as normals need them, stay far from where float32 ends."""
+"""Normals need products of three factors; with these bounds they stay far within float32's range."""
 Axes = Annotated[str, Like(r"(?!.*(.).*\1)[xyz]{1,3}", "different letters of xyz, for example xy")]
 
 
 class Diagonal(Group):
-    """A group of diagonal matrices, acting about the origin; the element is their diagonals (B, 3), none of them 0."""
+    """A group of diagonal matrices that act about the origin; the element is their diagonals (B, 3), without zeros."""
 
     def act(self, element: Tensor, batch: Batch) -> Batch:
-        """The clouds with each coordinate multiplied; normals stay normal and keep pointing outwards."""
+        """The clouds with each coordinate multiplied; normals stay perpendicular and keep pointing outwards."""
         scale = on_field(torch.mul, element, batch)
         return map_fields(batch, {"position": scale, "displacement": scale} | self._directions(element, batch))
 
     def _directions(self, element: Tensor, batch: Batch) -> dict[str, Any]:
-        """The function that maps normals."""
+        """The function that maps directions, such as normals."""
         x, y, z = element.unbind(1)
         # cofactors, with the sign of the determinant: a positive multiple of the inverse transpose
         factors = torch.stack([y * z, z * x, x * y], 1) * (x * y * z).sign()[:, None]
@@ -49,7 +49,7 @@ class Diagonal(Group):
 
 
 class AnisotropicScale(Diagonal):
-    """Stretching along x, y and z by factors of their own; the element is (B, 3).
+    """Scaling by separate factors along x, y and z; the element is (B, 3).
 
     Factors are log-uniform, so that growing and shrinking by the same ratio are equally likely.
 
@@ -70,7 +70,7 @@ class AnisotropicScale(Diagonal):
 
 
 class Scale(Diagonal):
-    """Growing or shrinking by one factor in all directions, log-uniform; the element is (B, 3), all three the same.
+    """Scaling by the same log-uniform factor in all directions; the element is (B, 3), with three equal factors.
 
     Args:
         low: Smallest factor, above 0.
@@ -88,7 +88,7 @@ class Scale(Diagonal):
         return _log_uniform(batch, generator, 1, self.low, self.high).expand(-1, 3)
 
     def _directions(self, element: Tensor, batch: Batch) -> dict[str, Any]:
-        return {}  # a scale in all directions turns nothing
+        return {}  # uniform scaling does not change directions
 
 
 class Reflection(Diagonal):
@@ -103,7 +103,7 @@ class Reflection(Diagonal):
         self.axes = axes
 
     def sample(self, batch: Batch, generator: torch.Generator) -> Tensor:
-        """(B, 3) numbers 1 or -1, always 1 on axes that are not mirrored."""
+        """(B, 3) signs 1 or -1, always 1 for the axes that are not in ``axes``."""
         free = torch.tensor([axis in self.axes for axis in "xyz"], device=batch.pos.device)
         flip = free & (uniform(batch, generator, 3) < 0.5)
         return 1 - 2 * flip.to(batch.pos.dtype)

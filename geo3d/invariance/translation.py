@@ -12,7 +12,7 @@ from geo3d.invariance.draws import uniform
 
 
 class Translation(Group):
-    """Shifts, drawn uniformly from a cube; the element is (B, 3).
+    """Translations, drawn uniformly from a cube; the element is the shifts (B, 3).
 
     Args:
         max_shift: Largest shift along each axis, in the units of the cloud.
@@ -27,7 +27,7 @@ class Translation(Group):
         return uniform(batch, generator, 3, low=-self.max_shift, high=self.max_shift).to(batch.pos.dtype)
 
     def act(self, element: Tensor, batch: Batch) -> Batch:
-        """The clouds, and all positions that belong to them, shifted."""
+        """The clouds with all their positions shifted."""
         return map_fields(batch, {"position": on_field(torch.add, element, batch)})
 
     def compose(self, a: Tensor, b: Tensor) -> Tensor:

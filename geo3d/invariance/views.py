@@ -1,4 +1,4 @@
-"""Views of a batch: the same clouds under different elements of an invariance."""
+"""Views of a batch: the same clouds mapped by different elements of an invariance."""
 
 from typing import Annotated, Any, NamedTuple
 
@@ -15,25 +15,25 @@ from geo3d.invariance import Invariance, Resample
 
 
 class View(NamedTuple):
-    """One view and what made it."""
+    """One view, and the element and points it was made from."""
 
     batch: Batch
-    """The clouds as this view shows them; ``point_id`` says which points they are."""
+    """The clouds of the view; ``point_id`` gives the point of the original batch for each of its points."""
     element: Any
-    """The element of the invariance, which acted on ``source``."""
+    """The element of the invariance that acted on ``source``."""
     source: Batch
-    """The view's own points, before the invariance."""
+    """The points drawn for this view, before the invariance."""
 
 
 class Views:
-    """Several views of a batch, each drawn by a generator of its own.
+    """Several views of a batch, each drawn with its own generator.
 
     Args:
-        invariance: What may differ between views.
-        num_points: Each view first draws so many points of each cloud (all, if there are fewer); None keeps them all.
-        num_views: How many views.
-        normalize: Then each cloud is brought to a common scale, as clouds are in evaluation: ``unit_sphere``, ``box``
-            or ``none``. The invariance acts last, so that the shifts and scales it draws stay.
+        invariance: The invariance whose elements make the views.
+        num_points: Each view first draws this many points of each cloud (all if there are fewer). None keeps them all.
+        num_views: Number of views.
+        normalize: How each cloud is then normalised, as in evaluation: ``unit_sphere``, ``box`` or ``none``. The
+            invariance acts last, so that normalisation does not undo its shifts and scales.
 
     Raises:
         ConfigError: If an argument is of the wrong type or out of its range.
@@ -51,8 +51,8 @@ class Views:
         self.num_views, self.normalize = num_views, normalize
 
     def __call__(self, batch: Batch, *key: seeds.Key) -> list[View]:
-        """``num_views`` views, decided by ``key`` alone, for example (seed, "views", epoch, step)."""
-        with torch.autocast(batch.pos.device.type, enabled=False):  # coordinates keep all their digits
+        """``num_views`` views of the batch, drawn by the seed ``key`` alone, such as (seed, "views", epoch, step)."""
+        with torch.autocast(batch.pos.device.type, enabled=False):  # coordinates keep their full precision
             return [self._view(batch, seeds.generator(*key, "view", i)) for i in range(self.num_views)]
 
     def _view(self, batch: Batch, generator: torch.Generator) -> View:
@@ -64,9 +64,9 @@ class Views:
         return View(batch, element, source)
 
     def of_fewer_points(self, view: View, num_points: int) -> Batch:
-        """The first points of a view's clouds, normalised by themselves and moved by the view's element.
+        """The first ``num_points`` points of a view's clouds, normalised separately and mapped by the view's element.
 
-        For invariances whose elements belong to clouds, such as rotations and scales.
+        The invariance must have one element per cloud, not per point, such as rotations and scales.
         """
         with torch.autocast(view.batch.pos.device.type, enabled=False):
             source = first_points(view.source, num_points)
@@ -74,10 +74,10 @@ class Views:
 
 
 def correspondences(a: Batch, b: Batch) -> tuple[Tensor, Tensor]:
-    """Flat indices (P,) into ``a`` and into ``b`` of the points that both show, in the order of ``a``.
+    """Flat indices (P,) into ``a`` and into ``b`` of the points that both contain, in the order of ``a``.
 
-    Both must stem from the same batch: points correspond when they belong to the same cloud and have the same
-    ``point_id``. Where an id occurs several times in one cloud, each such point of ``a`` is given the first of ``b``.
+    Both must be views of the same batch: points correspond if they belong to the same cloud and have the same
+    ``point_id``. If an id occurs several times in a cloud, each such point of ``a`` is paired with the first in ``b``.
 
     Raises:
         CloudError: If the numbers of clouds differ.
@@ -103,10 +103,10 @@ def correspondences(a: Batch, b: Batch) -> tuple[Tensor, Tensor]:
 
 
 def matched_rows(a: Batch, b: Batch, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Flat indices (count,) into ``a`` and ``b`` of points that both show, drawn from all :func:`correspondences`.
+    """Flat indices (count,) into ``a`` and ``b`` of points that both contain, drawn from all :func:`correspondences`.
 
-    No pair comes twice unless there are fewer than ``count``; then they are repeated cyclically, so that every process
-    brings the same number. A cloud without a match gives no pair.
+    All pairs are distinct unless there are fewer than ``count``; then they are repeated cyclically, so that every
+    process has the same number. A cloud without a match gives no pair.
 
     Raises:
         CloudError: If the views have no point in common.

@@ -1,4 +1,4 @@
-"""Arrays in NPZ and NPY files, and which of several arrays are a cloud."""
+"""Reading of NPZ and NPY files, and the choice of the arrays that make up a cloud."""
 
 import math
 import zipfile
@@ -14,22 +14,22 @@ from geo3d.io.files import existing_file
 from geo3d.io.names import FEATURES, LABEL, NORMAL, POS, RGB, Arrays, from_rows
 
 FREE = 2**26
-"""Bytes that a compressed array may always become."""
+"""A compressed array may always expand to this many bytes."""
 MOST = 100
-"""How many times as large as its file an array of more bytes may be; coordinates shrink to a tenth at best."""
+"""A larger array may expand to this many times its stored bytes; coordinates compress to a tenth at best."""
 FEW = 16
-"""Columns are taken for points where there are more of them, and fewer rows."""
+"""An array with fewer rows than this, and more columns, is taken to hold one point per column."""
 ORIGIN, FRAME = "origin", "frame"
 
 
 def read_npz(path: str | Path) -> Arrays:
-    """The arrays of one cloud under the names that people give them (``pos``, ``xyz``, ``points``, ...).
+    """The arrays of one cloud under geo3d's names; the file may use other common names (``xyz``, ``points``, ...).
 
-    ``frame``, if it is (4, 4) float64, leads from these coordinates to those of the source, as ``write_cloud`` stores
-    it; so does ``origin (3,)``, which geo3d 0.2 wrote.
+    ``write_cloud`` also stores ``frame``, (4, 4) float64, which maps these coordinates to those of the source. geo3d
+    0.2 stored only the translation, as ``origin (3,)``; it is returned as a frame, too.
 
     Raises:
-        CloudError: If the file is damaged, declares more than it stores or holds Python objects, or no array can be the
+        CloudError: If the file is damaged, declares more than it stores, holds Python objects, or has no array of
             coordinates.
     """
     source = str(path)
@@ -48,28 +48,28 @@ def read_npz(path: str | Path) -> Arrays:
             }
     except CloudError:
         raise
-    except Exception as error:  # zip, zlib and NumPy raise a dozen kinds between them
+    except Exception as error:  # zipfile, zlib and NumPy raise a dozen different exceptions
         raise CloudError(_damaged(source, "NumPy arrays", error)) from error
     if len(arrays) == 1 and not set(arrays) & set(POS):
         arrays = {"pos": next(iter(arrays.values()))}
     if not {name.lower() for name in arrays} & set(POS):
         raise CloudError(f"{source}: expected coordinates under one of {', '.join(POS)}; found {sorted(names)}"[:400])
-    found = one_cloud(arrays, source)
+    cloud = one_cloud(arrays, source)
     frame = _frame(arrays, source)
     if frame is not None:
-        found[FRAME] = frame
-    return found
+        cloud[FRAME] = frame
+    return cloud
 
 
 def _frame(arrays: dict[str, np.ndarray], source: str) -> np.ndarray | None:
-    """(4, 4) the stored frame, or that of a stored origin; None if there is neither."""
+    """(4, 4) the stored frame, or a translation by the stored origin; None if the file has neither."""
     origin, frame = arrays.get(ORIGIN), arrays.get(FRAME)
     if origin is not None and origin.dtype == np.float64 and origin.shape == (3,):
         if not np.isfinite(origin).all():
             raise CloudError(f"{source}: expected an origin of three finite numbers, found {origin.tolist()}")
-        moved = np.eye(4)
-        moved[:3, 3] = origin
-        return moved
+        translation = np.eye(4)
+        translation[:3, 3] = origin
+        return translation
     if frame is None or frame.dtype != np.float64 or frame.shape != (4, 4):
         return None
     square = frame[:3, :3] @ frame[:3, :3].T
@@ -79,15 +79,15 @@ def _frame(arrays: dict[str, np.ndarray], source: str) -> np.ndarray | None:
             f"{source}: expected a finite frame (4, 4) with the last row 0, 0, 0, 1; found {frame.tolist()}"
         )
     if np.abs(square / size - np.eye(3)).max() > 1e-6:
-        raise CloudError(f"{source}: expected a frame that turns, scales and shifts alone; found {frame.tolist()}")
+        raise CloudError(f"{source}: expected a frame that only rotates, scales and translates; found {frame.tolist()}")
     return frame
 
 
 def read_npy(path: str | Path) -> Arrays:
-    """One cloud from an array of (N, 3 or more) numbers.
+    """The arrays of one cloud, from an array of shape (N, 3 or more).
 
     Raises:
-        CloudError: If the file is damaged, holds less or more than it declares or Python objects, or the array has
+        CloudError: If the file is damaged, its size is not the declared one, it holds Python objects, or the array has
             another shape.
     """
     path = existing_file(path)
@@ -104,20 +104,20 @@ def read_npy(path: str | Path) -> Arrays:
 
 
 def _entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, source: str) -> np.ndarray:
-    """One array of an NPZ file; what it declares is compared with what is there before memory is asked for."""
+    """One array of an NPZ file; its declared size is compared with the stored one before memory is allocated."""
     name = f"{source}, {entry.filename[:60]}"
     check_growth(entry.file_size, entry.compress_size, name)
     with archive.open(entry) as file:
         _check_size(file, entry.file_size, name)
     with archive.open(entry) as file:
         array = np.lib.format.read_array(file, allow_pickle=False)
-        while file.read(2**16):  # to the end, where the sum is compared
+        while file.read(2**16):  # zipfile compares the checksum at the end
             pass
     return array
 
 
 def _check_size(file: IO[bytes], size: int, source: str) -> None:
-    """Check that a file in NumPy's format has the bytes that its header declares."""
+    """Check that a file in NumPy's format has exactly the bytes that its header declares."""
     version = np.lib.format.read_magic(file)
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in readers:
@@ -131,32 +131,32 @@ def _check_size(file: IO[bytes], size: int, source: str) -> None:
 
 
 def check_growth(declared: int, stored: int, source: str) -> None:
-    """Check that an array does not become much larger than what it is stored in.
+    """Check that an array does not declare far more bytes than are stored, before memory is allocated for it.
 
     Raises:
-        CloudError: If it is larger than 64 MiB and than 100 times its file; memory is not asked for.
+        CloudError: If it declares more than 64 MiB and more than 100 times the stored bytes.
     """
     if declared > max(FREE, MOST * stored):
         raise CloudError(
-            f"{source}: {stored} stored bytes declare an array of {declared}; no cloud is compressed so much"
+            f"{source}: {stored} stored bytes declare an array of {declared}; no cloud compresses that well"
         )
 
 
 def _damaged(source: str, what: str, error: Exception) -> str:
     reason = " ".join(str(error).split())[:200]
-    return f"{source}: expected {what} of numbers; damaged, cut off or objects: {reason}"
+    return f"{source}: expected {what} of numbers; the file is damaged, cut off or holds Python objects: {reason}"
 
 
 def known_names() -> set[str]:
-    """Names of arrays that mean something here, in lower case."""
+    """The names of arrays that geo3d recognises, in lower case."""
     return {*POS, *NORMAL, *RGB, *LABEL, *FEATURES}
 
 
 def coordinates(arrays: Mapping[str, np.ndarray | h5py.Dataset], source: str) -> np.ndarray | h5py.Dataset:
-    """The array that holds coordinates, (N, 3 or more) or (n, P, 3 or more).
+    """(N, 3 or more) or (n, P, 3 or more), the array of coordinates.
 
     Raises:
-        CloudError: If there is none, or it has another shape or no numbers.
+        CloudError: If there is none, it has another shape, or it does not hold real numbers.
     """
     pos = _named(arrays, POS)
     if pos is None:
@@ -172,19 +172,20 @@ def coordinates(arrays: Mapping[str, np.ndarray | h5py.Dataset], source: str) ->
 
 
 def one_cloud(arrays: Mapping[str, np.ndarray], source: str) -> Arrays:
-    """geo3d's arrays from the arrays of one cloud under other people's names; unknown names are left out.
+    """The arrays of one cloud, renamed to geo3d's names; arrays with unknown names are dropped.
 
-    A label with a single entry is the cloud's own, ``y``; one for each point is ``point_y``.
+    A label array with one entry becomes ``y``, the label of the cloud; one with an entry per point becomes ``point_y``.
 
     Raises:
-        CloudError: If coordinates are missing, or an array that is known does not have one row a point.
+        CloudError: If the coordinates are missing or are those of several clouds, or if another recognised array does
+            not have one row per point.
     """
     pos = coordinates(arrays, source)
     if pos.ndim == 3:
         if pos.shape[0] != 1:
-            raise CloudError(f"{source}: expected one cloud (N, 3), found {pos.shape[0]} of them; store each by itself")
+            raise CloudError(f"{source}: expected one cloud (N, 3), found {pos.shape[0]}; store each in its own file")
         pos = pos[0]
-    found = from_rows(pos)
+    cloud = from_rows(pos)
     for key, names in (("normal", NORMAL), ("rgb", RGB), ("x", FEATURES)):
         values = _named(arrays, names)
         if values is None:
@@ -198,19 +199,19 @@ def one_cloud(arrays: Mapping[str, np.ndarray], source: str) -> Arrays:
             raise CloudError(f"{source}: expected {key} of shape ({len(pos)}, {width}), found {shape}")
         if values.dtype.kind not in "fiub":
             raise CloudError(f"{source}: expected {key} that holds real numbers, found {values.dtype}")
-        found[key] = values
+        cloud[key] = values
     for name in LABEL:
         label = _named(arrays, (name,))
         if label is None or label.dtype.kind not in "fiub":
             continue
         if label.size not in (1, len(pos)):
             raise CloudError(f"{source}: expected one label, or {len(pos)} for the points; found {tuple(label.shape)}")
-        key = "point_y" if label.size == len(pos) and "point_y" not in found else "y"
-        found.setdefault(key, label.reshape(-1))
-    return found
+        key = "point_y" if label.size == len(pos) and "point_y" not in cloud else "y"
+        cloud.setdefault(key, label.reshape(-1))
+    return cloud
 
 
 def _named(arrays: Mapping[str, np.ndarray], names: tuple[str, ...]) -> np.ndarray | None:
-    """The array under the first of the names that is there, whatever its case."""
+    """The array with the first of ``names`` that occurs, in upper or lower case; None if none does."""
     lower = {name.lower(): name for name in arrays}
     return next((arrays[lower[name]] for name in names if name in lower), None)

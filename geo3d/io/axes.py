@@ -1,4 +1,4 @@
-"""Which way is up: every reader delivers z-up."""
+"""Rotation of clouds whose files have y up, so that z points up."""
 
 import torch
 from torch import Tensor
@@ -10,17 +10,17 @@ from geo3d.geometry.frame import frame_of, similarity
 
 
 def check_up(up: str) -> None:
-    """Check that ``up`` names an axis that is known here.
+    """Check that ``up`` is "y" or "z".
 
     Raises:
-        ConfigError: If it is neither "y" nor "z".
+        ConfigError: If it is not.
     """
     if up not in ("y", "z"):
         raise ConfigError(f"up: expected 'y' or 'z' (the axis that points up in the files), found {up!r}")
 
 
 def to_z_up(vectors: Tensor, up: str) -> Tensor:
-    """(..., 3) points or normals, turned so that z points up: (x, y, z) -> (x, -z, y) when y did.
+    """(..., 3) points or normals, rotated so that z points up: (x, y, z) -> (x, -z, y) if ``up`` is "y".
 
     Example:
         >>> import torch
@@ -30,16 +30,16 @@ def to_z_up(vectors: Tensor, up: str) -> Tensor:
     check_up(up)
     if up == "z":
         return vectors
-    turned = vectors[..., [0, 2, 1]]
-    turned[..., 1].neg_()
-    return turned
+    rotated = vectors[..., [0, 2, 1]]
+    rotated[..., 1].neg_()
+    return rotated
 
 
 def z_up(cloud: Data, up: str) -> Data:
-    """One cloud turned so that z points up, its frame with it; the same cloud if z did.
+    """The cloud rotated so that z points up, with its frame updated; the cloud itself if z points up already.
 
     Args:
-        cloud: One cloud; it stays as it is.
+        cloud: One cloud; it is not changed.
         up: The axis that points up in it, "y" or "z".
     """
     check_up(up)
@@ -52,5 +52,5 @@ def z_up(cloud: Data, up: str) -> Data:
 
 
 def from_z_up(up: str) -> Tensor:
-    """(4, 4) the frame of a cloud that was turned from ``up`` to z: its way back."""
+    """(4, 4) the rotation back from z up to ``up`` up, as the frame of a rotated cloud."""
     return similarity(to_z_up(torch.eye(3), up), torch.zeros(3))

@@ -1,4 +1,4 @@
-"""Whole files in, whole files out: readable errors for reading, all-or-nothing for writing."""
+"""Reading files with clear errors, and writing files completely or not at all."""
 
 import hashlib
 import json
@@ -17,17 +17,17 @@ from geo3d.io.owner import DRAFT, held, sweep
 
 
 def existing_file(path: str | Path) -> Path:
-    """The path, if a file that can be read is there.
+    """The path of a file, after a check that the file can be read.
 
     Raises:
-        CloudError: If nothing is there, or a folder, or a file that may not be read.
+        CloudError: If the file does not exist, is a folder, or may not be read.
     """
     path = Path(path)
     try:
         kind = path.stat().st_mode
     except FileNotFoundError:
         raise CloudError(f"{path}: no such file") from None
-    except OSError as error:  # a name that is too long, links that lead in a circle
+    except OSError as error:  # the name is too long, or symbolic links form a loop
         raise CloudError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}"[:600]) from None
     if stat.S_ISDIR(kind):
         raise CloudError(f"{path}: expected a file, found a folder; data=folder reads whole folders")
@@ -37,19 +37,19 @@ def existing_file(path: str | Path) -> Path:
 
 
 def existing_folder(path: str | Path, expected: str = "") -> Path:
-    """The path, if a folder is there.
+    """The path of a folder, after a check that the folder exists.
 
     Args:
-        path: Where it should be.
-        expected: What should be in it, said when there is none.
+        path: The folder.
+        expected: What the folder should contain, for the error message.
 
     Raises:
-        CloudError: If nothing is there, or a file.
+        CloudError: If the folder does not exist, or is a file.
     """
     path = Path(path)
     if not path.is_dir():
-        found = "expected a folder, found a file" if path.exists() else "no such folder"
-        raise CloudError(f"{path}: {found}" + (f"; expected {expected}" if expected else ""))
+        problem = "expected a folder, found a file" if path.exists() else "no such folder"
+        raise CloudError(f"{path}: {problem}" + (f"; expected {expected}" if expected else ""))
     return path
 
 
@@ -71,9 +71,10 @@ def read_bytes(path: str | Path) -> bytes:
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its name when the block ends well, and is removed when it fails.
+    """A temporary path that replaces ``path`` if the block succeeds, and is removed if it fails.
 
-    The temporary name keeps the suffix, and missing folders are made. Drafts that killed processes left are removed.
+    The temporary file lies in the same folder and has the same suffix. Missing folders are created. Temporary files
+    that killed processes left for the same ``path`` are removed.
 
     Raises:
         Geo3dError: If the folder cannot be written to, or ``path`` is a folder.
@@ -110,11 +111,13 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def draft_folder(parent: Path, name: str) -> Iterator[Path]:
-    """An empty folder in ``parent``, removed when the block ends; what a kill leaves, the next such block removes.
+    """An empty folder in ``parent``, which is removed when the block ends.
+
+    If the process is killed, the next block with the same name removes the folder.
 
     Args:
         parent: An existing folder.
-        name: What is made in it.
+        name: Name of what the block builds; the name of the folder contains it.
     """
     sweep(parent, f"{DRAFT}*-{escape(name)}.d")
     with TemporaryDirectory(prefix=DRAFT, suffix=f"-{name}.d", dir=parent) as folder, held(Path(folder)):
@@ -122,7 +125,10 @@ def draft_folder(parent: Path, name: str) -> Iterator[Path]:
 
 
 def synchronize(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk: a rename must not outlive what it names."""
+    """Wait until a file, or the entries of a folder, are on the disk.
+
+    Otherwise a crash could keep the new name of a file but lose its content.
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -131,14 +137,14 @@ def synchronize(path: Path) -> None:
 
 
 def write_json(path: str | Path, obj: Any) -> None:
-    """Write ``obj`` as indented JSON, all or nothing."""
+    """Write ``obj`` as indented JSON, completely or not at all."""
     text = json.dumps(obj, indent=2) + "\n"
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def listing(files: Iterable[Path], root: Path) -> dict[str, Any]:
-    """What tells one set of files from another without reading them: number, bytes, a hash of names and sizes.
+    """A summary that identifies a set of files without reading them: number, bytes, a hash of names and sizes.
 
     Returns:
         ``num_files``, ``bytes``, ``sha256`` and, for at most 100 files, ``files``: name relative to root -> size.

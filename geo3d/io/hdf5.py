@@ -15,11 +15,11 @@ from geo3d.io.names import Arrays
 
 
 def read_hdf5(path: str | Path, index: int | None = None) -> Arrays:
-    """One cloud: the file's only one, or number ``index`` of a file with an array (n, P, 3 or more).
+    """The arrays of one cloud: the file's only cloud, or cloud ``index`` of a file with an array (n, P, 3 or more).
 
     Raises:
-        CloudError: If the file is damaged, no array can be the coordinates, or it holds many clouds and no index says
-            which.
+        CloudError: If the file is damaged, no array can be the coordinates, or the file holds several clouds and
+            ``index`` is None.
     """
     with open_hdf5(path) as stored:
         pos = coordinates(stored, str(path))
@@ -32,15 +32,15 @@ def read_hdf5(path: str | Path, index: int | None = None) -> Arrays:
 
 
 def read_hdf5_clouds(path: str | Path) -> list[Arrays]:
-    """All clouds of a file with an array (n, P, 3 or more), read at once.
+    """The arrays of every cloud of a file with an array (n, P, 3 or more), read at once.
 
     Raises:
         CloudError: If the file is damaged or no array can be the coordinates.
     """
     with open_hdf5(path) as stored:
         number = coordinates(stored, str(path)).shape[0]
-        whole = {name: item[()] for name, item in _known(stored, number).items()}
-    clouds = [{name: np.asarray(values[i]) for name, values in whole.items()} for i in range(number)]
+        stacked = {name: item[()] for name, item in _known(stored, number).items()}
+    clouds = [{name: np.asarray(values[i]) for name, values in stacked.items()} for i in range(number)]
     return [one_cloud(arrays, f"{path}, cloud {i}") for i, arrays in enumerate(clouds)]
 
 
@@ -55,7 +55,7 @@ def hdf5_bytes(path: str | Path) -> int:
 
 
 def _known(stored: Mapping[str, h5py.Dataset], rows: int | None = None) -> dict[str, h5py.Dataset]:
-    """The data sets whose names mean something here, and that have so many rows."""
+    """The data sets of numbers whose names geo3d recognises; with ``rows``, only those with that many rows."""
     names = known_names()
     fits = {name: item for name, item in stored.items() if name.lower() in names and item.dtype.kind in "fiub"}
     return fits if rows is None else {name: item for name, item in fits.items() if item.shape[:1] == (rows,)}
@@ -63,44 +63,44 @@ def _known(stored: Mapping[str, h5py.Dataset], rows: int | None = None) -> dict[
 
 @contextmanager
 def open_hdf5(path: str | Path) -> Iterator[dict[str, h5py.Dataset]]:
-    """The file's data sets by name, while the block lasts; all of their numbers lie in the file.
+    """The file's data sets by name, open inside the block; all their numbers lie in this file.
 
     Raises:
-        CloudError: If the file is damaged, now or while the block reads from it, or a data set lies in another file or
-            declares more than is stored.
+        CloudError: If the file is damaged (some damage shows only when the block reads from it), or a data set lies in
+            another file or declares more than is stored.
     """
     existing_file(path)
     try:
         _check_hdf5_end(Path(path))
         with h5py.File(path, "r") as file:
-            found = {}
+            datasets = {}
             for name in file:
                 if isinstance(file.get(name, getlink=True), h5py.ExternalLink):
                     raise CloudError(f"{path}: {name} lies in another file; expected the numbers in this one")
                 item = file[name]
-                if item.file.filename != file.filename:  # by a link in this file to a link in a group
+                if item.file.filename != file.filename:  # a link to an external link inside a group
                     raise CloudError(f"{path}: {name} lies in another file; expected the numbers in this one")
                 if isinstance(item, h5py.Dataset) and item.shape is not None:
                     _check_stored(item, Path(path).stat().st_size, f"{path}, {name}")
-                    found[name] = item
-            yield found
+                    datasets[name] = item
+            yield datasets
     except CloudError:
         raise
     except (OSError, RuntimeError, ValueError, LookupError, TypeError, ArithmeticError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise CloudError(f"{path}: expected an HDF5 file; it is damaged, cut off or none: {reason}") from error
+        raise CloudError(f"{path}: expected an HDF5 file; it is damaged, cut off or not HDF5: {reason}") from error
 
 
 def _check_hdf5_end(path: Path) -> None:
-    """Check that nothing follows what the file's first block says is its end; HDF5 looks for less, but not for more.
+    """Check that the file is not longer than its superblock declares; HDF5 itself only notices shorter files.
 
     Raises:
-        CloudError: If something does: bytes that were put in move all numbers behind them.
+        CloudError: If it is longer: inserted bytes would shift all numbers after them.
     """
     with path.open("rb") as file:
         head = file.read(96)
         if not head.startswith(b"\x89HDF\r\n\x1a\n") or head[8] > 3:
-            return  # not at the front of the file, or of a later kind
+            return  # the superblock is not at the start of the file, or of a later version
         old = head[8] < 2
         width, at = (head[13], 24 + 16) if old else (head[9], 12 + 16)
         if width != 8:
@@ -112,10 +112,10 @@ def _check_hdf5_end(path: Path) -> None:
 
 
 def _check_stored(item: h5py.Dataset, size: int, source: str) -> None:
-    """Check that all numbers of a data set are stored, in this file, and take no more memory than they may.
+    """Check that all numbers of a data set are stored in this file, and that it does not declare far more than that.
 
     Raises:
-        CloudError: If they are not: HDF5 would give bytes of other files, or as many zeros as are declared.
+        CloudError: If not: HDF5 would return bytes of other files, or zeros for the numbers that are not stored.
     """
     if item.external or item.is_virtual:
         raise CloudError(f"{source}: the numbers lie in another file (external storage); expected them in this one")

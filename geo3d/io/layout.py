@@ -1,4 +1,4 @@
-"""The outside of a file: the lines of a header in front of the data, and where the data end."""
+"""The header lines of a file, and the check that nothing follows its binary data."""
 
 from collections.abc import Iterator
 
@@ -6,17 +6,17 @@ from geo3d.errors import CloudError
 
 BROKEN = "a carriage return within the header line"
 PAGE = 2**12
-"""Bytes of a page of memory: programs that write by way of memory may fill the last one with zeros."""
+"""Bytes of a memory page: programs that write through mapped memory may fill the last page with zeros."""
 PADDING = range(16, 2**16 + 1)
-"""Zeros that may follow the data and fill no page; the largest pages have as many bytes."""
+"""How many zeros may follow the data without completing a page; the largest pages have 2**16 bytes."""
 
 
 def header_lines(content: bytes) -> Iterator[tuple[str, int]]:
-    r"""Each complete line with the place where the next one begins.
+    r"""Each complete line of the header, and the offset at which the next line begins.
 
-    The first line says how lines end: with a line feed, perhaps after a carriage return, or with a carriage return
-    alone. To look for any of them would take bytes of the data for the end of a line. A carriage return within a line
-    is damage; it is left there, and must not pass for a blank.
+    The first line decides how all lines end: with a line feed, perhaps after a carriage return, or with a carriage
+    return alone. Accepting both would take bytes of the data for line ends. A carriage return within a line is damage.
+    It is left in the line for the caller to refuse, because ``str.split`` would take it for a blank.
 
     Example:
         >>> [line for line, _ in header_lines(b"ply\r\nend_header\r\n")]
@@ -34,13 +34,13 @@ def header_lines(content: bytes) -> Iterator[tuple[str, int]]:
 
 
 def check_end(content: bytes, end: int, source: str) -> None:
-    """Check that nothing follows the data of a binary file but padding with zeros.
+    """Check that only padding with zeros follows the data of a binary file.
 
-    A few zeros that do not fill the last page are no padding: as many bytes that were put in before would push them out
-    of the data.
+    A few zeros that do not fill the last page are not padding: they may be the last bytes of the data, pushed out by
+    bytes inserted earlier.
 
     Raises:
-        CloudError: If something does: then the numbers of points or the sizes of numbers are not those declared.
+        CloudError: If anything else follows: then the number of points or the size of a number is not the declared one.
     """
     rest = len(content) - end
     fills = len(content) % PAGE == 0 and rest < PADDING.stop

@@ -1,4 +1,4 @@
-"""What is common to all triangle meshes."""
+"""Triangles from polygons and triangle strips, for all mesh formats."""
 
 import numpy as np
 
@@ -6,11 +6,11 @@ from geo3d.errors import CloudError
 
 
 def fan(corners: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """(F, 3) triangles of polygons; each polygon is cut from its first corner.
+    """(F, 3) triangles of polygons; each polygon is split into a fan around its first corner.
 
     Args:
         corners: Vertex indices of all polygons, one after another.
-        counts: Corners of each polygon; those with fewer than three have no triangle.
+        counts: Number of corners of each polygon; polygons with fewer than three give no triangle.
 
     Example:
         >>> fan(np.array([4, 5, 6, 7]), np.array([4])).tolist()
@@ -25,14 +25,14 @@ def fan(corners: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def strips(corners: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """(F, 3) triangles of strips; each corner from a strip's third on makes one with the two before it.
+    """(F, 3) triangles of strips; from the third corner of a strip on, each forms one with the two before it.
 
-    Every second triangle is turned round, so that all face the same side; those with a corner twice, which only lead
-    from one place to another, are left out.
+    Every second triangle is reversed, so that all face the same side. Triangles with a repeated corner, which only
+    connect the parts of a strip, are left out.
 
     Args:
-        corners: Vertex indices of all strips, one after another; -1 begins a new one.
-        counts: Entries of each row, at whose end a strip ends, too.
+        corners: Vertex indices of all strips, one after another; -1 begins a new strip.
+        counts: Number of entries of each row; a strip also ends at the end of its row.
 
     Example:
         >>> strips(np.array([0, 1, 2, 3, -1, 4, 5, 6]), np.array([8])).tolist()
@@ -41,14 +41,14 @@ def strips(corners: np.ndarray, counts: np.ndarray) -> np.ndarray:
     chain = np.insert(corners.astype(np.int64), np.cumsum(counts.astype(np.int64)), -1)
     place = np.arange(len(chain))
     started = np.maximum.accumulate(np.where(chain == -1, place, -1)) if len(chain) else place
-    odd = ((place - started) % 2 == 0)[:-2]  # the first corner of a strip has the place 1
+    odd = ((place - started) % 2 == 0)[:-2]  # place - started is 1 at the first corner of a strip
     a, b, c = chain[:-2], chain[1:-1], chain[2:]
     real = (a != -1) & (b != -1) & (c != -1) & (a != b) & (b != c) & (a != c)
     return np.stack([np.where(odd, b, a), np.where(odd, a, b), c], 1)[real]
 
 
 def check_faces(faces: np.ndarray, num_vertices: int, source: str) -> None:
-    """Check that all corners exist.
+    """Check that faces only refer to vertices that exist.
 
     Raises:
         CloudError: If one does not.

@@ -1,4 +1,4 @@
-"""The names that files give to coordinates, normals, colours and labels, and what each is in geo3d.
+"""The names that files use for coordinates, normals, colours and labels, and their translation to geo3d's names.
 
 Readers return a dict of arrays under geo3d's names: ``pos (N, 3)``, ``normal (N, 3)``, ``rgb (N, 3)``,
 ``point_y (N,)``, ``x (N, C)``, and ``faces (F, 3)`` if there are any.
@@ -20,7 +20,7 @@ RGB = ("rgb", "color", "colors", "colour", "colours")
 LABEL = ("point_y", "label", "labels", "segment", "semantic", "class", "classification", "scalar_label", "y")
 FEATURES = ("x", "features", "feature", "feat")
 SCALES = {"u1": 255, "i1": 255, "b1": 255, "u2": 65535, "i2": 65535}
-"""What stands for full light in colours of a declared type."""
+"""The value of full brightness in colours of each dtype."""
 TRIPLES = {
     "normal": (("nx", "ny", "nz"), ("normal_x", "normal_y", "normal_z"), ("normalx", "normaly", "normalz")),
     "rgb": (("red", "green", "blue"), ("r", "g", "b"), ("diffuse_red", "diffuse_green", "diffuse_blue")),
@@ -30,20 +30,21 @@ AXES = (
     ("y", "northing", "north", "n"),
     ("z", "height", "elevation", "altitude", "elev", "alt", "h"),
 )
-"""What files call the three coordinates."""
+"""The names that files use for the three coordinates."""
 UNIT = re.compile(r"[\[({<](.*?)[\])}>]$")
 WRAPPING = re.compile(r"^(coords?|coordinate|pos|position|point)[ ._-]*(?=[xyz]$)|(?<=^[xyz])[ ._-]*coord(?:inate)?s?$")
 IGNORED = ("", "_", "alpha", "a", "diffuse_alpha")
 
 
 def from_columns(columns: Sequence[tuple[str, np.ndarray]], source: str) -> Arrays:
-    """geo3d's arrays from named columns (N,) or (N, count); whatever has another name goes to ``x`` in its order.
+    """Arrays under geo3d's names, from named columns (N,) or (N, count); other columns go to ``x`` in their order.
 
     Coordinates are called x, y, z, or easting, northing, height (elevation, altitude), perhaps with a unit, as in
-    ``X [m]``, ``Easting (m)``, ``Coord. X``.
+    ``X [m]``, ``Easting (m)``, ``Coord. X``. Columns of opacity, and those without a name, are left out.
 
     Raises:
-        CloudError: If there is no such triple, or more than one, or its units differ, or a known name comes twice.
+        CloudError: If no columns, or more than three, can be the coordinates, their units differ, or a known name
+            occurs twice.
     """
     rest = [(name.strip().lower(), values) for name, values in columns]
     names = [name for name, _ in rest]
@@ -52,18 +53,18 @@ def from_columns(columns: Sequence[tuple[str, np.ndarray]], source: str) -> Arra
         triple = next((triple for triple in options if set(triple) <= set(names)), ())
         if triple:
             taken[key] = [_only(name, names, source) for name in triple]
-    found: Arrays = {}
+    arrays: Arrays = {}
     for key, places in taken.items():
         three = [rest[i][1] for i in places]
         if any(values.ndim > 1 for values in three):
-            raise CloudError(f"{source}: expected one number a point in {', '.join(names[i] for i in places)}")
-        found[key] = np.stack(three, 1)
+            raise CloudError(f"{source}: expected one number per point in {', '.join(names[i] for i in places)}")
+        arrays[key] = np.stack(three, 1)
     used = {i for places in taken.values() for i in places}
     label = next((name for name in LABEL if name in {n for i, n in enumerate(names) if i not in used}), None)
     if label is not None:
         place = _only(label, names, source)
         if rest[place][1].ndim == 1:
-            found["point_y"] = rest[place][1]
+            arrays["point_y"] = rest[place][1]
             used.add(place)
     features = [
         v.reshape(len(v), prod(v.shape[1:]))
@@ -71,39 +72,39 @@ def from_columns(columns: Sequence[tuple[str, np.ndarray]], source: str) -> Arra
         if i not in used and name not in IGNORED
     ]
     if features:
-        found["x"] = np.concatenate([feature.astype(np.float32) for feature in features], 1)
-    return found
+        arrays["x"] = np.concatenate([feature.astype(np.float32) for feature in features], 1)
+    return arrays
 
 
 def _only(name: str, names: Sequence[str], source: str) -> int:
-    """The place of a name that must not come twice."""
+    """The index of a name that must not occur twice."""
     if names.count(name) > 1:
-        raise CloudError(f"{source}: found {names.count(name)} columns called {name}; which one counts cannot be told")
+        raise CloudError(f"{source}: expected one column called {name}, found {names.count(name)}; rename the others")
     return names.index(name)
 
 
 def _axes(names: Sequence[str], source: str) -> list[int]:
-    """The places of the three coordinates among lower-case names."""
+    """The indices of the columns of x, y and z, from the lower-case names of all columns."""
     if {"x", "y", "z"} <= set(names):
         return [_only(axis, names, source) for axis in "xyz"]
-    told = [axis_of(name) for name in names]
-    plain = [(axis if bare in "xyz" else None) for axis, bare, _ in told]
-    mapped = [(axis if axis == 2 or bare not in "xyz" else None) for axis, bare, _ in told]
-    level = [(axis if axis == 2 or bare in "xyz" else None) for axis, bare, _ in told]
+    parsed = [axis_of(name) for name in names]
+    plain = [(axis if bare in "xyz" else None) for axis, bare, _ in parsed]
+    mapped = [(axis if axis == 2 or bare not in "xyz" else None) for axis, bare, _ in parsed]
+    level = [(axis if axis == 2 or bare in "xyz" else None) for axis, bare, _ in parsed]
     for axes in (plain, mapped, level):  # x and y, or easting and northing, never one of each
         places = [[i for i, axis in enumerate(axes) if axis == wanted] for wanted in range(3)]
         if all(len(each) == 1 for each in places):
             break
     else:
         raise CloudError(f"{source}: expected columns x, y, z; found {', '.join(names) or 'none'}"[:400])
-    units = [told[each[0]][2] for each in places]
+    units = [parsed[each[0]][2] for each in places]
     if len(set(units) - {""}) > 1:
         raise CloudError(f"{source}: expected coordinates in one unit, found {', '.join(units)}"[:300])
     return [each[0] for each in places]
 
 
 def axis_of(name: str) -> tuple[int | None, str, str]:
-    """Which of the three coordinates a lower-case name stands for, the name without trimmings, and its unit.
+    """The coordinate (0, 1, 2 or None) that a lower-case name stands for, the bare name, and its unit.
 
     Example:
         >>> axis_of("x [m]"), axis_of("elevation"), axis_of("coord. y")
@@ -117,12 +118,12 @@ def axis_of(name: str) -> tuple[int | None, str, str]:
 
 
 def from_rows(rows: np.ndarray) -> Arrays:
-    """geo3d's arrays from nameless columns (N, 3 or more).
+    """Arrays under geo3d's names, from columns without names, (N, 3 or more).
 
-    Columns 4 to 6 are normals if their rows have unit length, colours if they all lie in 0..1 or are whole numbers in
-    0..255; columns that are neither, and those that follow, go to ``x``.
+    Columns 4 to 6 are normals if more than 90 % of their rows have unit length. They are colours if all values lie in
+    0..1, or are whole numbers in 0..255. If they are neither, they go to ``x``, as all further columns do.
     """
-    found: Arrays = {"pos": rows[:, :3]}
+    arrays: Arrays = {"pos": rows[:, :3]}
     first = 3
     if rows.shape[1] >= 6:
         three = rows[:, 3:6]
@@ -130,25 +131,26 @@ def from_rows(rows: np.ndarray) -> Arrays:
             unit = np.abs(np.sqrt((three.astype(np.float64) ** 2).sum(1)) - 1) < 0.02
             inside = np.all((three >= 0) & (three <= 255))
             colour = inside and (np.all(three <= 1) or np.all(three == np.round(three)))
-        # a few rows of zeros are what programs write where they could not estimate a normal
+        # not all rows: programs write zeros where they could not estimate a normal
         if unit.mean() > 0.9:
-            found["normal"], first = three, 6
+            arrays["normal"], first = three, 6
         elif colour:
-            found["rgb"], first = three, 6
+            arrays["rgb"], first = three, 6
     if rows.shape[1] > first:
-        found["x"] = rows[:, first:].astype(np.float32)
-    return found
+        arrays["x"] = rows[:, first:].astype(np.float32)
+    return arrays
 
 
 def as_colours(values: np.ndarray, source: str) -> np.ndarray:
-    """(N, 3) float32 in 0..1; the type of the values says what their largest one is.
+    """(N, 3) float32 colours in 0..1, divided by the value of full brightness of their dtype.
 
-    Bytes end at 255 and numbers of 16 bits at 65535. Wider integers, which nobody fills, are taken for bytes if none is
-    above 255, else for 16 bits. Fractions end at 1; numbers above it, as a scan of bytes or 16 bits was averaged to,
-    are read likewise, unless they are so near to 1 that they may be either.
+    That is 255 for 8-bit and 65535 for 16-bit integers. Wider integers are taken for 8 bits if none is above 255, else
+    for 16 bits. Floating-point values are fractions if none is above 1; otherwise they are scaled like wide integers,
+    because programs average colours of 8 bits. Values that are not whole are refused if the largest one is above 255,
+    or so near to 1 (below 2) that they may be fractions.
 
     Raises:
-        CloudError: If a value is negative or not finite, or too large for its kind.
+        CloudError: If a value is negative, not finite or above 65535, or the scale of the values is not clear.
 
     Example:
         >>> as_colours(np.array([[0, 51, 255]], np.uint8), "a").tolist()
@@ -167,10 +169,10 @@ def as_colours(values: np.ndarray, source: str) -> np.ndarray:
 
 
 def as_labels(values: np.ndarray, source: str) -> np.ndarray:
-    """int64 labels, from any numbers that are whole.
+    """int64 labels, from whole numbers of any dtype.
 
     Raises:
-        CloudError: If they are not, or have more than 53 bits.
+        CloudError: If a value is not a whole number, or exceeds 2**53.
     """
     if values.dtype.kind not in "iub" and not (np.isfinite(values).all() and (values == np.round(values)).all()):
         raise CloudError(f"{source}: expected labels that are whole numbers, found {values.dtype} with fractions")

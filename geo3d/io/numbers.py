@@ -1,4 +1,4 @@
-"""Numbers in text, in one strict form for every format: digits, sign, point, exponent, and nan or inf for values."""
+"""Strict parsing of numbers in text, the same for every format: sign, digits, point, exponent, or nan and inf."""
 
 import re
 from collections.abc import Sequence
@@ -8,18 +8,18 @@ import numpy as np
 from geo3d.errors import CloudError
 
 LONGEST = 400
-"""Characters of a number; the longest that programs write, 1e308 with all its digits, has 317."""
+"""Most characters of a number; the longest that programs write, 1e308 with all its digits, has 317."""
 VALUE = b"0123456789+-.eE" + b"naifytNAIFYT"
 COUNT = re.compile(r"[0-9]{1,15}")
 CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-"""No text has these but a damaged one; ``bytes.split`` would take some of them for blanks."""
+"""Only damaged text contains these bytes; ``bytes.split`` would take some of them for blanks."""
 
 
 def plain(content: bytes, source: str) -> bytes:
-    r"""The content, if it holds no control characters but tabs and those that end lines.
+    r"""The content, after a check that its only control characters are tabs and line ends.
 
     Raises:
-        CloudError: If it does; the line is named.
+        CloudError: If it has others; the message names the line.
 
     Example:
         >>> plain(b"1 2 3\n", "a.xyz")
@@ -32,10 +32,11 @@ def plain(content: bytes, source: str) -> bytes:
 
 
 def numbers(words: Sequence[bytes], source: str) -> np.ndarray:
-    """float64 values of the words.
+    """(n,) float64 values of n words.
 
     Raises:
-        CloudError: If one is not a number; Python's ``5_0`` is none in any file format.
+        CloudError: If one is not a number, or has more than 400 characters. ``5_0`` is not a number, although Python
+            accepts it: no file format does.
 
     Example:
         >>> numbers([b"1", b"-2.5e1"], "a.xyz").tolist()
@@ -55,7 +56,7 @@ def numbers(words: Sequence[bytes], source: str) -> np.ndarray:
 
 
 def is_number(word: bytes) -> bool:
-    """Whether the word as a whole is a number, however long."""
+    """Whether the whole word is a number, of any length."""
     if not word or word.translate(None, VALUE):
         return False
     try:
@@ -66,10 +67,10 @@ def is_number(word: bytes) -> bool:
 
 
 def whole(values: np.ndarray, source: str) -> np.ndarray:
-    """int64 of counts or indices that were read as numbers.
+    """int64 counts or indices, from numbers of any dtype.
 
     Raises:
-        CloudError: If one is no whole number.
+        CloudError: If one is not a whole number, or is 2**53 or more.
     """
     fits = np.isfinite(values) & (np.abs(values) < 2**53)
     if not fits.all() or (values != np.round(values)).any():
@@ -78,7 +79,7 @@ def whole(values: np.ndarray, source: str) -> np.ndarray:
 
 
 def typed(values: np.ndarray, kind: str, source: str) -> np.ndarray:
-    """Numbers read from text, in the integer type that a header declares for them; other types leave them float64.
+    """Numbers read from text, cast to the dtype that a header declares if that is an integer type; else unchanged.
 
     Raises:
         CloudError: If one does not fit into the type.
@@ -86,7 +87,7 @@ def typed(values: np.ndarray, kind: str, source: str) -> np.ndarray:
     kind = kind.lower()
     if kind.lstrip("<>=")[0] not in "iu":
         return values
-    least, most = max(np.iinfo(kind).min, -(2**53)), min(np.iinfo(kind).max, 2**53)  # beyond, float64 leaves some out
+    least, most = max(np.iinfo(kind).min, -(2**53)), min(np.iinfo(kind).max, 2**53)  # above, float64 skips numbers
     fits = (values >= least) & (values <= most)  # false for NaN
     if not fits.all() or (values != np.round(values)).any():
         raise CloudError(f"{source}: expected whole numbers from {least} to {most}, found others")
@@ -94,10 +95,10 @@ def typed(values: np.ndarray, kind: str, source: str) -> np.ndarray:
 
 
 def count(word: str, what: str, source: str) -> int:
-    """A declared number of things.
+    """The number that a header declares for ``what``, such as points.
 
     Raises:
-        CloudError: If the word is no whole number, or has more than 15 digits.
+        CloudError: If the word is not a whole number, or has more than 15 digits.
 
     Example:
         >>> count("12", "points", "a.pts")
@@ -109,5 +110,5 @@ def count(word: str, what: str, source: str) -> int:
 
 
 def shown(word: bytes, most: int = 40) -> str:
-    """The word as it may stand in a message: printable and short."""
+    """The word for an error message: printable, and cut to ``most`` characters."""
     return repr(word[:most].decode("ascii", "backslashreplace")) + ("..." if len(word) > most else "")

@@ -12,20 +12,20 @@ from geo3d.io.names import Arrays
 from geo3d.io.numbers import numbers, plain, shown
 
 VERTEX = (3, 4, 6)
-"""Numbers behind ``v``: coordinates, or these and a weight, or these and a colour."""
+"""How many numbers may follow ``v``: coordinates alone, with a weight, or with a colour."""
 CORNER = re.compile(rb"([+-]?[0-9]{1,15})(?:/[+-]?[0-9]{0,15}(?:/([+-]?[0-9]{1,15})?)?)?")
 KEYWORDS = frozenset(
     b"v vt vn vp f fo l p g s o mg usemtl mtllib usemap maplib shadow_obj trace_obj lod bevel c_interp d_interp ctech "
     b"stech cstype deg bmat step curv curv2 surf parm trim hole scrv sp end con call csh bzp bsp cdc cdp res".split()
 )
-"""What a line may begin with; a damaged ``v`` that was passed over would move all later vertices."""
+"""Words that may begin a line. Others are refused: skipping a damaged ``v`` would shift all later vertices."""
 
 
 def read_obj(path: str | Path) -> Arrays:
-    """``pos``, ``faces`` and colours and normals of the vertices, from a Wavefront OBJ file.
+    """``pos``, ``faces``, and ``rgb`` and ``normal`` of the vertices, from a Wavefront OBJ file.
 
-    Corners may be ``v``, ``v/vt``, ``v//vn`` or ``v/vt/vn``, counted from 1 or, negative, backwards. A vertex gets the
-    mean of the normals of its corners; there is no ``normal`` unless every vertex has one.
+    Corners may be ``v``, ``v/vt``, ``v//vn`` or ``v/vt/vn``, counted from 1, or backwards if negative. The normal of a
+    vertex is the unit mean of the normals of its corners; ``normal`` is left out unless every vertex has one.
 
     Raises:
         CloudError: If there is no vertex, a line is cut off, or a face has a corner that does not exist.
@@ -56,15 +56,15 @@ def read_obj(path: str | Path) -> Arrays:
     if not vertices:
         raise CloudError(f"{source}: expected lines 'v x y z', found none")
     rows = numbers([w for v in vertices for w in v], source).reshape(len(vertices), -1)
-    found: Arrays = {"pos": rows[:, :3]}
+    arrays: Arrays = {"pos": rows[:, :3]}
     if rows.shape[1] == 6:
-        found["rgb"] = rows[:, 3:]
+        arrays["rgb"] = rows[:, 3:]
     pairs = np.array(corners, dtype=np.int64).reshape(-1, 2)
-    found["faces"] = fan(pairs[:, 0], np.array(counts, dtype=np.int64))
+    arrays["faces"] = fan(pairs[:, 0], np.array(counts, dtype=np.int64))
     check_faces(pairs[:, :1], len(vertices), source)
     directions = numbers([w for n in normals for w in n], source).reshape(-1, 3)
     if not counts and len(normals) == len(vertices):
-        found["normal"] = directions
+        arrays["normal"] = directions
     elif normals and counts:
         pairs = pairs[pairs[:, 1] >= 0]
         if pairs.size and pairs[:, 1].max() >= len(normals):
@@ -73,12 +73,12 @@ def read_obj(path: str | Path) -> Arrays:
         np.add.at(sums, pairs[:, 0], directions[pairs[:, 1]])
         length = np.linalg.norm(sums, axis=1, keepdims=True)
         if (length > 0).all():
-            found["normal"] = sums / length
-    return found
+            arrays["normal"] = sums / length
+    return arrays
 
 
 def _corner(word: bytes, num_vertices: int, num_normals: int, source: str) -> tuple[int, int]:
-    """Vertex and normal of one corner, counted from 0; the normal is -1 where there is none."""
+    """Indices of the vertex and the normal of one corner, counted from 0; -1 if it has no normal."""
     parts = CORNER.fullmatch(word)
     if parts is None:
         raise CloudError(f"{source}: expected a corner like 1, 1/2, 1//3 or 1/2/3, found {shown(word)}")

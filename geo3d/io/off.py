@@ -16,14 +16,14 @@ from geo3d.io.numbers import count, numbers, plain, shown, whole
 KIND = re.compile(rb"(ST)?(C)?(N)?(4)?(n)?OFF")
 CORNER = re.compile(rb"-?[0-9]{1,15}")
 Faces = tuple[list[bytes], list[int]]
-"""The corners of all polygons, and how many each has."""
+"""The corners of all polygons, and the number of corners of each."""
 
 
 def read_off(path: str | Path) -> Arrays:
-    """``pos``, ``faces`` and what the vertices carry, from an OFF file (also COFF, NOFF, CNOFF, STOFF).
+    """``pos``, ``faces``, and ``rgb`` and ``normal`` of the vertices, from an OFF file (also COFF, NOFF, CNOFF, STOFF).
 
-    The counts may be glued to the header, as in many files of ModelNet: ``OFF3514 3546 0``. Where vertices and faces
-    do not have a line each, their numbers are read one after another.
+    The counts may follow the header without a space, as in many files of ModelNet: ``OFF3514 3546 0``. If vertices and
+    faces do not have one line each, their numbers are read as one stream.
 
     Raises:
         CloudError: If the file is not OFF, holds less or more than it declares, or has a face with a corner that does
@@ -38,7 +38,7 @@ def read_off(path: str | Path) -> Arrays:
     if after.upper().startswith(b"BINARY"):
         raise CloudError(f"{source}: this is a binary OFF file; only the text form is read")
     if kind[4] or kind[5]:
-        raise CloudError(f"{source}: {kind[0].decode()} announces other than three coordinates; expected OFF")
+        raise CloudError(f"{source}: expected three coordinates per vertex (OFF), found {kind[0].decode()}")
     body = [after, *lines[1:]] if after else lines[1:]
     words = body[0].split() if body else []
     if len(words) not in (2, 3):
@@ -56,47 +56,45 @@ def read_off(path: str | Path) -> Arrays:
         width, vertices, faces = _stream(rows, num_vertices, num_faces, kind, source)
     if width < 3:
         raise CloudError(f"{source}: expected {num_vertices} vertices of 3 numbers, found {width} in a line")
-    found = _vertices(vertices, width, kind, source)
+    arrays = _vertices(vertices, width, kind, source)
     corners, counts = faces
     if wrong := [word for word in corners if not CORNER.fullmatch(word)]:
         raise CloudError(f"{source}: expected faces of vertex numbers, found {shown(wrong[0])}")
-    found["faces"] = fan(np.array(corners, dtype=bytes).astype(np.int64), np.array(counts, dtype=np.int64))
-    check_faces(found["faces"], num_vertices, source)
-    return found
+    arrays["faces"] = fan(np.array(corners, dtype=bytes).astype(np.int64), np.array(counts, dtype=np.int64))
+    check_faces(arrays["faces"], num_vertices, source)
+    return arrays
 
 
 def _widths(kind: re.Match[bytes]) -> tuple[int, ...]:
-    """The numbers that a vertex may have: colours have three, or four with an opacity."""
+    """How many numbers a vertex may have; a colour has three, or four with an opacity."""
     base = 3 + 3 * bool(kind[3]) + 2 * bool(kind[1])
     return (base + 3, base + 4) if kind[2] else (base,)
 
 
 def _vertices(words: list[bytes], width: int, kind: re.Match[bytes], source: str) -> Arrays:
-    """``pos``, ``normal`` and ``rgb`` of vertices of ``width`` numbers; places in a texture are left out."""
+    """``pos``, ``normal`` and ``rgb`` of vertices of ``width`` numbers; texture coordinates are left out."""
     rows = numbers(words, source).reshape(-1, width)
-    found: Arrays = {"pos": rows[:, :3]}
+    arrays: Arrays = {"pos": rows[:, :3]}
     name = kind[0].decode()
     if width not in _widths(kind):
         if name != "OFF":
-            raise CloudError(f"{source}: {name} announces vertices of {_widths(kind)[0]} numbers, found {width}")
-        note = "were left out; begin the file with COFF if they are colours, NOFF if they are normals"
-        warnings.warn(
-            f"{source}: {width - 3} numbers behind each vertex that OFF does not announce {note}", stacklevel=2
-        )
-        return found
+            raise CloudError(f"{source}: {name} declares vertices of {_widths(kind)[0]} numbers, found {width}")
+        note = "were left out, as OFF does not declare them; begin the file with COFF for colours, NOFF for normals"
+        warnings.warn(f"{source}: {width - 3} numbers behind each vertex {note}", stacklevel=2)
+        return arrays
     first = 3
     if kind[3]:
-        found["normal"], first = rows[:, 3:6], 6
+        arrays["normal"], first = rows[:, 3:6], 6
     if kind[2]:
         colours = rows[:, first : first + 3]
         texts = [word for i in range(first, first + 3) for word in words[i::width]]
         # bytes are written without a point, fractions with one
-        found["rgb"] = colours if any(b"." in text or b"n" in text for text in texts) else whole(colours, source)
-    return found
+        arrays["rgb"] = colours if any(b"." in text or b"n" in text for text in texts) else whole(colours, source)
+    return arrays
 
 
 def _lines_of_faces(rows: list[list[bytes]], source: str) -> Faces:
-    """The polygons of lines "count, corners, perhaps a colour"."""
+    """The polygons, from lines of the form "count, corners, perhaps a colour"."""
     counts = [count(row[0].decode("ascii", "replace"), "corners", source) for row in rows]
     for row, number in zip(rows, counts, strict=True):
         if len(row) - 1 - number not in (0, 1, 3, 4):
@@ -108,9 +106,9 @@ def _lines_of_faces(rows: list[list[bytes]], source: str) -> Faces:
 def _stream(
     rows: list[list[bytes]], num_vertices: int, num_faces: int, kind: re.Match[bytes], source: str
 ) -> tuple[int, list[bytes], Faces]:
-    """Width, vertices and polygons of numbers one after another, which leave no room for the colours of faces.
+    """Width, vertices and polygons, from one stream of numbers, in which faces cannot have colours.
 
-    The vertices must end where a line does: otherwise one that lost a number would take it from the faces.
+    The last vertex must end at the end of a line: otherwise a vertex that lost a number would take one from the faces.
     """
     widths = _widths(kind)
     words = [word for row in rows for word in row]
@@ -135,7 +133,7 @@ def _stream(
 
 
 def _stream_of_faces(words: list[bytes], num_faces: int) -> tuple[Faces, int]:
-    """The polygons that are there as a whole, and how many words are left over behind them."""
+    """The complete polygons, and how many words are left over after them."""
     corners: list[bytes] = []
     counts: list[int] = []
     at = 0

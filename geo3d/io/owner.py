@@ -1,4 +1,4 @@
-"""Files and folders with one owner at a time, by the operating system's locks, which end with their process."""
+"""Files and folders with one owner at a time, by locks of the operating system, which end with the owner's process."""
 
 import errno
 import os
@@ -19,9 +19,9 @@ except ImportError:  # Windows: nothing is locked there
 
 LOCK = ".lock"
 DRAFT = ".geo3d-"
-"""How the names of unfinished files and folders begin."""
+"""The beginning of the names of unfinished files and folders."""
 RANKS = ("LOCAL_RANK", "RANK", "NODE_RANK")
-"""Where processes that train together find their numbers; the first one, of number 0, owns their folder."""
+"""Environment variables that number the processes of distributed training; number 0 owns the folder for all."""
 
 _owned: dict[Path, tuple[int, int]] = {}  # folder -> thread, depth of nested blocks
 _open: set[int] = set()
@@ -29,7 +29,7 @@ _open: set[int] = set()
 
 @contextmanager
 def opened(path: Path, flags: int = os.O_RDONLY) -> Iterator[int]:
-    """A descriptor of a file or folder for locking; forked processes do not get it, so the lock ends with this one."""
+    """A descriptor of a file or folder to lock; forked processes close theirs, so the lock ends with this process."""
     descriptor = os.open(path, flags, 0o644)
     _open.add(descriptor)
     try:
@@ -52,9 +52,9 @@ if hasattr(os, "register_at_fork"):
 
 
 def lock(descriptor: int) -> bool:
-    """Whether an open file or folder could be locked; False if another process has it.
+    """Whether this process locked an open file or folder; False if another process holds the lock.
 
-    Where the file system knows no locks everybody gets one.
+    Where there are no locks (on Windows and some file systems), the result is always True.
     """
     if fcntl is None:
         return True
@@ -69,12 +69,12 @@ def lock(descriptor: int) -> bool:
 
 @contextmanager
 def owned(folder: str | Path) -> Iterator[Path]:
-    """The folder, which belongs to this thread inside the block; it is made if it is not there.
+    """The folder, which this thread owns inside the block; it is created if it is missing.
 
-    Blocks of one thread may be nested. Of processes that train together the first one owns the folder for all.
+    One thread may nest such blocks. In distributed training the process of rank 0 owns the folder for all.
 
     Raises:
-        ConfigError: If another process or thread owns it, or no folder can be made there.
+        ConfigError: If another process or thread owns the folder, or it cannot be created or written to.
     """
     folder = made(folder)
     place, here = folder.resolve(), threading.get_ident()
@@ -103,10 +103,11 @@ def owned(folder: str | Path) -> Iterator[Path]:
 
 
 def made(folder: str | Path) -> Path:
-    """The folder, made if it is not there.
+    """The folder, created if it is missing.
 
     Raises:
-        ConfigError: If that is not possible, or a file is there.
+        ConfigError: If it cannot be created, or the path is a file.
+        OSError: If the disk is full.
     """
     folder = Path(folder)
     try:
@@ -122,15 +123,15 @@ def made(folder: str | Path) -> Path:
 
 @contextmanager
 def held(path: Path) -> Iterator[None]:
-    """Inside the block an existing file or folder is marked as in use, so that :func:`sweep` leaves it alone."""
+    """Lock an existing file or folder inside the block, so that :func:`sweep` leaves it alone."""
     with opened(path) as descriptor:
         lock(descriptor)
         yield
 
 
 def sweep(folder: Path, pattern: str = f"{DRAFT}*") -> None:
-    """Remove the unfinished files and folders that processes left when they were killed."""
+    """Remove the unfinished files and folders that killed processes left behind."""
     for path in folder.glob(pattern):
-        with suppress(OSError), opened(path) as descriptor:  # gone already, if another process is as quick
+        with suppress(OSError), opened(path) as descriptor:  # another process may have removed it already
             if lock(descriptor):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -16,15 +16,15 @@ PACKED = ("rgb", "rgba")
 WIDEST = 2**20
 """Most values a point may have."""
 LZF_MOST = 88
-"""Most bytes that one byte of LZF can stand for."""
+"""Most bytes that one byte of LZF can expand to."""
 TYPES = {"F": ("4", "8"), "I": ("1", "2", "4", "8"), "U": ("1", "2", "4", "8")}
 
 
 def read_pcd(path: str | Path) -> Arrays:
-    """``pos``, normals, colours (packed or not), labels, and further fields as ``x``.
+    """``pos``, ``normal``, ``rgb`` (packed or not), ``point_y``, and all other fields as ``x``.
 
     Raises:
-        CloudError: If the header cannot be understood, or the data are fewer or more than it declares.
+        CloudError: If the header cannot be understood, or the file holds less or more data than it declares.
     """
     source = str(path)
     content = read_bytes(path)
@@ -51,7 +51,7 @@ def read_pcd(path: str | Path) -> Arrays:
 
 
 def _header(content: bytes, source: str) -> tuple[list[tuple[str, str, int]], int, str, int]:
-    """Fields as (name, dtype, count), number of points, form of the data, and where they begin."""
+    """Fields as (name, dtype, count), number of points, format of the data, and the offset at which they begin."""
     lines: dict[str, list[str]] = {}
     start = 0
     for line, after in header_lines(content):
@@ -94,14 +94,14 @@ def _fields(lines: dict[str, list[str]], source: str) -> list[tuple[str, str, in
 
 
 def _num_points(lines: dict[str, list[str]], source: str) -> int:
-    """The number of points that POINTS declares, and that WIDTH times HEIGHT must be."""
+    """The number of points, from POINTS or else WIDTH times HEIGHT; if both are there, they must agree."""
     sides = [
         count(word, "points in WIDTH and HEIGHT", source) for k in ("WIDTH", "HEIGHT") for word in lines.get(k, [])
     ]
-    said = lines.get("POINTS")
-    if said is None and not sides or said is not None and len(said) != 1:
-        raise CloudError(f"{source}: expected the number of points in POINTS, found {said}"[:300])
-    points = count(said[0], "points in POINTS", source) if said else math.prod(sides)
+    declared = lines.get("POINTS")
+    if declared is None and not sides or declared is not None and len(declared) != 1:
+        raise CloudError(f"{source}: expected the number of points in POINTS, found {declared}"[:300])
+    points = count(declared[0], "points in POINTS", source) if declared else math.prod(sides)
     if sides and math.prod(sides) != points:
         raise CloudError(f"{source}: expected WIDTH x HEIGHT points, {math.prod(sides)}; found POINTS {points}")
     return points
@@ -113,7 +113,7 @@ def _check_complete(num_points: int, complete: int, source: str) -> None:
 
 
 def _text(body: bytes, fields: list[tuple[str, str, int]], num_points: int, source: str) -> list[np.ndarray]:
-    """Columns (N, count) of the text form."""
+    """(N, count) columns, one per field, of text data."""
     width = sum(count for _, _, count in fields)
     lines = [line.split() for line in body.splitlines()]
     words = [word for line in lines for word in line]
@@ -138,7 +138,7 @@ def _text(body: bytes, fields: list[tuple[str, str, int]], num_points: int, sour
 def _compressed(
     content: bytes, start: int, fields: list[tuple[str, str, int]], num_points: int, source: str
 ) -> list[np.ndarray]:
-    """Columns (N, count) of the compressed form, which stores one field after another."""
+    """(N, count) columns, one per field, of compressed data, which store one field after another."""
     itemsize = sum(np.dtype(kind).itemsize * each for _, kind, each in fields)
     if len(content) < start + 8:
         _check_complete(num_points, 0, source)
@@ -163,22 +163,23 @@ def _compressed(
 
 
 def _reached(size: int, fields: list[tuple[str, str, int]], num_points: int) -> int:
-    """How many points have all their fields in the first ``size`` bytes: those that the last field has."""
+    """How many points are complete in the first ``size`` bytes of unpacked data, where the last field ends them."""
     last = np.dtype(fields[-1][1]).itemsize * fields[-1][2]
     before = sum(np.dtype(kind).itemsize * each for _, kind, each in fields[:-1]) * num_points
     return max(size - before, 0) // last
 
 
 def lzf_decompress(body: bytes, size: int) -> bytes:
-    """The bytes that Marc Lehmann's LZF packed into ``body``; not ``size`` of them if it is damaged.
+    """The bytes that Marc Lehmann's LZF compressed into ``body``; if ``body`` is damaged, not ``size`` of them.
 
-    A control byte below 32 announces that many plus one literal bytes; any other holds a length (upper 3 bits, 7 means
-    that another byte is added to it) and the upper 5 bits of a distance back into what was unpacked already.
+    A control byte c below 32 is followed by c + 1 literal bytes. Any other control byte copies bytes that were already
+    decompressed: its upper 3 bits are the length minus 2 (7 means that the next byte is added), its lower 5 bits are
+    the upper bits of the distance.
     """
     out = bytearray()
     at = 0
     try:
-        while at < len(body) and len(out) <= size:  # one more shows that there is too much
+        while at < len(body) and len(out) <= size:  # more than size bytes show that the data are damaged
             control = body[at]
             at += 1
             if control < 32:
@@ -194,7 +195,7 @@ def lzf_decompress(body: bytes, size: int) -> bytes:
             if origin < 0:
                 break
             piece = bytes(out[origin : origin + length + 2])
-            # a copy that reaches into itself repeats
+            # a copy longer than its distance repeats the bytes in between
             out += (piece * (1 + (length + 2) // len(piece)))[: length + 2]
     except IndexError:  # the body ends inside an instruction
         pass
@@ -202,7 +203,7 @@ def lzf_decompress(body: bytes, size: int) -> bytes:
 
 
 def _packed_colours(values: np.ndarray) -> np.ndarray:
-    """(N, 3) uint8 of colours packed as 0xAARRGGBB into an integer or into the bits of a float."""
+    """(N, 3) uint8 colours, unpacked from 0xAARRGGBB in an integer or in the bits of a float."""
     if values.dtype.kind == "f":
         bits = values.astype("<f4").view("<u4")
     else:

@@ -20,11 +20,13 @@ CORNERS = ("vertex_indices", "vertex_index")
 
 
 class Property(NamedTuple):
-    """One ``property`` line: a number, or a list of numbers when its length has a kind too."""
+    """One ``property`` line: a number, or a list of numbers."""
 
     name: str
     kind: str
+    """NumPy type of the number or of the list's entries, without its byte order."""
     length: str | None
+    """The same for the length of a list; None for a number."""
 
 
 class Element(NamedTuple):
@@ -36,21 +38,23 @@ class Element(NamedTuple):
 
 
 class Columns(NamedTuple):
-    """One property of all rows; a list's values lie one after another, ``counts`` a row."""
+    """One property of all rows."""
 
     values: np.ndarray
+    """The lists of all rows are joined into one array."""
     counts: np.ndarray | None
+    """Length of the list of each row; None for a number."""
 
 
 def read_ply(path: str | Path) -> Arrays:
-    """``pos``, ``faces`` if there are any, normals, colours, labels, and further properties as ``x``.
+    """``pos``, ``faces`` if there are any, ``normal``, ``rgb``, ``point_y``, and all other vertex properties as ``x``.
 
-    Faces may be polygons or triangle strips. In text, too, the declared type of a property decides what its numbers
-    mean: colours of type ``uchar`` are bytes.
+    Faces may be polygons or triangle strips. The declared type of a property decides what its numbers mean, in text as
+    well: colours of type ``uchar`` are bytes.
 
     Raises:
-        CloudError: If the header cannot be understood, the data are fewer or more than it declares, or a face's corner
-            does not exist.
+        CloudError: If the header cannot be understood, the file holds less or more data than it declares, or a face has
+            a corner that does not exist.
     """
     source = str(path)
     content = read_bytes(path)
@@ -58,7 +62,7 @@ def read_ply(path: str | Path) -> Arrays:
     lines = [line.split() for line in plain(content, source)[start:].splitlines()] if not order else []
     values = numbers([word for line in lines for word in line], source)
     ends = np.cumsum([len(line) for line in lines], dtype=np.int64)
-    found: Arrays = {}
+    arrays: Arrays = {}
     faces: list[np.ndarray] = []
     offset = 0 if not order else start
     for element in elements:
@@ -68,34 +72,34 @@ def read_ply(path: str | Path) -> Arrays:
             columns, offset = _text(values, ends, offset, element, source)
         if element.name == "vertex":
             scalars = [(p.name, c.values) for p, c in zip(element.properties, columns, strict=True) if c.counts is None]
-            found |= from_columns(scalars, source)
+            arrays |= from_columns(scalars, source)
         elif element.name in ("face", "tristrips"):
             faces += _triangles(element, columns, source)
     if order:
         check_end(content, offset, source)
     elif offset < len(values):
         raise CloudError(f"{source}: {len(values) - offset} numbers are left over after the rows that it declares")
-    if "pos" not in found:
+    if "pos" not in arrays:
         raise CloudError(f"{source}: expected an element vertex, found {[e.name for e in elements]}"[:300])
     if faces:
-        found["faces"] = np.concatenate(faces)
-        check_faces(found["faces"], len(found["pos"]), source)
-    return found
+        arrays["faces"] = np.concatenate(faces)
+        check_faces(arrays["faces"], len(arrays["pos"]), source)
+    return arrays
 
 
 def _triangles(element: Element, columns: list[Columns], source: str) -> list[np.ndarray]:
-    """The triangles (F, 3) of an element of polygons or strips, if it lists corners."""
-    found = []
+    """(F, 3) triangles for each list of corners in an element of polygons or strips."""
+    triangles = []
     for (name, _, _), (corners, counts) in zip(element.properties, columns, strict=True):
         if name in CORNERS and element.size:
             if counts is None:
                 raise CloudError(f"{source}: expected {name} to be a list property, found a number")
-            found.append((strips if element.name == "tristrips" else fan)(whole(corners, source), counts))
-    return found
+            triangles.append((strips if element.name == "tristrips" else fan)(whole(corners, source), counts))
+    return triangles
 
 
 def _header(content: bytes, source: str) -> tuple[str, list[Element], int]:
-    """Byte order ("" for text), elements, and where the data begin."""
+    """Byte order ("" for text), elements, and the offset at which the data begin."""
     lines = header_lines(content)
     if next(lines, ("", 0))[0] != "ply" and content != b"ply":
         raise CloudError(f"{source}: expected a PLY file that begins with ply, found {content[:16]!r}")
@@ -140,16 +144,16 @@ def _cut_off(element: Element, rows: int, source: str) -> CloudError:
 
 
 def _binary(content: bytes, offset: int, order: str, element: Element, source: str) -> tuple[list[Columns], int]:
-    """A column for each of the element's properties, and where the next element begins."""
-    lengths = [1] * len(element.properties)  # values a row has of each property
+    """The columns of the element, one per property, and the offset at which the next element begins."""
+    lengths = [1] * len(element.properties)  # number of values per row of each property
     at = offset
     for i, (_, kind, size) in enumerate(element.properties if element.size else []):
-        if size is not None:  # as in the first row
+        if size is not None:  # taken from the first row, compared with all rows below
             lengths[i], at = _length(content, at, order + size, element, 0, source)
         at += lengths[i] * int(kind[1])
         if at > len(content):
             raise _cut_off(element, 0, source)
-    # f"{i}" and not the name, which may come twice
+    # fields are numbered, not named, because a name may occur twice
     fields: list[tuple] = []
     for i, (_, kind, size) in enumerate(element.properties):
         fields += [(f"n{i}", order + size)] if size is not None else []
@@ -172,7 +176,7 @@ def _binary(content: bytes, offset: int, order: str, element: Element, source: s
 
 
 def _length(content: bytes, at: int, kind: str, element: Element, done: int, source: str) -> tuple[int, int]:
-    """The length of a list that stands at ``at``, and where its values begin."""
+    """The length of the list at offset ``at``, and the offset of its first value."""
     end = at + np.dtype(kind).itemsize
     if end > len(content):
         raise _cut_off(element, done, source)
@@ -183,7 +187,7 @@ def _length(content: bytes, at: int, kind: str, element: Element, done: int, sou
 
 
 def _ragged(content: bytes, offset: int, order: str, element: Element, source: str) -> tuple[list[Columns], int]:
-    """As ``_binary``, row by row: lists of different lengths leave no other way."""
+    """As ``_binary``, but row by row, for lists of different lengths."""
     values: list[list[np.ndarray]] = [[] for _ in element.properties]
     for done in range(element.size):
         for i, (_, kind, size) in enumerate(element.properties):
@@ -198,7 +202,7 @@ def _ragged(content: bytes, offset: int, order: str, element: Element, source: s
 
 
 def _text(words: np.ndarray, ends: np.ndarray, offset: int, element: Element, source: str) -> tuple[list[Columns], int]:
-    """As ``_binary``, for the numbers of a text, whose lines end behind so many numbers as ``ends`` says."""
+    """As ``_binary``, for the numbers of a text; ``ends`` holds the count of numbers up to the end of each line."""
     width = len(element.properties)
     if width and all(p.length is None for p in element.properties):
         block = words[offset : offset + element.size * width]
@@ -230,7 +234,7 @@ def _text(words: np.ndarray, ends: np.ndarray, offset: int, element: Element, so
 
 
 def _check_rows(done: np.ndarray, ends: np.ndarray, element: Element, source: str) -> None:
-    """Check that every row of a text ends where a line does, else one that lost a number takes it from the next."""
+    """Check that every row ends at the end of a line; a row that lost a number would take one from the next."""
     wrong = ~np.isin(done, ends)
     if wrong.any():
         row = int(wrong.argmax())
@@ -247,8 +251,8 @@ def _joined(element: Element, values: list[list[np.ndarray]]) -> list[Columns]:
 
 
 def _typed(element: Element, columns: list[Columns], source: str) -> list[Columns]:
-    """The columns of a text in the types that the header declares; fractions keep all their digits."""
-    found = []
+    """The columns of a text, cast to the integer types that the header declares; other columns stay float64."""
+    cast = []
     for (name, kind, _), (values, counts) in zip(element.properties, columns, strict=True):
-        found.append(Columns(typed(values, kind, f"{source}: {name[:40]}"), counts))
-    return found
+        cast.append(Columns(typed(values, kind, f"{source}: {name[:40]}"), counts))
+    return cast

@@ -1,4 +1,4 @@
-"""Whether coordinates survive float32, in which geo3d holds them, and what is done where they do not."""
+"""Whether coordinates fit into float32, geo3d's type for them, and a shift to the origin if they do not."""
 
 import math
 
@@ -8,16 +8,16 @@ from geo3d.errors import CloudError
 
 LIMIT = float(np.finfo(np.float32).max)
 FINEST = 1000
-"""A type must tell at least so many places apart along the longest side of a cloud."""
+"""A type must have at least this many steps along the longest side of a cloud."""
 KEPT = 10_000
-"""A cloud is moved to the origin where float32 would tell fewer places apart."""
+"""A cloud is shifted to the origin if float32 has fewer steps than this along its longest side."""
 
 
 def check_precision(pos: np.ndarray, source: str) -> None:
     """Check that float32 can hold the coordinates (N, 3) without losing the shape.
 
-    Coordinates of a map lie around 5 million metres, where float32 knows halves of a metre only: a chair would become
-    a few points. Values that are not finite, and clouds whose points lie in one place, are left to other checks.
+    Map coordinates lie around 5 million metres, where float32 has steps of half a metre: a chair would become a few
+    points. Values that are not finite, and clouds whose points all coincide, are left to other checks.
 
     Raises:
         CloudError: If float32's step at the largest magnitude exceeds a thousandth of the cloud's longest side, or a
@@ -42,14 +42,14 @@ def check_precision(pos: np.ndarray, source: str) -> None:
 
 
 def centered(pos: np.ndarray, source: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """The coordinates (N, 3) as float32 can hold them, and the float64 origin (3,) that was subtracted, if any.
+    """(N, 3) coordinates that float32 can hold, and the float64 origin (3,) that was subtracted, or None.
 
-    Nothing is subtracted where float32 loses at most a ten-thousandth of the longest side. Elsewhere the centre of the
-    bounding box is, in double precision.
+    Nothing is subtracted if float32 loses at most a ten-thousandth of the longest side. Otherwise the centre of the
+    bounding box is subtracted in double precision.
 
     Raises:
-        CloudError: If the type in which the coordinates are stored has lost the shape already, or the cloud is too
-            large for float32.
+        CloudError: If the stored type of the coordinates has already lost the shape, or the cloud is too large for
+            float32.
 
     Example:
         >>> pos, origin = centered(np.array([[5e6, 0, 0], [5e6 + 1, 0, 0]]), "map.xyz")
@@ -59,7 +59,7 @@ def centered(pos: np.ndarray, source: str) -> tuple[np.ndarray, np.ndarray | Non
     low, high = _box(pos)
     magnitude, extent = _magnitude(low, high), _extent(low, high)
     if extent == 0 and magnitude <= LIMIT or _step(magnitude, np.dtype(np.float32)) * KEPT <= extent:
-        check_precision(pos, source)  # an extent as large as float32's range lies beyond it
+        check_precision(pos, source)  # so large an extent may exceed float32's range
         return pos, None
     kind = pos.dtype if pos.dtype.kind == "f" else np.dtype(np.float64)  # integers are exact up to 53 bits
     if extent > 0 and _step(magnitude, kind) * FINEST > extent:
@@ -73,7 +73,7 @@ def centered(pos: np.ndarray, source: str) -> tuple[np.ndarray, np.ndarray | Non
 
 
 def _box(pos: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The corners (3,) float64 of the box around the finite points; zeros without any."""
+    """Lowest and highest corner (3,) float64 of the box around the finite points; zeros if there are none."""
     finite = pos[np.isfinite(pos).all(1)]
     if not len(finite):
         return np.zeros(3), np.zeros(3)
@@ -85,11 +85,11 @@ def _magnitude(low: np.ndarray, high: np.ndarray) -> float:
 
 
 def _extent(low: np.ndarray, high: np.ndarray) -> float:
-    with np.errstate(over="ignore"):  # the two ends of float64's range are further apart than it can say
+    with np.errstate(over="ignore"):  # the difference overflows for the two ends of float64's range
         return float((high - low).max())
 
 
 def _step(magnitude: float, kind: np.dtype) -> float:
-    """The distance of a floating-point type's numbers around a magnitude; the smallest one around zero."""
+    """The distance between neighbouring numbers of a floating-point type at a magnitude."""
     places, least = np.finfo(kind).nmant + 1, float(np.finfo(kind).smallest_subnormal)
     return max(math.ldexp(1.0, math.frexp(magnitude)[1] - places), least)

@@ -1,4 +1,4 @@
-"""Reading a cloud or a mesh from any known file."""
+"""Reading a cloud or a mesh from a file of any known format."""
 
 import warnings
 from collections.abc import Callable, Iterable
@@ -45,22 +45,22 @@ MESHES = (".off", ".obj", ".ply")
 
 
 def read_cloud(path: str | Path, num_points: int | None = None, generator: torch.Generator | None = None) -> Data:
-    """The cloud in a file: ``pos`` (N, 3) float32, and ``normal``, ``rgb`` (0..1), ``point_y``, ``x``, ``y`` if there.
+    """The cloud in a file: ``pos`` (N, 3) float32, and any ``normal``, ``rgb`` (0..1), ``point_y``, ``x`` and ``y``.
 
-    Where float32 would lose the shape of a cloud that lies far from the origin, ``pos`` is shifted, and ``frame``
-    (4, 4) float64 leads back to the file's coordinates. Normals and features may be NaN, which is refused by what uses
-    them. Colours and labels with a NaN are left out with a warning.
+    If float32 would lose the shape of a cloud that lies far from the origin, ``pos`` is shifted, and ``frame`` (4, 4)
+    float64 maps it back to the file's coordinates. Normals and features may be NaN; functions that use them refuse it.
+    Colours and labels with a NaN are left out with a warning.
 
     Args:
-        path: PLY, PCD, OFF, OBJ, XYZ, ASC, TXT, PTS, CSV, NPZ, NPY or HDF5, told by its suffix.
-        num_points: The most points to return; None for all of them.
-        generator: Draws which points are kept: a random subset of a cloud, or ``num_points`` points spread evenly over
-            the faces of a mesh. Without it, or without ``num_points``, they are the first ones in the file; those of a
-            mesh are its vertices.
+        path: PLY, PCD, OFF, OBJ, XYZ, ASC, TXT, PTS, CSV, NPZ, NPY or HDF5; its suffix decides.
+        num_points: Most points to return; None for all.
+        generator: Draws the points: a random subset of a cloud, or ``num_points`` points spread evenly over the faces
+            of a mesh. If this or ``num_points`` is None, the first points in the file are returned; for a mesh, these
+            are its vertices.
 
     Raises:
-        CloudError: If the file is missing, of an unknown kind, damaged, cut off or empty, has a coordinate that is not
-            finite, or its own numbers are too coarse for the shape so far from the origin.
+        CloudError: If the file is missing, of an unknown format, damaged, cut off or empty, has a coordinate that is
+            not finite, or lies so far from the origin that the file's own number type has lost its shape.
     """
     return as_data(read_arrays(path), str(path), num_points, generator)
 
@@ -69,7 +69,7 @@ def read_mesh(path: str | Path) -> tuple[Tensor, Tensor]:
     """Vertices (V, 3) float32 and triangles (F, 3) int64 of an OFF, OBJ or PLY file.
 
     Raises:
-        CloudError: As ``read_cloud``, and if there are no faces.
+        CloudError: As ``read_cloud``, and if there are no faces or float32 cannot hold the vertices without a shift.
     """
     arrays = read_arrays(path, MESHES)
     data = as_data({"pos": arrays["pos"]}, str(path))
@@ -85,10 +85,10 @@ def read_mesh(path: str | Path) -> tuple[Tensor, Tensor]:
 
 @np.errstate(over="ignore", invalid="ignore")
 def read_arrays(path: str | Path, suffixes: Iterable[str] = tuple(READERS)) -> Arrays:
-    """What the file's reader finds, under geo3d's names but in the file's types.
+    """The arrays in a file, under geo3d's names but in the file's dtypes.
 
     Raises:
-        CloudError: If the suffix is not among the given ones, or the file is missing or damaged.
+        CloudError: If the file's suffix is not in ``suffixes``, or the file is missing or damaged.
     """
     path = Path(path)
     if path.suffix.lower() not in suffixes and not path.is_dir():
@@ -97,11 +97,11 @@ def read_arrays(path: str | Path, suffixes: Iterable[str] = tuple(READERS)) -> A
     return READERS[path.suffix.lower()](path)
 
 
-@np.errstate(over="ignore", invalid="ignore")  # NaN of any bits, numbers beyond float32: their values are checked
+@np.errstate(over="ignore", invalid="ignore")  # values are checked below
 def as_data(
     arrays: Arrays, source: str, num_points: int | None = None, generator: torch.Generator | None = None
 ) -> Data:
-    """The record made of a reader's arrays, in geo3d's types; see ``read_cloud``.
+    """The cloud made of a reader's arrays, in geo3d's dtypes; see ``read_cloud``.
 
     Raises:
         CloudError: If there is no point, a coordinate is not finite, or float32 cannot hold the shape.
@@ -122,9 +122,9 @@ def as_data(
         if key == "rgb":
             values = as_colours(values, source)
         if key == "pos":
-            values, moved = centered(values, source)
-            if moved is not None or "frame" in arrays:
-                shift = similarity(torch.eye(3), torch.from_numpy(np.zeros(3) if moved is None else moved))
+            values, origin = centered(values, source)
+            if origin is not None or "frame" in arrays:
+                shift = similarity(torch.eye(3), torch.from_numpy(np.zeros(3) if origin is None else origin))
                 tensors["frame"] = torch.from_numpy(arrays.get("frame", np.eye(4))) @ shift
         tensors[key] = torch.from_numpy(np.array(values, dtype=np.float32))
     check_cloud(tensors.get("pos", torch.zeros(0, 3)), source)
@@ -142,12 +142,12 @@ def as_data(
 def _sampled(
     tensors: dict[str, Tensor], faces: Tensor, num_points: int, generator: torch.Generator, source: str
 ) -> Data:
-    """Points on the faces, with their normals and, if the vertices have them, colours and features between theirs."""
+    """Points on the faces with their normals, and any colours and features, interpolated from those of the vertices."""
     carried = {key: tensors[key] for key in ("pos", "rgb", "x") if key in tensors}
     try:
         points, normal = sample_triangles(torch.cat(list(carried.values()), 1), faces, num_points, generator)
     except CloudError as error:
         raise CloudError(f"{source}: {error}") from error
     parts = points.split([tensor.shape[1] for tensor in carried.values()], 1)
-    found = dict(zip(carried, (part.contiguous() for part in parts), strict=True))
-    return Data(**found, normal=normal, **{key: tensors[key] for key in ("frame",) if key in tensors})
+    interpolated = dict(zip(carried, (part.contiguous() for part in parts), strict=True))
+    return Data(**interpolated, normal=normal, **{key: tensors[key] for key in ("frame",) if key in tensors})

@@ -16,47 +16,48 @@ from geo3d.io.numbers import COUNT, is_number, numbers, plain, shown
 
 Separator = bytes | None
 BLANKS: Separator = None
-"""The separator of ``bytes.split`` that stands for any number of blanks and tabs."""
+"""With this separator, ``bytes.split`` splits at any number of blanks and tabs."""
 CALLED = {BLANKS: "blanks", b",": "','", b";": "';'", b"\t": "tabs"}
 NOTE = re.compile(rb"(?:^|(?<=\s))(#|//).*", re.DOTALL)
-"""A remark; behind anything but a blank, as in ``1#2``, its mark is damage."""
+"""A comment at the beginning of a line or after a blank; elsewhere, as in ``1#2``, its mark is damage."""
 ROWS = 2**15
-"""Rows that are taken apart at once."""
+"""Rows that are parsed at a time."""
 KNOWN = {"id", "intensity", "scalar", "time", *LABEL, *(name for each in TRIPLES.values() for t in each for name in t)}
 
 
 class Line(NamedTuple):
-    """One line that is not blank, without what is noted behind it."""
+    """One line that is not blank, and its number, counted from 1."""
 
     number: int
     text: bytes
 
 
 class Parts(NamedTuple):
-    """What a file's lines are."""
+    """The lines of a file by their role."""
 
     separator: Separator
     notes: list[Line]
-    """Those in front of the rows that begin with # or //; one of them may hold names."""
+    """The comment lines above the rows (with # or //); one of them may hold the names of the columns."""
     names: Line | None
-    """The one in front of the rows in which no field is a number."""
+    """The line above the rows in which no field is a number."""
     declared: Line | None
-    """The one in front of the rows that is one whole number."""
+    """The line above the rows with a single whole number, the number of points."""
     rows: list[Line]
+    """The rows of numbers, without comments."""
 
 
 def read_table(path: str | Path) -> Arrays:
-    """``pos`` from the first three columns, and what the others hold.
+    """``pos`` and what the other columns hold, under geo3d's names.
 
-    Columns are separated by commas, semicolons, tabs or blanks, all lines by the same. A line of names above the rows
-    (X, Y, Z; Easting (m), ...; nx, red, label, ...), which may begin with # or //, decides what columns are. Without
-    one, columns 4 to 6 are normals if their rows have unit length, else colours. One whole number alone above the rows
-    is the number of points. Where columns are not separated by commas, numbers may have decimal commas. An empty field
-    is NaN.
+    Columns are separated by commas, semicolons, tabs or blanks, by the same in all lines. A line of names above the
+    rows (X, Y, Z; Easting (m), ...; nx, red, label, ...), which may begin with # or //, decides what the columns hold.
+    Without names, the first three columns are the coordinates. The others are intensity and colours in a PTS file of
+    seven columns; in all other files, ``from_rows`` decides. A single whole number on a line above the rows is the
+    number of points. If commas do not separate columns, numbers may have decimal commas. An empty field is NaN.
 
     Raises:
-        CloudError: If a line holds anything else, the names are not understood, there are fewer than three columns, or
-            more or fewer rows than declared; the line is named.
+        CloudError: If a line holds anything else (the message gives its number), the names are not understood, there
+            are fewer than three columns, or the number of rows is not the declared one.
     """
     source = str(path)
     parts = _parts(_lines(read_bytes(path), source))
@@ -90,10 +91,10 @@ def _lines(content: bytes, source: str) -> list[Line]:
 
 
 def _parts(lines: list[Line]) -> Parts:
-    """The lines by what they are."""
+    """The lines by their role."""
     bare = [Line(line.number, NOTE.sub(b"", line.text).rstrip(b" ")) for line in lines]
-    told = [line for line in bare if line.text]
-    separator = _separator(told[min((len(told) + 1) // 2, len(told) - 1)].text) if told else BLANKS
+    filled = [line for line in bare if line.text]
+    separator = _separator(filled[min((len(filled) + 1) // 2, len(filled) - 1)].text) if filled else BLANKS
     notes: list[Line] = []
     names: Line | None = None
     number: Line | None = None
@@ -110,29 +111,29 @@ def _parts(lines: list[Line]) -> Parts:
 
 
 def _is_number(field: bytes) -> bool:
-    """Whether a whole field is a number, whichever its decimal mark."""
+    """Whether the whole field is a number, with a decimal point or a decimal comma."""
     return is_number(field.replace(b",", b".", 1))
 
 
 def _separator(row: bytes) -> Separator:
-    """What separates the fields of a row of numbers."""
+    """The separator of the fields in a row of numbers."""
     if b";" in row:
         return b";"
     for mark in (b"\t", b","):
         if mark in row and not any(len(field.split()) > 1 for field in row.split(mark)):
-            return mark  # a decimal comma leaves several numbers between two commas, and blanks among them
+            return mark  # not between decimal commas, where the text contains blanks
     return BLANKS
 
 
 def _split(line: bytes, separator: Separator) -> list[bytes]:
-    """The fields of one line, in which quotes may enclose separators."""
+    """The fields of one line; separators inside quotes do not count."""
     if separator is BLANKS:
         return line.split()
     if b'"' in line:
         text, mark = line.decode("utf-8", "surrogateescape"), (separator or b" ").decode()
         try:
             quoted = next(csv.reader([text], delimiter=mark, skipinitialspace=True, strict=True), [])
-        except csv.Error:  # too long, or damaged; as one field it fits no table
+        except csv.Error:  # too long, or damaged; as a single field it is refused later
             quoted = [text]
         return [field.strip().encode("utf-8", "surrogateescape") for field in quoted]
     return [field.strip() for field in line.split(separator)]
@@ -146,10 +147,10 @@ def _fields(line: bytes, separator: Separator) -> list[str]:
 
 
 def _names(parts: Parts, widths: set[int], source: str) -> list[str]:
-    """The names of the columns; none if no line gives names.
+    """The lower-case names of the columns; empty if no line gives names.
 
-    A note is a line of names if it has one for each column, and among them those of the coordinates. One that has as
-    many words, or some of these names, but not all, is refused, unless it may well be a sentence.
+    A comment gives the names if it has one word per column and names all three coordinates. A comment with the right
+    number of words, or with several known names, is refused unless it is likely to be a sentence.
     """
     if parts.names is not None:
         names = _fields(parts.names.text, parts.separator)
@@ -217,10 +218,10 @@ def _block(rows: Sequence[Line], separator: Separator, width: int, commas: bool,
 
 
 def _check_commas(rows: Sequence[Line], width: int, source: str) -> None:
-    """Check that the commas of nameless columns separate, and do not belong to half as many numbers.
+    """Check that commas in a table without names separate columns, and cannot be decimal commas.
 
     Raises:
-        CloudError: If ``1,5,2,5,3,5`` may be three numbers with decimal commas as well as six whole ones.
+        CloudError: If they can: ``1,5,2,5,3,5`` may be six whole numbers, or three numbers with decimal commas.
     """
     if width < 6 or width % 2:
         return
@@ -232,13 +233,13 @@ def _check_commas(rows: Sequence[Line], width: int, source: str) -> None:
         if any(field.strip()[:1] == b"-" for field in fields[1::2]):
             return
     raise CloudError(
-        f"{source}: the commas may separate {width} whole numbers, or belong to {width // 2} decimal ones; "
-        "name the columns in a first line, or use points"
+        f"{source}: the commas may separate {width} whole numbers, or be the decimal commas of {width // 2}; "
+        "name the columns in a first line, or use decimal points"
     )
 
 
 def _clear_colours(arrays: Arrays, source: str) -> Arrays:
-    """The arrays without colours of zeros and ones alone, which may be fractions or bytes; text does not tell."""
+    """The arrays, without colours that are all 0 or 1: from text, these may be fractions or bytes."""
     rgb = arrays.get("rgb")
     if rgb is not None and rgb.any() and np.isin(rgb, (0, 1)).all():
         note = "colours of 0 and 1 alone may be fractions or bytes, and were left out; store the cloud as PLY"

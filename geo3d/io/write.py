@@ -13,18 +13,18 @@ KEYS = ("pos", "normal", "rgb", "point_y", "x")
 
 
 def write_cloud(path: str | Path, data: Data) -> None:
-    """Write the cloud's ``pos``, ``normal``, ``rgb``, ``point_y`` and ``x``; a file is there whole or not at all.
+    """Write the cloud's ``pos``, ``normal``, ``rgb``, ``point_y`` and ``x``; the file is complete or does not change.
 
-    PLY is binary, little endian, with colours as bytes. A cloud with a ``frame`` is written in the coordinates of its
-    source, in double precision. NPZ keeps every value as it is, ``y`` and ``frame`` too.
+    PLY files are binary, little endian, with colours as bytes. If the cloud has a ``frame``, they hold the coordinates
+    of its source in double precision. NPZ files hold all values unchanged, with ``y`` and ``frame``.
 
     Args:
-        path: A name that ends in .ply or .npz.
+        path: File name that ends in .ply or .npz.
         data: One cloud.
 
     Raises:
-        CloudError: If the suffix is another, or the cloud is empty or not finite.
-        Geo3dError: If the place cannot be written to.
+        CloudError: If the suffix is another one, or the cloud is empty or not finite.
+        Geo3dError: If the file cannot be written.
     """
     path = Path(path)
     if path.suffix.lower() not in (".ply", ".npz"):
@@ -46,7 +46,7 @@ def write_cloud(path: str | Path, data: Data) -> None:
 
 
 def _rows(arrays: dict[str, np.ndarray]) -> np.ndarray:
-    """One structured row a point."""
+    """(N,) structured rows, one per point, with a field for each PLY property."""
     columns: list[tuple[str, str, np.ndarray]] = []
     pos, normal, kind = arrays["pos"], arrays.get("normal"), "<f4"
     if "frame" in arrays:

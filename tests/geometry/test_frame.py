@@ -1,4 +1,4 @@
-"""The way back to the source, through everything that changes coordinates for good."""
+"""Frames lead back to the source through every function that changes coordinates for good."""
 
 import pytest
 import torch

@@ -22,9 +22,9 @@ def test_points_in_one_place_keep_their_scale():
 def test_unit_vectors_are_the_rows_over_their_lengths():
     drawn = torch.randn(50, 3, generator=seeds.generator(0), dtype=torch.float64)
     vectors = drawn * torch.logspace(-11, 11, 50, dtype=torch.float64)[:, None]
-    found = unit_vectors(vectors)
-    assert torch.allclose(found, vectors / vectors.norm(dim=1, keepdim=True), rtol=1e-14)
-    assert torch.equal(unit_vectors(vectors.T.contiguous().T), found)
+    unit = unit_vectors(vectors)
+    assert torch.allclose(unit, vectors / vectors.norm(dim=1, keepdim=True), rtol=1e-14)
+    assert torch.equal(unit_vectors(vectors.T.contiguous().T), unit)
     vectors[7] = 0.0
     vectors.requires_grad_()
     unit_vectors(vectors).sum().backward()

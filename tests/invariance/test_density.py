@@ -12,12 +12,12 @@ from geo3d.testing import tiny_batch
 
 
 def test_density_falls_along_the_direction_as_weights_say():
-    n = 4000  # clouds of two points; where one stays, it is the lower one with the odds of the weights, 1 : exp(-2)
+    n = 4000  # clouds of two points; if one is kept, the odds that it is the lower one are those of the weights
     pos = torch.tensor([[-1.0, -1, -1], [1, 1, 1]], dtype=torch.float64).repeat(n, 1)
     batch = make_batch(pos, num_points=2)
     out = DensityGradient(1.0, slope=2.0)(batch, seeds.generator(0))
     generator = seeds.generator(0)
-    uniform(batch, generator)  # the shares are drawn first
+    uniform(batch, generator)  # the fractions are drawn first
     first_is_low = directions(batch, generator).sum(1) > 0
     single = out.ptr.diff() == 1
     assert 0.45 < single.double().mean() < 0.55
@@ -28,7 +28,7 @@ def test_density_falls_along_the_direction_as_weights_say():
 
 
 def test_density_is_a_weighted_draw_without_replacement():
-    # three collinear points at t = 0, 1/2, 1; when two stay, their probabilities are those of two draws in turn
+    # three collinear points at t = 0, 1/2, 1; if two are kept, their probabilities are those of two draws in turn
     n = 6000
     line = torch.tensor([[0.0, 0, 0], [1, 0, 0], [2, 0, 0]], dtype=torch.float64)
     batch = make_batch(line.repeat(n, 1), num_points=3)

@@ -20,8 +20,8 @@ def test_reduce_clouds_is_the_loop(sizes):
     for values in (batch.pos, batch.pos[:, 0], batch.pos[:, :1], batch.normal.T.contiguous().T):
         for how, function in (("mean", torch.mean), ("min", torch.amin), ("max", torch.amax)):
             expected = torch.stack([function(values[p], 0) for p in parts(batch)])
-            found = reduce_clouds(values, batch, how)
-            assert found.shape == expected.shape and torch.allclose(found, expected)
+            reduced = reduce_clouds(values, batch, how)
+            assert reduced.shape == expected.shape and torch.allclose(reduced, expected)
 
 
 @sizes
@@ -43,13 +43,13 @@ def test_by_cloud_has_right_gradients(sizes):
 
 
 def test_directions_are_uniform_over_the_sphere():
-    """Mean 0, second moments 1/3, octants alike: each within six standard deviations of what is uniform."""
+    """Mean 0, second moments 1/3, equal octants: each within six standard deviations of a uniform distribution."""
     n = 4000
-    found = directions(tiny_batch(n, 1, dtype=torch.float64), seeds.generator(0))
-    assert torch.allclose(found.norm(dim=1), torch.ones(n, dtype=torch.float64))
-    assert found.mean(0).abs().max() < 6 * (1 / 3 / n) ** 0.5  # a coordinate is uniform in [-1, 1]
-    assert (found.T @ found / n - torch.eye(3) / 3).abs().max() < 6 * (4 / 45 / n) ** 0.5  # variance of its square
-    octant = ((found > 0).long() * torch.tensor([4, 2, 1])).sum(1).bincount(minlength=8)
+    vectors = directions(tiny_batch(n, 1, dtype=torch.float64), seeds.generator(0))
+    assert torch.allclose(vectors.norm(dim=1), torch.ones(n, dtype=torch.float64))
+    assert vectors.mean(0).abs().max() < 6 * (1 / 3 / n) ** 0.5  # a coordinate is uniform in [-1, 1]
+    assert (vectors.T @ vectors / n - torch.eye(3) / 3).abs().max() < 6 * (4 / 45 / n) ** 0.5  # variance of its square
+    octant = ((vectors > 0).long() * torch.tensor([4, 2, 1])).sum(1).bincount(minlength=8)
     assert (octant - n / 8).abs().max() < 6 * (n * 7 / 64) ** 0.5
 
 

@@ -19,19 +19,19 @@ def sphere(num_clouds, n, radius=1.0, seed=0):
 @pytest.mark.parametrize(("distance", "radius"), [(2.0, 10.0), (3.0, 30.0), (10.0, 100.0)])
 def test_occlude_keeps_the_near_cap_of_a_sphere(distance, radius):
     batch = sphere(4, 800, radius=0.2)
-    batch.pos += 5.0  # wherever it lies
+    batch.pos += 5.0  # away from the origin
     out = Occlude(distance, radius)(batch, seeds.generator(0))
     height = ((batch.pos - 5.0) / 0.2 * directions(batch, seeds.generator(0))[batch.batch]).sum(1)
     facing = height > 1 / distance  # the tangent cone from the viewpoint
     kept = torch.zeros_like(facing)
     kept[out.point_id] = True
-    assert kept[facing].double().mean() > 0.99  # a sphere is its own hull: all that faces the eye
+    assert kept[facing].double().mean() > 0.99  # a sphere is its own hull: all points that face the viewpoint
     assert kept[~facing].double().mean() < 0.1
     assert height[kept].min() > 1 / distance - 0.35
 
 
 def test_occlude_looks_from_all_sides():
-    """What is seen of a sphere lies around the direction of the eye: its signs are those of a coin."""
+    """The visible points of a sphere lie around the direction of the viewpoint, so all octants are equally likely."""
     n = 160
     out = Occlude()(sphere(n, 60), seeds.generator(0))
     seen = torch.stack([cloud.mean(0) for cloud in out.pos.split(out.ptr.diff().tolist())])
@@ -86,8 +86,8 @@ def test_visible_is_being_on_the_hull_of_the_flipped_points(repeated):
     vertices = ConvexHull(np.concatenate([np.unique(flipped, axis=0), np.zeros((1, 3))]))
     corners = vertices.points[vertices.vertices]
     expected = (np.abs(flipped[:, None] - corners[None]).max(2) < 1e-9).any(1)
-    found = visible(points, radius=20.0)
-    assert np.array_equal(found, expected) and 0.2 < found.mean() < 0.8
+    mask = visible(points, radius=20.0)
+    assert np.array_equal(mask, expected) and 0.2 < mask.mean() < 0.8
 
 
 def test_the_order_of_points_and_the_number_of_threads_do_not_matter():

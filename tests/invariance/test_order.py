@@ -12,7 +12,7 @@ sizes = pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
 
 
 def plain(keys, batch):
-    """Each cloud sorted by itself."""
+    """Each cloud sorted separately."""
     parts = [slice(int(a), int(b)) for a, b in zip(batch.ptr[:-1], batch.ptr[1:], strict=True)]
     return torch.cat([part.start + keys[part].argsort(stable=True) for part in parts])
 

@@ -51,14 +51,14 @@ def test_views_are_normalised_between_resampling_and_invariance(sizes):
     views = Views(Compose([Scale(2.0, 3.0), Translation(0.5)]), num_points=20, normalize="unit_sphere")
     for view, element, source in views(batch, 0):
         assert torch.equal(view.pos, views.invariance.act(element, source).pos)
-        assert not torch.allclose(view.pos, source.pos)  # shifts and scales stay
+        assert not torch.allclose(view.pos, source.pos)  # normalisation does not undo shifts and scales
         for start, end in zip(source.ptr[:-1], source.ptr[1:], strict=True):
             pos = source.pos[start:end]
             assert pos.mean(0).abs().max() < 1e-12
             assert pos.norm(dim=1).max().item() == pytest.approx(1.0 if len(pos) > 1 else 0.0, abs=1e-12)
     moved = normalized(batch, "unit_sphere")
     assert torch.allclose(moved.joints[:, 0], moved.pos[moved.ptr[:-1]])
-    assert torch.equal(batch.pos[batch.ptr[:-1]], batch.joints[:, 0])  # nothing in place
+    assert torch.equal(batch.pos[batch.ptr[:-1]], batch.joints[:, 0])  # the batch is not changed in place
 
 
 def test_fewer_points_are_normalised_by_themselves_and_moved_alike():
@@ -98,7 +98,7 @@ def test_correspondences_are_the_loop(sizes):
 
 def test_correspondences_of_repeated_and_local_ids():
     batch = tiny_batch(num_points=[5, 6])
-    batch.point_id = torch.cat([torch.arange(5), torch.arange(6)])  # counted anew in every cloud
+    batch.point_id = torch.cat([torch.arange(5), torch.arange(6)])  # counted from 0 in every cloud
     a = select_points(batch, torch.tensor([1, 1, 4, 5, 7]), ptr=torch.tensor([0, 3, 5]))
     b = select_points(batch, torch.tensor([0, 1, 1, 7, 5, 5]), ptr=torch.tensor([0, 3, 6]))
     index = torch.stack(correspondences(a, b), 1)

@@ -1,4 +1,4 @@
-"""Who owns a folder, and what is swept up after somebody was killed."""
+"""Ownership of folders, and the removal of files that killed processes left."""
 
 import os
 import signal

@@ -21,7 +21,7 @@ def test_lzf_against_its_packer():
 
 
 def test_lzf_by_hand():
-    # literal "ab", then 3 bytes from 2 back, which reaches into what it writes; then a long copy of one byte
+    # literal "ab", then a copy of 3 bytes from 2 back, which repeats its own output; then a long copy of one byte
     assert lzf_decompress(bytes([1, 97, 98, 1 << 5, 1]), 5) == b"ababa"
     assert lzf_decompress(bytes([0, 122, 7 << 5, 10, 0]), 20) == b"z" * 20
     assert lzf_decompress(bytes([0, 122, 1 << 5, 9]), 9) == b"z"
@@ -117,7 +117,7 @@ def test_more_data_than_declared(tmp_path: Path, form: str):
         whole = path.read_bytes()
         path.write_bytes(whole + bytes(-len(whole) % 4096))
         assert len(read_cloud(path).pos) == 9
-        path.write_bytes(whole + b"\0")  # which a byte put in before would have pushed out of the data
+        path.write_bytes(whole + b"\0")  # may be a byte of the data, pushed out by an inserted one
         with pytest.raises(CloudError, match="1 bytes are left over"):
             read_cloud(path)
 

@@ -151,7 +151,7 @@ def test_lines_that_end_in_carriage_returns(tmp_path: Path, form: str):
     body = body.replace(b"\n", b"\r") if form == "ascii" else body
     path.write_bytes((head + mark).replace(b"\n", b"\r") + body)
     assert read_cloud(path).pos.tolist() == [list(c) for c in CORNERS]
-    if form == "binary_little_endian":  # a line feed among the data ends no line; zeros behind them are padding
+    if form == "binary_little_endian":  # a line feed in the data does not end a line; the zeros after them are padding
         first = struct.pack("<f", struct.unpack("<f", b"\0\x0a\x80\x3e")[0])
         path.write_bytes(path.read_bytes()[: -len(body)] + first + body[4:] + bytes(16))
         assert read_cloud(path).pos[0].tolist() == [struct.unpack("<f", first)[0], 0, 0]

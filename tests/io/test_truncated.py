@@ -1,4 +1,4 @@
-"""Files cut off or damaged anywhere: a cloud with points, or one line that says what is wrong; never anything else."""
+"""Files cut off or damaged anywhere: reading gives a cloud with points or a one-line error, never anything else."""
 
 import warnings
 from pathlib import Path
@@ -63,8 +63,8 @@ KINDS += ["off", "obj", "xyz", "csv", "pts", "npz", "npy", "h5", "gzip.h5"]
 
 
 def outcome(path: Path, seed: int) -> str:
-    """Reads the file both ways; what came of it, in short."""
-    found = []
+    """Whether reading all points gives a "cloud" or an "error"; a random subset is read as well."""
+    outcomes = []
     for arguments in ((), (5, generator(seed))):
         try:
             with warnings.catch_warnings():
@@ -72,11 +72,11 @@ def outcome(path: Path, seed: int) -> str:
                 data = read_cloud(path, *arguments)
         except CloudError as error:
             assert path.name in str(error) and "\n" not in str(error)
-            found.append("error")
+            outcomes.append("error")
         else:
             assert data.num_nodes > 0 and bool(torch.isfinite(data.pos).all())
-            found.append("cloud")
-    return found[0]
+            outcomes.append("cloud")
+    return outcomes[0]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -92,7 +92,7 @@ def test_cut_off_anywhere(tmp_path: Path, kind: str):
         outcomes.append(outcome(damaged, length))
     assert outcomes[:2] == ["error", "error"]
     if kind.endswith(("binary.pcd", "compressed.pcd", "endian.ply", "npz", "npy", "h5")):
-        assert set(outcomes) == {"error"}  # these say how long they are to the byte
+        assert set(outcomes) == {"error"}  # these formats declare their exact size
 
 
 @pytest.mark.parametrize("kind", KINDS)
