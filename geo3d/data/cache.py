@@ -1,4 +1,4 @@
-"""The one cache of clouds: what a data set gave stays in memory, up to a limit."""
+"""A cache that keeps the clouds of data sets in memory, up to a limit."""
 
 from typing import Any
 
@@ -7,14 +7,14 @@ from torch.utils.data import Dataset
 from torch_geometric.data import Data
 
 LIMIT = 1 << 30
-"""Bytes of all clouds that are kept of a data module."""
+"""The most bytes of clouds that a data module keeps in memory."""
 
 
 class Room:
-    """How many bytes are left for several caches together.
+    """The bytes that several caches together may still use.
 
     Args:
-        left: At the start.
+        left: How many bytes there are at the start.
     """
 
     def __init__(self, left: int = LIMIT) -> None:
@@ -22,13 +22,13 @@ class Room:
 
 
 class Cached(Dataset):
-    """A data set whose clouds are made once and kept, the first ones as long as there is room.
+    """A data set that keeps its clouds in memory, the first ones read, as long as there is room.
 
-    Kept clouds are never dropped for others: a pass over a larger set still finds its first part.
+    A kept cloud is never dropped for another, so a pass over a set that is too large still finds its first part.
 
     Args:
-        dataset: Any. One that gives several clouds at once has ``read(index) -> dict[int, Data]``.
-        room: Shared with other caches; by default its own.
+        dataset: Any data set. One that reads several clouds at once has ``read(index) -> dict[int, Data]``.
+        room: Room shared with other caches; by default this cache has its own.
     """
 
     def __init__(self, dataset: Any, room: Room | None = None) -> None:
@@ -43,18 +43,18 @@ class Cached(Dataset):
         if index in self.kept:
             return self.kept[index]
         read = getattr(self.dataset, "read", None)
-        found = {index: self.dataset[index]} if read is None else read(index)
-        for number, cloud in found.items():
+        clouds = {index: self.dataset[index]} if read is None else read(index)
+        for number, cloud in clouds.items():
             size = sum(value.nbytes for value in cloud.to_dict().values() if isinstance(value, Tensor))
             if number not in self.kept and size <= self.room.left:
                 self.room.left -= size
                 self.bytes += size
                 self.kept[number] = cloud
-        return found[index]
+        return clouds[index]
 
     def __del__(self) -> None:
         self.room.left += self.bytes
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but the clouds in memory: a worker process that is sent this reads its own."""
+        """Everything but the clouds in memory: a worker process that receives the cache reads its own."""
         return self.__dict__ | {"kept": {}, "bytes": 0, "room": Room()}

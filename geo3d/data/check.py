@@ -1,4 +1,4 @@
-"""Looking at every cloud of a data set, to find what is broken before a training run does."""
+"""A check of every cloud of a data set, to find broken clouds before a training run does."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -17,15 +17,15 @@ from geo3d.errors import CloudError
 
 Rows = list[tuple[str, str]]
 SAMPLED = 256
-"""Generated clouds that are looked at: their maker does not break from one to the next, and takes its time."""
+"""How many generated clouds are checked: generating them is slow, and no single one is damaged as a file may be."""
 LISTED = 20
-"""Broken clouds that get a row each."""
+"""At most this many broken clouds get a row each."""
 NAMED = 3
-"""Broken clouds that the error at the end names."""
+"""The error at the end names at most this many broken clouds."""
 
 
 class Figures(NamedTuple):
-    """What is kept of one cloud."""
+    """The measurements of one cloud."""
 
     size: int
     low: Tensor
@@ -34,18 +34,19 @@ class Figures(NamedTuple):
     repeated: int
     asymmetry: Tensor
     broken: tuple[str, ...]
-    """Attributes beside the coordinates that are NaN or infinite at some point."""
+    """Attributes other than the coordinates that have a NaN or infinite value."""
 
 
 def check(dataset: Any) -> Iterator[tuple[str, str]]:
-    """(what, finding) rows about a data set, all of whose clouds are read once; of Shapes the first 256.
+    """(what, finding) rows about a data set. Each cloud is read once; of Shapes only the first 256 are read.
 
     Args:
         dataset: Anything with ``__len__``, ``__getitem__``, ``classes`` and ``labels``, such as those of geo3d.data.
 
     Raises:
-        CloudError: After the rows, if a cloud or label is broken; the rows name the first 20 such clouds, with their
-            files. ModelNet, which is read as a whole, stops at its first one.
+        CloudError: If the data set is empty, if a cloud is broken, or if the labels do not fit. Errors of clouds are
+            raised after the rows, which name the first 20 broken clouds with their files. ModelNet reads all its
+            clouds at once, before the rows, and stops at the first broken one.
     """
     if len(dataset) == 0:
         raise CloudError(f"{type(dataset).__name__}: the data set has no cloud")
@@ -58,12 +59,12 @@ def check(dataset: Any) -> Iterator[tuple[str, str]]:
     for i in range(number):
         try:
             sound.append(_figures(clouds[i], _source(dataset, i)))
-        except CloudError as error:  # all clouds of a damaged HDF5 file say the same, and count once
+        except CloudError as error:  # all clouds of a damaged HDF5 file raise the same message: it counts once
             broken.setdefault(str(error), _source(dataset, i))
     described = dataset.manifest() if hasattr(dataset, "manifest") else {}
     yield "data set", type(dataset).__name__
     yield from ((key, str(described[key])) for key in ("form", "split") if key in described)
-    yield "clouds", str(len(dataset)) + (f"; the first {number} were looked at" if number < len(dataset) else "")
+    yield "clouds", str(len(dataset)) + (f"; only the first {number} were checked" if number < len(dataset) else "")
     if unread := getattr(dataset, "unread", None):
         suffixes = sorted(unread.items())
         yield "not read", ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in suffixes) + " files"
@@ -78,12 +79,12 @@ def check(dataset: Any) -> Iterator[tuple[str, str]]:
 
 
 def _source(dataset: Any, index: int) -> str:
-    """Where a cloud comes from: its file, if the data set knows."""
+    """Where a cloud comes from: its file if the data set knows it, else its number."""
     return dataset.source(index) if hasattr(dataset, "source") else f"{type(dataset).__name__}, cloud {index}"
 
 
 def _figures(data: Data, source: str) -> Figures:
-    """What is kept of one cloud."""
+    """The measurements of one cloud."""
     pos = data.pos
     check_cloud(pos, source)
     low, high = pos.amin(0), pos.amax(0)
@@ -99,7 +100,7 @@ def _summary(sound: Sequence[Figures], up: str | None) -> Rows:
     low, high = torch.stack([cloud.low for cloud in sound]), torch.stack([cloud.high for cloud in sound])
     mean = torch.stack([cloud.mean for cloud in sound]).mean(0)
     asymmetry = torch.stack([cloud.asymmetry for cloud in sound]).mean(0)
-    if up == "y":  # clouds come out as (x, -z, y) of their files
+    if up == "y":  # clouds are (x, -z, y) of their files; the rows are about the axes of the files
         asymmetry = asymmetry[[0, 2, 1]]
     guess, place = _up_guess(asymmetry), "in the files " if up else ""
     others = Counter(key for cloud in sound for key in cloud.broken).items()
@@ -117,17 +118,17 @@ def _summary(sound: Sequence[Figures], up: str | None) -> Rows:
 
 
 def _up(stated: str, guess: str | None) -> str:
-    """What was stated about the files, and whether their shapes agree."""
+    """The stated up axis of the files, and whether the shapes agree with it."""
     if guess is None:
         return f"{stated} (as stated); the shapes leave it unclear"
     if guess == stated:
         return f"{stated} (as stated); the shapes look {guess}-up in the files, too"
-    cure = "turn them, for up is y or z" if guess == "x" else f"give up={guess}"
+    cure = "turn the files, as up must be y or z" if guess == "x" else f"give up={guess}"
     return f"{stated} (as stated); the shapes look {guess}-up in the files: {cure}"
 
 
 def _one_line(broken: dict[str, str]) -> str:
-    """The error that ends the check."""
+    """The message of the error that ends the check."""
     if len(broken) == 1:
         return next(iter(broken))
     rest = f" and {len(broken) - NAMED} more" if len(broken) > NAMED else ""
@@ -140,7 +141,7 @@ def _labels(labels: Tensor | None, classes: Sequence[str], number: int) -> Rows:
     if labels is None:
         return [("labels", "none")]
     if labels.shape != (number,):
-        raise CloudError(f"expected {number} labels, one a cloud; found {tuple(labels.shape)}")
+        raise CloudError(f"expected {number} labels, one per cloud; found {tuple(labels.shape)}")
     if int(labels.min()) < 0 or int(labels.max()) >= len(classes):
         raise CloudError(f"labels {int(labels.min())} to {int(labels.max())} do not fit the {len(classes)} classes")
     counts = torch.bincount(labels, minlength=len(classes)).tolist()
@@ -149,7 +150,7 @@ def _labels(labels: Tensor | None, classes: Sequence[str], number: int) -> Rows:
 
 
 def _distinct(pos: Tensor) -> int:
-    """How many different points there are; rows are compared as raw bytes, which is much faster than as numbers."""
+    """The number of different points. Rows are compared as raw bytes, which is much faster than as numbers."""
     return len(np.unique(np.ascontiguousarray(pos.numpy()).view(f"V{pos.shape[1] * pos.element_size()}")))
 
 
@@ -161,7 +162,10 @@ def _asymmetry(pos: Tensor) -> Tensor:
 
 
 def _up_guess(asymmetry: Tensor) -> str | None:
-    """The axis along which things look least like their mirror image: most things stand, few look sideways."""
+    """The axis along which the shapes differ most from their mirror image; None if no axis stands out.
+
+    For most things this is the up axis: top and bottom differ more than left and right.
+    """
     order = asymmetry.argsort(descending=True).tolist()
     first, second = float(asymmetry[order[0]]), float(asymmetry[order[1]])
     return "xyz"[order[0]] if first > 1.5 * second and first > 0.02 else None

@@ -33,20 +33,23 @@ Glob = Annotated[
 class Folder(Dataset):
     """Your own clouds: all point-cloud files in a folder, labelled by subfolder or not at all.
 
-    A file is a cloud, and an HDF5 file with an array (n, P, 3) is n of them. The names of the folders one below are the
-    classes, if at least two of them hold files and most files lie there; the others are left out with a warning that
-    names them. Links to folders are folders. Meshes become points spread evenly over their faces.
+    Each file is one cloud; an HDF5 file with an array (n, P, 3) is n clouds. The subfolders are the classes if at least
+    two of them hold files, and more files lie directly in subfolders than elsewhere. The files elsewhere are then left
+    out, with a warning that names the first of them. Links to folders count as folders. Meshes become points spread
+    evenly over their faces.
 
     Args:
-        root: The folder, or one with the subfolders ``train`` and ``test``; without ``test``, ``val`` is taken for it.
-        split: Picks one of these subfolders; without them "train" is everything there is.
+        root: The folder. It may hold the splits as subfolders ``train`` and ``test``; if there is no ``test``, ``val``
+            is used for it.
+        split: Which of these subfolders to read. In a folder without them "train" is all files.
         up: The axis that points up in the files, "y" or "z". Clouds come out z-up.
-        num_points: The most points of a cloud: larger ones are reduced to a random subset that depends on the file's
-            name alone. Meshes get this many points, or 4096.
-        pattern: Which files, as a glob below ``root``.
+        num_points: The largest number of points of a cloud. A larger cloud is reduced to a random subset, which
+            depends only on the name of its file and its number in there. A mesh gets this many points, or 4096.
+        pattern: Which files to read: a glob on their paths below ``root``, or below the folder of the split.
 
     Raises:
-        CloudError: If there is no such folder, split or readable file; a broken file is named when it is read.
+        CloudError: If there is no such folder or split, no file to read, or a test class without a training folder. A
+            broken file raises the error when it is read.
     """
 
     points_per_mesh = 4096
@@ -64,13 +67,13 @@ class Folder(Dataset):
         self.root, self.split, self.up, self.num_points, self.pattern = root, split, up, num_points, pattern
         self.base = self._base()
         self.unread: Counter[str] = Counter()
-        """Files of this split that no reader takes, by suffix."""
-        found = self._found()
+        """How many files of this split no reader can read, by suffix."""
+        readable = self._found()
         self.classes: list[str]
         """Names of the subfolders, if they are classes."""
         self.files: list[Path]
         """The files of this split, sorted by name."""
-        self.classes, self.files, stray = labelled(found, self.base)
+        self.classes, self.files, stray = labelled(readable, self.base)
         if stray:
             warnings.warn(_note(stray, self.classes, self.base), stacklevel=2)
         self._items = [(file, i) for file in self.files for i in _numbers(file)]
@@ -92,7 +95,7 @@ class Folder(Dataset):
         return {} if self.labels is None else {"y": Classes(tuple(self.classes))}
 
     def _classes(self) -> list[str]:
-        """The classes of the training split, which number those of the test split, too."""
+        """The classes of the training split; the test split uses the same numbers."""
         files = [file for file in files_below(self._train) if file.suffix.lower() in READERS]
         return labelled(files, self._train)[0]
 
@@ -136,9 +139,10 @@ class Folder(Dataset):
         return self.read(index)[index]
 
     def read(self, index: int) -> dict[int, Data]:
-        """The clouds that come with cloud ``index``, by index: all sound ones of an HDF5 file of many.
+        """Cloud ``index`` and the clouds read with it, by index: all sound clouds of an HDF5 file of many.
 
-        Opening such a file for each cloud would take longer than reading all of it.
+        Reading all of such a file is faster than opening it for each cloud. Of a file that is larger than ``memory``
+        only the one cloud is read.
         """
         if index in self._broken:
             raise CloudError(self._broken[index])
@@ -146,33 +150,33 @@ class Folder(Dataset):
         if number is None or hdf5_bytes(file) > self.memory:
             arrays = read_arrays(file) if number is None else read_hdf5(file, number)
             return {index: self._made(index, arrays)}
-        found = self._all_of(file, index - number)
-        if index not in found:
+        clouds = self._all_of(file, index - number)
+        if index not in clouds:
             raise CloudError(self._broken[index])
-        return found
+        return clouds
 
     def source(self, index: int) -> str:
-        """The file that cloud ``index`` comes from, and its number in there if it holds many."""
+        """The file of cloud ``index``, with the number of the cloud if the file holds many."""
         file, number = self._items[index]
         return str(file) if number is None else f"{file}, cloud {number}"
 
     def _all_of(self, file: Path, first: int) -> dict[int, Data]:
-        """The sound clouds of an HDF5 file of many, by index; what is wrong with the others is noted."""
-        found: dict[int, Data] = {}
+        """The sound clouds of an HDF5 file of many, by index; the errors of the others go to ``_broken``."""
+        sound: dict[int, Data] = {}
         try:
             clouds = read_hdf5_clouds(file)
         except CloudError as error:  # nothing in the file can be used
             self._broken |= {i: str(error) for i, (other, _) in enumerate(self._items) if other == file}
-            return found
+            return sound
         for i, arrays in enumerate(clouds, first):
             try:
-                found[i] = self._made(i, arrays)
+                sound[i] = self._made(i, arrays)
             except CloudError as error:
                 self._broken[i] = str(error)
-        return found
+        return sound
 
     def _made(self, index: int, arrays: Arrays) -> Data:
-        """The cloud made of a reader's arrays."""
+        """Cloud ``index`` from the arrays of its reader."""
         file, number = self._items[index]
         size = self.num_points
         if size is None and len(arrays.get("faces", ())):
@@ -184,7 +188,7 @@ class Folder(Dataset):
         return data
 
     def manifest(self) -> dict[str, Any]:
-        """What is read, in JSON's types: split, up, numbers, classes, files with a hash of their names and sizes."""
+        """What is read, as JSON types: split, up, counts, classes, and files with a hash of their names and sizes."""
         labels = [] if self.labels is None else torch.bincount(self.labels, minlength=len(self.classes)).tolist()
         return {
             "name": "Folder",
@@ -200,9 +204,10 @@ class Folder(Dataset):
 
 
 def labelled(files: Sequence[Path], base: Path) -> tuple[list[str], list[Path], list[Path]]:
-    """Classes, the files of these, and the files that lie elsewhere; without classes all files.
+    """Classes, the files to read, and the stray files, which lie elsewhere; without classes all files are read.
 
     The folders right below ``base`` are classes if at least two hold files, and more files lie there than elsewhere.
+    Stray files are listed only if at least two such folders hold files.
     """
     depths = [len(file.relative_to(base).parts) for file in files]
     inside = [file for file, depth in zip(files, depths, strict=True) if depth == 2]
@@ -214,7 +219,7 @@ def labelled(files: Sequence[Path], base: Path) -> tuple[list[str], list[Path], 
 
 
 def _note(stray: Sequence[Path], classes: Sequence[str], base: Path) -> str:
-    """What becomes of files that do not lie one folder below."""
+    """The warning about files that do not lie exactly one folder below ``base``."""
     names = ", ".join(file.relative_to(base).as_posix() for file in stray[:3]) + (", ..." if len(stray) > 3 else "")
     if classes:
         return f"{base}: {names} ({len(stray)} in all) left out, as they lie in none of the class folders"
@@ -222,12 +227,12 @@ def _note(stray: Sequence[Path], classes: Sequence[str], base: Path) -> str:
 
 
 def _numbers(file: Path) -> Iterable[int | None]:
-    """The numbers of the clouds in an HDF5 file of many; None for a file that is one cloud, or damaged."""
+    """The numbers of the clouds in an HDF5 file of many; ``[None]`` for a file that is one cloud, or damaged."""
     if file.suffix.lower() not in HDF5:
         return [None]
     try:
         with open_hdf5(file) as stored:
             pos = coordinates(stored, str(file))
             return range(pos.shape[0]) if pos.ndim == 3 else [None]
-    except CloudError:  # said again, with all other broken files, when it is read
+    except CloudError:  # raised again when the cloud is read, so that a check can list all broken files
         return [None]

@@ -1,4 +1,4 @@
-"""ModelNet10 and ModelNet40, in each of the three forms in which people have them."""
+"""ModelNet10 and ModelNet40, from each of the three forms in which they are distributed."""
 
 import logging
 import os
@@ -37,22 +37,22 @@ log = logging.getLogger(__name__)
 class ModelNet(Dataset):
     """CAD models of 10 or 40 classes, as points on their surfaces (Wu et al., arXiv 1406.5670).
 
-    Three forms are recognised by what lies in ``root``: the HDF5 files of the PointNet release
-    (``modelnet40_ply_hdf5_2048``), the original tree of OFF meshes, and the text files of
-    ``modelnet40_normal_resampled``. Meshes are sampled by area, 2048 points each, with draws that depend on the file's
-    name alone; what was made of meshes or text is kept in ``root/.geo3d_cache`` where that can be written.
+    The files in ``root`` show which of three forms it has: the HDF5 files of the PointNet release
+    (``modelnet40_ply_hdf5_2048``), the original tree of OFF meshes, or the text files of
+    ``modelnet40_normal_resampled``. On each mesh 2048 points are drawn evenly by area; the draw depends only on the
+    file's name. The points of meshes and text files are kept in ``root/.geo3d_cache`` if that can be written.
 
     Args:
         root: The folder.
         split: "train" or "test".
         up: The axis that points up in the files: "y" for the PointNet release and the resampled text, "z" for the OFF
             meshes of ModelNet10. Clouds come out z-up.
-        num_points: Points kept of each cloud, the first ones; None for all.
-        cache: Whether converted meshes and text may be kept in ``root``.
-        num_classes: 10 or 40 where a resampled folder lists both; None takes 40 if it is there.
+        num_points: How many points to keep of each cloud, the first ones; None for all.
+        cache: Whether to keep the points of meshes and text files in ``root``.
+        num_classes: 10 or 40, for a resampled folder that lists both; None takes 40 if it is there.
 
     Raises:
-        CloudError: If the folder is none of these, or a file is missing, damaged or does not fit the others.
+        CloudError: If the folder has none of these forms, or a file is missing, damaged or does not fit the others.
     """
 
     points_per_mesh = 2048
@@ -83,14 +83,14 @@ class ModelNet(Dataset):
         elif any(folder.glob("*/*/*.off")):
             self.form, self.classes, self.files = "off", *self._meshes()
         else:
-            found = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
-            raise CloudError(f"{root}: no ModelNet found; expected {TREE}; found {found}")
+            entries = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
+            raise CloudError(f"{root}: no ModelNet found; expected {TREE}; found {entries}")
         if not self.files:
             raise CloudError(f"{root}: no file of the split {split!r}; expected {TREE}")
 
     def _listed(self) -> list[Path]:
         names = _lines(Path(self.root) / f"{self.split}_files.txt")
-        # entries carry the folder of whoever made them
+        # the entries name a folder on the machine where the list was made
         files = [Path(self.root) / name.replace("\\", "/").rsplit("/", 1)[-1] for name in names]
         _check_there(files, f"{self.split}_files.txt")
         return files
@@ -102,7 +102,7 @@ class ModelNet(Dataset):
         shapes = _lines(Path(self.root) / name)
         files = [Path(self.root) / shape.rsplit("_", 1)[0] / f"{shape}.txt" for shape in shapes]
         if unknown := [file.stem for file in files if file.parent.name not in classes]:
-            raise CloudError(f"{name}: {unknown[0]} is of no class in modelnet{count}_shape_names.txt")
+            raise CloudError(f"{name}: the class of {unknown[0]} is not in modelnet{count}_shape_names.txt")
         _check_there(files, name)
         return classes, files
 
@@ -129,7 +129,7 @@ class ModelNet(Dataset):
 
     @cached_property
     def _points(self) -> tuple[Tensor, Tensor | None]:
-        """Coordinates and normals, read when first asked for: in the process that uses them, without an open file."""
+        """Coordinates and normals. They are read on first use, so by the process that uses them; no file stays open."""
         stored = self.form == "hdf5"
         parts = [_read(file, self.num_points) for file in self.files] if stored else [self._converted()]
         sizes = {pos.shape[1] for pos, _ in parts}
@@ -171,7 +171,7 @@ class ModelNet(Dataset):
         return data
 
     def source(self, index: int) -> str:
-        """The file that cloud ``index`` comes from, and its number in there if it holds many."""
+        """The file of cloud ``index``, with the number of the cloud if the file holds many."""
         return self._sources[index]
 
     @cached_property
@@ -181,7 +181,7 @@ class ModelNet(Dataset):
         return [f"{file}, cloud {i}" for file in self.files for i in range(len(_labels(file, len(self.classes))))]
 
     def manifest(self) -> dict[str, Any]:
-        """What was read, in JSON's types: form, split, up, numbers, classes, files with a hash of names and sizes."""
+        """What was read, as JSON types: form, split, up, counts, classes, and files with a hash of names and sizes."""
         counts = torch.bincount(self.labels, minlength=len(self.classes)).tolist()
         return {
             "name": "ModelNet",
@@ -196,10 +196,10 @@ class ModelNet(Dataset):
         }
 
     def _converted(self) -> tuple[Tensor, Tensor | None]:
-        """Points of meshes or text files, from the cache or made now."""
+        """Coordinates and normals of the meshes or text files, from the cache if it has them."""
         root = Path(self.root)
         size = f"_{self.points_per_mesh}" if self.form == "off" else ""
-        # the name holds the hash, so that a cache of other files is never taken for this one's
+        # the name holds a hash of the files' names and sizes, so that a cache of other files is never read
         stored = root / CACHE / f"{self.form}_{self.split}{size}_{listing(self.files, root)['sha256'][:16]}.h5"
         if stored.is_file():
             return _read(stored, self.num_points)
@@ -249,7 +249,7 @@ def _lines(file: Path) -> list[str]:
 def _check_there(files: list[Path], source: str) -> None:
     missing = [file for file in files if not os.path.isfile(file)]  # also of a name that is too long
     if missing:
-        others = f"with {len(missing) - 1} others that {source} lists"
+        others = f"as are {len(missing) - 1} other files that {source} lists"
         raise CloudError(f"{missing[0]}: missing, {others}; complete the folder")
 
 
@@ -264,7 +264,7 @@ def _same_size(
     for file in files:
         pos, normal = read(file)
         if len(pos) != size:
-            raise CloudError(f"{file}: expected {size} points, as in the other files; file ends after {len(pos)}")
+            raise CloudError(f"{file}: expected {size} points, as in the other files; found {len(pos)}")
         yield pos, normal
 
 

@@ -19,7 +19,7 @@ Pose = Annotated[str, OneOf("aligned", "z", "so3")]
 
 
 def random_pose(rotation: str, key: tuple[int | str, ...]) -> Tensor | None:
-    """(3, 3): the rotation in which a cloud arrives under ``aligned`` (None), ``z`` or ``so3``."""
+    """(3, 3) random rotation: about the up axis for ``z``, any for ``so3``; None for ``aligned``. ``key`` seeds it."""
     if rotation == "aligned":
         return None
     draw = generator(*key)
@@ -31,18 +31,18 @@ def random_pose(rotation: str, key: tuple[int | str, ...]) -> Tensor | None:
 def prepare(
     cloud: Data, source: str, num_points: int | None, normalize: Normalize, points: torch.Generator, pose: Tensor | None
 ) -> Data:
-    """The cloud as an encoder sees it; ``frame`` leads back to the coordinates that it had.
+    """The cloud as an encoder sees it; its ``frame`` maps it back to the coordinates that it had.
 
     Args:
-        cloud: One cloud; it stays as it is.
-        source: What errors call it.
+        cloud: One cloud; it is not changed.
+        source: Its name in error messages.
         num_points: Larger clouds are reduced to a random subset of this size; None keeps all points.
         normalize: ``unit_sphere``, ``box`` or ``none``.
-        points: Draws the subset.
-        pose: (3, 3) rotation at the end, if any.
+        points: The generator that draws the subset.
+        pose: (3, 3) rotation to apply last; None for none.
 
     Raises:
-        CloudError: If the cloud is empty, not finite, or all in one place.
+        CloudError: If the cloud is empty or not finite, or has several points that all lie in one place.
     """
     check_cloud(cloud.pos, source)
     total = cloud.pos.shape[0]
@@ -57,11 +57,11 @@ def prepare(
 
 
 class PreparedClouds(Dataset):
-    """The clouds of one split, prepared. What is drawn is keyed by (seed, split, index), not by order or worker.
+    """The prepared clouds of one split. Random draws are keyed by (seed, split, index), not by order or worker.
 
     Args:
         clouds: The data set.
-        split: Its name, part of the key.
+        split: Name of the split, part of the key.
         num_points: See :func:`prepare`.
         rotation: ``aligned``, ``z`` or ``so3``, see :func:`random_pose`.
         normalize: See :func:`prepare`.
@@ -83,7 +83,7 @@ class PreparedClouds(Dataset):
         return prepare(self.clouds[index], self.source(index), self.num_points, self.normalize, draw, pose)
 
     def source(self, index: int) -> str:
-        """What errors call the cloud: its file, where the data set knows it."""
+        """The name of the cloud in error messages: its file, if the data set knows it."""
         dataset = getattr(self.clouds, "dataset", self.clouds)
         known = getattr(dataset, "source", None)
         return known(index) if known is not None else f"cloud {index} of the {self.split} split"

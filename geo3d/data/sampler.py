@@ -12,7 +12,15 @@ from geo3d.seeds import generator
 
 
 class KeyedShuffle(Sampler[int]):
-    """Indices in an order keyed by (seed, epoch); each process gets its rows of every joined batch."""
+    """Indices in a random order, keyed by (seed, epoch).
+
+    With several processes, each gets its own rows of every joint batch. Indices that fill no joint batch are left out.
+
+    Args:
+        indices: The indices to shuffle.
+        batch_size: Batch size of one process.
+        seed: Part of the key.
+    """
 
     def __init__(self, indices: Tensor, batch_size: int, seed: int) -> None:
         self.indices, self.batch_size, self.seed, self.epoch = indices, batch_size, seed, 0
@@ -29,6 +37,6 @@ class KeyedShuffle(Sampler[int]):
         shuffled = self.indices[order]
         world = world_size()
         if world > 1:
-            whole = len(shuffled) // (world * self.batch_size) * world * self.batch_size
-            shuffled = shuffled[:whole].view(-1, world, self.batch_size)[:, dist.get_rank()].reshape(-1)
+            count = len(shuffled) // (world * self.batch_size) * world * self.batch_size
+            shuffled = shuffled[:count].view(-1, world, self.batch_size)[:, dist.get_rank()].reshape(-1)
         return iter(shuffled.tolist())

@@ -1,4 +1,4 @@
-"""What can be learned from a data set, by the field of the record that holds it."""
+"""The targets of a data set: what can be learned from it, by the field of the record that holds the labels."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -7,11 +7,11 @@ from geo3d.errors import CloudError
 
 
 class Classes(NamedTuple):
-    """A label out of a list, of a cloud (``y``) or of each point (``point_y``)."""
+    """One class out of a list, for a cloud (``y``) or for each point (``point_y``)."""
 
     names: tuple[str, ...]
     ignore: int | None = None
-    """The label of what has none."""
+    """The label that stands for no class; None if every cloud or point has one."""
 
 
 class Joints(NamedTuple):
@@ -24,7 +24,7 @@ Target = Classes | Joints
 
 
 def targets_of(dataset: Any) -> Mapping[str, Target]:
-    """The targets that a data set declares; ``y`` of one that has nothing but ``classes`` and ``labels``.
+    """The targets that a data set declares, or ``y`` if it only has ``classes`` and ``labels``.
 
     Example:
         >>> from geo3d.data import Shapes
@@ -48,6 +48,6 @@ def target_named(dataset: Any, name: str) -> Target:
     if name not in known:
         raise CloudError(
             f"{type(dataset).__name__} has no target {name!r}; "
-            + (f"it has {', '.join(known)}" if known else "it has no labels; put the files in one folder a class")
+            + (f"it has {', '.join(known)}" if known else "it has no labels; put the files in one folder per class")
         )
     return known[name]

@@ -8,23 +8,23 @@ from pathlib import Path
 from geo3d.errors import CloudError
 
 SPLITS = {"train": ("train", "training"), "test": ("test", "testing"), "val": ("val", "valid", "validation", "dev")}
-"""What folders of splits are called, in small letters or large ones."""
+"""The folder names of each split; upper and lower case do not matter."""
 
 
 def files_below(base: Path) -> list[Path]:
-    """All files below a folder, sorted by name; what begins with a dot is left out.
+    """All files below a folder, sorted by path; names that begin with a dot are left out.
 
-    Links to folders are followed, unless they lead back to a folder that they lie in. Links to nothing are listed, so
-    that they are named when they are read.
+    Links to folders are followed, unless they lead back to a folder that contains them. Broken links are listed, so
+    that reading one raises an error that names it.
 
     Raises:
-        CloudError: If a folder may not be read: its files would be missing without a word.
+        CloudError: If a folder cannot be read, as its files would be missing without a message.
     """
     return sorted(_walk(base, ()), key=lambda file: file.relative_to(base).parts)
 
 
 def _walk(folder: Path, above: tuple[tuple[int, int], ...]) -> list[Path]:
-    """The files below one folder, which lies in those with the device and inode numbers ``above``."""
+    """The files below one folder; ``above`` are the device and inode numbers of the folders that contain it."""
     try:
         status = folder.stat()
         entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
@@ -57,20 +57,20 @@ def _fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
 
 
 def split_folders(root: Path) -> dict[str, Path]:
-    """The subfolders that are splits, by the names of these: train, test, val.
+    """The subfolders that are splits, by the names of the splits: train, test, val.
 
     Raises:
-        CloudError: If a split has several, such as ``train`` and ``Train``, or the folder may not be read.
+        CloudError: If a split has several, such as ``train`` and ``Train``, or the folder cannot be read.
     """
     try:
         names = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
     except OSError as error:
         raise CloudError(f"{root}: the folder cannot be read: {error.strerror}; check its permissions") from error
-    found: dict[str, Path] = {}
+    splits: dict[str, Path] = {}
     for split, known in SPLITS.items():
         folders = [name for name in names if name.lower() in known]
         if len(folders) > 1:
             raise CloudError(f"{root}: expected one folder for the split {split}, found {', '.join(folders)}")
         if folders:
-            found[split] = root / folders[0]
-    return found
+            splits[split] = root / folders[0]
+    return splits

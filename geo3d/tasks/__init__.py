@@ -1,1 +1,1 @@
-"""What trains: tasks, data, callbacks, the run folder."""
+"""Training: tasks, batches, callbacks and the run folder."""

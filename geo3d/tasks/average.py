@@ -1,4 +1,4 @@
-"""Exponential averages of a module's weights: the momentum encoder, and averaged weights to publish."""
+"""Exponential moving averages of a module's weights: for momentum encoders, and for averaged weights to publish."""
 
 import copy
 
@@ -13,13 +13,13 @@ def average_of(module: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def update_average(average: nn.Module, module: nn.Module, momentum: float) -> None:
-    """Average <- momentum * average + (1 - momentum) * module, for parameters; buffers are left to the average."""
+    """Average <- momentum * average + (1 - momentum) * module, for parameters only; buffers do not change."""
     for old, new in zip(average.parameters(), module.parameters(), strict=True):
         old.lerp_(new.to(old.dtype), 1 - momentum)
 
 
 @torch.no_grad()
 def copy_buffers(average: nn.Module, module: nn.Module) -> None:
-    """Give the average the module's buffers, such as the running statistics of its norms."""
+    """Copy the module's buffers, such as the running statistics of its norms, to the average."""
     for old, new in zip(average.buffers(), module.buffers(), strict=True):
         old.copy_(new)

@@ -1,4 +1,4 @@
-"""What watches a run: checkpoints, history, throughput, collapse, online kNN."""
+"""Callbacks of a run: checkpoints, history, throughput, collapse, online kNN."""
 
 import csv
 import io
@@ -18,13 +18,13 @@ from geo3d.tasks.extract import extract
 
 
 class Checkpoint(pl.Callback):
-    """Writes ``path`` after each epoch, by the trainer's :class:`geo3d.tasks.resume.ResumeFile`."""
+    """Writes ``path`` after each epoch, through the trainer's :class:`geo3d.tasks.resume.ResumeFile`."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.begun = path, False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Note that what was saved has been taken up."""
+        """Note that training has begun, so that a checkpoint to resume from has been loaded."""
         self.begun = True
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
@@ -33,7 +33,7 @@ class Checkpoint(pl.Callback):
 
 
 class History(pl.Callback):
-    """Collects a row an epoch and writes them all to ``metrics.csv``; a continued run continues the rows."""
+    """Adds a row per epoch and writes all rows to ``path``; a resumed run appends to its earlier rows."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.rows = path, []  # type: tuple[Path, list[dict[str, float]]]
@@ -65,15 +65,23 @@ class History(pl.Callback):
 
 
 class OnlineKNN(pl.Callback):
-    """Logs the kNN accuracy of the encoder on a held-out slice of the training split."""
+    """Logs the kNN accuracy of the encoder on a held-out slice of the training split.
+
+    Args:
+        bank: Batches of the clouds that vote.
+        bank_y: Their labels.
+        query: Batches of the clouds to classify.
+        query_y: Their labels.
+        every: Number of epochs from one measurement to the next.
+    """
 
     def __init__(self, bank: DataLoader, bank_y: Tensor, query: DataLoader, query_y: Tensor, every: int = 1) -> None:
         self.bank, self.bank_y, self.query, self.query_y, self.every = bank, bank_y, query, query_y, every
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Embed both slices and let the neighbours vote."""
+        """Log the accuracy, in every ``every``-th epoch."""
         if (trainer.current_epoch + 1) % self.every:
-            trainer.callback_metrics.pop("knn", None)  # what an earlier epoch logged
+            trainer.callback_metrics.pop("knn", None)  # the value of an earlier epoch, which the history would repeat
             return
         bank = extract(pl_module.encoder, self.bank, pl_module.device)
         query = extract(pl_module.encoder, self.query, pl_module.device)
@@ -82,7 +90,7 @@ class OnlineKNN(pl.Callback):
 
 
 class CollapseWatch(pl.Callback):
-    """Ends a run whose embeddings have become alike, instead of letting it burn its budget.
+    """Ends a run whose embeddings have collapsed, instead of letting it use up its budget.
 
     Args:
         min_std: Least ``embedding_std`` (1 = spread evenly over the sphere, 0 = all the same).
@@ -110,14 +118,18 @@ class CollapseWatch(pl.Callback):
         self.strikes = self.strikes + 1 if dead else 0
         if self.strikes >= self.patience:
             raise CollapseError(
-                f"step {trainer.global_step}: the embeddings have collapsed (deviation {std:.4f}, 1 is spread and the "
-                f"least allowed {self.min_std}; effective rank {rank:.2f}, least {self.min_rank}) for {self.strikes} "
-                "steps; try a lower lr, a larger batch, another objective, or weaker invariances"
+                f"step {trainer.global_step}: the embeddings have collapsed (std {std:.4f}, 1 is spread and the least "
+                f"allowed {self.min_std}; effective rank {rank:.2f}, the least allowed {self.min_rank}) for "
+                f"{self.strikes} steps; try a lower lr, a larger batch, another objective, or weaker invariances"
             )
 
 
 class Throughput(pl.Callback):
-    """Logs clouds a second; where there is no terminal it prints a line an epoch in place of a progress bar."""
+    """Logs the number of clouds per second.
+
+    Args:
+        lines: Whether to print a line per epoch too, in place of a progress bar.
+    """
 
     def __init__(self, lines: bool) -> None:
         self.lines, self.clouds = lines, 0
@@ -129,14 +141,14 @@ class Throughput(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: object, batch: Any, batch_idx: int
     ) -> None:
-        """Count the batch; log here, before callbacks of the epoch's end read the means."""
+        """Count the batch and log the rate here, before callbacks at the end of the epoch read the metrics."""
         self.clouds += batch.num_graphs * trainer.world_size
         seconds = time.perf_counter() - self.start
         pl_module.log("clouds_per_s", self.clouds / seconds, prog_bar=True, on_step=True, on_epoch=False)
         pl_module.log("epoch_seconds", seconds, on_step=True, on_epoch=False)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Say how the epoch went."""
+        """Print the metrics of the epoch."""
         if self.lines and trainer.is_global_zero:
             values = {k: float(v) for k, v in trainer.callback_metrics.items() if k != "epoch_seconds"}
             shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())

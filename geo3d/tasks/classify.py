@@ -26,8 +26,8 @@ class Classify(Supervised):
         target: The classes.
         views: Makes the one augmented view of a training batch.
         hidden: Sizes of the head's hidden layers.
-        dropout: In the head.
-        label_smoothing: Of the cross-entropy.
+        dropout: Dropout in the head.
+        label_smoothing: Label smoothing of the cross-entropy.
         training: See :class:`geo3d.tasks.supervised.Supervised`.
     """
 
@@ -71,7 +71,7 @@ class Classify(Supervised):
         }
 
     def check(self, data: DataModule) -> None:
-        """Check that the test split has no other classes; better before the training than after it.
+        """Check before training that the test split has no other classes.
 
         Raises:
             CloudError: If it has.

@@ -26,7 +26,7 @@ from geo3d.seeds import generator
 POOL = 4  # views draw their points from a pool this many times as large as a view
 Phase = Literal["pretrain", "supervised"]
 STORED: dict[str, Any] = {"unit_sphere": True, "none": False}
-"""How manifests have said ``normalize`` since geo3d 0.1.0."""
+"""How manifests store these values of ``normalize``, since geo3d 0.1.0."""
 
 
 class DataModule(pl.LightningDataModule):
@@ -40,9 +40,9 @@ class DataModule(pl.LightningDataModule):
         label_fraction: Fraction of each class of the training split whose labels may be used in supervised training.
         holdout: Fraction of the training split kept out of pretraining for the online kNN monitor.
         normalize: The common scale of the clouds: ``unit_sphere``, ``box`` or ``none``.
-        num_workers: Worker processes that load clouds; 0 is right when they fit in memory.
+        num_workers: Worker processes that load clouds; 0 is right when the clouds fit in memory.
         seed: Key of every draw.
-        dataset_keywords: For ``dataset_class``.
+        dataset_keywords: Keywords of ``dataset_class``.
 
     Raises:
         ConfigError: If an argument is out of its range.
@@ -75,12 +75,12 @@ class DataModule(pl.LightningDataModule):
         self._prepared: dict[tuple[str, bool], Cached] = {}
 
     def of(self, phase: Phase, target: str | None = None) -> "DataModule":
-        """The same clouds for a phase.
+        """A data module of the same clouds for a phase.
 
         Args:
             phase: ``pretrain`` leaves out the held-out slice and needs no labels; ``supervised`` takes the labelled
-                share.
-            target: For ``supervised``: what is learned, one of the data set's :attr:`targets`.
+                fraction.
+            target: The target to learn when ``supervised``, one of :attr:`targets`.
 
         Raises:
             CloudError: If the data set has no such target.
@@ -97,7 +97,7 @@ class DataModule(pl.LightningDataModule):
         return dict(targets_of(self.dataset("train")))
 
     def dataset(self, split: str) -> Any:
-        """The data set of one split, made when first asked for."""
+        """The data set of one split, created on first use."""
         return self._cached(split).dataset
 
     def _cached(self, split: str) -> Cached:
@@ -109,7 +109,7 @@ class DataModule(pl.LightningDataModule):
         return self._sets[split]
 
     def has(self, split: str) -> bool:
-        """Whether the data set has such a split; your own folder may have none for testing."""
+        """Whether the data set has this split; your own folder may have no test split."""
         try:
             self.dataset(split)
         except SplitError:
@@ -117,13 +117,13 @@ class DataModule(pl.LightningDataModule):
         return True
 
     def reseeded(self, seed: int) -> "DataModule":
-        """The same clouds under other draws: subsets of points, poses, labelled fractions."""
+        """A data module of the same clouds with other random draws: subsets of points, poses, labelled clouds."""
         other = copy.copy(self)
         other.seed, other._prepared = seed, {}
         return other
 
     def of_points(self, num_points: int | None) -> "DataModule":
-        """The same clouds with fewer points: of larger clouds the first of those drawn here."""
+        """A data module of the same clouds with fewer points: the first of the points that this one draws."""
         other = copy.copy(self)
         other.num_points, other._prepared = num_points, {}
         return other
@@ -143,7 +143,7 @@ class DataModule(pl.LightningDataModule):
         return list(self.dataset("train").classes)
 
     def prepared(self, split: str, pool: bool = False) -> Cached:
-        """The clouds of a split as encoders see them; with ``pool`` larger than a view, for views to draw from."""
+        """The clouds of a split as encoders see them; with ``pool``, with more points, from which views draw theirs."""
         if (split, pool) not in self._prepared:
             self._prepared[split, pool] = Cached(self._preparing(split, pool), self._room)
         return self._prepared[split, pool]
@@ -152,14 +152,14 @@ class DataModule(pl.LightningDataModule):
         count = self.num_points * POOL if pool and self.num_points is not None else self.num_points
         clouds = self._cached(split)
         if count is not None and not pool and clouds[0].pos.shape[0] < count:
-            found = clouds[0].pos.shape[0]
+            size = clouds[0].pos.shape[0]
             warnings.warn(
-                f"data.num_points={count}, but the first cloud has only {found} points; all are used", stacklevel=2
+                f"data.num_points={count}, but the first cloud has only {size} points; all are used", stacklevel=2
             )
         return PreparedClouds(clouds, split, count, self.rotation, self.normalize, self.seed)
 
     def stratified(self, fraction: float, purpose: str, least: int = 1) -> Tensor:
-        """(m,) sorted training indices: a fraction of each class, at least ``least``; without labels of all clouds."""
+        """(m,) sorted training indices: a fraction of each class, at least ``least``; without labels, of all clouds."""
         dataset = self.dataset("train")
         labels = dataset.labels if dataset.labels is not None else torch.zeros(len(dataset), dtype=torch.long)
         draw = generator(self.seed, purpose)
@@ -171,10 +171,10 @@ class DataModule(pl.LightningDataModule):
         return torch.cat(parts).sort().values
 
     def calibration(self, clouds: int, batch_size: int = 32) -> DataLoader:
-        """Batches of about so many training clouds of all classes, in random order, as evaluation shows them.
+        """Batches of about ``clouds`` training clouds of all classes, in random order, prepared as for evaluation.
 
-        For statistics that are taken batch by batch. Data sets are often sorted by class, and batches of one class vary
-        less than the data do.
+        For statistics that are computed batch by batch. Data sets are often sorted by class, and a batch of one class
+        varies less than the data.
         """
         indices = self.stratified(min(1.0, clouds / len(self.dataset("train"))), "calibration")
         order = torch.randperm(len(indices), generator=generator(self.seed, "calibration order"))
@@ -196,7 +196,7 @@ class DataModule(pl.LightningDataModule):
         return everything[~torch.isin(everything, self.heldout)]
 
     def train_dataloader(self) -> DataLoader:
-        """Shuffled batches of pools of points."""
+        """Shuffled batches of training clouds, as pools of points from which views draw theirs."""
         indices = self.training
         batch_size = min(self.batch_size, len(indices) // world_size())
         if batch_size < 2:
@@ -239,5 +239,5 @@ class DataModule(pl.LightningDataModule):
         return manifest | {"test": self.dataset("test").manifest()}
 
     def manifest_hash(self) -> str:
-        """A short name for what :meth:`manifest` says."""
+        """The first 16 hex digits of the SHA-256 of :meth:`manifest`."""
         return hashlib.sha256(json.dumps(self.manifest(), sort_keys=True).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Training of a compressed encoder to say what the encoder it was made from says; labels may help."""
+"""Training of a compressed encoder to reproduce the features of the original encoder, with or without labels."""
 
 import copy
 from typing import Annotated, Any
@@ -18,23 +18,26 @@ from geo3d.tasks.schedule import MIDDLE, decayed, elapsed_fraction, set_learning
 
 
 class Distill(pl.LightningModule):
-    """A student encoder beside its teacher; the teacher sees the same view and is not trained.
+    """Trains a student encoder to reproduce its teacher, which sees the same view and is not trained.
 
-    The loss is the squared distance of the cloud features, in units of the deviation that each channel of the teacher's
-    has over the batch; with heads also the divergence of the student's class probabilities from the teacher's, and with
-    labels the cross-entropy. Both encoders take their statistics from the batch, so that the student is not asked to
-    make up for their noise: an exact copy has no loss. (Against a teacher in evaluation mode a copy in full precision
-    lost 1.6 points of accuracy within 500 steps.) For the same reason the regulariser of PointNet's feature transform
-    is left out: the student imitates the teacher's transform. Heads keep their statistics, and do without dropout.
+    The loss is the mean squared distance of the cloud features, each channel in units of the std that the teacher's
+    channel has over the batch. With heads it adds the divergence of the student's class probabilities from the
+    teacher's, and with labels the cross-entropy.
+
+    Both encoders use batch statistics, so that the student need not make up for their noise: an exact copy has no loss.
+    (With a teacher in evaluation mode, a copy in full precision lost 1.6 points of accuracy within 500 steps.) For the
+    same reason the regulariser of PointNet's feature transform is left out: the student imitates the teacher's
+    transform. Heads stay in evaluation mode: they use their running statistics, and no dropout.
 
     Args:
         student: The compressed encoder.
-        teacher: The encoder it shall imitate, copied; of as many cloud channels (or more, if the student was pruned).
+        teacher: The encoder to imitate, which is copied. It has as many cloud channels as the student, or more if the
+            student was pruned.
         views: Makes the one view of a batch.
-        head: The student's classifier, trained along; None without one.
-        teacher_head: The teacher's.
+        head: The student's classifier, trained with it; None for none.
+        teacher_head: The teacher's classifier, which has to be there if ``head`` is.
         labels: Weight of the cross-entropy; 0 uses no labels.
-        temperature: Of the probabilities that are compared.
+        temperature: Temperature of the class probabilities that are compared.
         points: How many points of a view the student sees; by default all, as the teacher does.
         lr: Peak learning rate.
         weight_decay: On weight matrices only.
@@ -73,8 +76,8 @@ class Distill(pl.LightningModule):
         return torch.optim.AdamW(decayed(trained, self.weight_decay, self.lr))
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """The learning rate follows the elapsed fraction of the run; encoders train, heads are as in evaluation."""
-        self.teacher[0].train()  # Lightning leaves modes as they come, and a loaded encoder comes in evaluation mode
+        """Set the learning rate by the elapsed fraction of the run, and the modes of the teacher and the heads."""
+        self.teacher[0].train()  # Lightning keeps the modes of modules, and a loaded encoder is in evaluation mode
         for head in (self.head, *self.teacher[1:]):
             if head is not None:
                 head.eval()
@@ -107,10 +110,10 @@ class Distill(pl.LightningModule):
 
 
 def feature_distance(cloud: Tensor, wanted: Tensor) -> Tensor:
-    """Mean squared difference of (B, D) features, each channel in units of its deviation in ``wanted``.
+    """Mean squared difference of (B, D) features, each channel in units of its std over the batch in ``wanted``.
 
-    The unit is at least a tenth of the typical standard deviation, so that noise of constant channels does not count.
+    A unit is at least a tenth of the root mean square of them all, so that noise of constant channels does not count.
     """
-    deviation = wanted.std(0, correction=0)
-    unit = deviation.clamp_min(0.1 * float(deviation.square().mean().sqrt()) + 1e-6)
+    std = wanted.std(0, correction=0)
+    unit = std.clamp_min(0.1 * float(std.square().mean().sqrt()) + 1e-6)
     return scaled_distance(cloud, wanted, unit)

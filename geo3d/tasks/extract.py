@@ -1,4 +1,4 @@
-"""Cloud features of whole data sets, and BatchNorm statistics fitted to them."""
+"""Cloud features of whole data sets, and BatchNorm running statistics recalibrated on them."""
 
 from collections.abc import Iterable
 
@@ -11,7 +11,7 @@ from geo3d.nn.norm import BatchNorm
 
 @torch.no_grad()
 def extract(encoder: nn.Module, loader: Iterable[Batch], device: torch.device | str = "cpu") -> Tensor:
-    """(n, cloud_channels) float32 features on the CPU, in the loader's order; the encoder is left in its mode."""
+    """(n, cloud_channels) float32 features on the CPU, in the loader's order; the encoder keeps its mode."""
     training = encoder.training
     encoder.eval().to(device)
     features = torch.cat([encoder(batch.to(device)).cloud.float().cpu() for batch in loader])
@@ -21,15 +21,15 @@ def extract(encoder: nn.Module, loader: Iterable[Batch], device: torch.device | 
 
 @torch.no_grad()
 def recalibrate(encoder: nn.Module, loader: Iterable[Batch], device: torch.device | str = "cpu") -> nn.Module:
-    """The encoder with the statistics of all its norms replaced by plain averages over the loader's batches.
+    """The encoder in evaluation mode, with running statistics that are plain averages over the loader's batches.
 
-    What makes the untrained floor a fair one: random weights under statistics that fit the data.
+    This makes the untrained floor a fair one: its weights are random, but its statistics fit the data.
     """
     norms = [module for module in encoder.modules() if isinstance(module, BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # torch's name for the plain average over all batches
+        norm.momentum = None  # torch then takes the plain average over all batches
     encoder.train().to(device)
     for i, batch in enumerate(loader):
         if i == 0 or batch.num_graphs > 1:  # a last batch of one cloud has no statistics of its own

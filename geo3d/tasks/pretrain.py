@@ -29,24 +29,24 @@ from geo3d.tasks.schedule import MIDDLE, decayed, elapsed_fraction, set_learning
 class Pretrain(pl.LightningModule):
     """Trains ``encoder`` so that ``objective`` holds between views of the same cloud.
 
-    An objective on clouds compares the projected cloud features. One on points compares the projected rows that
-    ``decoder`` makes of the features, at points that both views show.
+    An objective on clouds compares the projected cloud features. An objective on points compares projected rows of the
+    points that both views show; ``decoder`` computes these rows from the features.
 
     Args:
         encoder: Any encoder.
         objective: One of ``geo3d.objectives``.
         views: Makes the views of a batch.
-        projector: Sizes of the projector's layers behind the features: equal hidden ones, then the embedding's.
+        projector: Sizes of the projector's layers. All hidden layers have the first size, the embeddings the last.
         lr: Peak learning rate of AdamW.
         weight_decay: On weight matrices only.
         warmup: Fraction of the run in which the learning rate rises.
-        ema: Momentum of the teacher at the start, rising to 1; for objectives that want one.
-        average: Momentum of the averaged weights that are published instead of the last ones; 0 for none.
+        ema: Momentum of the teacher at the start; it rises to 1. For objectives with a teacher.
+        average: Momentum of the averaged weights, which are published instead of the last ones; 0 for none.
         seed: Key of every draw.
-        decoder: For an objective on points: makes a row for each point; by default ``Upcast``. See ``geo3d.decoders``.
+        decoder: Makes a row for each point, for an objective on points; by default ``Upcast``. See ``geo3d.decoders``.
 
     Raises:
-        ConfigError: If an option does not fit, or the objective follows or forgets what the views do not draw.
+        ConfigError: If an option does not fit, or the views do not fit the objective (:func:`check_invariances`).
     """
 
     @checked
@@ -93,7 +93,7 @@ class Pretrain(pl.LightningModule):
         return torch.optim.AdamW(decayed(trained, self.weight_decay, self.lr))
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """The learning rate follows the elapsed fraction of the run, so that nothing has to be stored for it."""
+        """Set the learning rate by the elapsed fraction of the run, so that no state of a schedule has to be stored."""
         set_learning_rates(self.optimizers(), warmup_cosine(elapsed_fraction(self.trainer, MIDDLE), self.warmup))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -140,7 +140,7 @@ class Pretrain(pl.LightningModule):
         self.last = {name: float(value) for name, value in values.items()}
 
     def on_train_batch_end(self, outputs: object, batch: Batch, batch_idx: int) -> None:
-        """Move the averages after the optimiser's step."""
+        """Update the averages after the optimiser's step."""
         if self.teacher is not None:
             fraction = elapsed_fraction(self.trainer)
             momentum = 1 - (1 - self.ema) * (math.cos(math.pi * fraction) + 1) / 2
@@ -154,11 +154,11 @@ class Pretrain(pl.LightningModule):
                 update_average(averaged, part, momentum)
 
     def _averaged_parts(self) -> list[nn.Module]:
-        """What a teacher is the average of."""
+        """The modules that a teacher averages."""
         return [self.encoder, self.projector, *([] if self.decoder is None else [self.decoder])]
 
     def _matched_rows(self, views: Sequence[View]) -> Sequence[Tensor | None]:
-        """For each view the points that a point objective compares; None for clouds."""
+        """For each view the indices of the points that an objective on points compares; None for one on clouds."""
         if self.decoder is None:
             return [None] * len(views)
         if len(views) != 2:
@@ -175,10 +175,10 @@ class Pretrain(pl.LightningModule):
 
 
 def compared_rows(features: Features, decoder: nn.Module | None, index: Tensor | None, points: int) -> Tensor:
-    """What the projector gets: the features of the clouds, or the decoder's rows of some of the ``points`` points.
+    """The input of the projector: the features of the clouds, or the decoder's rows ``index`` of the ``points`` points.
 
     Raises:
-        ConfigError: If the encoder has left points out, so that rows would not be those of the cloud's points.
+        ConfigError: If the encoder has left points out, so that ``index`` would pick rows of other points.
     """
     if decoder is None or index is None:
         return features.cloud
@@ -188,7 +188,9 @@ def compared_rows(features: Features, decoder: nn.Module | None, index: Tensor |
 
 
 def check_invariances(objective: Any, invariance: Invariance) -> None:
-    """Check that the views draw what the objective's embeddings shall forget and follow, and nothing else.
+    """Check that the views draw what the objective is invariant and equivariant to, and nothing else.
+
+    An objective that is invariant to ``views`` takes any views that draw what it is equivariant to.
 
     Raises:
         ConfigError: If they do not.
@@ -196,7 +198,7 @@ def check_invariances(objective: Any, invariance: Invariance) -> None:
     drawn = {type(part).__name__ for part in parts_of(invariance)}
     follows, forgets, name = set(objective.equivariant_to), objective.invariant_to, type(objective).__name__
     if missing := sorted((follows | (set() if forgets == "views" else set(forgets))) - drawn):
-        found = ", ".join(sorted(drawn)) or "nothing"
-        raise ConfigError(f"{name} needs views that differ by {', '.join(missing)}; the invariance draws {found}")
+        names = ", ".join(sorted(drawn)) or "nothing"
+        raise ConfigError(f"{name} needs views that differ by {', '.join(missing)}; the invariance draws {names}")
     if forgets != "views" and (more := sorted(drawn - follows - set(forgets))):
-        raise ConfigError(f"{name} neither forgets nor follows {', '.join(more)}; take it out of the invariance")
+        raise ConfigError(f"{name} is not invariant or equivariant to {', '.join(more)}; take it out of the invariance")

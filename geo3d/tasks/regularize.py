@@ -1,4 +1,4 @@
-"""Encoders in training, with what they themselves add to the loss."""
+"""The forward pass in training, with the regulariser that some encoders add to the loss."""
 
 from typing import Any
 
@@ -9,9 +9,9 @@ from geo3d.cloud import Features
 
 
 def encoded(encoder: Any, batch: Batch) -> tuple[Features, Tensor | None]:
-    """The features of a batch, and the encoder's own regulariser () for this pass; None without one.
+    """The features of a batch, and the scalar regulariser of the encoder for this pass, or None if it has none.
 
-    An encoder that has one says so by a method ``with_regularizer(batch) -> (Features, Tensor | None)``.
+    An encoder with a regulariser has a method ``with_regularizer(batch) -> (Features, Tensor | None)``.
     """
     if hasattr(encoder, "with_regularizer"):
         return encoder.with_regularizer(batch)

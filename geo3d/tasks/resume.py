@@ -1,7 +1,7 @@
-"""The file from which a killed run continues: what it holds, whose it is, and a sum over all of it.
+"""The file from which a killed run continues, with the run it belongs to and a checksum.
 
-A line of text in front of what torch writes: ``geo3d-run 1 RUN SHA256``. RUN stands for the settings and the data of
-the run, SHA256 for the bytes that follow. torch itself does not notice a flipped bit.
+It begins with a line of text, ``geo3d-run 1 RUN SHA256``; then come the bytes that torch writes. RUN is a hash of the
+settings and the data of the run, SHA256 a checksum of the bytes, as torch itself does not notice a flipped bit.
 """
 
 import hashlib
@@ -18,13 +18,13 @@ from geo3d.io.files import replacing
 
 LAST = "last.ckpt"
 FORM = b"geo3d-run 1 "
-ZIP = b"PK"  # how a file begins that torch writes
+ZIP = b"PK"  # the first bytes of the files that torch writes
 HEADER = len(FORM) + 64 + 1 + 64 + 1
 ANEW = "delete it to start anew, or give another out=DIR"
 
 
 class ResumeFile(CheckpointIO):
-    """Writes and reads ``last.ckpt`` for Lightning; nothing is unpickled but tensors and plain values.
+    """Writes and reads ``last.ckpt`` for Lightning. Only tensors and plain values are unpickled.
 
     Args:
         run: The run folder.
@@ -34,7 +34,7 @@ class ResumeFile(CheckpointIO):
         self.run = run
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write the file as a whole; the one before stays until then."""
+        """Write the file. The one before is replaced only when the new one is complete."""
         content = io.BytesIO()
         torch.save(checkpoint, content)
         body = content.getvalue()
@@ -45,10 +45,10 @@ class ResumeFile(CheckpointIO):
     def load_checkpoint(
         self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """What was saved.
+        """The saved state of the run.
 
         Raises:
-            CheckpointError: If the file is damaged, of another run, or not of this form.
+            CheckpointError: If the file is damaged, belongs to another run, or has another form.
         """
         content = Path(path).read_bytes()
         header, body = content[:HEADER], content[HEADER:]
@@ -59,14 +59,14 @@ class ResumeFile(CheckpointIO):
         if header[len(FORM) : -66] != identity(self.run).encode():
             raise CheckpointError(f"{path}: belongs to another run, with other settings or data; {ANEW}")
         try:
-            found = torch.load(io.BytesIO(body), map_location=map_location, weights_only=True)
-        except Exception as error:  # whatever torch says of bytes that somebody else has summed up
+            state = torch.load(io.BytesIO(body), map_location=map_location, weights_only=True)
+        except Exception as error:  # bytes with a valid checksum that torch did not write may raise anything
             raise CheckpointError(f"{path}: cannot be read ({type(error).__name__}); {ANEW}") from error
-        if not isinstance(found, dict):
-            raise CheckpointError(f"{path}: expected the state of a run, found {type(found).__name__}; {ANEW}")
-        if "state_dict" in found:
-            found["state_dict"] = upgrade_state(found["state_dict"])
-        return found
+        if not isinstance(state, dict):
+            raise CheckpointError(f"{path}: expected the state of a run, found {type(state).__name__}; {ANEW}")
+        if "state_dict" in state:
+            state["state_dict"] = upgrade_state(state["state_dict"])
+        return state
 
     def remove_checkpoint(self, path: str | Path) -> None:
         """Delete the file."""
@@ -74,7 +74,7 @@ class ResumeFile(CheckpointIO):
 
 
 def identity(run: Path) -> str:
-    """64 characters that stand for the settings and the data of a run."""
+    """SHA-256, in 64 hex digits, of the settings and the data manifest of a run."""
     digest = hashlib.sha256()
     for name in ("settings.json", "manifest.json"):
         path = run / name

@@ -1,4 +1,4 @@
-"""Learning rate and momentum as functions of how much of the run is done."""
+"""The fraction of the run that is done, and the learning rate as a function of it."""
 
 import math
 from typing import Any
@@ -7,25 +7,25 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Timer
 
 MIDDLE = 0.5
-"""Of a step: the learning rate is read off the schedule there, so that no step, not even the first, has rate 0."""
+"""The learning rate of a step is that of the schedule at its middle, so that not even the first step has rate 0."""
 
 
 def elapsed_fraction(trainer: pl.Trainer, within: float = 0.0) -> float:
-    """How much of the run is done, from 0 to 1: of its steps, or of its time where ``max_time`` ends it sooner.
+    """The fraction of the run that is done, from 0 to 1: of its steps or of ``max_time``, whichever is larger.
 
     Args:
         trainer: The running trainer.
-        within: How much of the next step counts as done.
+        within: The fraction of the next step that counts as done.
     """
-    shares = [0.0]
+    fractions = [0.0]
     steps = trainer.estimated_stepping_batches
     if math.isfinite(steps) and steps > 0:
-        shares.append((trainer.global_step + within) / steps)
+        fractions.append((trainer.global_step + within) / steps)
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, Timer) and callback.time_remaining() is not None:
             done, left = callback.time_elapsed(), callback.time_remaining() or 0.0
-            shares.append(done / max(done + left, 1e-9))
-    return min(max(shares), 1.0)
+            fractions.append(done / max(done + left, 1e-9))
+    return min(max(fractions), 1.0)
 
 
 def warmup_cosine(fraction: float, warmup: float) -> float:
@@ -49,8 +49,8 @@ def set_learning_rates(optimizer: Any, factor: float) -> None:
 def decayed(module: Any, weight_decay: float, lr: float) -> list[dict[str, Any]]:
     """Parameter groups of a module: weight decay on matrices only, none on norms and biases.
 
-    Parameters with an attribute ``lr_factor`` (learned thresholds, say) form groups of their own, at that many times
-    the learning rate and without decay.
+    Parameters with an attribute ``lr_factor``, such as learned thresholds, form separate groups. Their learning rate is
+    multiplied by the factor, and they have no weight decay.
     """
     matrices: list[Any] = []
     others: list[Any] = []

@@ -1,4 +1,4 @@
-"""What every training with labels shares: optimiser, schedule, freezing, augmentation, logging."""
+"""The base of all training with labels: optimiser, schedule, freezing, augmentation, logging."""
 
 from typing import Any, ClassVar
 
@@ -20,13 +20,13 @@ from geo3d.tasks.schedule import MIDDLE, decayed, elapsed_fraction, set_learning
 class Supervised(pl.LightningModule):
     """An encoder and a head, trained together on one target of a data set.
 
-    A task says in ``learns`` which target that is, makes ``self.head`` (and ``self.decoder``, if it works on points) in
-    its constructor, and writes :meth:`predict`, :meth:`loss` and :meth:`score`.
+    A subclass names the target in ``learns``, creates ``self.head`` (and ``self.decoder`` if it works on points) in its
+    constructor, and implements :meth:`predict`, :meth:`loss` and :meth:`score`.
 
     Args:
         encoder: Any encoder.
         views: Makes the one augmented view of a training batch.
-        freeze: Train the head alone; the encoder stays as it is, statistics included.
+        freeze: Train only the head; the weights and running statistics of the encoder do not change.
         lr: Peak learning rate of the head.
         encoder_lr: Peak learning rate of the encoder; ``lr`` when None.
         weight_decay: On weight matrices only.
@@ -38,7 +38,7 @@ class Supervised(pl.LightningModule):
     """The target, a field of the record."""
     head: Any
     decoder: Any
-    """What a head on points stands on, trained with it; None without one."""
+    """Makes the rows that a head on points reads, and is trained with it; None for none."""
 
     @checked
     def __init__(
@@ -62,11 +62,11 @@ class Supervised(pl.LightningModule):
             encoder.requires_grad_(False)
 
     def predict(self, features: Features) -> Tensor:
-        """What the head makes of an encoder's features."""
+        """The predictions of the head from an encoder's features."""
         raise NotImplementedError
 
     def loss(self, prediction: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss () of a training batch, and what else shall be logged."""
+        """The scalar loss of a training batch, and further values to log."""
         raise NotImplementedError
 
     def score(self, data: DataModule) -> dict[str, float]:
@@ -86,12 +86,12 @@ class Supervised(pl.LightningModule):
         return torch.optim.AdamW(groups)
 
     def on_train_epoch_start(self) -> None:
-        """A frozen encoder keeps its running statistics."""
+        """Set a frozen encoder to evaluation mode, so that it keeps its running statistics."""
         if self.frozen:
             self.encoder.eval()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """The learning rates follow the elapsed fraction of the run."""
+        """Set the learning rates by the elapsed fraction of the run."""
         set_learning_rates(self.optimizers(), warmup_cosine(elapsed_fraction(self.trainer, MIDDLE), self.warmup))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -112,11 +112,11 @@ class Supervised(pl.LightningModule):
 
     @torch.no_grad()
     def predictions(self, data: DataModule, split: str) -> Tensor:
-        """What the model says of every cloud of a split, in order, on the CPU."""
+        """The predictions for all clouds of a split, in order, on the CPU."""
         self.eval()
         loader = data.loader(split)
         return torch.cat([self(batch.to(self.device)).cpu() for batch in loader])
 
     def forward(self, batch: Batch) -> Tensor:
-        """The prediction for some clouds."""
+        """The predictions for a batch of clouds."""
         return self.predict(self.encoder(batch))

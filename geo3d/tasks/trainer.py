@@ -1,4 +1,4 @@
-"""The Trainer of every job, and a fit that ends well however it ends."""
+"""The Trainer of every job, and a fit that resumes a run and reports how it ended."""
 
 import logging
 import os
@@ -27,7 +27,7 @@ Time = Annotated[str, Like(r"(?=.*[1-9])\d{1,4}:\d{1,2}:\d{1,2}:\d{1,2}", "DD:HH
 
 
 class StoppedError(Exception):
-    """The run was asked to end (SIGTERM); what has been finished is saved and can be continued."""
+    """SIGTERM ended the run. Its finished epochs are saved, and it can be continued."""
 
 
 @checked
@@ -53,17 +53,17 @@ def make_trainer(
         max_epochs: Passes over the training clouds.
         max_time: ``DD:HH:MM:SS`` after which the run ends; the schedule then follows the clock.
         max_steps: Optimiser steps.
-        accelerator: ``auto``, ``cpu`` or ``gpu``.
+        accelerator: ``auto``, ``cpu``, ``gpu``, ``cuda`` or ``mps``.
         devices: Processes that train together.
         strategy: ``auto`` or ``ddp``.
         precision: ``32-true`` or ``bf16-mixed``; on a GPU also ``16-mixed``.
         gradient_clip_val: Largest norm of the gradient; 0 for none.
         threads: CPU threads for torch; None leaves torch's choice.
-        progress: Show progress: a bar on a terminal, else a line an epoch.
-        callbacks: Further callbacks; they act before the epoch is recorded.
+        progress: Show progress: a bar on a terminal, else a line per epoch.
+        callbacks: Further callbacks; they run before ``metrics.csv`` and the checkpoint are written.
 
     Raises:
-        ConfigError: If the run has no end, or an argument is out of its range or asks for what the machine has not.
+        ConfigError: If the run has no end, an argument is out of its range, or the machine lacks what it asks for.
     """
     if max_epochs is None and max_time is None and max_steps is None:
         raise ConfigError("trainer: give max_epochs=N, max_steps=N or max_time=DD:HH:MM:SS, else the run has no end")
@@ -100,7 +100,7 @@ def make_trainer(
 
 
 def check_processors(accelerator: str, devices: int, precision: str) -> None:
-    """Check that the processors can work in that precision, and that there are so many.
+    """Check that training on the CPU can use this precision and has processors for this many processes.
 
     Raises:
         ConfigError: If not.
@@ -116,8 +116,8 @@ def fit(trainer: pl.Trainer, module: pl.LightningModule, datamodule: pl.Lightnin
     """Train, continuing from the last finished epoch if ``out`` holds one.
 
     Raises:
-        CheckpointError: If what ``out`` holds is damaged, or belongs to another run.
-        CollapseError: When features are not finite any more; clouds are checked when they are read, so it is not them.
+        CheckpointError: If the checkpoint in ``out`` is damaged, or belongs to another run.
+        CollapseError: If features are not finite. Clouds are checked when they are read, so they are not the cause.
         StoppedError: After SIGTERM.
         KeyboardInterrupt: After Ctrl-C.
     """
@@ -125,7 +125,7 @@ def fit(trainer: pl.Trainer, module: pl.LightningModule, datamodule: pl.Lightnin
     resumed = last.exists()
     (saving,) = (callback for callback in trainer.callbacks if isinstance(callback, Checkpoint))  # type: ignore[attr-defined]
     try:
-        # Or Lightning, told to end at a number of steps, would take a batch too many from the epoch it goes on after.
+        # Otherwise Lightning, given ``max_steps``, trains a batch too many of the last finished epoch when it resumes.
         trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
         with interruptible():
             trainer.fit(module, datamodule=datamodule, ckpt_path=last if resumed else None, weights_only=True)
@@ -142,22 +142,22 @@ def fit(trainer: pl.Trainer, module: pl.LightningModule, datamodule: pl.Lightnin
         raise CheckpointError(f"{last}: does not fit this run ({type(error).__name__}); {ANEW}") from error
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, History) and callback.rows and trainer.is_global_zero:
-            callback.write()  # of a finished run it may have been deleted
+            callback.write()  # the file of a finished run may have been deleted
     if resumed and not any(isinstance(c, Throughput) and c.clouds for c in trainer.callbacks):  # type: ignore[attr-defined]
         warnings.warn(f"{out} holds a finished run; nothing was left to train", stacklevel=2)
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Inside the block Ctrl-C ends in a KeyboardInterrupt, whatever Lightning does with it.
+    """Inside the block Ctrl-C raises a KeyboardInterrupt, although Lightning handles the signal itself.
 
-    Signals belong to the main thread: a run in another one leaves them alone.
+    Only the main thread can set signal handlers, so a run in another thread leaves them alone.
     """
     main = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGINT)
     try:
         yield
-    except SIGTERMException:  # a SystemExit, too
+    except SIGTERMException:  # is a SystemExit, too
         raise
     except SystemExit:  # how Lightning ends a run on Ctrl-C
         raise KeyboardInterrupt from None

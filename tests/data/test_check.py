@@ -49,7 +49,7 @@ def test_standing_things_show_which_way_is_up(tmp_path: Path, up: str):
     for stated in "yz":  # the guess is about the files, whatever was stated about them
         rows = dict(check(Folder(str(tmp_path), up=stated)))
         assert rows["up, by shape"].startswith(f"perhaps {up} ")
-        cure = {stated: ", too", "x": ": turn them, for up is y or z"}.get(up, f": give up={up}")
+        cure = {stated: ", too", "x": ": turn the files, as up must be y or z"}.get(up, f": give up={up}")
         assert rows["up"] == f"{stated} (as stated); the shapes look {up}-up in the files{cure}"
 
 
@@ -161,7 +161,7 @@ def test_modelnet_names_the_file_of_a_cloud(tmp_path: Path):
 
 def test_generated_shapes_are_looked_at_in_part():
     rows = dict(check(Shapes(size=260, num_points=8)))
-    assert rows["clouds"] == "260; the first 256 were looked at" and "up" not in rows
+    assert rows["clouds"] == "260; only the first 256 were checked" and "up" not in rows
     assert dict(check(Shapes(size=3, num_points=8)))["clouds"] == "3"
 
 

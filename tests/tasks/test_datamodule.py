@@ -69,7 +69,8 @@ def test_data_without_labels_has_no_target():
 
     data = DataModule(Bare)
     assert data.targets == {}
-    with pytest.raises(CloudError, match="Bare has no target 'y'; it has no labels; put the files in one folder a cl"):
+    message = "Bare has no target 'y'; it has no labels; put the files in one folder per class"
+    with pytest.raises(CloudError, match=message):
         data.of("supervised", "y")
     with pytest.raises(CloudError, match="no labels"):
         data.labels("train")

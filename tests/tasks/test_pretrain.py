@@ -284,7 +284,10 @@ class Follower(objectives.InfoNCE):
         (Jitter(0.01, 0.05), "Follower needs views that differ by SO3; the invariance draws Jitter"),
         (SO3(), "Follower needs views that differ by Jitter; the invariance draws SO3"),
         (Compose([]), "needs views that differ by Jitter, SO3; the invariance draws nothing"),
-        (Compose([Jitter(0.01, 0.05), SO3(), Translation(0.1)]), "Follower neither forgets nor follows Translation"),
+        (
+            Compose([Jitter(0.01, 0.05), SO3(), Translation(0.1)]),
+            "Follower is not invariant or equivariant to Translation",
+        ),
     ],
 )
 def test_objectives_are_held_to_what_they_declare(invariance, says):

@@ -13,26 +13,26 @@ from geo3d.data.shapes.warp import random_warps
 
 
 class Assembly(Placed):
-    """Parts in place. Lengths are full extents, except radii; z is up."""
+    """An object made of parts. Lengths are full extents, except for radii; z is up."""
 
     def add(
         self, part: str, surface: Surface, at: Vector = (0, 0, 0), size: Vector = (1, 1, 1), turned: Matrix = UPRIGHT
     ) -> None:
-        """Puts a surface in place: scaled by ``size``, turned, moved to ``at``."""
+        """Add a surface: scaled by ``size``, then turned, then moved to ``at``."""
         self.surfaces.append(surface)
         self.linear.append(tuple((r[0] * size[0], r[1] * size[1], r[2] * size[2]) for r in turned))  # type: ignore[arg-type]
         self.offset.append(at)
         self.labels.append(PARTS.index(part))
 
     def box(self, part: str, at: Vector, size: Vector, turned: Matrix = UPRIGHT, radius: float = 0.0) -> None:
-        """A box with the extents ``size`` about ``at``, its edges rounded with ``radius``."""
+        """Add a box with the extents ``size`` about ``at``, its edges rounded with ``radius``."""
         if radius > 0:
             self.add(part, mesh.rounded_box(size, radius), at, turned=turned)
         else:
             self.add(part, mesh.box(), at, (size[0] / 2, size[1] / 2, size[2] / 2), turned)
 
     def ball(self, part: str, at: Vector, radii: Vector, turned: Matrix = UPRIGHT) -> None:
-        """An ellipsoid."""
+        """Add an ellipsoid."""
         self.add(part, mesh.ball(), at, radii, turned)
 
     def rod(
@@ -45,7 +45,10 @@ class Assembly(Placed):
         square: bool = False,
         flat: float = 1.0,
     ) -> None:
-        """A round (or square) bar between two points; ``top`` tapers it, ``flat`` squeezes it across."""
+        """Add a round or square bar between two points.
+
+        ``top`` scales the radius of a round bar at ``stop``; ``flat`` scales the bar along its second axis.
+        """
         way = [b - a for a, b in zip(start, stop, strict=True)]
         length = math.sqrt(sum(w * w for w in way))
         z = [w / length for w in way]
@@ -61,11 +64,11 @@ class Assembly(Placed):
     def disc(
         self, part: str, at: Vector, radius: float, height: float, top: float = 1.0, turned: Matrix = UPRIGHT
     ) -> None:
-        """A cylinder or cone about z through ``at``."""
+        """Add a cylinder or cone about z, centred at ``at``."""
         self.add(part, mesh.cylinder(round(20 * top) / 20), at, (radius, radius, height / 2), turned)
 
     def place(self, other: "Assembly", at: Vector = (0, 0, 0), turned: Matrix = UPRIGHT) -> None:
-        """Puts all parts of another assembly in place, turned first."""
+        """Add all parts of another assembly, turned, then moved to ``at``."""
         for surface, linear, offset, label in zip(
             other.surfaces, other.linear, other.offset, other.labels, strict=True
         ):
@@ -78,17 +81,17 @@ class Assembly(Placed):
             self.labels.append(label)
 
     def sample(self, num_points: int, rng: np.random.Generator) -> tuple[Array, Array, NDArray[np.int64]]:
-        """Points drawn evenly by area on the outside of the union: pos, unit normal, part label."""
+        """(N, 3) positions, (N, 3) unit normals and (N,) part labels, evenly by area on the outside of the union."""
         return Sampler(self).draw(num_points, rng, [])
 
     def vary(self, num_points: int, rng: np.random.Generator) -> tuple[Array, Array, NDArray[np.int64]]:
-        """The same for the object with small faults, its axes scaled, warped: what a generated cloud is made of."""
+        """Like :meth:`sample`, after small faults, a scaling of the axes and warps. The faults change the parts."""
         self._fault(rng)
         scale = np.exp(rng.uniform(-0.22, 0.22, 3))
         return Sampler(self, scale).draw(num_points, rng, random_warps(rng))
 
     def _fault(self, rng: np.random.Generator) -> None:
-        """Sometimes one part goes missing, sometimes a few sit a little crookedly."""
+        """Sometimes remove one part; sometimes turn one or two parts a little."""
         number = len(self.surfaces)
         chance = rng.random(2)
         if number >= 5 and chance[0] < 0.15:

@@ -18,7 +18,7 @@ from geo3d.errors import ConfigError, did_you_mean
 from geo3d.seeds import numpy_generator
 
 VERSION = 1
-"""Rises whenever the same (seed, split, index) would give another cloud."""
+"""Increased whenever the same (seed, split, index) would give another cloud."""
 
 PRETRAIN: tuple[Callable[[Draws], Assembly], ...] = (
     seats.chair,
@@ -96,21 +96,22 @@ def generate(name: str, rng: np.random.Generator, num_points: int) -> tuple[np.n
 
 
 class Shapes(Dataset):
-    """Procedural objects: every item a new one, drawn from (seed, split, index) alone.
+    """Procedural objects. Each item is a new object, which depends only on (seed, split, index) and the options.
 
-    That shapes without meaning are enough to pretrain on is the finding of arXiv:2411.17467.
+    arXiv:2411.17467 finds that shapes without meaning are enough for pretraining.
 
     Args:
-        split: "train" or "test"; they share no shape.
+        split: "train" or "test"; the two share no shape.
         size: Number of clouds; item i has the class i % len(classes).
         num_points: Points of each cloud.
-        seed: Another seed is another data set.
+        seed: Another seed gives another data set.
         classes: Names out of ``CLASSES``, in the order of their ids.
-        part: "pretrain" and "heldout" are a fixed division of the classes, so that an encoder can be judged on kinds
-            of objects it has not met; "all" is both.
+        part: "pretrain" or "heldout", a fixed division of the classes, so that an encoder can be tested on classes
+            that it was not trained on; "all" takes both.
 
     Raises:
-        ConfigError: If an option is unknown, or both ``classes`` and ``part`` are given.
+        ConfigError: If an option or class is unknown, a class is repeated, ``classes`` is empty, or both ``classes``
+            and ``part`` are given.
 
     Example:
         >>> shapes = Shapes(size=8, num_points=64, classes=["chair", "cup"])
@@ -140,7 +141,7 @@ class Shapes(Dataset):
 
     @property
     def targets(self) -> dict[str, Target]:
-        """``y``, and ``point_y``: the parts of the objects."""
+        """``y``, the class of the object, and ``point_y``, the part that each point lies on."""
         return {"y": Classes(tuple(self.classes)), "point_y": Classes(tuple(PARTS))}
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""Surfaces of parts: triangles with a normal at every corner, and the solid they enclose where that is easily said.
+"""Surfaces of parts: triangles with a normal at each corner, and the solid they enclose if it is a simple one.
 
 Everything curved is a grid of quadrilaterals: an outline (whose sharp corners stay sharp) times a path. The normals
 at the corners are those of the smooth surface, so that normals interpolated inside a triangle are smooth as well;
@@ -19,14 +19,14 @@ CREASE = math.cos(math.radians(38))
 
 
 class Surface(NamedTuple):
-    """Triangles in coordinates of their own."""
+    """The triangles of one part, in the coordinates of that part."""
 
     corner: Array
     """(F, 3, 3) corners of every triangle"""
     normal: Array
     """(F, 3, 3) outward unit normals at the corners"""
     across: Array
-    """(F, 3) vectors across the triangles, as long as their areas"""
+    """(F, 3) vectors perpendicular to the triangles; their lengths are the areas"""
     solid: str | None = None
     """'box', 'round' (a cylinder or cone along z) or 'ball' if the surface bounds that solid, else None"""
     half: tuple[float, float, float] = (1.0, 1.0, 1.0)
@@ -36,12 +36,12 @@ class Surface(NamedTuple):
 
 
 def array(values: ArrayLike) -> Array:
-    """The numbers in float32."""
+    """The values as a float32 array."""
     return np.asarray(values, dtype=np.float32)
 
 
 def cross(a: Array, b: Array) -> Array:
-    """The cross products of vectors (..., 3), in less time than NumPy's own."""
+    """(..., 3) cross products, computed faster than by ``np.cross``."""
     out = np.empty(np.broadcast_shapes(a.shape, b.shape), dtype=np.float32)
     for i, j, k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
         out[..., i] = a[..., j] * b[..., k] - a[..., k] * b[..., j]
@@ -75,7 +75,7 @@ def join(*surfaces: Surface, **solid: Any) -> Surface:
 
 
 def strips(pos: Array, normal: Array, **solid: Any) -> Surface:
-    """Strips of quadrilaterals: (S, 2, J, 3) are the two edges of S strips with J corners each."""
+    """S strips of quadrilaterals; ``pos`` and ``normal`` (S, 2, J, 3) are the two edges of each, with J corners."""
     corner, towards = (
         np.stack([x[:, i, j] for i, j in ((0, lo), (1, lo), (1, hi), (0, lo), (1, hi), (0, hi))], axis=2).reshape(
             -1, 3, 3
@@ -86,9 +86,9 @@ def strips(pos: Array, normal: Array, **solid: Any) -> Surface:
 
 
 def outline(points: ArrayLike, closed: bool) -> tuple[Array, Array]:
-    """Ends (S, 2, 2) of the segments of a polyline and the normals there, to the right of its direction.
+    """(S, 2, 2) ends of the segments of a polyline, and (S, 2, 2) normals there, to the right of its direction.
 
-    Where it turns by less than 38 degrees the normals of the neighbouring segments are averaged: a smooth curve.
+    Where the line turns by less than 38 degrees, the normals of both segments are averaged, as on a smooth curve.
     """
     points = array(points)
     if closed:
@@ -123,7 +123,7 @@ def smooth(points: ArrayLike, times: int = 2) -> Array:
 def lathe(profile: ArrayLike, segments: int = SEGMENTS, stop: float = 2 * math.pi, **solid: Any) -> Surface:
     """The surface swept by a profile (P, 2) of (radius, z) about z; outside is to the right of its direction.
 
-    With fewer than ten segments it is meant to have that many flat sides instead.
+    With fewer than ten segments the surface has that many flat sides instead of a round one.
     """
     ends, normals = outline(profile, closed=False)
     ring = circle(segments, 0.0, stop)
@@ -173,7 +173,7 @@ def ball(segments: int = SEGMENTS) -> Surface:
 
 @lru_cache
 def _rounding() -> tuple[Array, Array]:
-    """Corner normals (F, 3, 3) of a rounded cube and the signs of the octants they belong to."""
+    """(F, 3, 3) corner normals of a rounded cube, and (F, 3, 3) signs of the octants of its corners."""
     turn = np.concatenate([np.linspace(0, math.pi / 2, 4) + k * math.pi / 2 for k in range(4)] + [[2 * math.pi]])
     rise = np.concatenate([np.linspace(-math.pi / 2, 0, 4), np.linspace(0, math.pi / 2, 4)])
     quarter = np.arange(16) // 4
@@ -197,7 +197,7 @@ def rounded_box(size: tuple[float, float, float], radius: float) -> Surface:
     radius = min(radius, 0.499 * min(size))
     normal, sign = _rounding()
     inner = array([s / 2 - radius for s in size])
-    # the enclosed solid is said to be the largest box of the same shape that is surely inside
+    # ``half`` describes a slightly smaller box, which surely lies inside the rounded one
     half = tuple(s / 2 - 0.43 * radius for s in size)
     return surface(sign * inner + radius * normal, normal, solid="box", half=half)
 
@@ -208,7 +208,7 @@ def torus(radius: float, thickness: float, stop: float = 2 * math.pi) -> Surface
 
 
 def extrude(points: ArrayLike, centre: tuple[float, float] | None = None) -> Surface:
-    """A plate -1 <= z <= 1 with the counter-clockwise outline (P, 2); all of it is to be seen from ``centre``."""
+    """A plate -1 <= z <= 1 with the counter-clockwise outline (P, 2), which must be star-shaped about ``centre``."""
     line = array(points)
     middle = np.broadcast_to(line.mean(0) if centre is None else array(centre), line.shape)
     return _plate(line, np.concatenate([line, line[:1]]), np.concatenate([middle, middle[:1]]))
@@ -239,8 +239,8 @@ def sweep(
     Args:
         path: (P, 3) points of the curve.
         scale: (P,) or (P, 2) factors of the section's two axes along the curve, or one number.
-        section: (Q, 2) closed counter-clockwise outline to be seen from its origin; a circle if not given.
-        side: Direction of the section's first axis, nowhere along the curve; across the curve's plane if not given.
+        section: (Q, 2) closed counter-clockwise outline, star-shaped about the origin; by default a circle.
+        side: Direction of the section's first axis, nowhere parallel to the curve; by default the normal of its plane.
     """
     path = array(path)
     scale = np.broadcast_to(array(scale).reshape(-1, 1 if np.ndim(scale) < 2 else 2), (len(path), 2))

@@ -1,4 +1,4 @@
-"""Parts in place: their names, rotations, and random choices for one object."""
+"""Names of parts, rotations, random choices for one object, and its parts in place."""
 
 import math
 from typing import Any
@@ -23,7 +23,7 @@ PARTS = (
     "detail",
     "soft",
 )
-"""What the part labels mean; one vocabulary for all classes, so that a leg is a leg under a chair and under a piano."""
+"""Names of the part labels. All classes share them: a leg has the same label under a chair and under a piano."""
 
 Vector = tuple[float, float, float]
 Matrix = tuple[Vector, Vector, Vector]
@@ -32,7 +32,7 @@ UPRIGHT: Matrix = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
 
 def product(a: Matrix, b: Matrix) -> Matrix:
-    """The matrix that applies ``b`` first; plain numbers, because NumPy is slow on nine of them."""
+    """The matrix product ``a b``, which applies ``b`` first; in plain numbers, as NumPy is slow on nine of them."""
     return tuple(tuple(sum(r[k] * b[k][j] for k in range(3)) for j in range(3)) for r in a)  # type: ignore[return-value]
 
 
@@ -66,7 +66,7 @@ class Draws:
         return low + int((high - low + 1) * self.rng.random())
 
     def chance(self, probability: float) -> bool:
-        """True with the probability given."""
+        """True with this probability."""
         return self.rng.random() < probability
 
     def pick(self, *options: Any) -> Any:
@@ -75,7 +75,7 @@ class Draws:
 
 
 class Placed:
-    """Surfaces in place, each with its linear map, its offset and the label of its part."""
+    """Surfaces in place. Each has a linear map, an offset and a part label."""
 
     def __init__(self) -> None:
         self.surfaces: list[Surface] = []

@@ -1,4 +1,4 @@
-"""Points drawn on what can be seen of an assembly."""
+"""Points drawn on the visible surface of an assembly."""
 
 from collections.abc import Sequence
 
@@ -11,14 +11,15 @@ from geo3d.data.shapes.warp import Warp
 
 
 def _columns(corner: Array, face: NDArray[np.int64]) -> Array:
-    """(3, 3, n) what belongs to the corners of n triangles: points last, because that is quicker."""
+    """(3, 3, n) vectors at the corners of n triangles; the triangles come last because that is faster."""
     return np.ascontiguousarray(corner.reshape(-1, 9).take(face, 0).T).reshape(3, 3, -1)
 
 
 def _rounded(corner: Array, normal: Array, weight: Array) -> Array:
-    """(3, n) weighted means of corners, moved from the flat triangle to the curved surface that the normals tell of.
+    """(3, n) weighted means of corners, moved from the flat triangle to the curved surface that the normals describe.
 
-    Half the mean of the shifts onto the corners' tangent planes is exact to the second order (Phong tessellation).
+    The shift is half the weighted mean of the shifts onto the tangent planes of the corners (Phong tessellation). It is
+    exact to second order.
     """
     flat = (corner * weight[:, None]).sum(0)
     depth = ((corner - flat) * normal).sum(1)
@@ -32,11 +33,11 @@ def _apply(matrix: Array, part: NDArray[np.int64], vector: Array) -> Array:
 
 
 class Sampler:
-    """Draws points on an assembly: evenly by area, none inside another solid part, also after warps.
+    """Draws points on an assembly, evenly by area even after warps. No point lies inside another solid part.
 
     Args:
         assembly: The parts in place.
-        scale: (3,) positive factors for the axes of the whole.
+        scale: (3,) positive factors that scale the axes of the assembly.
     """
 
     def __init__(self, assembly: Placed, scale: Sequence[float] | NDArray[np.float64] = (1.0, 1.0, 1.0)) -> None:
@@ -66,7 +67,7 @@ class Sampler:
     def draw(
         self, num_points: int, rng: np.random.Generator, warps: Sequence[Warp]
     ) -> tuple[Array, Array, NDArray[np.int64]]:
-        """Centred positions in the unit sphere, unit normals and part labels of the points, in random order."""
+        """(N, 3) centred positions in the unit sphere, (N, 3) unit normals and (N,) part labels, in random order."""
         centre, radius = self._extent()
         kept: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         missing, most = num_points, 0.0
@@ -74,7 +75,7 @@ class Sampler:
             pos, normal, part = self._candidates(int((1.9 if warps else 1.3) * missing) + 64, rng)
             take = np.arange(len(part))
             if warps:
-                # a candidate is kept in proportion to the growth of the area around it
+                # keep a candidate with a probability proportional to the growth of the area around it
                 pos = (pos - centre[:, None]) / radius
                 for warp in warps:
                     pos, normal = warp(pos, normal)
@@ -100,7 +101,10 @@ class Sampler:
         return (low + high) / 2, float(np.sqrt(((high - low) ** 2).sum())) / 2
 
     def _candidates(self, number: int, rng: np.random.Generator) -> tuple[Array, Array, NDArray[np.int64]]:
-        """Visible points (3, n), unit normals (3, n), parts: one draw from each of ``number`` equal areas, in order."""
+        """(3, n) visible points, (3, n) unit normals and (n,) parts.
+
+        They come from one draw in each of ``number`` equal areas, in the order of these.
+        """
         u = rng.random((3, number), dtype=np.float32)
         share = (np.arange(number) + u[0]) * (self.area[-1] / number)
         face = np.minimum(np.searchsorted(self.area, share), len(self.area) - 1)
@@ -116,7 +120,7 @@ class Sampler:
         return pos[:, seen], normal / np.sqrt((normal * normal).sum(0)), part
 
     def _hidden(self, pos: Array, part: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which of the points (3, n) lie inside a solid part that is not their own."""
+        """(n,) whether each of the points (3, n) lies inside a solid part other than its own."""
         hidden = np.zeros(len(part), dtype=bool)
         for kind, members in self.solids.items():
             if not len(members):

@@ -8,7 +8,7 @@ from geo3d.data.shapes.placing import Draws, turn
 
 
 def legs(a: Assembly, d: Draws, width: float, depth: float, height: float, style: str | None = None) -> None:
-    """Something that carries a board of ``width`` x ``depth`` whose underside is at ``height``."""
+    """Add legs, or another support, under a board of ``width`` x ``depth`` whose underside is at ``height``."""
     style = style or d.pick("straight", "straight", "splayed", "pedestal", "sled", "star", "panels", "trestle")
     thick = d.real(0.02, 0.055) * max(width, depth)
     w, t = width / 2 - thick * d.real(1, 2), depth / 2 - thick * d.real(1, 2)
@@ -61,7 +61,7 @@ def legs(a: Assembly, d: Draws, width: float, depth: float, height: float, style
 
 
 def backrest(d: Draws, width: float, height: float, thick: float) -> Assembly:
-    """A back standing on the origin, in the plane of x and z."""
+    """A backrest that stands on the origin, in the plane of x and z."""
     a, style = Assembly(), d.pick("solid", "solid", "slats", "bars", "frame", "oval", "curved", "ladder")
     post = thick * d.real(0.5, 0.9)
     if style in ("slats", "bars", "frame", "ladder"):
@@ -100,7 +100,7 @@ def backrest(d: Draws, width: float, height: float, thick: float) -> Assembly:
 
 
 def chair(d: Draws) -> Assembly:
-    """A chair: seat, back, some way to stand, sometimes arms."""
+    """A chair: seat, back, legs or another support, sometimes arms."""
     a = Assembly()
     w, t, h = d.real(0.85, 1.2), d.real(0.8, 1.1), d.real(0.75, 1.1)
     thick = d.real(0.05, 0.2)
@@ -125,7 +125,7 @@ def chair(d: Draws) -> Assembly:
 
 
 def stool(d: Draws) -> Assembly:
-    """A stool: a seat without a back, low or as high as a bar's."""
+    """A stool: a seat without a back, low or as high as a bar stool."""
     a, w, h = Assembly(), d.real(0.5, 0.9), d.real(0.6, 1.6)
     thick = d.real(0.06, 0.2)
     kind = d.pick("round", "square", "cushion", "saddle")

@@ -1,4 +1,4 @@
-"""Tables and furniture to put things on and into."""
+"""Tables and furniture to put things on or into."""
 
 from geo3d.data.shapes import mesh
 from geo3d.data.shapes.assembly import Assembly
@@ -28,7 +28,7 @@ def table(d: Draws) -> Assembly:
 def drawers(
     a: Assembly, d: Draws, at: tuple[float, float, float], size: tuple[float, float, float], rows: int, columns: int = 1
 ) -> None:
-    """Fronts with knobs or grips on the side of a box that looks towards -y."""
+    """Add drawer fronts, some with knobs or grips, to the -y side of a box."""
     (x, y, z), (w, t, h) = at, size
     grip, depth, chest = d.pick("knob", "bar", "none", "slot"), d.real(0.015, 0.04), d.real(0.86, 0.96)
     for row in range(rows):

@@ -1,4 +1,4 @@
-"""Other things of a household, and sculptures that mean nothing."""
+"""Other household objects, and abstract sculptures."""
 
 import math
 
@@ -243,7 +243,7 @@ def helmet(d: Draws) -> Assembly:
 
 
 def ladder(d: Draws) -> Assembly:
-    """A ladder: leaning, a step ladder or a rope ladder's straight cousin."""
+    """A ladder: a straight one, which may lean, or a step ladder."""
     a, w, h = Assembly(), d.real(0.35, 0.7), d.real(1.5, 2.4)
     rungs, thick, square = d.count(4, 9), d.real(0.02, 0.05), d.chance(0.5)
     top = w * d.real(0.5, 1)
@@ -273,7 +273,7 @@ def ladder(d: Draws) -> Assembly:
 
 
 def sculpture(d: Draws) -> Assembly:
-    """A sculpture: a few primitives joined at random, their part labels random too."""
+    """A sculpture: a few primitives joined at random, with random part labels."""
     a, at = Assembly(), (0.0, 0.0, 0.0)
     for _ in range(d.count(2, 9)):
         kind = d.pick("box", "round box", "ball", "disc", "cone", "torus", "tube", "vase")

@@ -1,4 +1,4 @@
-"""Things to hold in one's hands."""
+"""Things to hold in the hands."""
 
 import math
 
@@ -10,7 +10,7 @@ from geo3d.data.shapes.placing import Draws, turn
 
 
 def shaft(a: Assembly, d: Draws, low: float, high: float, radius: float) -> None:
-    """A handle along z: straight, swelling, square or with a grip."""
+    """Add a handle along z: straight, swelling, square or with a grip."""
     kind, middle = d.pick("straight", "swell", "square", "grip"), (low + high) / 2
     if kind == "swell":
         z = np.linspace(low, high, 9)

@@ -1,4 +1,4 @@
-"""Things that drive, fly and float; x is the way they go."""
+"""Things that drive, fly or float. They head along x; rockets stand along z."""
 
 import math
 
@@ -13,7 +13,7 @@ BLOCK = [(-1, -1), (1, -1), (1, 1), (-1, 1)]
 
 
 def wheels(a: Assembly, d: Draws, places: list[float], half: float, radius: float, width: float) -> None:
-    """A pair of wheels on each axle, of one style for all."""
+    """Add a pair of wheels on each axle, all of the same style."""
     ring, dish = d.chance(0.3), d.real(0.4, 0.8)
     for x in places:
         for s in (-1, 1):
@@ -34,7 +34,7 @@ def fins(
     thick: float,
     sides: tuple[int, ...] = (-1, 1),
 ) -> None:
-    """A wing or tail from root to tip with its chord along x, and its mirror image on the other side."""
+    """Add wings or tails from root to tip, with the chord along x; the side -1 mirrors the side 1."""
     stations = np.linspace(0, 1, 3)[:, None]
     path = mesh.array(root) * (1 - stations) + mesh.array(tip) * stations
     scale = (chord / 2) * (1 - (1 - narrow) * stations) * mesh.array([[1, 2 * thick]])
@@ -280,12 +280,12 @@ def boat(d: Draws) -> Assembly:
 
 
 def _sheet(grid: np.ndarray, towards: tuple[float, float, float]) -> mesh.Surface:
-    """A sheet from a grid of points (R, C, 3), its normals on the side of ``towards`` on the whole."""
+    """A sheet from a grid of points (R, C, 3). The sum of its normals points to the side of ``towards``."""
     grid = grid.astype(np.float32)
     across = mesh.cross(mesh.slope(grid), mesh.slope(grid.swapaxes(0, 1)).swapaxes(0, 1))
     normal = mesh.unit(across)
     if (normal.sum((0, 1)) * towards).sum() < 0:
         normal = -normal
-    # where the sheet runs into a point it has no normal of its own
+    # where the sheet narrows to a point its normal is undefined
     normal = np.where((normal * normal).sum(-1, keepdims=True) > 0.5, normal, mesh.array(towards))
     return mesh.strips(np.stack([grid[:-1], grid[1:]], 1), np.stack([normal[:-1], normal[1:]], 1))

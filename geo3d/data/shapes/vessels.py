@@ -12,7 +12,7 @@ from geo3d.data.shapes.seats import legs
 
 
 def wall(outer: list[tuple[float, float]], thick: float, times: int = 2) -> Surface:
-    """A vessel: the outer profile from the bottom's rim upwards, back down inside at the distance ``thick``."""
+    """A vessel with a wall of thickness ``thick``; ``outer`` is the outer profile, from the bottom's edge upwards."""
     line = mesh.smooth(outer, times)
     inner = (line - (thick, 0))[::-1]
     inner[:, 1] = np.maximum(inner[:, 1], line[0, 1] + thick)
@@ -21,7 +21,7 @@ def wall(outer: list[tuple[float, float]], thick: float, times: int = 2) -> Surf
 
 
 def grip(a: Assembly, d: Draws, x: float, low: float, high: float, reach: float) -> None:
-    """A handle at the radius ``x`` between two heights: an ear, a ring or a bar."""
+    """Add a handle at the radius ``x`` between two heights: an ear, a ring or a square one."""
     thick = d.real(0.06, 0.12) * (high - low + reach) / 1.2
     kind, middle = d.pick("ear", "ear", "ring", "square"), (low + high) / 2
     if kind == "ring":

@@ -7,12 +7,12 @@ import numpy as np
 from geo3d.data.shapes.mesh import Array
 
 Warp = Callable[[Array, Array], tuple[Array, Array]]
-"""(pos (3, N), normal (3, N)) -> the same after the map; the length of a normal is multiplied by the factor by which
-the area around the point grows, because the cofactor matrix of the derivative is what carries normals along."""
+"""(pos (3, N), normal (3, N)) -> the same after the map. Normals are multiplied by the cofactor matrix of the map's
+derivative, so their lengths grow by the factor by which the area around the point grows."""
 
 
 def taper(rate: float) -> Warp:
-    """Makes x and y shrink or grow with z: both are multiplied by 1 + rate * z, which has to stay positive."""
+    """Scales x and y by ``1 + rate * z``, which must stay positive."""
 
     def act(pos: Array, normal: Array) -> tuple[Array, Array]:
         (x, y, z), (nx, ny, nz) = pos, normal
@@ -23,7 +23,7 @@ def taper(rate: float) -> Warp:
 
 
 def twist(rate: float) -> Warp:
-    """A turn about z by the angle rate * z."""
+    """Rotates about z by the angle ``rate * z``."""
 
     def act(pos: Array, normal: Array) -> tuple[Array, Array]:
         (x, y, z), (nx, ny, nz) = pos, normal
@@ -35,7 +35,7 @@ def twist(rate: float) -> Warp:
 
 
 def bend(curvature: float) -> Warp:
-    """The x axis becomes an arc in the plane of x and z; curvature * z has to stay below 1."""
+    """Bends the x axis into an arc in the plane of x and z; ``curvature * z`` must stay below 1."""
     if abs(curvature) < 1e-3:
         return lambda pos, normal: (pos, normal)
 
@@ -49,7 +49,7 @@ def bend(curvature: float) -> Warp:
 
 
 def on_axes(warp: Warp, order: tuple[int, int, int]) -> Warp:
-    """The same map with the axes renamed: ``order`` says which axis plays x, y and z in it."""
+    """The same map on other axes: ``order`` names the axes that take the places of x, y and z."""
     order_, back = list(order), [order.index(axis) for axis in range(3)]
 
     def act(pos: Array, normal: Array) -> tuple[Array, Array]:
