@@ -65,7 +65,9 @@ def test_sizes_that_do_not_fit_together_ask_for_no_memory(tmp_path: Path) -> Non
     state = PublishedPointNet().state_dict()
     state["feat.conv1.weight"], state["feat.conv3.weight"] = torch.zeros(10**6, 3, 1), torch.zeros(10**6, 1, 1)
     torch.save(state, tmp_path / "a.pth")
-    with pytest.raises(CheckpointError, match="should be|missing weights|no PointNet classification network has such weights"):
+    with pytest.raises(
+        CheckpointError, match="should be|missing weights|no PointNet classification network has such weights"
+    ):
         from_published(tmp_path / "a.pth")
 
 
