@@ -16,7 +16,7 @@ def test_table_reads_as_written():
         "--------------------+-------------------+-------------+-------------+--------------+------",
         "linear SVM (strict) |       69.5 +- 0.7 | 90.1 +- 0.4 | 92.1 +- 0.2 | +20.6 +- 0.6 |  91 %",
         "kNN                 |       61.0 +- 1.0 | 81.0 +- 1.0 |   not asked | +20.0 +- 1.0 |     -",
-        "accuracy in percent, mean +- deviation of 3 runs; ceiling: the same encoder with labels",
+        "accuracy in percent, mean +- std of 3 runs; ceiling: the same encoder with labels",
     ]
 
 
