@@ -140,7 +140,6 @@ def checked(function: F) -> F:
     return cast(F, call)
 
 
-@functools.cache
 def ordered(owner: object, low: str, high: str, least: float, most: float) -> None:
     """Check that ``least <= most``.
 
@@ -151,6 +150,7 @@ def ordered(owner: object, low: str, high: str, least: float, most: float) -> No
         raise ConfigError(f"{type(owner).__name__}: {low} must not be above {high}; found {(least, most)}")
 
 
+@functools.cache
 def parameters(function: Callable[..., Any]) -> Parameters:
     """The parameters that can be passed by keyword, with evaluated annotations; ``"**"`` stands for any others.
 

@@ -1,4 +1,4 @@
-"""How often trained encoders recognise test clouds: by their own head, or by a linear probe."""
+"""Test accuracy of trained encoders, by their own head or by a linear probe."""
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from geo3d.bench.model import Contender
 
 PROBE_C = 1e-3
-"""Of the linear SVM on standardised features that scores an encoder without a head."""
+"""C of the linear SVM on standardised features that scores an encoder without a head."""
 
 
 class Split(NamedTuple):
-    """Clouds to score on, or to fit a probe to."""
+    """Clouds to score on, or to fit a probe on."""
 
     batches: Iterable[Batch]
     y: Tensor
@@ -34,18 +34,18 @@ class Clouds(NamedTuple):
     """The clouds that accuracy is measured on."""
 
     tests: Sequence[Split]
-    """The test split, once for each draw of poses."""
+    """The test split, once per draw of poses."""
     train: Split
     classes: int
 
 
 def correct(contender: "Contender", clouds: Clouds) -> tuple[Tensor, str]:
-    """(n,) in which fraction of the draws each test cloud is recognised, and by what.
+    """(n,) fraction of the draws in which each test cloud is classified correctly, and the kind of classifier.
 
-    By the head saved beside the encoder, or where there is none by a linear probe fitted to the training split.
+    The classifier is the head saved beside the encoder. Without one, it is a linear probe fitted on the training split.
 
     Raises:
-        ConfigError: If the head is for other classes.
+        ConfigError: If the head has another number of classes than the data.
     """
     head = checkpoint.load_head(contender.path)
     if isinstance(head, Classifier):
@@ -63,22 +63,25 @@ def correct(contender: "Contender", clouds: Clouds) -> tuple[Tensor, str]:
     return torch.stack(right).mean(0), by
 
 
-def _by_head(head: Classifier, found: Tensor) -> Tensor:
-    return head(found).argmax(1)
+def _by_head(head: Classifier, features: Tensor) -> Tensor:
+    return head(features).argmax(1)
 
 
 def _probe(contender: "Contender", train: Split) -> Callable[[Tensor], Tensor]:
     x, y = labelled(contender.features(train.batches), train.y, f"{contender.name}, training split")
     model = LinearSVM(PROBE_C).fit(standardise(x)[0], y)
-    return lambda found: torch.from_numpy(model.predict(standardise(x, found.double().numpy())[1]))
+    return lambda features: torch.from_numpy(model.predict(standardise(x, features.double().numpy())[1]))
 
 
 def accuracies(contenders: "Sequence[Contender]", clouds: Clouds, reference: int) -> list[dict[str, Any]]:
-    """Accuracy of each, its gain over the reference and the gain's standard error over clouds, draws averaged first."""
-    found = [correct(contender, clouds) for contender in contenders]
+    """One row per contender: accuracy, gain over the reference, and the gain's standard error over clouds.
+
+    The draws of each cloud are averaged first.
+    """
+    results = [correct(contender, clouds) for contender in contenders]
     rows = []
-    for right, by in found:
-        gain = right.double() - found[reference][0].double()
+    for right, by in results:
+        gain = right.double() - results[reference][0].double()
         error = None if len(gain) < 2 else float(gain.std()) / sqrt(len(gain))
         rows.append({"mean": float(right.mean()), "gain": float(gain.mean()), "standard_error": error, "by": by,
                      "clouds": len(right), "draws": len(clouds.tests)})  # fmt: skip

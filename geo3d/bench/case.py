@@ -31,12 +31,12 @@ class Case:
 
     Attributes:
         title: What is done, with its sizes.
-        calls: Name of the contender -> what does the work once.
+        calls: Name of the contender -> function that does the work once.
         reference: The contender whose time is divided by the others'.
-        check: Gives the checks of each contender by name; one without any is shown as not compared.
-        clouds: Clouds worked on in a call; memory is given per cloud.
-        flops: Arithmetic of one call that is counted against the roofline, by contender.
-        notes: Sentences to be printed below the table.
+        check: Returns the checks of each contender by name; a contender without any is shown as not compared.
+        clouds: Number of clouds in one call; memory is reported per cloud.
+        flops: Name of the contender -> arithmetic of one call, to compare with the roofline.
+        notes: Sentences to print below the table.
     """
 
     title: str
@@ -49,4 +49,4 @@ class Case:
 
 
 Make = partial[Case]
-"""Makes a case, here or in another process: a function at the top of a module, and plain arguments."""
+"""Makes a case, here or in another process: a partial of a module-level function with picklable arguments."""

@@ -1,4 +1,4 @@
-"""What an encoder costs, counted: parameters and their bits, and the arithmetic of a cloud, in each compressed form."""
+"""Counts of what an encoder costs, in any compressed form: parameters, their bits, and the arithmetic of one cloud."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,22 +15,23 @@ from geo3d.nn.graph import Op, rows_of, widths_of
 from geo3d.nn.linear import Linear
 
 FLOAT = 32
-"""Bits of a number that nothing has rounded, and the most that an accumulator has."""
+"""Bits of a number that is not quantised, and the most bits that an accumulator has."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """One kind of arithmetic that one cloud needs.
+    """The arithmetic of one operation for one cloud.
 
     Attributes:
-        name: The layer.
-        macs: Multiplications, each with its addition.
-        nonzero: Those whose weight is not zero; only these count in the score, as in the MicroNet challenge.
-        multiply_bits: Those of the wider operand of a multiplication.
-        add_bits: Those of the accumulator: as many as the sum needs without overflow, at most ``FLOAT``.
-        distance_macs: Of distances between points, in single precision.
-        adds: Additions alone: sums over windows of channels, norms, joining.
-        compares: Of the maxima, on numbers of ``compare_bits``.
+        name: Name of the layer.
+        macs: Multiplications, each with an addition.
+        nonzero: Multiplications whose weight is not zero; only these count in the score, as in the MicroNet challenge.
+        multiply_bits: Bits of the wider operand of a multiplication.
+        add_bits: Bits of the accumulator: as many as the sum needs without overflow, at most ``FLOAT``.
+        distance_macs: Multiplications, each with an addition, of distances between points, in single precision.
+        adds: Additions without a multiplication: sums over windows of channels, norms, means, interpolation.
+        compares: Comparisons of the maxima, on numbers of ``compare_bits``.
+        compare_bits: Bits of the compared numbers.
     """
 
     name: str
@@ -45,7 +46,7 @@ class Work:
 
     @property
     def operations(self) -> float:
-        """In 32-bit equivalents: every multiplication, addition and comparison by its bits."""
+        """All arithmetic in 32-bit equivalents: each multiplication, addition and comparison counts by its bits."""
         bits = self.nonzero * (self.multiply_bits + self.add_bits) + self.compares * self.compare_bits
         return bits / FLOAT + 2 * self.distance_macs + self.adds
 
@@ -55,10 +56,10 @@ class Cost:
     """What an encoder needs; all counts of arithmetic are for one cloud.
 
     Attributes:
-        parameters: Numbers that inference needs, zeros of pruned weights and the masks' own parameters left out.
-        weight_bits: Bits they take when each is stored with its own number of bits, a bit a weight for the places of
-            the zeros where that is shorter, and the orders of channels.
-        work: What the layers do.
+        parameters: Parameters that inference needs, without the zeros of pruned weights and the masks' parameters.
+        weight_bits: Bits of the stored parameters, each with its own number of bits, and of the channel orders. Where
+            it is shorter, zeros are not stored, and one bit per weight marks their places.
+        work: The arithmetic of the operations.
     """
 
     parameters: int
@@ -67,17 +68,17 @@ class Cost:
 
     @property
     def macs(self) -> int:
-        """Multiplications (each with an addition) by weights, as dense matrices do them: zeros are multiplied, too."""
+        """Multiplications by weights, each with an addition, in dense matrices: zeros count, too."""
         return sum(each.macs for each in self.work)
 
     @property
     def distance_macs(self) -> int:
-        """Multiplications of the searches for neighbours and samples, all pairs of points looked at."""
+        """Multiplications of the searches for neighbours and samples, if every pair of points is compared."""
         return sum(each.distance_macs for each in self.work)
 
     @property
     def adds(self) -> int:
-        """Additions that belong to no multiplication."""
+        """Additions without a multiplication."""
         return sum(each.adds for each in self.work)
 
     @property
@@ -99,10 +100,10 @@ class Cost:
 def score(cost: Cost, reference: Cost) -> float:
     """``bits / reference bits + operations / reference operations``: 2 for the reference itself, lower is better.
 
-    The rules are those of the MicroNet challenge (NeurIPS 2019): parameters count by their bits / 32, zeros of pruned
-    matrices as one bit each; multiplications and additions count separately, each by the bits of its wider operand
-    / 32, those with a weight of zero not at all. Distances between points and comparisons, which image networks have
-    not, count in full. Nothing is taken to be of 16 bits for free.
+    The rules are those of the MicroNet challenge (NeurIPS 2019). A parameter counts as its bits / 32; a pruned matrix
+    adds one bit per weight for the places of its zeros. Multiplications and additions count separately, each as the
+    bits of its wider operand / 32; those with a zero weight do not count. Distances between points and comparisons,
+    which image networks do not have, count in full. Nothing is assumed to have 16 bits for free.
 
     Example:
         >>> score(Cost(50, 400, (Work("a", 9, 9, 8, 16),)), Cost(50, 1600, (Work("a", 9, 9),)))
@@ -112,19 +113,19 @@ def score(cost: Cost, reference: Cost) -> float:
 
 
 def cost(encoder: nn.Module, num_points: int, setting: Setting | None = None) -> Cost:
-    """What the encoder needs for a cloud of ``num_points``, from its modules alone.
+    """The cost of the encoder for a cloud of ``num_points``, counted from its modules.
 
-    Edge convolutions are counted factored, two products a point and layer; set abstraction with every row of the ball
-    query's tables, its first layer's features once a point (the compiled operator works on repeated rows once, so this
-    is the most).
+    An edge convolution counts in its factored form, as two products per point. A set abstraction counts every row of
+    the ball query, and the features in its first layer once per point. This is an upper bound: the compiled operator
+    computes repeated rows only once.
 
     Args:
-        encoder: One that describes itself (``layer_graph``), in any compressed form.
-        num_points: Points of a cloud.
-        setting: Of an adaptive encoder, whose arithmetic is that of one setting; by default the one in use.
+        encoder: An encoder with a ``layer_graph``, in any compressed form.
+        num_points: Number of points of a cloud.
+        setting: For an adaptive encoder, the setting whose arithmetic counts; by default the one in use.
 
     Raises:
-        ConfigError: If it does not describe itself.
+        ConfigError: If the encoder has no ``layer_graph``.
     """
     if isinstance(encoder, Adaptive):
         setting = setting or encoder.setting
@@ -135,27 +136,27 @@ def cost(encoder: nn.Module, num_points: int, setting: Setting | None = None) ->
     else:
         work = tuple(_counted(encoder, graph_of(encoder, "counting the arithmetic"), num_points))
     stored = [_stored(module) for module in _kept(encoder)]
-    if isinstance(encoder, Adaptive):  # statistics of the other settings; those of the first fold into its norms
+    if isinstance(encoder, Adaptive):  # the first setting's statistics fold into the norms, the others' are stored
         others = sum(b.numel() for b in encoder.statistics.buffers() if b.is_floating_point())
         stored.append((others, FLOAT * others))
     return Cost(sum(count for count, _ in stored), sum(bits for _, bits in stored), work)
 
 
 def _kept(encoder: nn.Module) -> Iterator[nn.Module]:
-    """The modules whose numbers inference needs: all but the masks, which leave zeros."""
+    """The modules that inference needs: all except the masks, which only leave zeros in the weights."""
     masked = [layer.mask for layer in encoder.modules() if isinstance(layer, Linear) and layer.mask is not None]
     masks = {id(part) for mask in masked for part in mask.modules()}
     return (module for module in encoder.modules() if id(module) not in masks)
 
 
 def _factor(layer: Linear) -> Tensor:
-    """(2 * out_channels, inner) what an edge convolution multiplies its points by, up to signs."""
+    """(2 * out_channels, inner) the matrix by which an edge convolution multiplies its points, up to signs."""
     difference, center = layer.masked().chunk(2, 1)
     return torch.cat([center - difference, difference])
 
 
 def _stored(module: nn.Module) -> tuple[int, int]:
-    """Number of parameters and of bits that a module itself keeps."""
+    """Number of parameters, and their bits, that a module itself stores (without its submodules)."""
     own = dict(module.named_parameters(recurse=False))
     count, bits = 0, 0
     if isinstance(module, Linear):
@@ -164,19 +165,19 @@ def _stored(module: nn.Module) -> tuple[int, int]:
         count, each = int(torch.count_nonzero(values)), weight_bits(module)
         bits = min(weight.numel() * each, count * each + weight.numel())
     rest = sum(value.numel() for value in own.values())
-    # An order of channels is kept as whole numbers, each of as many bits as it takes to name a channel.
+    # A channel order is stored as integers, each with the bits that it takes to number a channel.
     orders = [b for b in module.buffers(recurse=False) if b.dim() == 1 and len(b) > 1 and b.dtype == torch.int64]
     indices = sum(len(order) * ceil(log2(len(order))) for order in orders)
     return count + rest, bits + FLOAT * rest + indices
 
 
 def weight_bits(layer: Linear) -> int:
-    """Bits of each weight of a layer."""
+    """Bits of one weight of a layer."""
     return FLOAT if layer.quantizer is None else int(layer.quantizer.bits)
 
 
 def _product(name: str, layer: Linear, rows: int, matrix: Tensor, rounded: bool = True, norm: bool = True) -> Work:
-    """``matrix`` (outer, inner) times so many rows, with the norm behind it."""
+    """The product of ``matrix`` (outer, inner) with ``rows`` rows, and the norm behind it."""
     outer, inner = matrix.shape
     for_activations = FLOAT if layer.input_quantizer is None or not rounded else int(layer.input_quantizer.bits)
     for_weights = weight_bits(layer)
@@ -192,7 +193,7 @@ def _product(name: str, layer: Linear, rows: int, matrix: Tensor, rounded: bool 
 
 
 def _windows(name: str, layer: Linear, rows: int) -> Iterator[Work]:
-    """The sums over channels (or the narrow product) in front of a structured layer."""
+    """The sums over channels (or the narrow product) that come before a structured layer."""
     if layer.pool is None:
         return
     multiplies, adds = int(layer.pool.multiplies_per_row), int(layer.pool.adds_per_row)
@@ -210,7 +211,7 @@ def _largest(name: str, values: int, quantizer: Any = None) -> Work:
 
 
 def _edge(op: Op, layer: EdgeConv, rows: int, k: int) -> Iterator[Work]:
-    """Two products a point, and the maximum over its neighbours."""
+    """Two products per point, and the maximum over its neighbours."""
     name = op.path.rpartition(".")[0]
     yield from _windows(name, layer.linear, rows)
     yield _product(name, layer.linear, rows, _factor(layer.linear))
@@ -218,7 +219,7 @@ def _edge(op: Op, layer: EdgeConv, rows: int, k: int) -> Iterator[Work]:
 
 
 def _group(op: Op, layer: Linear, edges: int, centers: int, points: int) -> Iterator[Work]:
-    """Coordinates are multiplied once an edge, features once a point."""
+    """The search for the balls, then products: of coordinates once per edge, of features once per point."""
     matrix = layer.masked()
     yield Work(f"{op.path}.neighbours", distance_macs=3 * centers * points)
     yield _product(f"{op.path}.offsets", layer, edges, matrix[:, :3], rounded=False)
@@ -228,17 +229,17 @@ def _group(op: Op, layer: Linear, edges: int, centers: int, points: int) -> Iter
 
 
 def _search(op: Op, rows: Mapping[str, int], channels: int, nested: bool) -> Work:
-    """Distances alone: of all pairs of rows, or of points and samples."""
+    """The distances of a search, of all pairs of rows or of points and samples; an interpolation also adds."""
     first = rows[op.sources[0]]
     if op.kind == "neighbors":
         return Work(op.path, distance_macs=first * first * channels)
-    if op.kind == "farthest":  # points in the order in which they were picked need no second search
+    if op.kind == "farthest":  # points in the order of an earlier sampling need no second one
         return Work(op.path, distance_macs=0 if nested else 3 * first * rows[op.path])
     return Work(op.path, distance_macs=3 * rows[op.path] * first, adds=3 * rows[op.path] * channels)
 
 
 def _counted(encoder: nn.Module, ops: Sequence[Op], num_points: int) -> Iterator[Work]:
-    """What each operation of a graph does for one cloud."""
+    """The arithmetic of each operation of a graph for one cloud."""
     rows, widths, by_name = rows_of(ops, num_points), widths_of(ops, encoder), {op.path: op for op in ops}
     for op in ops:
         if op.kind in ("input", "concat", "expand"):  # copies

@@ -1,4 +1,4 @@
-"""What can run an encoder: geo3d's own runtime, torch, ONNX Runtime and OpenVINO, each as a call without arguments."""
+"""Encoders run by geo3d's runtime, torch, ONNX Runtime and OpenVINO, each as a call without arguments."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -29,21 +29,21 @@ KERNELS = {
     "gather": r"gather|edge|scatter",
     "products": r"product|linear|grouped|multiply",
 }
-"""Stages of a program and the kernels that belong to them, with what is fused behind them."""
+"""Stage of a program -> pattern of the names of its kernels, which include the operations fused into them."""
 Call = Callable[[], Tensor]
-"""Gives the cloud features (B, cloud_channels) of one fixed batch, everything on the way from the points included."""
+"""Computes the cloud features (B, cloud_channels) of one fixed batch, with all work from the points on."""
 
 
 def installed(package: str) -> bool:
-    """Whether a package that nothing here depends on can be imported."""
+    """Whether an optional package can be imported."""
     return find_spec(package) is not None
 
 
 def check_engines(names: list[str]) -> list[str]:
-    """The names, if all are known and none comes twice.
+    """The names, after checking that all are known and none comes twice.
 
     Raises:
-        ConfigError: If not.
+        ConfigError: If there are no names, or one is unknown or comes twice.
     """
     for name in names:
         if name not in ENGINES:
@@ -63,20 +63,22 @@ def start(
     before: Prepare = lambda batch: batch,
     form: Form | None = None,
 ) -> Call:
-    """The call that runs the encoder on the batch in an engine; for exports the fastest form, its attribute ``form``.
+    """The call that runs the encoder on the batch in an engine; of an exported encoder, the fastest form.
+
+    The call of an exported encoder has an attribute ``form``.
 
     Args:
         engine: One of ``ENGINES``.
-        encoder: In evaluation mode.
+        encoder: An encoder in evaluation mode.
         batch: Clouds, all of one size.
-        threads: Of the engine; those of geo3d and torch are the process's own, set by ``torch.set_num_threads``.
-        folder: Where exported models are put, once each.
-        name: Of the exported model there.
-        before: What is done to the batch first, inside the call: leaving out points.
-        form: Of the export, if it is known already.
+        threads: Threads of ONNX Runtime or OpenVINO; geo3d and torch use those set by ``torch.set_num_threads``.
+        folder: Folder for exported models, each written once.
+        name: Beginning of the file names of the exported models.
+        before: Function applied to the batch first, inside the call; it may leave out points.
+        form: Form of the export; by default all are tried.
 
     Raises:
-        CannotRunError: If the engine cannot do it here.
+        CannotRunError: If the engine cannot run the encoder here.
         ConfigError: If there is no such engine.
     """
     check_engines([engine])
@@ -95,16 +97,16 @@ def start(
             calls.append(Exported(engine, encoder, batch, each, path, threads, before))
         except (KeyboardInterrupt, MemoryError):
             raise
-        except Exception as error:  # whatever an exporter or a runtime may raise: it is said, not hidden
-            said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            refused = refused or said[:160]
+        except Exception as error:  # an exporter or a runtime may raise anything; the message goes into the error
+            message = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            refused = refused or message[:160]
     if not calls:
         raise CannotRunError(f"{engine} cannot run it: {refused}")
     return calls[0] if form is not None else fastest(calls, plain())
 
 
 class Own:
-    """The cloud features by geo3d's runtime with its compiled kernels, and where its time goes."""
+    """A call that computes the cloud features by geo3d's runtime, and measures the time of its stages."""
 
     def __init__(self, encoder: nn.Module, batch: Batch, before: Prepare) -> None:
         self.batch, self.before = batch, before
@@ -118,24 +120,24 @@ class Own:
         return self.program(self.before(self.batch)).cloud
 
     def stages(self, total_ms: float, rounds: int = 5) -> dict[str, float]:
-        """Milliseconds of each of ``STAGES``, which add up to ``total_ms``."""
+        """Milliseconds of each of ``STAGES``, scaled to add up to ``total_ms``."""
         if self.program.native:
-            found = program_stages(self.program, self.before(self.batch), 4 * rounds)
-            found["knn"] += 1e3 * timed(lambda: self.before(self.batch), rounds)  # the choice of points
+            spent = program_stages(self.program, self.before(self.batch), 4 * rounds)
+            spent["knn"] += 1e3 * timed(lambda: self.before(self.batch), rounds)  # choosing the points
         else:
             with _named_kernels():
                 shares = stages(lambda: [self() for _ in range(rounds)])
-            found = dict.fromkeys(STAGES, 0.0)
+            spent = dict.fromkeys(STAGES, 0.0)
             for kind, fraction in shares.items():
                 stage = next((name for name, kernels in KERNELS.items() if re.search(kernels, kind)), "other")
-                found[stage] += fraction
-        scale = total_ms / sum(found.values())
-        return {stage: scale * found[stage] for stage in STAGES}
+                spent[stage] += fraction
+        scale = total_ms / sum(spent.values())
+        return {stage: scale * spent[stage] for stage in STAGES}
 
 
 @contextmanager
 def _named_kernels() -> Iterator[None]:
-    """Inside, torch's profiler sees every compiled kernel by its name: one operator may consist of several."""
+    """Inside, torch's profiler sees each compiled kernel by name, since one operator may call several kernels."""
     call = native.call
 
     def named(function: str, *arguments: Any, **keywords: Any) -> None:
@@ -150,6 +152,6 @@ def _named_kernels() -> Iterator[None]:
 
 
 def _plain(encoder: nn.Module, batch: Batch, before: Prepare) -> Tensor:
-    """By torch alone: the module as it is, eager, no compiled kernels."""
+    """(B, cloud_channels) features by eager torch alone, without compiled kernels."""
     with torch.inference_mode(), native.disabled():
         return encoder(before(batch)).cloud

@@ -1,4 +1,4 @@
-"""The exports of an encoder that other runtimes are timed with: every form there is, the fastest of which counts."""
+"""Exports of an encoder for other runtimes, in every form that it allows; the fastest form is timed."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -18,18 +18,18 @@ from geo3d.errors import Geo3dError
 from geo3d.nn.describe import graph_of
 
 ROUNDS = 9
-"""Timed rounds in which the forms of one encoder are compared before the fastest is timed beside the other models."""
+"""Timed rounds to find the fastest form of one encoder, which is then timed beside the other models."""
 
 OTHER = 0.1
-"""Relative difference of the cloud features beyond which an export is another function. Near-ties, of neighbors and of
-codes of few bits, cost up to some hundredths; the table says how far each one is."""
+"""Relative difference of the cloud features above which an export computes another function. Near-ties, of neighbours
+and of codes of few bits, cause up to some hundredths; the table shows the difference of each export."""
 
 Prepare = Callable[[Batch], Batch]
-"""What is done to the batch inside the timed call."""
+"""Function applied to the batch inside the timed call."""
 
 
 class CannotRunError(Geo3dError):
-    """An engine that is not installed, or that cannot run this model; the message says why."""
+    """The engine is not installed or cannot run this model; the message says why."""
 
 
 class Form(NamedTuple):
@@ -45,7 +45,7 @@ class Form(NamedTuple):
     precision: str
     """``float`` or ``int8``."""
     int4: bool = False
-    """Whether codes that fit into four bits are stored as such."""
+    """Whether codes that fit into four bits are stored in four bits."""
 
     def __str__(self) -> str:
         tables = "neighbors in the graph" if self.neighbors == "inside" else "neighbors by geo3d's search"
@@ -56,8 +56,8 @@ class Form(NamedTuple):
 def forms(encoder: nn.Module) -> list[Form]:
     """Every export that leaves the encoder's arithmetic to the runtime.
 
-    Neighbours among coordinates can be found by either side. Those among features, of a dynamic DGCNN, only inside the
-    graph: to hand them in geo3d would have to run the layers itself. ONNX has no search for balls.
+    The graph or geo3d can find neighbours among coordinates. Neighbours among features, of a dynamic DGCNN, can only be
+    found inside the graph: otherwise geo3d would have to run the layers itself. ONNX has no ball query.
 
     Example:
         >>> from geo3d.encoders import DGCNN
@@ -73,25 +73,25 @@ def forms(encoder: nn.Module) -> list[Form]:
         searches = ("inputs",)
     elif any(op.kind == "neighbors" for op in ops) and not among_features:
         searches = ("inside", "inputs")
-    found = [Form(search, "float") for search in searches]
+    exports = [Form(search, "float") for search in searches]
     if rounds(encoder):
         bits = [pair[0] for record in records(encoder) for pair in record.get("bits", {}).values()]
         stored = (False, True) if min(bits, default=8) <= 4 else (False,)
-        found += [Form(search, "int8", int4) for search in searches for int4 in stored]
-    return found
+        exports += [Form(search, "int8", int4) for search in searches for int4 in stored]
+    return exports
 
 
 class Exported:
-    """The cloud features by another runtime from one form of the encoder.
+    """A call that computes the cloud features by another runtime, from one form of the encoder.
 
     Args:
         engine: ``onnxruntime`` or ``openvino``.
-        encoder: In evaluation mode.
+        encoder: An encoder in evaluation mode.
         batch: Clouds, all of one size.
-        form: Of the export; the file is for batches of this size, and is written once for all engines.
-        path: Of that file.
-        threads: Of the engine.
-        before: What is done to the batch first, inside the call.
+        form: Form of the export.
+        path: The exported file, for batches of this size. It is written if it does not exist, once for all engines.
+        threads: Threads of the engine.
+        before: Function applied to the batch first, inside the call.
     """
 
     def __init__(
@@ -112,10 +112,10 @@ class Exported:
 
 
 def fastest(calls: Sequence[Exported], expected: Tensor) -> Exported:
-    """The fastest call among those that give the expected features; the others are left out.
+    """The fastest call among those that compute the expected features.
 
     Raises:
-        CannotRunError: If none does.
+        CannotRunError: If no call computes them.
     """
     away = [float((call() - expected).norm() / expected.norm()) for call in calls]
     right = [i for i, far in enumerate(away) if far <= OTHER]
@@ -128,7 +128,7 @@ def fastest(calls: Sequence[Exported], expected: Tensor) -> Exported:
 
 
 Fed = Callable[[list[str]], dict[str, Any]]
-"""Makes what an exported model with these inputs is given."""
+"""Names of the inputs of an exported model -> their values."""
 
 
 def _onnxruntime(path: Path, fed: Fed, threads: int) -> Callable[[], Tensor]:
@@ -137,7 +137,7 @@ def _onnxruntime(path: Path, fed: Fed, threads: int) -> Callable[[], Tensor]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    # Threads that go on spinning after a call would slow down whichever engine comes next.
+    # Threads that spin after a call would slow down the next engine.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -147,7 +147,7 @@ def _onnxruntime(path: Path, fed: Fed, threads: int) -> Callable[[], Tensor]:
     def call() -> Tensor:
         return torch.from_numpy(session.run([output], fed(inputs))[0])
 
-    call()  # what it cannot run is found here
+    call()  # an operator that the engine cannot run fails here
     return call
 
 
@@ -172,15 +172,15 @@ def _openvino(path: Path, fed: Fed, threads: int) -> Callable[[], Tensor]:
 
 
 def _fed(encoder: nn.Module, batch: Batch, before: Prepare, neighbors: str, inputs: list[str]) -> dict[str, Any]:
-    """The inputs of an exported model, made anew for each call: finding neighbours is part of the work."""
+    """The inputs of an exported model, computed in each call: finding neighbours is part of the timed work."""
     from geo3d.deploy.onnx.export import onnx_inputs
 
     with torch.inference_mode():
-        found = onnx_inputs(encoder, before(batch), neighbors)
-    missing = [name for name in inputs if name not in found]
+        values = onnx_inputs(encoder, before(batch), neighbors)
+    missing = [name for name in inputs if name not in values]
     if missing:
-        raise CannotRunError(f"the exported model asks for {', '.join(missing)}, which geo3d does not give")
-    return {name: found[name] for name in inputs}
+        raise CannotRunError(f"the exported model asks for {', '.join(missing)}, which geo3d does not compute")
+    return {name: values[name] for name in inputs}
 
 
 def _cloud(outputs: list[str]) -> str:

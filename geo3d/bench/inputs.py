@@ -1,4 +1,4 @@
-"""What the contenders work on: clouds of synthetic surfaces, encoders with random weights and statistics."""
+"""Inputs of the contenders: clouds of synthetic surfaces, and encoders with random norms."""
 
 from collections.abc import Sequence
 
@@ -23,7 +23,7 @@ def surfaces(num_clouds: int, num_points: int, seed: int = 0) -> Batch:
 
 
 def ragged_surfaces(sizes: Sequence[int], seed: int = 0) -> Batch:
-    """The same, with clouds of the given sizes.
+    """A batch of clouds of :class:`geo3d.data.Shapes` with the given sizes.
 
     Example:
         >>> ragged_surfaces([5, 3]).ptr.tolist()
@@ -33,7 +33,7 @@ def ragged_surfaces(sizes: Sequence[int], seed: int = 0) -> Batch:
 
 
 def uneven(num_clouds: int, smallest: int, largest: int) -> list[int]:
-    """Sizes spread evenly from ``smallest`` to ``largest``, large and small ones in turn; their mean is a whole number.
+    """Sizes spread evenly from ``smallest`` to ``largest``, alternately small and large, with a whole number as mean.
 
     Example:
         >>> uneven(4, 300, 2000)
@@ -45,7 +45,7 @@ def uneven(num_clouds: int, smallest: int, largest: int) -> list[int]:
 
 
 def spread(sizes: Sequence[int]) -> str:
-    """What a ragged batch and the uniform one it is compared with are called in a title.
+    """Title of the comparison of a ragged batch with the uniform one of as many points.
 
     Example:
         >>> spread([300, 500, 400])
@@ -55,13 +55,13 @@ def spread(sizes: Sequence[int]) -> str:
 
 
 def more_pairs(sizes: Sequence[int]) -> str:
-    """How much more work a ragged batch is where all pairs of a cloud's points are looked at, as a note."""
+    """A note on how many more pairs of points of one cloud a ragged batch has than the uniform one."""
     factor = len(sizes) * sum(size * size for size in sizes) / sum(sizes) ** 2
     return f"{factor:.2f} times as many pairs of points in the ragged batch; 0.77x is 1.3 times the time"
 
 
 def dense(batch: Batch) -> Tensor:
-    """(B, 3, N) the clouds as public code has them."""
+    """(B, 3, N) the clouds in the layout of public code."""
     return batch.pos.view(len(batch.ptr) - 1, -1, 3).transpose(1, 2).contiguous()
 
 

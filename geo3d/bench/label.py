@@ -1,4 +1,4 @@
-"""What an encoder is called in tables and pictures: by what it is, not by the folder it lies in."""
+"""Names of encoders in tables and pictures, made from what they are and not from their folders."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,12 +14,12 @@ KEPT = {0.5: "half pruned", 0.25: "three quarters pruned"}
 
 
 def label(encoder: nn.Module, card: Mapping[str, Any], setting: Setting | None = None) -> str:
-    """Class, width, graph and neighbours where they are not the published ones, and what compression did.
+    """The class, what differs from the published width, graph and neighbours, and the steps of compression.
 
     Args:
-        encoder: As loaded.
-        card: Its card; the recipe there knows more than the encoder's own records.
-        setting: Of an adaptive encoder.
+        encoder: An encoder from a checkpoint.
+        card: The card of the checkpoint, whose recipe has more details than the encoder's records.
+        setting: The setting of an adaptive encoder.
 
     Example:
         >>> label(DGCNN(k=12, channels=(32, 32, 64, 128), embedding=512), {})
@@ -35,7 +35,7 @@ def label(encoder: nn.Module, card: Mapping[str, Any], setting: Setting | None =
 
 
 def distinct(names: Sequence[str], seeds: Sequence[Any]) -> list[str]:
-    """The names, those that come more than once with the seed of their run, or where that does not help, a number.
+    """The names, all distinct: equal ones get the seed of their run, or a number if the seeds do not tell them apart.
 
     Example:
         >>> distinct(["DGCNN, W4A8", "DGCNN, W4A8", "DGCNN, float"], [0, 1, 0])
@@ -43,14 +43,14 @@ def distinct(names: Sequence[str], seeds: Sequence[Any]) -> list[str]:
         >>> distinct(["DGCNN, float", "DGCNN, float"], [0, 0])
         ['DGCNN, float, no. 1', 'DGCNN, float, no. 2']
     """
-    often, found = Counter(names), []
+    often, unique = Counter(names), []
     for i, (name, seed) in enumerate(zip(names, seeds, strict=True)):
         alike = [j for j, other in enumerate(names) if other == name]
         if often[name] > 1:
             apart = len({seeds[j] for j in alike}) == len(alike) and seed is not None
             name += f", seed {seed}" if apart else f", no. {alike.index(i) + 1}"
-        found.append(name)
-    return found
+        unique.append(name)
+    return unique
 
 
 def _architecture(encoder: nn.Module) -> list[str]:
@@ -70,23 +70,23 @@ def _width(fraction: float) -> list[str]:
 
 
 def _dgcnn_width(encoder: DGCNN) -> list[str]:
-    """Where channels were pruned the steps say so, and the widths that are left say nothing more."""
+    """The width, or the channels if no width fits. After pruning, the width before it: the steps tell the rest."""
     pruned = next((record for record in records(encoder) if record["step"] == "prune"), None)
     if pruned is not None and pruned.get("group") != "weight":
         return _width(pruned.get("outputs_of", encoder.embedding) / 1024)
-    shares = {size / full for size, full in zip(encoder.channels, (64, 64, 128, 256), strict=False)}
-    shares.add(encoder.embedding / 1024)
+    fractions = {size / full for size, full in zip(encoder.channels, (64, 64, 128, 256), strict=False)}
+    fractions.add(encoder.embedding / 1024)
     depth = len(encoder.channels)
-    if len(shares) == 1 and depth <= 4:
-        return [*_width(shares.pop()), *([] if depth == 4 else [f"{depth} layers"])]
+    if len(fractions) == 1 and depth <= 4:
+        return [*_width(fractions.pop()), *([] if depth == 4 else [f"{depth} layers"])]
     return [f"channels {'-'.join(map(str, encoder.channels))}, embedding {encoder.embedding}"]
 
 
 def _step(record: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
     """One step of compression in words."""
-    given = recipe.get(record["step"]) or {}
+    options = recipe.get(record["step"]) or {}
     if record["step"] == "structure":
-        reduction = given.get("reduction")
+        reduction = options.get("reduction")
         return ("SVD" if record["low_rank"] else "structured") + (f" {reduction:g}x" if reduction else "")
     if record["step"] == "prune":
         kept = record["kept"] or record.get("fraction")
@@ -95,7 +95,7 @@ def _step(record: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
         return words or (f"{100 * kept:.3g} %{what} kept" if kept else "pruned")
     if record["step"] == "quantize":
         pairs = [tuple(pair) for pair in record["bits"].values()]
-        inner = [pair for pair in pairs if pair[1]] or pairs  # layers that read coordinates have bits of their own
-        weights, inputs = Counter(reversed(inner)).most_common(1)[0][0]  # the first layers behind them, too
+        inner = [pair for pair in pairs if pair[1]] or pairs  # layers that read coordinates have their own bits
+        weights, inputs = Counter(reversed(inner)).most_common(1)[0][0]  # so may the first ones after
         return f"W{weights}" + (f"A{inputs}" if inputs else "")
     return str(record["step"])

@@ -1,4 +1,4 @@
-"""The memory a contender needs beyond its weights and inputs, seen from a process of its own."""
+"""The memory that a contender needs beyond its weights and inputs, measured in a separate process."""
 
 import ctypes
 import gc
@@ -22,14 +22,14 @@ STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 def peak_bytes(make: Make, name: str, threads: int) -> int:
     """Bytes by which the first call of the contender ``name`` raises the peak of a fresh process.
 
-    A lower bound where the system does not let a process forget its earlier peak.
+    It is a lower bound on systems where a process cannot reset its peak.
     """
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         return pool.submit(_rise, make, name, threads).result()
 
 
 def _rise(make: Make, name: str, threads: int) -> int:
-    warnings.simplefilter("ignore")  # the process that asks has said it all
+    warnings.simplefilter("ignore")  # the parent process has already shown the warnings
     torch.set_num_threads(threads)
     _wake()
     call = make().calls[name]
@@ -43,7 +43,7 @@ def _rise(make: Make, name: str, threads: int) -> int:
 
 
 def _wake() -> None:
-    """Have threads, libraries and operators set up what they keep for themselves: small steps of training."""
+    """Run small training steps, so that threads, libraries and operators allocate what they keep."""
     x, batch = torch.ones(2, 4, 8, 8), surfaces(2, 16)
     nn.Sequential(nn.Conv2d(4, 8, 1), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(512, 2))(x).sum().backward()
     for encoder in (DGCNN(k=2, channels=(8, 8), embedding=8), PointNet2(num_samples=(4, 2), width=0.125)):
@@ -53,14 +53,14 @@ def _wake() -> None:
 
 
 def _give_back() -> None:
-    """Return to the system what has been freed, so that its reuse does not hide from the measurement."""
+    """Return freed memory to the system; if it were reused, the measurement would miss it."""
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):
             ctypes.CDLL(None).malloc_trim(0)
 
 
 def _resident(field: str) -> int:
-    """VmRSS (now) or VmHWM (the most so far) of this process, in bytes."""
+    """Bytes of VmRSS (resident memory now) or VmHWM (its peak so far) of this process."""
     if STATUS.is_file():
         line = next(line for line in STATUS.read_text(encoding="utf-8").splitlines() if line.startswith(field))
         return int(line.split()[1]) * 1024

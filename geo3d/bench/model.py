@@ -1,4 +1,4 @@
-"""Trained encoders side by side, in any form: accuracy, size, arithmetic, time in every engine, stages, memory."""
+"""Comparison of trained encoders, in any form: accuracy, size, arithmetic, time in every engine, stages, memory."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,15 +27,15 @@ from geo3d.compress.adaptive.slices import farthest_subset
 KINDS = {"structure": "structured", "prune": "pruned", "quantize": "quantised"}
 OWN_FORMS = {"geo3d": "the compiled runtime", "torch": "the module as it is, eager, without compiled kernels"}
 SAME, FULL = "published, same widths", "published, full"
-"""Kinds of rivals: published forms of the encoder's own widths, and of the published ones on all points."""
+"""Kinds of rivals: the published form with the encoder's widths, and with the published widths on all points."""
 Row = dict[str, Any]
 MakeRivals = Callable[[nn.Module, Batch, Callable[[Batch], Batch]], Any]
-"""From an encoder, clouds, and what is done to them for it: ``sizes`` and ``calls`` of the forms to compare it with."""
+"""(encoder, clouds, function applied to them first) -> an object with the ``sizes`` and ``calls`` of the rivals."""
 
 
 @dataclass(frozen=True)
 class Contender:
-    """One line of the table: a checkpoint, or one setting of an adaptive one."""
+    """One line of the table: a checkpoint, or one setting of an adaptive encoder."""
 
     name: str
     path: Path
@@ -52,11 +52,11 @@ class Contender:
 
     @property
     def form(self) -> nn.Module:
-        """The encoder that does the work, a plain one at a fixed setting."""
+        """The encoder to run; of an adaptive encoder the subnet at the setting."""
         return self.whole.subnet(self.setting) if isinstance(self.whole, Adaptive) and self.setting else self.whole
 
     def before(self, batch: Batch) -> Batch:
-        """The batch with so many points as the setting asks for."""
+        """The batch with the number of points of the setting."""
         return (
             batch
             if self.setting is None
@@ -65,40 +65,40 @@ class Contender:
 
     @torch.no_grad()
     def features(self, batches: Iterable[Batch]) -> Tensor:
-        """(n, cloud_channels) by the encoder's own forward pass."""
+        """(n, cloud_channels) features by the encoder's own forward pass."""
         if isinstance(self.whole, Adaptive) and self.setting is not None:
             self.whole.use(self.setting)
         return torch.cat([self.whole(batch).cloud.float() for batch in batches])
 
 
 def load(paths: Sequence[str | Path], settings: int = 8, names: Sequence[str] | None = None) -> list[Contender]:
-    """The contenders: one a checkpoint, at most ``settings`` for an adaptive one, spread from its largest on.
+    """The contenders: one per checkpoint, or for an adaptive encoder up to ``settings``, spread over its settings.
 
     Args:
-        paths: Of checkpoints.
-        settings: Of an adaptive encoder.
-        names: One a checkpoint; by default :func:`geo3d.bench.label.label` makes them from what the encoders are.
+        paths: Folders of the checkpoints.
+        settings: Most settings of one adaptive encoder.
+        names: One per checkpoint; by default those of :func:`geo3d.bench.label.label`.
 
     Raises:
-        CheckpointError: If a checkpoint is not there or cannot be read.
+        CheckpointError: If a checkpoint does not exist or cannot be read.
     """
-    found: list[Contender] = []
+    contenders: list[Contender] = []
     seeds: list[Any] = []
     for i, path in enumerate(paths):
         opened = checkpoint.open_checkpoint(path)
         folder, encoder, card = opened.folder, opened.encoder, opened.card
-        which: Sequence[Setting | None] = [None]
+        chosen: Sequence[Setting | None] = [None]
         if isinstance(encoder, Adaptive):
             places = np.unique(np.linspace(0, len(encoder.settings) - 1, settings).round().astype(int))
-            which = [encoder.settings[place] for place in places]
-        for setting in which:
+            chosen = [encoder.settings[place] for place in places]
+        for setting in chosen:
             name = label(encoder, card, setting)
             if names is not None:
                 name = names[i] if setting is None else f"{names[i]}, {setting}"
-            found.append(Contender(name, folder, encoder, setting))
+            contenders.append(Contender(name, folder, encoder, setting))
             seeds.append(card.get("seed"))
-    known = distinct([each.name for each in found], seeds)
-    return [replace(each, name=name) for each, name in zip(found, known, strict=True)]
+    known = distinct([each.name for each in contenders], seeds)
+    return [replace(each, name=name) for each, name in zip(contenders, known, strict=True)]
 
 
 def timings(
@@ -112,21 +112,26 @@ def timings(
     rivals: MakeRivals | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> tuple[dict[str, list[Row]], list[Row], dict[str, dict[str, float]], list[str]]:
-    """Times of every contender in every engine, all taken in turn; where the time goes; and what could not be run.
+    """Times of every contender in every engine, measured in turn; times of stages; notes on what cannot run.
 
     Returns:
-        By name rows of ``engine``, ``threads``, ``form`` (which form was timed, in words), ``export`` (the
-        :class:`Form` of an exported one), ``p50_ms``, ``p95_ms``, ``ratio`` (to the reference in the same engine on as
-        many threads, None without it), ``over_published`` (by kind of rival; empty without one) and ``difference`` (of
-        the cloud features from those of the encoder's own forward pass, relative). Rows of the rivals. By name
-        milliseconds of each stage in geo3d's runtime on the first number of threads, which add up to its median. Notes.
+        (rows, rivals, stages, notes).
+
+        ``rows``: name of the contender -> rows of ``engine``, ``threads``, ``form`` (the timed form, in words),
+        ``export`` (the :class:`Form` of an exported encoder, as a dictionary), ``p50_ms``, ``p95_ms``, ``ratio`` (how
+        many times faster than the reference in the same engine on as many threads; None if that did not run),
+        ``over_published`` (how many times faster than each kind of rival; empty without rivals) and ``difference``
+        (relative difference of the cloud features from those of the encoder's own forward pass).
+
+        ``rivals``: rows of the rivals. ``stages``: name -> milliseconds of each stage in geo3d's runtime on the first
+        number of threads, which add up to its median. ``notes``: what could not be run.
     """
     rows: dict[str, list[Row]] = {contender.name: [] for contender in contenders}
     eager: list[Row] = []
     spent: dict[str, dict[str, float]] = {}
     notes: dict[str, None] = {}
     against = {each.name: rivals(each.form, batch, each.before) for each in contenders} if rivals else {}
-    whole = {each.sizes.get(FULL) for each in against.values()}
+    full = {each.sizes.get(FULL) for each in against.values()}
     before = torch.get_num_threads()
     with TemporaryDirectory() as folder:
         try:
@@ -148,7 +153,7 @@ def timings(
                     if count == threads[0] and "geo3d" in own:
                         spent[contender.name] = _stages(own["geo3d"], rows[contender.name])
                 eager += [
-                    {"name": size, "full": size in whole, "engine": "torch", "threads": count, **_spread(times[size])}
+                    {"name": size, "full": size in full, "engine": "torch", "threads": count, **_spread(times[size])}
                     for size in others
                 ]
         finally:
@@ -159,7 +164,7 @@ def timings(
 def _started(
     contenders: Sequence[Contender], engines: Sequence[str], batch: Batch, count: int, folder: Path
 ) -> tuple[dict[Any, Any], list[str]]:
-    """The calls by name and engine, and why some cannot be."""
+    """The calls by name and engine, and messages about those that cannot run."""
     calls: dict[Any, Any] = {}
     refused = []
     for i, each in enumerate(contenders):
@@ -203,7 +208,7 @@ def _spread(seconds: list[float]) -> dict[str, float]:
 
 
 def peak_mb(contender: Contender, engine: str, batch: Batch, threads: int, form: Form | None = None) -> float:
-    """MB a cloud by which a call raises the peak of a process of its own; of an export in the form given."""
+    """MB per cloud by which a call raises the peak memory of a separate process; an export runs in this ``form``."""
     pos, clouds = batch.pos.numpy(), num_clouds(batch)
     make = partial(memory_case, str(contender.path), contender.setting, engine, pos, clouds, threads, form)
     return peak_bytes(make, engine, threads) / clouds / 1e6
@@ -218,7 +223,7 @@ def memory_case(
     threads: int,
     form: Form | None = None,
 ) -> Case:
-    """The one contender of that process."""
+    """The case of :func:`peak_mb`, with one contender."""
     contender = Contender("", Path(path), checkpoint.load_encoder(path), setting)
     batch, folder = make_batch(torch.from_numpy(pos), num_points=len(pos) // clouds), TemporaryDirectory()
     call = start(engine, contender.form, batch, threads, Path(folder.name), before=contender.before, form=form)
@@ -231,7 +236,7 @@ def memory_case(
 
 
 def sizes(contenders: Sequence[Contender], num_points: int, reference: int) -> list[Row]:
-    """Parameters, arithmetic, bytes and score of each; the arithmetic is that of one cloud."""
+    """Parameters, arithmetic for one cloud, bytes and score of each contender."""
     costs = [cost(contender.whole, num_points, contender.setting) for contender in contenders]
     return [
         {

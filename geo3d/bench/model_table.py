@@ -1,4 +1,4 @@
-"""The tables of ``geo3d bench model``, in Markdown that can be read as it is."""
+"""The tables of ``geo3d bench model``, in Markdown that is readable as plain text."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,11 +7,11 @@ from geo3d.bench.accuracy import PROBE_C
 
 WORTH = ["model", "kind", "accuracy %", "gain", "parameters", "MMACs", "kNN MMACs", "KB on disk", "KB by bits", "score"]
 FAR = 1e-3
-"""Relative difference of an engine's features from the encoder's own beyond which it is said."""
+"""Relative difference of an engine's features from the encoder's own above which a note reports it."""
 
 
 def tables(record: Mapping[str, Any]) -> str:
-    """All figures in Markdown: what the models are worth and take, times, stages and memory, notes."""
+    """All figures in Markdown: accuracy and size of the models, times, stages and memory, notes."""
     rows, reference = record["rows"], record["reference"]
     lines = [f"# {len(rows)} models, clouds of {record['num_points']} points", ""]
     lines += [f"{name}: {value}  " for name, value in record["machine"].items()]
@@ -39,46 +39,46 @@ def counted(threads: int) -> str:
 
 
 def score_settings(row: Mapping[str, Any]) -> list[str]:
-    """Cells of the first table."""
+    """Cells of one row of the first table."""
     own = row["accuracy"]
-    found = ["-", "-"]
+    accuracy = ["-", "-"]
     if own is not None:
         error = "" if own["standard_error"] is None else f" +- {100 * own['standard_error']:.2f}"
-        found = [f"{100 * own['mean']:.2f} ({own['by']})", f"{100 * own['gain']:+.2f}{error}"]
+        accuracy = [f"{100 * own['mean']:.2f} ({own['by']})", f"{100 * own['gain']:+.2f}{error}"]
     counts = [f"{row['parameters']:,}", f"{row['macs'] / 1e6:.1f}", f"{row['distance_macs'] / 1e6:.1f}"]
     sizes = [f"{row['bytes_on_disk'] / 1e3:.1f}", f"{row['bytes_by_bits'] / 1e3:.1f}", f"{row['score']:.3f}"]
-    return [row["name"], row["kind"], *found, *counts, *sizes]
+    return [row["name"], row["kind"], *accuracy, *counts, *sizes]
 
 
 def scoring(rows: Sequence[Mapping[str, Any]], reference: str) -> str:
-    """What the columns of the first table are."""
+    """An explanation of the columns of the first table."""
     known = [row["accuracy"] for row in rows if row["accuracy"] is not None]
-    text = "No data was given, so that there is no accuracy. "
+    text = "Without data there is no accuracy. "
     if known:
         text = (
             f"Accuracy on {known[0]['clouds']} test clouds, draws of poses: {known[0]['draws']}, by the head "
-            f"saved with the encoder or a linear probe (C = {PROBE_C:g}), as said; gain over {reference} with its "
+            f"saved with the encoder or a linear probe (C = {PROBE_C:g}), as noted; gain over {reference} with its "
             "paired standard error. "
         )
     return text + (
-        f"All else is of the encoder without a head. Score: bits and operations as fractions of those of {reference} "
-        "(MicroNet challenge: 2 for itself, lower is better)."
+        f"All else is without a head. Score: bits and operations as fractions of those of {reference}, added "
+        "(MicroNet challenge: 2 for {reference} itself, lower is better)."
     )
 
 
 def times(timings: Sequence[Mapping[str, Any]], keys: Sequence[tuple[str, int]]) -> list[str]:
     """One cell for each engine and number of threads."""
-    found = {(t["engine"], t["threads"]): t for t in timings}
+    by_key = {(t["engine"], t["threads"]): t for t in timings}
     cells = []
     for key in keys:
-        t = found.get(key)
+        t = by_key.get(key)
         ratio = "" if t is None or t["ratio"] is None else f" ({t['ratio']:.2f}x)"
         cells.append("-" if t is None else f"{t['p50_ms']:.2f} / {t['p95_ms']:.2f}{ratio}")
     return cells
 
 
 def against_published(rows: Sequence[Mapping[str, Any]], eager: Sequence[Mapping[str, Any]]) -> list[str]:
-    """How many times faster geo3d's runtime is than the published forms, and what these took."""
+    """How many times faster geo3d's runtime is than the published forms, and the times of these forms."""
     threads = list(dict.fromkeys(t["threads"] for t in eager))
     kinds = list(dict.fromkeys(kind for row in rows for t in row["timings"] for kind in t["over_published"]))
     cells = []
@@ -94,29 +94,29 @@ def against_published(rows: Sequence[Mapping[str, Any]], eager: Sequence[Mapping
         *markdown([["times faster in geo3d than", *heads], *cells]),
         "",
         "Published: the edge-by-edge form of the public code in eager torch, not compiled, in floats. Same widths: "
-        "with the encoder's own channels, embedding, k, graph and points (of a pruned one those that are left); full: "
-        "of the published size on all points. ms, p50 / p95:",
+        "with the encoder's channels, embedding, k, graph and points (after pruning). Full: the published size on all "
+        "points. ms, p50 / p95:",
         *(f"- {name}: {', '.join(each)}" for name, each in took.items()),
     ]
 
 
 def timed_forms(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """One line for each form that an engine was timed in; where it had several, with the models of each."""
-    found: dict[str, dict[str, list[str]]] = {}
+    """One line for each form timed in an engine; if an engine has several forms, with the models of each."""
+    models_of: dict[str, dict[str, list[str]]] = {}
     for row in rows:
         for t in row["timings"]:
-            found.setdefault(t["engine"], {}).setdefault(t["form"], []).append(
+            models_of.setdefault(t["engine"], {}).setdefault(t["form"], []).append(
                 f"{row['name']} on {counted(t['threads'])}"
             )
     return [
         f"- {engine}: {form}" + (f" ({'; '.join(models)})" if len(forms) > 1 else "")
-        for engine, forms in found.items()
+        for engine, forms in models_of.items()
         for form, models in forms.items()
     ]
 
 
 def spent(row: Mapping[str, Any], stages: Sequence[str], engines: Sequence[str]) -> list[str]:
-    """Cells of the table of stages and memory."""
+    """Cells of one row of the table of stages and memory."""
     own = row["stages_ms"]
     cells = ["-"] * (len(stages) + bool(stages))
     if own:
@@ -129,7 +129,7 @@ def spent(row: Mapping[str, Any], stages: Sequence[str], engines: Sequence[str])
 
 
 def apart(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Where an engine gives other features than the encoder itself."""
+    """Notes on the engines whose features differ from the encoder's own."""
     return [
         f"{row['name']}: {t['engine']} on {counted(t['threads'])} gives features that differ by {t['difference']:.1e}"
         for row in rows

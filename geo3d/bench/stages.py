@@ -1,4 +1,4 @@
-"""Where the time of a contender goes, by kind of operation."""
+"""Fractions of a contender's time by kind of operation."""
 
 import os
 import re
@@ -17,13 +17,13 @@ KINDS = {
     r"add|sub|mul|div|lerp|sqrt|pow|where|threshold|::(gt|lt|eq|ne|neg)|_Norm|_Max",
     "copies": r"copy|cat|clone|contiguous|stack|repeat|fill|zero",
 }
-"""Kinds, tried in order: patterns of the names that torch gives to its operations."""
+"""Kind -> pattern of the names of torch's operations; the first that matches counts."""
 OWN = re.compile(r"geo3d(?:::|_)(\w+?)(?:_default)?(?:_?[Bb]ackward)?$")
-"""The name of one of geo3d's operators, forward or backward."""
+"""Matches geo3d's operators, forward or backward, and captures their names."""
 
 
 def kind_of(operation: str) -> str:
-    """The kind of an operation by its name; geo3d's own operators, which do several things in one, are named.
+    """The kind of an operation; for geo3d's operators, which do several things in one, their names.
 
     Example:
         >>> [kind_of(name) for name in ("aten::addmm", "geo3d::knn", "aten::empty")]
@@ -33,14 +33,15 @@ def kind_of(operation: str) -> str:
     """
     if own := OWN.search(operation):
         return own[1]
-    found = next((kind for kind, pattern in KINDS.items() if re.search(pattern, operation)), None)
-    return found or "other"
+    kind = next((kind for kind, pattern in KINDS.items() if re.search(pattern, operation)), None)
+    return kind or "other"
 
 
 def stages(call: Callable[[], Any]) -> dict[str, float]:
-    """Fraction of each kind in the time of one call, from torch's profiler, which counts no time twice.
+    """Fraction of the time of one call in each kind of operation, by torch's profiler.
 
-    What an operation does between those that it calls itself counts as its own. Time in Python is not seen.
+    An operation counts with its self time, without the operations that it calls, so no time counts twice. Time in
+    Python does not count.
     """
     with _silent(), profile(activities=[ProfilerActivity.CPU]) as recorded:
         call()
@@ -54,7 +55,7 @@ def stages(call: Callable[[], Any]) -> dict[str, float]:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Drops what torch's compiled profiler writes to the error stream of the process when it starts and stops."""
+    """Hide what torch's profiler writes to the process's error stream when it starts and stops."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
@@ -67,7 +68,7 @@ def _silent() -> Iterator[None]:
 
 
 def written(shares: dict[str, float]) -> str:
-    """The shares in words, the largest first; below one percent they are left out.
+    """The fractions in words, the largest first, without those below one percent.
 
     Example:
         >>> written({"products": 0.6, "edges": 0.396, "other": 0.004})

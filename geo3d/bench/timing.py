@@ -1,4 +1,4 @@
-"""Times of several contenders, taken in turn so that whatever disturbs the machine disturbs them all."""
+"""Times of several contenders, measured in turn, so that disturbances of the machine affect all of them."""
 
 import gc
 from collections.abc import Callable, Hashable, Mapping
@@ -9,13 +9,13 @@ from typing import Any, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 SHORTEST = 0.005
-"""Seconds that a sample lasts at least; quicker calls are made several times in a row."""
+"""Minimum seconds of a sample; quicker calls are repeated within a sample."""
 
 
 def interleaved(calls: Mapping[K, Callable[[], Any]], repeats: int, shortest: float = SHORTEST) -> dict[K, list[float]]:
-    """Seconds of one call of each contender, ``repeats`` samples each, in rounds that begin with another one each time.
+    """Seconds of one call of each contender, in ``repeats`` rounds; each round begins with another contender.
 
-    Every contender is called twice before: once for what happens only once, and once to see how long it takes.
+    Before that, every contender is called twice: once to warm up, and once to estimate how long it takes.
     """
     inner = {}
     for name, call in calls.items():
@@ -44,7 +44,7 @@ def timed(call: Callable[[], Any], count: int) -> float:
 
 
 def ratio(reference: list[float], times: list[float]) -> float:
-    """How many times faster than the reference: the median over the rounds, in which both were timed side by side.
+    """How many times faster than the reference: the median ratio over rounds, in each of which both were timed.
 
     Example:
         >>> ratio([2.0, 4.0, 6.0], [1.0, 1.0, 2.0])

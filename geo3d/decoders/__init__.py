@@ -1,4 +1,4 @@
-"""Decoders: the features of an encoder in, one row of features for every input point out."""
+"""Decoders: from the features of an encoder to one row of features for every input point."""
 
 from geo3d.decoders.feature_propagation import FeaturePropagation
 from geo3d.decoders.global_concat import GlobalConcat

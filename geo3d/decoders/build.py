@@ -8,12 +8,12 @@ from torch import nn
 
 
 def decoder_for(encoder: nn.Module, make: Callable[..., nn.Module], **keywords: Any) -> nn.Module:
-    """The decoder ``make`` with the channels of the encoder.
+    """A decoder made by ``make`` with the channels of the encoder.
 
     Args:
         encoder: Has ``point_channels``, ``cloud_channels`` and ``level_channels``.
-        make: A class of ``geo3d.decoders``, or a function with these keywords.
-        keywords: What else it takes.
+        make: A class of ``geo3d.decoders``, or a function that takes some of these three keywords.
+        keywords: Further arguments of ``make``.
 
     Example:
         >>> from geo3d.encoders import PointNet2

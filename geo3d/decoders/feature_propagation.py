@@ -19,21 +19,21 @@ Sizes = Annotated[Sequence[Size], Length(1, 8)]
 
 
 class FeaturePropagation(nn.Module):
-    """(M, out_channels): features are interpolated to the next finer level and joined with what lies there.
+    """(M, out_channels) features of the points, interpolated from level to level and joined with each level's own.
 
-    The coarsest level is joined with the features of its cloud, as in the published part segmentation; without
-    ``cloud`` the steps begin between the two coarsest levels, as in the published scene segmentation. Each layer is
-    linear with a bias, BatchNorm, ReLU.
+    The first step joins the coarsest level with the features of its cloud, as the published part segmentation does.
+    With ``cloud=False`` the first step is the one between the two coarsest levels, as in the published scene
+    segmentation. Each layer is linear with a bias, BatchNorm, ReLU.
 
     Args:
-        level_channels: The encoder's, from fine to coarse.
-        cloud_channels: The encoder's.
+        level_channels: Channels of the encoder's levels, from fine to coarse.
+        cloud_channels: Channels of the encoder's cloud features.
         channels: Layer sizes of each step, from coarse to fine. The defaults are those of the part segmentation.
-        cloud: Begin with the features of the cloud.
-        input: Join the input channels of the points (coordinates first) at the last step.
+        cloud: Whether to begin with the features of the cloud.
+        input: Whether the last step joins the input channels of the points (coordinates first).
 
     Raises:
-        ConfigError: If the encoder has no levels, or ``channels`` has not one entry a step.
+        ConfigError: If the encoder has no levels, or ``channels`` does not have one entry per step.
     """
 
     @checked
@@ -64,7 +64,7 @@ class FeaturePropagation(nn.Module):
         self.out_channels = below
 
     def forward(self, features: Features) -> Tensor:
-        """(M, out_channels) from what the encoder gave."""
+        """(M, out_channels) features of the points from those of the encoder."""
         levels = list(features.levels)
         steps = iter(self.steps)
         x = levels[-1].x

@@ -1,4 +1,4 @@
-"""The features of each point beside those of its cloud, as the published segmentation networks join them."""
+"""Point features concatenated with the features of their cloud, as in the published segmentation networks."""
 
 import torch
 from torch import Tensor, nn
@@ -10,11 +10,11 @@ from geo3d.nn.graph import Op
 
 
 class GlobalConcat(nn.Module):
-    """(M, cloud_channels + point_channels): ``[cloud[batch], point]`` (PointNet, arXiv 1612.00593).
+    """(M, cloud_channels + point_channels) features ``[cloud[batch], point]`` (PointNet, arXiv 1612.00593).
 
     Args:
-        point_channels: The encoder's.
-        cloud_channels: The encoder's.
+        point_channels: Channels of the encoder's point features.
+        cloud_channels: Channels of the encoder's cloud features.
     """
 
     @checked
@@ -24,7 +24,7 @@ class GlobalConcat(nn.Module):
         self.out_channels = cloud_channels + point_channels
 
     def forward(self, features: Features) -> Tensor:
-        """(M, out_channels) from what the encoder gave."""
+        """(M, out_channels) features of the points from those of the encoder."""
         sizes = features.levels[0].layout.ptr.diff()
         cloud = features.cloud.repeat_interleave(sizes, 0, output_size=len(features.point))
         return torch.cat([cloud, features.point], 1)

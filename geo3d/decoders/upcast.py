@@ -1,4 +1,4 @@
-"""Features of all levels, interpolated to the input points and joined; no parameters."""
+"""Features of all levels, interpolated to the input points and concatenated; no parameters."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -15,13 +15,13 @@ Channels = Annotated[int, Range(1, 1_000_000)]
 
 
 class Upcast(nn.Module):
-    """(M, out_channels): every level but the input, between the three nearest of its points, side by side.
+    """(M, out_channels) features of every level but the input, interpolated from three neighbours and concatenated.
 
-    For an encoder that keeps all its points these are its point features.
+    For an encoder that keeps all its points, whose only level is the input, this returns its point features.
 
     Args:
-        point_channels: The encoder's.
-        level_channels: The encoder's, from fine to coarse.
+        point_channels: Channels of the encoder's point features.
+        level_channels: Channels of the encoder's levels, from fine to coarse.
 
     Example:
         >>> from geo3d.encoders import PointNet2
@@ -39,12 +39,12 @@ class Upcast(nn.Module):
         self.out_channels = sum(level_channels[1:]) or point_channels
 
     def forward(self, features: Features) -> Tensor:
-        """(M, out_channels) from what the encoder gave."""
+        """(M, out_channels) features of the points from those of the encoder."""
         fine, *coarser = features.levels
         if not coarser:
             return features.point
-        found = [three_nearest(fine.pos, fine.layout, level.pos, level.layout) for level in coarser]
-        return torch.cat([interpolate(level.x, *near) for level, near in zip(coarser, found, strict=True)], 1)
+        nearest = [three_nearest(fine.pos, fine.layout, level.pos, level.layout) for level in coarser]
+        return torch.cat([interpolate(level.x, *near) for level, near in zip(coarser, nearest, strict=True)], 1)
 
     def layer_graph(self) -> tuple[Op, ...]:
         """The operations, see :mod:`geo3d.nn.graph`."""

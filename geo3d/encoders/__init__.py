@@ -1,4 +1,4 @@
-"""Encoders: a batch of clouds in, features of the points and of the clouds out."""
+"""Encoders: from a batch of clouds to features of the points and of the clouds."""
 
 from geo3d.encoders.dgcnn import DGCNN
 from geo3d.encoders.pointnet import PointNet

@@ -1,4 +1,4 @@
-"""What encoders read of a cloud."""
+"""The input channels that encoders read from a batch of clouds."""
 
 import torch
 from torch import Tensor
@@ -28,8 +28,8 @@ def point_inputs(batch: Batch, in_channels: int) -> Tensor:
     """(M, in_channels) coordinates, followed by ``x``, or by ``normal`` where there is no ``x``.
 
     Raises:
-        CloudError: If ``pos`` is not (M, 3), the batch has not that many channels, or one of them is NaN or infinite;
-            while torch traces a model, values are not looked at.
+        CloudError: If ``pos`` is not (M, 3), the batch has another number of channels, or a channel beside the
+            coordinates holds NaN or infinity (values are not checked while torch compiles a model).
     """
     if batch.pos.dim() != 2 or batch.pos.shape[1] != 3:
         raise CloudError(f"pos must be (M, 3); found {tuple(batch.pos.shape)}")
@@ -53,7 +53,7 @@ def point_inputs(batch: Batch, in_channels: int) -> Tensor:
 
 
 def cloud_inputs(in_channels: int) -> tuple[list[Op], str]:
-    """The inputs of an encoder's graph, and the name of the value that :func:`point_inputs` gives."""
+    """The input operations of an encoder's graph, and the name of the value that :func:`point_inputs` computes."""
     pos = Op("input", "pos", number=3)
     if in_channels == 3:
         return [pos], "pos"

@@ -19,16 +19,16 @@ from geo3d.nn.set_abstraction import PooledMLP, pooled_ops
 from geo3d.ops.search.farthest import padded, padded_rows
 
 REGULARIZER = 0.001
-"""The paper's weight of the feature transform's distance from orthogonal matrices in the loss."""
+"""The paper's loss weight of the term that keeps the feature transform close to orthogonal."""
 
 
 class Transform(nn.Module):
-    """A ``size x size`` matrix for each cloud, predicted from its points; the identity plus a small network's output.
+    """(B, size, size) matrices, one per cloud: the identity plus what a small network predicts from the points.
 
     Args:
         in_channels: Channels of a point.
         size: Rows of the matrix.
-        width: Factor of the published layer sizes.
+        width: Multiplies the published layer sizes.
     """
 
     def __init__(self, in_channels: int, size: int, width: float = 1.0) -> None:
@@ -48,7 +48,7 @@ class Transform(nn.Module):
         return matrix + torch.eye(self.size, dtype=x.dtype, device=x.device)
 
     def ops(self, path: str, x: str, rows: str) -> list[Op]:
-        """The operations from the points ``x`` to the value ``path``: ``rows`` times the matrix of their cloud."""
+        """The operations that compute ``path``: the value ``rows`` times the matrices predicted from points ``x``."""
         pool, head = pooled_ops(f"{path}.pool", x, 3), f"{path}.head"
         return [
             *pool,
@@ -61,28 +61,28 @@ class Transform(nn.Module):
 
 
 def transformed(x: Tensor, matrix: Tensor, layout: Layout) -> Tensor:
-    """(M, C) the rows of cloud b times ``matrix[b]`` (C, C)."""
+    """(M, C) points: those of cloud b times ``matrix[b]`` (C, C)."""
     clouds = padded(x, *layout, 0.0) @ matrix
     rows = clouds.flatten(0, 1)
     return rows if layout.size is not None else rows[padded_rows(layout.ptr, clouds.shape[1], len(x))]
 
 
 class PointNet(nn.Module):
-    """Features of the cloud, the maximum of an embedding of its points, and 64-channel features of each point.
+    """Cloud features, the maximum over an embedding of the points, and 64-channel features of each point.
 
-    ``point`` is what the published segmentation network calls the local features (after the feature transform);
-    that network goes on with each point's local features and the cloud's, so a head can join them. The cloud
-    features are invariant to the order of the points, and the point features move with them.
+    ``point`` holds the local features of the published segmentation network (after the feature transform). That
+    network concatenates them with the cloud features, as :class:`geo3d.decoders.GlobalConcat` does. The cloud features
+    are invariant to the order of the points; the point features are permuted with the points.
 
-    The transforms normalise over the clouds of the batch: training them needs at least two clouds.
+    BatchNorm in the transforms normalises over the clouds of the batch, so training needs at least two clouds.
 
     Args:
         embedding: Channels of the cloud features.
-        in_channels: 3, or more: see :func:`geo3d.encoders.inputs.point_inputs`. The input transform acts on the
-            coordinates only.
+        in_channels: 3 for the coordinates, or more: see :func:`geo3d.encoders.inputs.point_inputs`. The input transform
+            acts on the coordinates only.
         input_transform: Whether coordinates are multiplied by a predicted 3 x 3 matrix.
         feature_transform: Whether local features are multiplied by a predicted 64 x 64 matrix.
-        width: Factor of all layer sizes except ``embedding``.
+        width: Multiplies all layer sizes except ``embedding``.
 
     Raises:
         ConfigError: If an argument is out of its range.
@@ -120,12 +120,12 @@ class PointNet(nn.Module):
         return features
 
     def with_regularizer(self, data: Data) -> tuple[Features, Tensor | None]:
-        """The features, and what the paper adds to the loss of a training step; None without a feature transform."""
+        """The features, and the term that the paper adds to the training loss (None without a feature transform)."""
         features, matrix = self.with_matrix(data)
         return features, None if matrix is None else REGULARIZER * orthogonality(matrix.float())
 
     def with_matrix(self, data: Data) -> tuple[Features, Tensor | None]:
-        """The features, and the feature transform's (B, C, C) matrices for :func:`orthogonality`, if it has one."""
+        """The features, and the (B, C, C) matrices of the feature transform (None without one)."""
         batch = input_batch(data)
         layout = layout_of(batch)
         x = point_inputs(batch, self.in_channels)
@@ -159,7 +159,7 @@ class PointNet(nn.Module):
         return (*ops, Op("concat", "point", (point,)), *pool, Op("max", "cloud", (top,)))
 
     def with_channels(self, sizes: Mapping[str, int]) -> "PointNet":
-        """Refused: the predicted matrices have the size of the features they multiply.
+        """Not supported: the predicted matrices must keep the size of the features that they multiply.
 
         Raises:
             ConfigError: Always.
@@ -168,7 +168,7 @@ class PointNet(nn.Module):
 
 
 def orthogonality(matrix: Tensor) -> Tensor:
-    """How far matrices (B, C, C) are from orthogonal: the mean of ``||A A^T - I||``.
+    """The mean () of ``||A A^T - I||`` over matrices A (B, C, C), which is 0 for orthogonal ones.
 
     The paper adds ``REGULARIZER`` times this to the loss when the feature transform is trained. (The widely used
     PyTorch code computes ``||A (A^T - I)||``, which is another quantity.)
@@ -180,7 +180,8 @@ def orthogonality(matrix: Tensor) -> Tensor:
 def published_state(state: dict[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
     """Constructor keywords and state for the weights of the widely used PyTorch PointNet classifier, else None.
 
-    Recognised by ``feat.conv1.weight``; transforms are those the file has; the classifier is ignored.
+    The weights ``feat.conv1`` to ``feat.conv3`` and ``feat.bn1`` to ``feat.bn3`` identify it. The encoder gets the
+    transforms that the file has. The classifier is ignored.
     """
     if not all(f"feat.conv{i}.weight" in state and f"feat.bn{i}.weight" in state for i in (1, 2, 3)):
         return None

@@ -39,34 +39,35 @@ DEFAULTS: dict[str, dict[str, Sequence[Any]]] = {
 Radius = Annotated[float, Range(0, 1000, above=True)]
 Neighbors = Annotated[int, Range(1, 1024)]
 Sizes = Annotated[Sequence[Size], Length(1, 8)]
-"""Of the layers of one scale."""
+"""Output channels of the layers of one scale."""
 
 
 class PointNet2(nn.Module):
-    """Features of the cloud, and of each point those of the three nearest centres of the last level.
+    """Cloud features, and point features interpolated from the three nearest centres of the last level.
 
-    Clouds are expected in the unit sphere, which the published radii are made for. The input of a level is
-    ``[p_j - c_i ; f_j]`` (in the last, global one ``[p_j ; f_j]``, so the encoder sees absolute positions).
+    Clouds should lie in the unit sphere: the published radii assume it. Each level reads ``[p_j - c_i ; f_j]``. The
+    last, global level reads ``[p_j ; f_j]``, so the encoder sees absolute positions.
 
-    The centres of each level are the first of those of the level before: farthest points are nested, so this is
-    farthest point sampling at every level. The published code starts at a random point; here ``start`` says where.
+    The centres of each level are the first centres of the level before. Farthest points are nested, so this is
+    farthest point sampling at every level. The published code starts at a random point; here ``start`` decides.
 
     Permuting the points changes the result: ball queries keep the first points in index order, and ``start="first"``
-    begins at point 0. With ``start="farthest"`` the centres stay the same (up to ties), and as long as no ball holds
-    more than ``num_neighbors`` points, so do the features; in training mode the statistics still depend on the
-    order, through the filled-up rows.
+    begins at point 0. With ``start="farthest"`` the centres stay the same (up to ties). The features then stay the
+    same, too, as long as no ball holds more than ``num_neighbors`` points. In training mode the batch statistics still
+    depend on the order, through the rows that fill up small balls.
 
-    A cloud with fewer points than ``num_samples`` has each of its points as a centre once.
+    In a cloud with fewer points than ``num_samples``, each point is a centre once.
 
     Args:
-        scales: ``"ssg"`` or ``"msg"``: which published network the three keywords that follow are taken from.
-        num_samples: Centres at each level, not rising.
-        radii: At each level one radius, or one for each scale.
-        num_neighbors: At each level the points in a ball, or those for each scale.
-        channels: At each level the sizes of the layers, or those for each scale; finally those of the global level.
-        in_channels: 3, or more: see :func:`geo3d.encoders.inputs.point_inputs`.
+        scales: ``"ssg"`` or ``"msg"``: the published network whose ``radii``, ``num_neighbors`` and ``channels`` are
+            the defaults.
+        num_samples: Number of centres at each level; must not rise.
+        radii: For each level one radius, or one per scale.
+        num_neighbors: For each level the number of points in a ball, or one per scale.
+        channels: For each level the layer sizes, or one list per scale; last, the layer sizes of the global level.
+        in_channels: 3 for the coordinates, or more: see :func:`geo3d.encoders.inputs.point_inputs`.
         start: ``"first"`` or ``"farthest"``, see :func:`geo3d.ops.search.farthest.farthest_points`.
-        width: Factor of all ``channels``.
+        width: Multiplies all ``channels``.
 
     Raises:
         ConfigError: If an argument is out of its range, or the levels do not fit together.
@@ -144,7 +145,7 @@ class PointNet2(nn.Module):
         for i, (level, wanted) in enumerate(zip(self.levels, self.num_samples, strict=True)):
             assert isinstance(level, SetAbstraction)
             centers, outs = f"centers.{i}", []
-            # From the second level on the points come in the order in which they were picked.
+            # From the second level on, the points lie in the order of the first sampling, which began at the first one.
             ops.append(Op("farthest", centers, (pos,), number=wanted, start="first" if i else self.start))
             for s, (radius, k, scale) in enumerate(zip(level.radii, level.num_neighbors, level.scales, strict=True)):
                 assert isinstance(scale, PooledMLP)
@@ -161,7 +162,7 @@ class PointNet2(nn.Module):
         return (*ops, Op("interpolate", "point", (*features, pos, "pos"), k=3))
 
     def with_channels(self, sizes: Mapping[str, int]) -> "PointNet2":
-        """A fresh encoder of the same keywords whose layers, by their paths, have so many output channels."""
+        """A new encoder with the same keywords, except for the output channels: ``sizes``, by path of the layer."""
         left = iter(sizes[op.path] for op in self.layer_graph() if op.kind in WEIGHTED)
 
         def taken(old: Sequence[Any]) -> tuple[Any, ...]:
@@ -181,7 +182,7 @@ def scaled_sizes(sizes: Sequence[int], width: float) -> list[int]:
 
 
 def _prefix(picked: Tensor, layout: Layout, wanted: int) -> tuple[Tensor, Layout]:
-    """The first ``wanted`` picks of each cloud without repetitions: flat indices, and which cloud they belong to."""
+    """Flat indices of the first ``wanted`` picks of each cloud, without repetitions, and their layout."""
     ptr, size = layout
     if size is not None:
         count = min(wanted, size)
@@ -193,7 +194,7 @@ def _prefix(picked: Tensor, layout: Layout, wanted: int) -> tuple[Tensor, Layout
 
 
 def _rows(coarse: Layout, fine: Layout) -> Tensor:
-    """(Mc,) the rows of a finer level that the centres of a coarser one are: the first of each cloud."""
+    """(Mc,) row of each centre in the finer level, where the centres are the first points of their cloud."""
     if coarse.size is not None:
         inside = torch.arange(coarse.size, device=coarse.ptr.device)
         return (fine.ptr[:-1, None] + inside).view(-1)
@@ -204,15 +205,15 @@ def _rows(coarse: Layout, fine: Layout) -> Tensor:
 def published_state(state: dict[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
     """Constructor keywords and state for the weights of the widely used PyTorch PointNet++ classifiers, else None.
 
-    Recognised are the names ``sa1.mlp_convs.0.weight`` (single-scale) and ``sa1.conv_blocks.0.0.weight``
-    (multi-scale, where the published column order is features first). Sizes are taken from the shapes; radii and
-    numbers of centres and neighbours are not in such files and are the published ones. The classifier is ignored.
+    The weight ``sa1.mlp_convs.0`` identifies the single-scale network and ``sa1.conv_blocks.0.0`` the multi-scale one,
+    whose published columns have the features first. The sizes come from the shapes. Such files do not hold the radii
+    and the numbers of centres and neighbours, so the published ones are used. The classifier is ignored.
     """
     msg = "sa1.conv_blocks.0.0.weight" in state
     if not msg and "sa1.mlp_convs.0.weight" not in state:
         return None
     if any(key.startswith(("sa4.", "fp1.")) for key in state) or "sa3.mlp_convs.0.weight" not in state:
-        return None  # the segmentation networks, which group otherwise
+        return None  # the segmentation networks, which group differently
     ours: dict[str, Tensor] = {}
     channels: list[Any] = []
     for number, level in ((1, "levels.0."), (2, "levels.1."), (3, "last.")):

@@ -1,4 +1,4 @@
-"""Encoders with the weights of well-known public files."""
+"""Encoders with weights from well-known public files."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -18,45 +18,45 @@ KNOWN: tuple[tuple[str, type[nn.Module], Reader], ...] = (
     ("PointNet classification", pointnet.PointNet, pointnet.published_state),
     ("PointNet++ classification", pointnet2.PointNet2, pointnet2.published_state),
 )
-"""What can be read: name, encoder, and what turns the stored state into its keywords and state."""
+"""Networks that can be read: name, encoder class, and the function that makes its keywords and state from a file's."""
 
 WRAPPERS = ("model_state_dict", "state_dict", "model_state", "model", "net", "network")
 """Keys under which training scripts put the weights."""
 
 SHAPES = (IndexError, KeyError, TypeError, ValueError, RuntimeError)
-"""What tensors of shapes that no network has lead to."""
+"""Errors that tensors of wrong shapes can raise."""
 DEEPEST = 8
-"""Dictionaries in one another at most; a container may hold itself."""
+"""Most levels of nested dictionaries; without a limit, one that holds itself would never end."""
 
 
 def from_published(path: str | Path, **keywords: Any) -> nn.Module:
-    """The encoder whose public weights lie in a file, in evaluation mode; the classifier is left out.
+    """The encoder with the public weights in a file, in evaluation mode; the classifier is left out.
 
-    Sizes are read off the weights. Nothing in the file is executed.
+    The sizes come from the shapes of the weights. Nothing in the file is executed.
 
     Args:
         path: A file written by ``torch.save``.
-        keywords: Constructor arguments that weights do not tell, such as ``k=20`` of DGCNN.
+        keywords: Constructor arguments that the weights do not determine, such as ``k=20`` of DGCNN.
 
     Raises:
-        CheckpointError: If the file cannot be read or is of none of the known networks.
+        CheckpointError: If the file cannot be read or holds the weights of no known network.
         ConfigError: If a keyword is not an argument of the encoder.
     """
     path = Path(path)
     state = _read(path)
     for name, encoder_class, reader in KNOWN:
         try:
-            found = reader(state)
+            recognised = reader(state)
         except SHAPES as error:
             raise CheckpointError(f"{path}: the weights of a {name} network are damaged: {error}"[:300]) from error
-        if found is None:
+        if recognised is None:
             continue
-        sizes, weights = found
+        sizes, weights = recognised
         allowed = inspect.signature(encoder_class).parameters
         for keyword in keywords:
             if keyword not in allowed:
                 raise ConfigError(f"{encoder_class.__name__} has no argument {keyword!r}; it has {', '.join(allowed)}")
-        try:  # without memory first, since sizes that do not fit together may be any
+        try:  # on the meta device first: a damaged file may ask for an encoder of any size
             with torch.device("meta"):
                 own = encoder_class(**(sizes | keywords)).state_dict()
         except (ConfigError, *SHAPES) as error:
@@ -87,20 +87,20 @@ def _read(path: Path) -> dict[str, Tensor]:
             break
         content = inner
     else:
-        raise CheckpointError(f"{path}: expected a dictionary of tensors; found {DEEPEST} dictionaries in one another")
+        raise CheckpointError(f"{path}: expected a dictionary of tensors; found {DEEPEST} nested dictionaries")
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path}: expected a dictionary of tensors; found {type(content).__name__}")
     state = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
     for key, value in state.items():
         if not _stored(value):
-            raise CheckpointError(f"{path}: {key[:80]} declares {tuple(value.shape)} and stores less; it is damaged")
+            raise CheckpointError(f"{path}: {key[:80]} has shape {tuple(value.shape)} but stores less; it is damaged")
     while state and all(key.startswith("module.") for key in state):  # left by nn.DataParallel
         state = {key.removeprefix("module."): value for key, value in state.items()}
     return state
 
 
 def _stored(value: Tensor) -> bool:
-    """Whether the tensor is a plain one with memory for every element, so that its shape can be believed."""
+    """Whether the tensor is a dense CPU tensor with memory for every element, so that its shape can be trusted."""
     plain = value.layout is torch.strided and value.device.type == "cpu" and not value.is_quantized
     return plain and value.untyped_storage().nbytes() >= value.numel() * value.element_size()
 
@@ -109,7 +109,7 @@ def _check_fits(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], source
     missing = [key for key in own if key not in weights and not key.endswith("num_batches_tracked")]
     unknown = [key for key in weights if key not in own]
     if missing or unknown:
-        raise CheckpointError(f"{source}: the encoder misses {_some(missing)} and does not know {_some(unknown)}")
+        raise CheckpointError(f"{source}: missing weights: {_some(missing)}; unknown weights: {_some(unknown)}")
     for key, value in weights.items():
         if value.shape != own[key].shape:
             raise CheckpointError(f"{source}: {key} should be {tuple(own[key].shape)}; found {tuple(value.shape)}")

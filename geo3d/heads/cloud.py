@@ -18,13 +18,13 @@ Width = Annotated[int, Range(1, 1_000_000)]
 
 
 class Projector(nn.Module):
-    """From cloud features (B, in_channels) to the embeddings (B, out_channels) that objectives compare.
+    """(B, out_channels) embeddings, which objectives compare, from cloud features (B, in_channels).
 
-    Linear + BatchNorm + ReLU, and a last linear layer with a bias and nothing behind it (SimCLR, arXiv 2002.05709).
+    Layers of Linear + BatchNorm + ReLU; the last layer is linear only, with a bias (SimCLR, arXiv 2002.05709).
 
     Args:
         in_channels: Size of the encoder's cloud feature.
-        hidden: Size of the layers between.
+        hidden: Size of the hidden layers.
         out_channels: Size of the embeddings.
         num_layers: Number of linear layers.
     """
@@ -52,11 +52,11 @@ class Projector(nn.Module):
 
 
 class Predictor(nn.Module):
-    """From embeddings (B, channels) to guesses (B, channels) of the teacher's (BYOL, arXiv 2006.07733).
+    """(B, channels) predictions of the teacher's embeddings from embeddings (B, channels) (BYOL, arXiv 2006.07733).
 
     Args:
         channels: Size of the embeddings.
-        hidden: Size of the layer between.
+        hidden: Size of the hidden layer.
     """
 
     @checked
@@ -66,7 +66,7 @@ class Predictor(nn.Module):
         self.layers = mlp([channels, hidden, channels], last=False)
 
     def forward(self, z: Tensor) -> Tensor:
-        """(B, channels) guesses."""
+        """(B, channels) predictions of the teacher's embeddings."""
         return self.layers(z)
 
     def layer_graph(self) -> tuple[Op, ...]:
@@ -75,10 +75,11 @@ class Predictor(nn.Module):
 
 
 class Classifier(nn.Module):
-    """From cloud features (B, in_channels) to logits (B, num_classes).
+    """(B, num_classes) logits from cloud features (B, in_channels).
 
-    For each hidden size: linear, BatchNorm, LeakyReLU, dropout; then a linear layer with a bias. The defaults are the
-    head published with DGCNN (arXiv 1801.07829). Those of the widely used PyTorch versions of the other two are
+    For each hidden size: linear, BatchNorm, LeakyReLU, dropout; then a linear layer with a bias. The defaults are those
+    of the head published with DGCNN (arXiv 1801.07829). The heads in the widely used PyTorch versions of the other
+    two encoders are
 
     - PointNet++ (arXiv 1706.02413): ``bias=True, dropout=0.4, negative_slope=0`` (multi-scale:
       ``dropout=(0.4, 0.5)``);
@@ -87,12 +88,12 @@ class Classifier(nn.Module):
     Args:
         in_channels: Size of the encoder's cloud feature.
         num_classes: Number of logits.
-        hidden: Sizes of the layers between.
-        bias: Whether each hidden linear layer has a bias: one value for all, or one a layer. If left out, all but
-            the first.
-        dropout: Probability of setting a channel to zero: one value for all, or one a layer.
-        negative_slope: Of the LeakyReLU; 0 makes it a ReLU.
-        dropout_first: Drop before the norm instead of after the activation.
+        hidden: Sizes of the hidden layers.
+        bias: Whether each hidden linear layer has a bias: one value for all, or one per layer. If left out, all
+            but the first have one.
+        dropout: Probability of setting a channel to zero: one value for all, or one per layer.
+        negative_slope: Slope of the LeakyReLU below zero; 0 makes it a ReLU.
+        dropout_first: Whether dropout comes before the norm instead of after the activation.
 
     Example:
         >>> sum(p.numel() for p in Classifier(2048, 40).parameters())
@@ -136,7 +137,7 @@ class Classifier(nn.Module):
 
 
 def each(name: str, value: T | Sequence[T], length: int) -> tuple[T, ...]:
-    """``value`` for each of ``length`` layers.
+    """``length`` values, one per layer: ``value`` repeated, or its entries.
 
     Raises:
         ConfigError: If it is a sequence of another length.

@@ -1,7 +1,7 @@
-"""Objectives of pretraining: what embeddings of the views of the same clouds should have in common.
+"""Pretraining objectives: losses on the embeddings of several views of the same clouds.
 
-``__all__`` names what a run can choose. The formula of each lies beside it as a pure function, for example
-``geo3d.objectives.vicreg.variance``; ``geo3d.objectives.objective.Objective`` is what your own objective extends.
+``__all__`` lists the objectives that a run can choose. The formula of each is a pure function in the same file, for
+example ``geo3d.objectives.vicreg.variance``. Your own objective extends ``geo3d.objectives.objective.Objective``.
 """
 
 from geo3d.objectives.barlow_twins import BarlowTwins

@@ -1,4 +1,4 @@
-"""Barlow Twins (arXiv 2103.03230): dimensions agree between views and tell different things from each other."""
+"""Barlow Twins (arXiv 2103.03230): each dimension agrees between views, different dimensions are uncorrelated."""
 
 from itertools import combinations
 
@@ -23,7 +23,7 @@ def off_diagonal(matrix: Tensor) -> Tensor:
 def cross_correlation(a: Tensor, b: Tensor, eps: float = 1e-5) -> Tensor:
     """The (D, D) correlations over the batch of every dimension of ``a`` with every dimension of ``b``, both (B, D).
 
-    ``eps`` is added to the biased variances, so a dimension that is the same for all rows correlates with nothing.
+    ``eps`` is added to the biased variances, so a dimension that is constant over the batch has correlation 0.
     """
     a, b = a - a.mean(0), b - b.mean(0)
     a = a * torch.rsqrt(a.square().mean(0) + eps)

@@ -13,7 +13,7 @@ def byol(prediction: Tensor, target: Tensor) -> Tensor:
     """The mean () over rows of ``2 - 2 cosine(prediction, target)``, the squared distance of the unit vectors.
 
     Args:
-        prediction: (B, D) what the predictor gives for one view.
+        prediction: (B, D) the predictor's output for one view.
         target: (B, D) the teacher's embedding of another view.
 
     Example:
@@ -27,7 +27,7 @@ def byol(prediction: Tensor, target: Tensor) -> Tensor:
 class BYOL(Objective):
     """BYOL's symmetric objective: both directions are added; with more views, twice the mean over ordered pairs.
 
-    Nothing in the loss forbids that all embeddings become the same; predictor and teacher keep that from happening.
+    The loss alone does not keep the embeddings from collapsing to one vector; the predictor and the teacher do.
     """
 
     teacher = True
@@ -35,7 +35,7 @@ class BYOL(Objective):
 
     def loss(self, views: list[Tensor], targets: list[Tensor]) -> tuple[Tensor, Terms]:
         """The loss and the mean cosine of predictions with their targets."""
-        # each row stands alone, so averaging over processes needs no gathering
+        # the loss is a mean over rows, so averaging it over processes needs no gathering
         pairs = permutations(range(len(views)), 2)
         mean = torch.stack([byol(views[i], targets[j]) for i, j in pairs]).mean()
         return 2 * mean, {"positive_similarity": 1 - mean / 2}

@@ -1,4 +1,4 @@
-"""NT-Xent, the contrastive loss of SimCLR (arXiv 2002.05709): find your other view among everybody's views."""
+"""NT-Xent, the contrastive loss of SimCLR (arXiv 2002.05709): find the other view of a cloud among all views."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from geo3d.objectives.objective import Objective, Temperature, Terms
 def positive_similarity(views: Sequence[Tensor]) -> Tensor:
     """The mean cosine () between two views of the same cloud, over clouds and pairs of views."""
     z = F.normalize(torch.stack(list(views)), dim=-1)  # (V, B, D)
-    # |sum of z_v|^2 - sum of |z_v|^2 holds every ordered pair of views once
+    # |sum of z_v|^2 - sum of |z_v|^2 is the sum of the cosines over all ordered pairs of views
     pairs = z.sum(0).square().sum(-1) - z.square().sum((0, 2))
     return pairs.mean() / (len(views) * (len(views) - 1))
 
@@ -22,12 +22,12 @@ def positive_similarity(views: Sequence[Tensor]) -> Tensor:
 def info_nce(views: Sequence[Tensor], temperature: float = 0.1) -> Tensor:
     """The loss () = mean over ordered pairs (a, p) of views of one cloud of ``-log(e(a, p) / sum of e(a, c))``.
 
-    e(a, c) = exp(cosine(a, c) / temperature), and the candidates c are all V B - 1 embeddings but a itself. With more
-    than two views the other positives of a stay among its candidates.
+    e(a, c) = exp(cosine(a, c) / temperature), and the candidates c are the V B - 1 embeddings other than a. With more
+    than two views, the other positives of a are also candidates.
 
     Args:
         views: V embeddings (B, D), V at least 2.
-        temperature: Small values look at the hardest candidates only.
+        temperature: Divides the cosines; a small value weights only the hardest candidates.
 
     Example:
         >>> z = torch.eye(3)

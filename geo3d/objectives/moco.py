@@ -1,4 +1,4 @@
-"""Momentum contrast (arXiv 1911.05722): find the teacher's embedding of your cloud among those of earlier clouds."""
+"""Momentum contrast (arXiv 1911.05722): find the teacher's embedding of a cloud among those of earlier clouds."""
 
 from itertools import permutations
 from typing import Annotated
@@ -14,14 +14,14 @@ from geo3d.objectives.objective import Objective, Temperature, Terms
 
 
 def moco(query: Tensor, key: Tensor, queue: Tensor, temperature: float = 0.1, filled: Tensor | None = None) -> Tensor:
-    """The loss (): mean cross entropy of telling a query's own key from the keys in the queue, by their cosines.
+    """The loss (): mean cross entropy, with cosines as logits, of finding each query's own key among the queued keys.
 
     Args:
         query: (B, D) embeddings of one view.
         key: (B, D) the teacher's embeddings of another view of the same clouds.
-        queue: (K, D) earlier keys, of length 1.
+        queue: (K, D) earlier keys, normalised to length 1.
         temperature: Divides the cosines.
-        filled: (K,) bool, which rows of the queue take part; all, if left out.
+        filled: (K,) bool, the rows of the queue to use; by default all.
     """
     query, key = F.normalize(query, dim=-1), F.normalize(key, dim=-1)
     own = (query * key).sum(-1, keepdim=True)
@@ -35,8 +35,8 @@ def moco(query: Tensor, key: Tensor, queue: Tensor, temperature: float = 0.1, fi
 class MoCo(Objective):
     """Momentum contrast, averaged over the ordered pairs of views. See :func:`moco`.
 
-    The queue starts empty and only what has been put into it takes part, so the very first loss is 0. In training mode
-    the keys of all views and all processes replace the oldest ones once the loss has been taken.
+    The queue starts empty and the loss uses only its filled rows, so the very first loss is 0. In training mode, after
+    the loss is computed, the keys of all views and all processes replace the oldest keys.
 
     Args:
         dim: D, the size of the embeddings.
@@ -65,7 +65,7 @@ class MoCo(Objective):
         return torch.arange(self.queue_size, device=self.queue.device) < self.count
 
     def loss(self, views: list[Tensor], targets: list[Tensor]) -> tuple[Tensor, Terms]:
-        """The loss, the mean cosine of queries with their keys, and the filled part of the queue."""
+        """The loss, the mean cosine of queries with their keys, and the filled fraction of the queue."""
         if views[0].shape[1] != self.dim:
             raise ConfigError(f"MoCo was made with dim={self.dim}; found embeddings of size {views[0].shape[1]}")
         # a copy: the backward pass still needs the queue after new keys have overwritten it
@@ -80,7 +80,7 @@ class MoCo(Objective):
 
     @torch.no_grad()
     def enqueue(self, keys: Tensor) -> None:
-        """Put keys (n, D) into the queue in place of the oldest; of more than ``queue_size`` the last ones stay."""
+        """Replace the oldest keys of the queue by ``keys`` (n, D); of more than ``queue_size`` keys, keep the last."""
         keys = F.normalize(keys[-self.queue_size :], dim=-1).to(self.queue.dtype)
         slots = (self.pointer + torch.arange(len(keys), device=keys.device)) % self.queue_size
         self.queue.index_copy_(0, slots, keys)

@@ -1,4 +1,4 @@
-"""What all objectives share: their declarations, the checks of their input, and the precision they work in."""
+"""The base class of objectives: what they declare, how their input is checked, and their precision."""
 
 from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
@@ -12,7 +12,7 @@ from geo3d.errors import ConfigError
 
 Terms = dict[str, Tensor]
 Temperature = Annotated[float, Range(1e-4, 1000)]
-"""Below, exp(1 / temperature) means nothing in float32."""
+"""Below 1e-4, exp(1 / temperature) is meaningless in float32."""
 Weight = Annotated[float, Range(0, 1e6, above=True)]
 Eps = Annotated[float, Range(0, 1, above=True)]
 
@@ -20,21 +20,22 @@ Eps = Annotated[float, Range(0, 1, above=True)]
 class Objective(nn.Module):
     """A loss on embeddings of views of the same clouds; row i of every view belongs to the same cloud, or point.
 
-    A subclass writes ``loss`` and declares, as class attributes, what the task has to own for it. It also gathers the
-    rows of other processes: under gradients averaged over processes it behaves as one process with the joined batch.
+    A subclass implements ``loss`` and declares in class attributes what the task must provide. A ``loss`` that compares
+    rows gathers those of the other processes, too. With gradients averaged over processes, training is then the same as
+    in one process with the joined batch.
     """
 
     on: ClassVar[Literal["cloud", "point"]] = "cloud"
-    """What the rows are. ``"cloud"``: B clouds. ``"point"``: ``pairs`` points, an attribute of the objective, drawn
-    among those that both views show; the same number in every process."""
+    """What a row is. ``"cloud"``: one of B clouds. ``"point"``: one of ``pairs`` points that both views show, drawn at
+    random; ``pairs`` is an attribute of the objective and the same in every process."""
     teacher: ClassVar[bool] = False
-    """Whether ``targets`` are needed: what the momentum encoder and projector give for each view."""
+    """Whether the loss needs ``targets``, the outputs of the momentum encoder and projector for each view."""
     predictor: ClassVar[bool] = False
-    """Whether ``views`` are what a predictor behind the projector gives."""
+    """Whether ``views`` are the outputs of a predictor behind the projector."""
     invariant_to: ClassVar[Literal["views"] | tuple[str, ...]] = "views"
-    """What embeddings shall forget: all that differs between views, or classes of ``geo3d.invariance`` by name."""
+    """What embeddings should be invariant to: all differences between views, or classes of ``geo3d.invariance``."""
     equivariant_to: ClassVar[tuple[str, ...]] = ()
-    """What embeddings shall follow: classes of ``geo3d.invariance`` by name."""
+    """What embeddings should be equivariant to: names of classes of ``geo3d.invariance``."""
 
     def loss(self, views: list[Tensor], targets: list[Tensor]) -> tuple[Tensor, Terms]:
         """The loss and its terms; ``targets`` is empty for an objective without a teacher."""
@@ -44,11 +45,11 @@ class Objective(nn.Module):
         """The loss () and its detached terms for logging, computed in float32 or better.
 
         Args:
-            views: Two or more (B, D) embeddings; of a point objective B is the number of pairs.
-            targets: As many (B, D) embeddings of the teacher, if ``teacher`` is true; no gradient goes into them.
+            views: Two or more (B, D) embeddings; for a point objective, B is the number of pairs.
+            targets: The teacher's (B, D) embeddings, one for each view, if ``teacher`` is true; they get no gradient.
 
         Raises:
-            ConfigError: If shapes or numbers do not fit, or fewer than two clouds are there to tell apart.
+            ConfigError: If the shapes or numbers of views and targets do not fit, or there are fewer than two clouds.
         """
         name = type(self).__name__
         check(name, views)
@@ -57,9 +58,9 @@ class Objective(nn.Module):
         if not self.teacher and targets is not None:
             raise ConfigError(f"{name} has no teacher; leave targets out")
         if targets is not None and [t.shape for t in targets] != [v.shape for v in views]:
-            found = [tuple(t.shape) for t in targets]
-            raise ConfigError(f"{name}: targets must have the shapes of the views, {found_in(views)}; found {found}")
-        # bfloat16 sums over a batch lose the small differences that the loss is about
+            shapes = [tuple(t.shape) for t in targets]
+            raise ConfigError(f"{name}: targets must have the shapes of the views, {found_in(views)}; found {shapes}")
+        # bfloat16 sums over a batch lose the small differences that the loss measures
         with torch.autocast(views[0].device.type, enabled=False):
             loss, terms = self.loss([widen(v) for v in views], [widen(t.detach()) for t in targets or ()])
         return loss, {key: term.detach() for key, term in terms.items()}
@@ -77,11 +78,11 @@ def check(name: str, views: Sequence[Tensor]) -> None:
 
 
 def found_in(views: Sequence[Tensor]) -> str:
-    """Shapes for an error message."""
+    """The shapes of the views, in words for an error message."""
     shapes = [tuple(v.shape) for v in views]
     return f"{len(shapes)} of {shapes[0]}" if len(shapes) > 2 and len(set(shapes)) == 1 else str(shapes)
 
 
 def widen(x: Tensor) -> Tensor:
-    """``x`` in float32, if it was narrower."""
+    """``x``, converted to float32 if it was float16 or bfloat16."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

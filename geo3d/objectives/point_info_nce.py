@@ -1,4 +1,4 @@
-"""PointInfoNCE (PointContrast, arXiv 2007.10985): find your point in the other view among all points there."""
+"""PointInfoNCE (PointContrast, arXiv 2007.10985): find a point of one view among all points of the other view."""
 
 from itertools import permutations
 from typing import Annotated
@@ -17,8 +17,8 @@ def point_info_nce(query: Tensor, key: Tensor, temperature: float = 0.4) -> Tens
 
     Args:
         query: (P, D) embeddings of points in one view.
-        key: (P, D) those of the same points in the other view; the keys of all other points are negatives.
-        temperature: t.
+        key: (P, D) embeddings of the same points in the other view; the keys of all other points are negatives.
+        temperature: t, which divides the cosines.
 
     Example:
         >>> round(float(point_info_nce(torch.eye(3), torch.eye(3), temperature=1.0)), 4)  # log(e + 2) - 1
@@ -31,7 +31,7 @@ def point_info_nce(query: Tensor, key: Tensor, temperature: float = 0.4) -> Tens
 class PointInfoNCE(Objective):
     """PointContrast's objective in both directions; the points of all processes are candidates.
 
-    See :func:`point_info_nce`, which is the published one direction.
+    See :func:`point_info_nce` for one direction, as published.
 
     Args:
         pairs: Pairs of matching points that a process draws from its batch.

@@ -17,7 +17,7 @@ Coefficient = Annotated[float, Range(0, 1e6)]
 def invariance(a: Tensor, b: Tensor) -> Tensor:
     """The mean () squared difference of two views (B, D), over rows and dimensions.
 
-    The published coefficients belong to this mean, which the paper's algorithm takes; its equation sums over D.
+    The published coefficients belong to this mean, which is in the paper's algorithm; the paper's equation sums over D.
     """
     return (a - b).square().mean()
 
@@ -42,14 +42,14 @@ class VICReg(Objective):
     """VICReg with statistics over the clouds of all processes.
 
     The invariance term is the mean over pairs of views. The variance and covariance terms of two views are added, as
-    published; of more views, twice their mean is taken.
+    published; for more views, each term is twice its mean over views.
 
     Args:
         invariance: Coefficient of :func:`invariance`.
         variance: Coefficient of :func:`variance`.
         covariance: Coefficient of :func:`covariance`.
-        gamma: The deviation each dimension should reach.
-        eps: Added to variances under the root.
+        gamma: The std that each dimension should reach.
+        eps: Added to variances before the square root.
     """
 
     @checked

@@ -1,4 +1,4 @@
-"""How good frozen features are: linear, nearest neighbours, few labels, and the protocols by name."""
+"""Probes of frozen features: linear, nearest neighbours, few labels, and published protocols by name."""
 
 from geo3d.probes.few_shot import Episode, episodes, few_label_accuracy, few_shot_accuracy
 from geo3d.probes.knn import knn_accuracy

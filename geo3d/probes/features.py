@@ -1,4 +1,4 @@
-"""What every probe asks of its input: a matrix of finite features and a label for each row."""
+"""Checks of the input of every probe: a matrix of finite features and a label for each row."""
 
 from typing import TypeAlias
 
@@ -17,7 +17,7 @@ def as_features(x: ArrayLike, name: str = "features") -> Matrix:
     """The features (n, D) as float64 on the CPU.
 
     Raises:
-        CloudError: If they are no matrix, have no rows, or hold NaN or infinity.
+        CloudError: If they are not a matrix, are empty, or hold NaN or infinity.
     """
     matrix = x.detach().cpu().double().numpy() if isinstance(x, Tensor) else np.asarray(x, dtype=np.float64)
     if matrix.ndim != 2 or 0 in matrix.shape:
@@ -61,10 +61,10 @@ def labelled(x: ArrayLike, y: ArrayLike, name: str = "features") -> tuple[Matrix
 def train_and_test(
     train_x: ArrayLike, train_y: ArrayLike, test_x: ArrayLike, test_y: ArrayLike
 ) -> tuple[Matrix, Labels, Matrix, Labels]:
-    """Both splits, checked, and checked against each other.
+    """Features and labels of both splits, after checking each split and that they fit together.
 
     Raises:
-        CloudError: If either is unusable or they have different numbers of channels.
+        CloudError: If a split cannot be used or the splits have different numbers of channels.
     """
     x, y = labelled(train_x, train_y, "train features")
     tx = as_features(test_x, "test features")
@@ -95,7 +95,7 @@ def check_class_sizes(y: Labels, least: int, purpose: str, classes: Labels | Non
 
 
 def standardise(train: Matrix, *others: Matrix) -> tuple[Matrix, ...]:
-    """``train`` and ``others`` shifted and scaled so that every channel of ``train`` has mean 0 and deviation 1.
+    """``train`` and ``others`` shifted and scaled so that every channel of ``train`` has mean 0 and std 1.
 
     Channels that are constant in ``train`` are only shifted.
 
@@ -105,5 +105,5 @@ def standardise(train: Matrix, *others: Matrix) -> tuple[Matrix, ...]:
         ([[-1.0, 0.0], [1.0, 0.0]], [[3.0, 1.0]])
     """
     mean, std = train.mean(0), train.std(0)
-    std[std <= 1e-12 * np.maximum(1.0, np.abs(mean))] = 1.0  # what rounding leaves of a constant
+    std[std <= 1e-12 * np.maximum(1.0, np.abs(mean))] = 1.0  # constant up to rounding
     return tuple((x - mean) / std for x in (train, *others))

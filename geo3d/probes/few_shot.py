@@ -44,15 +44,15 @@ def episodes(
 ) -> list[Episode]:
     """``folds`` K-way N-shot tasks, drawn independently.
 
-    Both published protocols: with ``labels`` alone, support and query are disjoint rows of one split (as for DGCNN,
-    arXiv 2203.00680); with ``query_labels`` the queries are rows of that other split (as for transformers,
+    There are two published protocols. With ``labels`` alone, support and query are disjoint rows of one split (as for
+    DGCNN, arXiv 2203.00680). With ``query_labels``, the queries are rows of that other split (as for transformers,
     arXiv 2203.06604).
 
     Args:
         labels: (n,) labels of the training split.
         way: Classes in a task.
-        shot: Support rows a class.
-        query: Query rows a class.
+        shot: Support rows per class.
+        query: Query rows per class.
         folds: Number of tasks.
         generator: Draws classes and rows.
         query_labels: (m,) labels of the split that queries come from.
@@ -103,22 +103,22 @@ def few_shot_accuracy(
     seed: int = 0,
     fit: Fit = published_svm,
 ) -> list[float]:
-    """The accuracy on each of ``folds`` episodes, features scaled by their support's statistics.
+    """The accuracy on each of ``folds`` episodes, with features standardised by the statistics of the support.
 
     Args:
         train_x: (n, D) features of the training split.
         train_y: (n,) labels.
-        test_x: (m, D) features to take the queries from; from the training split, if left out.
+        test_x: (m, D) features to take the queries from; by default the training split.
         test_y: (m,) labels.
         way: Classes in an episode.
-        shot: Support rows a class.
-        query: Query rows a class.
+        shot: Support rows per class.
+        query: Query rows per class.
         folds: Number of episodes.
         seed: Decides the episodes.
         fit: Trains the classifier of an episode.
 
     Raises:
-        ConfigError: As ``episodes`` does, or if only one of ``test_x`` and ``test_y`` is given.
+        ConfigError: For the reasons of ``episodes``, or if only one of ``test_x`` and ``test_y`` is given.
         CloudError: If the features or labels cannot be used, or a class has too few rows.
     """
     if (test_x is None) != (test_y is None):
@@ -147,20 +147,20 @@ def few_label_accuracy(
     seed: int = 0,
     C: float = 1.0,
 ) -> list[float]:
-    """The accuracy on the whole test split of a linear SVM trained on ``shots`` clouds of every class, for each draw.
+    """For each draw, the accuracy on the whole test split of a linear SVM trained on ``shots`` clouds of every class.
 
-    Features are scaled by the statistics of the whole training split: they need no labels, and those of a handful of
-    clouds would be noise.
+    Features are standardised by the statistics of the whole training split. This needs no labels, and statistics of a
+    handful of clouds would be noisy.
 
     Args:
-        train_x: (n, D) features; all of them scale, the drawn ones train.
+        train_x: (n, D) features; all of them are used for standardising, the drawn ones for training.
         train_y: (n,) labels.
         test_x: (m, D) features.
         test_y: (m,) labels.
-        shots: Labelled clouds a class.
-        draws: How often to draw them anew.
+        shots: Labelled clouds per class.
+        draws: How many times to draw the labelled clouds.
         seed: Decides the draws; the same for every encoder with these labels, so that encoders can be paired.
-        C: Of the ``LinearSVM``.
+        C: C of the ``LinearSVM``.
 
     Raises:
         CloudError: If the features or labels cannot be used, or a class has fewer than ``shots`` rows.

@@ -8,7 +8,7 @@ from geo3d.probes.features import ArrayLike, train_and_test
 
 
 def knn_accuracy(train_x: ArrayLike, train_y: ArrayLike, test_x: ArrayLike, test_y: ArrayLike, k: int = 20) -> float:
-    """Fraction of test rows whose class is that of most of their ``k`` nearest training rows, by cosine.
+    """Fraction of test rows that a vote of their ``k`` nearest training rows, by cosine, classifies correctly.
 
     Args:
         train_x: (n, D) features that vote.

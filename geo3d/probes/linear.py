@@ -1,4 +1,4 @@
-"""Linear classifiers on frozen features: squared-hinge SVM and softmax regression, and the choice of their C."""
+"""Linear classifiers on frozen features: squared-hinge SVM, softmax regression, and cross-validation of C."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ from geo3d.seeds import numpy_generator
 class LinearModel(ABC):
     """A linear classifier that minimises |W|^2 / 2 + C * loss.
 
-    After ``fit``: ``classes (K,)``, ``weight (K, D)``, ``bias (K,)``. Two classes, too, have a row each.
+    After ``fit`` it has ``classes (K,)``, ``weight (K, D)`` and ``bias (K,)``. With two classes, K is 2, not 1.
 
     Args:
         C: Weight of the loss, summed over the rows.
-        tol: How far, about, the objective may stay above its least value, as a fraction of it.
-        max_iter: Most L-BFGS steps.
-        penalise_intercept: Count the intercepts in |W|^2, as liblinear does; they are free otherwise.
+        tol: Stop when the objective is above its minimum by about this fraction of its value.
+        max_iter: Maximum number of L-BFGS steps.
+        penalise_intercept: Whether |W|^2 includes the intercepts, as in liblinear.
     """
 
     classes: Labels
@@ -44,12 +44,12 @@ class LinearModel(ABC):
         """The loss summed over rows, its gradient and the diagonal of its curvature; see ``solver.Loss``."""
 
     def fit(self, x: ArrayLike, y: ArrayLike, start: "LinearModel | None" = None) -> Self:
-        """Itself, trained on features (n, D) and integer labels (n,).
+        """The model itself, after training on features (n, D) and integer labels (n,).
 
         Args:
-            x: Features, one row a cloud; NumPy or torch.
-            y: Labels, any whole numbers.
-            start: A fitted model of the same classes and channels to begin from, best one with a smaller C.
+            x: Features, one row per cloud; NumPy or torch.
+            y: Labels, any integers.
+            start: A fitted model of the same classes and channels to start from, best one with a smaller C.
 
         Raises:
             CloudError: If the input cannot be used (NaN, counts that differ, one class only).
@@ -65,27 +65,27 @@ class LinearModel(ABC):
                 raise ConfigError(f"start is a model of shape {start.weight.shape}, expected {shape} and equal classes")
             first = np.concatenate([axes.basis.T @ start.weight.T, (start.bias + start.weight @ axes.mean)[None]])
         target = np.eye(len(self.classes))[index]
-        found = solve(axes.turn(x), target, self.C, self.loss, first, self.tol, self.max_iter, self.penalise_intercept)
-        self.weight = (axes.basis @ found[:-1]).T
-        self.bias = found[-1] - self.weight @ axes.mean
+        solved = solve(axes.turn(x), target, self.C, self.loss, first, self.tol, self.max_iter, self.penalise_intercept)
+        self.weight = (axes.basis @ solved[:-1]).T
+        self.bias = solved[-1] - self.weight @ axes.mean
         return self
 
     def decision(self, x: ArrayLike) -> Matrix:
-        """(n, K) logits, one column a class."""
+        """(n, K) logits, one column per class."""
         return as_features(x) @ self.weight.T + self.bias
 
     def predict(self, x: ArrayLike) -> Labels:
-        """(n,) labels of the highest score."""
+        """(n,) labels of the classes with the highest logits."""
         return self.classes[self.decision(x).argmax(1)]
 
     def accuracy(self, x: ArrayLike, y: ArrayLike) -> float:
-        """Fraction of the rows whose label is predicted."""
+        """Fraction of the rows whose label is predicted correctly."""
         predicted = self.predict(x)
         return float((predicted == as_labels(y, len(predicted))).mean())
 
 
 class LinearSVM(LinearModel):
-    """One-vs-rest SVM with squared hinge: liblinear's ``LinearSVC``, when it penalises the intercept as that does.
+    """One-vs-rest SVM with squared hinge; with ``penalise_intercept=True``, the same as liblinear's ``LinearSVC``.
 
     Example:
         >>> x = np.array([[-2.0, 0.0], [-1.0, 1.0], [1.0, 0.0], [2.0, 1.0]])
@@ -97,7 +97,7 @@ class LinearSVM(LinearModel):
 
 
 class LogisticRegression(LinearModel):
-    """Softmax regression; with two classes each has its own weights, which penalises half as much as one row would."""
+    """Softmax regression; two classes have a row of weights each, which is half the penalty of a single row."""
 
     loss = staticmethod(cross_entropy)
 
@@ -121,7 +121,7 @@ def stratified_folds(y: Labels, folds: int, generator: np.random.Generator) -> L
     order = generator.permutation(len(y))
     order = order[np.argsort(y[order], kind="stable")]  # class by class, at random inside each
     fold = np.empty(len(y), dtype=np.int64)
-    fold[order] = np.arange(len(y)) % folds  # running on from class to class, so that folds are of one size, too
+    fold[order] = np.arange(len(y)) % folds  # continues from class to class, so that folds also have equal sizes
     return fold
 
 
@@ -134,19 +134,19 @@ def choose_C(  # noqa: N802 (C is what everybody calls it)
     model: type[LinearModel] = LinearSVM,
     tol: float = 1e-4,
 ) -> tuple[float, dict[float, list[float]]]:
-    """The C of the best mean accuracy over stratified folds, the smallest such, and the fold accuracies of each C.
+    """The C with the best mean accuracy over stratified folds (the smallest if tied), and the fold accuracies by C.
 
     Args:
-        x: (n, D) training features, already scaled if they shall be.
+        x: (n, D) training features, already standardised if wanted.
         y: (n,) labels.
-        values: Values of C to try; each starts from the solution for the next smaller one.
+        values: Values of C to try; the solver starts from the solution for the next smaller value.
         folds: Number of folds.
         seed: Decides the folds.
         model: ``LinearSVM`` or ``LogisticRegression``.
         tol: As in ``LinearModel``.
 
     Raises:
-        ConfigError: If there are no values, or one is not above 0, or fewer than two folds.
+        ConfigError: If there are no values, one of them is not above 0, or there are fewer than two folds.
         CloudError: If the input cannot be used, or a class has fewer rows than there are folds.
     """
     x, y = labelled(x, y)
@@ -155,7 +155,7 @@ def choose_C(  # noqa: N802 (C is what everybody calls it)
     fold = stratified_folds(y, folds, numpy_generator(seed, "folds"))
     index = np.unique(y, return_inverse=True)[1]
     target = np.eye(index.max() + 1)[index]
-    z = principal_axes(x).turn(x)  # of all rows: no labels in it, and the folds' objectives are turned alike
+    z = principal_axes(x).turn(x)  # axes of all rows: they use no labels, and rotation leaves the objective as it is
     table: dict[float, list[float]] = {float(C): [] for C in sorted(set(values))}
     for held in range(folds):
         inside, outside = fold != held, fold == held

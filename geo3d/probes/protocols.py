@@ -1,8 +1,8 @@
-"""The linear probes of published papers by name, and ``strict``, the one geo3d stands for.
+"""The linear probes of published papers by name, and ``strict``, geo3d's own.
 
-A published preset reproduces the classifier, its C and the preprocessing. What some did besides is not reproduced:
-picking the epoch by the accuracy on the test split. ``selection`` says what is known of how the authors chose; a C
-that they fixed after looking at the test split carries that look with it.
+A published preset reproduces the classifier, its C and the preprocessing. Some authors also picked the epoch by its
+accuracy on the test split; the presets do not reproduce that. ``selection`` tells what is known about how the authors
+chose. A C that they fixed after looking at the test split is biased by it.
 """
 
 from dataclasses import dataclass, replace
@@ -20,28 +20,28 @@ from geo3d.probes.linear import LinearSVM, LogisticRegression, choose_C
 class Protocol:
     """How frozen features become one accuracy.
 
-    ``SVC`` is hinge loss, one class against one; ``LinearSVC`` is squared hinge, one class against the rest, with the
-    intercept penalised, as in liblinear; ``LinearSVM`` is the same with a free intercept;
-    ``LogisticRegression`` is multinomial.
+    ``SVC`` has the hinge loss, one-vs-one. ``LinearSVC`` has the squared hinge, one-vs-rest, and penalises the
+    intercept, as in liblinear. ``LinearSVM`` is the same with an unpenalised intercept. ``LogisticRegression`` is
+    multinomial.
     """
 
     name: str
     points: int | None
-    """Points a cloud is cut to; None takes all."""
+    """Points taken of each cloud; None takes all."""
     pooling: str
-    """How the authors made one feature of a cloud from those of its points."""
+    """How the authors pooled the features of the points to the feature of a cloud."""
     classifier: Literal["SVC", "LinearSVC", "LinearSVM", "LogisticRegression"]
     C: float | tuple[float, ...]
-    """One value, or those from which cross-validation inside the training split chooses."""
+    """One value, or several, from which cross-validation inside the training split chooses."""
     selection: str
-    """What the authors chose their model and C by."""
+    """How the authors chose their model and C."""
     seeds: int
-    """Pretraining runs that are reported."""
+    """Number of pretraining runs that are reported."""
     source: str
     scaling: bool = False
     """Whether features are standardised by the statistics of the training split."""
     folds: int = 3
-    """Of the cross-validation."""
+    """Folds of the cross-validation."""
 
 
 CROSSPOINT = Protocol(
@@ -218,7 +218,7 @@ def protocol(name: str) -> Protocol:
 def evaluate(
     protocol: Protocol, train_x: ArrayLike, train_y: ArrayLike, test_x: ArrayLike, test_y: ArrayLike, seed: int = 0
 ) -> dict[str, Any]:
-    """The accuracy on the test features, which are scored once, and what it was reached with.
+    """The accuracy on the test features, which are scored once, with the classifier, C and sizes used.
 
     Args:
         protocol: A preset.
@@ -226,11 +226,11 @@ def evaluate(
         train_y: (n,) labels.
         test_x: (m, D) features.
         test_y: (m,) labels.
-        seed: Decides the folds of the cross-validation.
+        seed: Seed of the folds of the cross-validation.
 
     Returns:
         ``protocol``, ``accuracy`` (0 to 1), ``classifier``, ``C``, ``train`` and ``test`` (numbers of clouds),
-        ``channels``, and ``cross_validation``: for each C the fold accuracies, None where C was given.
+        ``channels``, and ``cross_validation``: for each C the fold accuracies, None if the protocol fixes C.
 
     Raises:
         CloudError: If the features or labels cannot be used, or a class has fewer clouds than there are folds.
@@ -256,7 +256,7 @@ def evaluate(
 
 
 def classify(protocol: Protocol, C: float, x: Matrix, y: Labels, test_x: Matrix) -> Labels:
-    """Labels of ``test_x`` by the protocol's classifier, trained on ``x`` and ``y``."""
+    """(m,) labels that the protocol's classifier, trained on ``x`` and ``y``, predicts for ``test_x``."""
     if protocol.classifier == "SVC":
         return np.asarray(SVC(kernel="linear", C=C, cache_size=1000).fit(x, y).predict(test_x))
     if protocol.classifier == "LogisticRegression":

@@ -1,8 +1,8 @@
-"""The least |W|^2 / 2 + C * loss over linear classifiers, for all classes at once.
+"""Minimise |W|^2 / 2 + C * loss over linear classifiers, for all classes at once.
 
-The features are turned to their principal axes first. The objective cannot tell (the penalty is invariant to
-rotation, and the intercept, which is not penalised, takes up the mean), but there the curvature is nearly diagonal,
-so that scaling every weight by it leaves L-BFGS a well-conditioned problem at any C.
+The features are first rotated to their principal axes. This leaves the minimum as it is: the penalty is invariant to
+rotation, and an unpenalised intercept absorbs the mean. Along these axes the curvature is nearly diagonal, so that
+scaling every weight by it gives L-BFGS a well-conditioned problem at any C.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from scipy.optimize import minimize
 from geo3d.probes.features import Matrix
 
 Loss: TypeAlias = Callable[[Matrix, Matrix], tuple[float, Matrix, Matrix]]
-"""(logits (n, K), one-hot targets (n, K)) -> the sum, its gradient and the diagonal of its curvature, (n, K) both."""
+"""(logits (n, K), one-hot targets (n, K)) -> the sum, its gradient and the diagonal of its curvature, both (n, K)."""
 
 
 def squared_hinge(logits: Matrix, target: Matrix) -> tuple[float, Matrix, Matrix]:
@@ -42,16 +42,16 @@ class Axes(NamedTuple):
     """(D, R) orthonormal columns that span the centred rows"""
 
     def turn(self, x: Matrix) -> Matrix:
-        """(n, R) coordinates of the rows of ``x``."""
+        """(n, R) coordinates of the rows of ``x`` along the axes."""
         return (x - self.mean) @ self.basis
 
 
 def principal_axes(x: Matrix, centre: bool = True) -> Axes:
-    """The axes along which the rows (n, D) vary about their mean, or about 0, without those along which they do not."""
+    """The principal axes of the rows (n, D) about their mean, or about 0, without axes along which they do not vary."""
     mean = x.mean(0) if centre else np.zeros(x.shape[1])
     centred = x - mean
     outer = np.eye(x.shape[1])
-    if len(x) < x.shape[1]:  # fewer rows than channels: look inside the rows' span only
+    if len(x) < x.shape[1]:  # fewer rows than channels: work inside the span of the rows
         outer, triangle = np.linalg.qr(centred.T)
         centred = triangle.T
     variance, inner = np.linalg.eigh(centred.T @ centred)
@@ -77,10 +77,10 @@ def solve(
         target: (n, K) one-hot labels.
         C: Weight of the loss.
         loss: ``squared_hinge`` or ``cross_entropy``.
-        start: (R + 1, K) where to begin, for example the weights for a smaller C.
-        tol: How far, about, the objective may stay above its least value, as a fraction of it.
-        max_iter: Most L-BFGS steps.
-        penalise_intercept: Count the intercepts in |W|^2, as liblinear does.
+        start: (R + 1, K) initial weights, for example those for a smaller C; by default 0.
+        tol: Stop when the objective is above its minimum by about this fraction of its value.
+        max_iter: Maximum number of L-BFGS steps.
+        penalise_intercept: Whether |W|^2 includes the intercepts, as in liblinear.
     """
     shape = (z.shape[1] + 1, target.shape[1])
     penalty = np.ones((shape[0], 1))
@@ -93,10 +93,10 @@ def solve(
 
     weights = np.zeros(shape) if start is None else start
     steps, least = 0, np.inf
-    while steps < max_iter:  # usually two rounds: the second has the curvature of nearly the solution
+    while steps < max_iter:  # usually two rounds: the second scales by the curvature near the solution
         value, gradient, bend = objective(weights)
         curvature = penalty + C * np.concatenate([(z**2).T @ bend, bend.sum(0, keepdims=True)])
-        curvature[-1] += 1e-6 * C * len(z)  # where no row is short of the margin, the intercept has none
+        curvature[-1] += 1e-6 * C * len(z)  # the intercept has no curvature if no row falls short of the margin
         scale = 1 / np.sqrt(curvature)
         if height(scale * gradient, value) <= tol or not value < least:
             break
@@ -107,14 +107,14 @@ def solve(
 
 
 def height(gradient: Matrix, value: float) -> float:
-    """How far, about, the objective is above its least value, as a fraction, where the curvature is about 1."""
+    """Estimate of how far the objective is above its minimum, as a fraction of it, if the curvature is about 1."""
     return 0.5 * float((gradient**2).sum()) / value
 
 
 def descend(
     objective: Callable[[Matrix], tuple[float, Matrix, Matrix]], weights: Matrix, scale: Matrix, tol: float, steps: int
 ) -> tuple[Matrix, int]:
-    """Where at most ``steps`` L-BFGS steps from ``weights`` in units of ``scale`` lead, and how many were taken."""
+    """The weights after at most ``steps`` L-BFGS steps in units of ``scale``, and the number of steps taken."""
     above = np.inf
 
     def scaled(flat: Matrix) -> tuple[float, Matrix]:
@@ -129,5 +129,5 @@ def descend(
 
     options = {"maxiter": steps, "maxfun": 2 * steps, "gtol": 0.0, "ftol": 0.0, "maxcor": 10}
     first = (weights / scale).ravel()
-    found = minimize(scaled, first, jac=True, method="L-BFGS-B", callback=stop_when_close, options=options)
-    return scale * found.x.reshape(scale.shape), max(1, found.nit)
+    result = minimize(scaled, first, jac=True, method="L-BFGS-B", callback=stop_when_close, options=options)
+    return scale * result.x.reshape(scale.shape), max(1, result.nit)

@@ -1,4 +1,4 @@
-"""Several runs in a few numbers: mean and deviation, gain over the floor, fraction of the way to the ceiling."""
+"""Statistics of several runs: mean and std, gain over the floor, fraction of the way to the ceiling."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from geo3d.errors import ConfigError
 
 
 def summarise(values: Sequence[float]) -> dict[str, Any]:
-    """Mean, sample deviation (None for a single value), the values and their count.
+    """Mean, sample standard deviation (None for a single value), the values and their count.
 
     Raises:
         ConfigError: If there are no values, or one is NaN or infinite.
@@ -27,9 +27,9 @@ def summarise(values: Sequence[float]) -> dict[str, Any]:
 
 
 def paired_gain(result: Sequence[float], floor: Sequence[float]) -> dict[str, float | None]:
-    """Mean of ``result - floor``, pair by pair, its standard error, and their ratio.
+    """Mean of ``result - floor`` over pairs, its standard error, and their ratio.
 
-    The standard error is None for a single pair, the ratio also where all differences are the same.
+    For a single pair the standard error and the ratio are None. The ratio is also None if all differences are equal.
 
     Raises:
         ConfigError: If there are no pairs or the numbers of values differ.
@@ -45,14 +45,14 @@ def compare(floor: Sequence[float], result: Sequence[float], ceiling: Sequence[f
     """The record ``floor | result | ceiling`` of one probe.
 
     Args:
-        floor: Accuracies of the untrained encoder, one a seed.
-        result: Accuracies of the pretrained encoder, one a seed, in the same order.
-        ceiling: Accuracies of the encoder trained with labels; None if not asked for.
+        floor: Accuracies of the untrained encoder, one per seed.
+        result: Accuracies of the pretrained encoder, one per seed, in the same order.
+        ceiling: Accuracies of the encoder trained with labels, if there are any.
 
     Returns:
-        ``floor``, ``result``, ``ceiling`` as ``summarise`` gives them (``ceiling`` may be None), ``gain`` as
-        ``paired_gain`` does, and ``fraction``: of the way from floor to ceiling, None without a ceiling above the
-        floor.
+        ``floor``, ``result`` and ``ceiling`` as returned by ``summarise`` (``ceiling`` may be None), ``gain`` as
+        returned by ``paired_gain``, and ``fraction``, how much of the way from floor to ceiling the result covers (None
+        without a ceiling above the floor).
 
     Raises:
         ConfigError: If a list is empty, or results and floors cannot be paired.

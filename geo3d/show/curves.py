@@ -1,4 +1,4 @@
-"""Pictures of a run and of its probes, as PNG files; no window and no global state of matplotlib."""
+"""Pictures of a run and of its probes as PNG files, without windows or matplotlib's global state."""
 
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,24 +22,24 @@ SERIES = (RESULT, "#d1495b", "#2a9d6f", "#8457b8", CEILING, QUIET)
 
 TITLES = {
     "loss": "loss",
-    "std": "embedding deviation (1 = spread, 0 = collapsed)",
+    "std": "embedding std (1 = spread, 0 = collapsed)",
     "rank": "effective rank of the embeddings",
     "knn": "online kNN accuracy (%)",
     "lr": "learning rate",
     "clouds_per_s": "clouds a second",
     "positive_similarity": "cosine similarity of views of one cloud",
     "invariance": "term of the loss: difference of the views",
-    "variance": "term of the loss: deviation of the embeddings",
+    "variance": "term of the loss: std of the embeddings",
     "covariance": "term of the loss: covariance of the embeddings",
     "redundancy": "term of the loss: correlation of the embeddings",
     "compression": "term of the loss: compression",
     "regularizer": "term of the loss: distance of PointNet's transforms from orthogonal ones",
 }
-"""What is logged, in words."""
+"""Logged key -> title of its panel."""
 
 
 def panel(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
-    """A figure of ``width`` x ``height`` inches and its empty axes, without the frame and with a faint grid."""
+    """A figure of ``width`` x ``height`` inches and its empty axes, with a faint grid and no top and right border."""
     figure = Figure(figsize=(width, height), dpi=150, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     axes = list(np.ravel(figure.subplots(rows, columns, squeeze=False)))
@@ -53,19 +53,19 @@ def panel(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple
 
 
 def save(figure: Figure, path: str | Path) -> Path:
-    """The path of the PNG, which is there whole or not at all."""
+    """The path of the PNG file, which is written completely or not at all."""
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png")
     return Path(path)
 
 
 def heading(ax: Axes, text: str) -> None:
-    """What the axes show, small and to the left above them."""
+    """Put a small title above the axes, on the left."""
     ax.set_title(text, loc="left", fontsize=9, color=INK)
 
 
 def words(key: str) -> str:
-    """What is logged under a key, in words.
+    """The title of a logged key.
 
     Example:
         >>> words("knn"), words("some_term")
@@ -75,11 +75,11 @@ def words(key: str) -> str:
 
 
 def series(history: Sequence[Mapping[str, Any]], key: str, over: str) -> tuple[np.ndarray, np.ndarray]:
-    """The finite values of ``key`` and where along ``over`` they were taken."""
+    """The finite values of ``key``, preceded by their positions along ``over``: two arrays (n,)."""
     pairs = [(row[over], row[key]) for row in history if isinstance(row.get(key), Real)]
-    found = np.array(pairs, dtype=float).reshape(-1, 2)
-    found = found[np.isfinite(found).all(1)]
-    return found[:, 0], found[:, 1]
+    points = np.array(pairs, dtype=float).reshape(-1, 2)
+    points = points[np.isfinite(points).all(1)]
+    return points[:, 0], points[:, 1]
 
 
 def plot_training(
@@ -90,14 +90,14 @@ def plot_training(
     terms: Sequence[str] = (),
     floor: float | None = None,
 ) -> Path:
-    """The path of a PNG with one small panel for each thing that was logged.
+    """The path of a PNG with one small panel for each logged quantity.
 
     Args:
-        history: One row an epoch or step: ``epoch`` or ``step``, ``loss``, ``std``, ``rank``, ``knn``, ... A row may
-            lack what was not measured then.
+        history: One row per epoch or step: ``epoch`` or ``step``, ``loss``, ``std``, ``rank``, ``knn``, ... A row may
+            lack quantities that were not measured then.
         path: Where to write.
         over: Key of the horizontal axis.
-        terms: Keys drawn together with ``loss``; those that begin with ``loss`` always are.
+        terms: Keys drawn in the panel of ``loss``; keys that begin with ``loss`` always are.
         floor: Online kNN accuracy of the untrained encoder (0 to 1), drawn as a line.
 
     Raises:
@@ -143,7 +143,7 @@ def plot_training(
 
 
 def reference(ax: Axes, height: float, text: str) -> None:
-    """A dashed horizontal line with its name at the right end, which curves that rise have left."""
+    """Draw a dashed horizontal line with its name at the right end, where rising curves are already higher."""
     ax.axhline(height, color=QUIET, linewidth=1, linestyle=(0, (4, 3)))
     ax.annotate(
         text,
@@ -158,19 +158,19 @@ def reference(ax: Axes, height: float, text: str) -> None:
 
 
 def bar(ax: Axes, at: float, summary: Mapping[str, Any], colour: str) -> None:
-    """A bar for the mean in percent, its deviation, and the number above."""
-    height, deviation = 100 * summary["mean"], 100 * (summary["std"] or 0.0)
+    """Draw a bar for the mean in percent, with its std and the number above it."""
+    height, std = 100 * summary["mean"], 100 * (summary["std"] or 0.0)
     ax.bar(at, height, 0.25, color=colour)
-    if deviation:
-        ax.errorbar(at, height, deviation, color=INK, linewidth=1, capsize=2.5)
-    ax.text(at, height + deviation + 1, f"{height:.1f}", ha="center", fontsize=7.5, color=INK)
+    if std:
+        ax.errorbar(at, height, std, color=INK, linewidth=1, capsize=2.5)
+    ax.text(at, height + std + 1, f"{height:.1f}", ha="center", fontsize=7.5, color=INK)
 
 
 def plot_bars(rows: Mapping[str, Mapping[str, Any]], path: str | Path, *, title: str = "") -> Path:
-    """The path of a PNG with three bars for each probe: floor | result | ceiling, in percent, with deviations.
+    """The path of a PNG with three bars for each probe: floor | result | ceiling, in percent, with their stds.
 
     Args:
-        rows: Name of the probe -> record as ``geo3d.probes.compare`` makes it.
+        rows: Name of the probe -> its record from ``geo3d.probes.compare``.
         path: Where to write.
         title: Drawn above.
 
@@ -205,22 +205,22 @@ def plot_bars(rows: Mapping[str, Mapping[str, Any]], path: str | Path, *, title:
 def plot_labels(
     curves: Mapping[str, Mapping[float, Iterable[float]]], path: str | Path, *, title: str = "accuracy (%)"
 ) -> Path:
-    """The path of a PNG with accuracy over the fraction of labels, on a logarithmic axis, one line a way of training.
+    """The path of a PNG with one line per way of training: accuracy over the fraction of labels (logarithmic axis).
 
     Args:
         curves: Name, for example ``"pretrained"`` and ``"from scratch"`` -> fraction of the labels (0 to 1) ->
-            accuracies, one a run.
+            accuracies, one per run.
         path: Where to write.
         title: Drawn above.
 
     Raises:
-        ConfigError: If a curve is empty, has no runs, or a fraction is not in (0, 1].
+        ConfigError: If there are no curves, a curve is empty or has no runs, or a fraction is not in (0, 1].
     """
     if not curves or not all(curves.values()):
         raise ConfigError("each curve needs at least one fraction of labels with its accuracies")
     fractions = sorted({fraction for curve in curves.values() for fraction in curve})
     if not 0 < fractions[0] <= fractions[-1] <= 1:
-        raise ConfigError(f"fractions of labels lie above 0 and up to 1, found {fractions}")
+        raise ConfigError(f"fractions of labels must be above 0 and up to 1, found {fractions}")
     figure, (ax,) = panel(5.2, 3.4)
     for (name, curve), colour in zip(curves.items(), SERIES * len(curves), strict=False):
         x = sorted(curve)

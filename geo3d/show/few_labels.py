@@ -1,4 +1,4 @@
-"""How many labels pretraining saves: test accuracy over the fraction of labels, from the run folders of ``finetune``.
+"""Test accuracy over the fraction of labels, with and without pretraining, from the run folders of ``finetune``.
 
 ``python -m geo3d.show.few_labels RUNS [PICTURE]``
 """
@@ -16,30 +16,30 @@ Accuracies = dict[str, dict[float, list[float]]]
 
 
 def read_runs(runs: Path) -> Accuracies:
-    """Test accuracies by ``pretrained`` or ``from scratch`` and by the fraction of labels.
+    """``pretrained`` or ``from scratch`` -> fraction of labels -> test accuracies.
 
     Args:
         runs: A folder of run folders that differ in ``data.label_fraction``, ``from_scratch`` and seeds.
 
     Raises:
-        CloudError: If no finished fine-tuning run lies there.
+        CloudError: If the folder has no finished fine-tuning run.
     """
-    found: Accuracies = {"pretrained": defaultdict(list), "from scratch": defaultdict(list)}
+    tests: Accuracies = {"pretrained": defaultdict(list), "from scratch": defaultdict(list)}
     for file in sorted(runs.glob("*/metrics.json")):
         metrics = json.loads(file.read_text(encoding="utf-8"))
         if "test" not in metrics or "from_scratch" not in metrics:
-            continue  # of another command
+            continue  # a run of another command
         fraction = json.loads(file.with_name("manifest.json").read_text(encoding="utf-8"))["delivered"][
             "label_fraction"
         ]
-        found["from scratch" if metrics["from_scratch"] else "pretrained"][fraction].append(metrics["test"]["accuracy"])
-    if not any(found.values()):
-        raise CloudError(f"{runs}: no run folder of geo3d finetune with a metrics.json lies there")
-    return found
+        tests["from scratch" if metrics["from_scratch"] else "pretrained"][fraction].append(metrics["test"]["accuracy"])
+    if not any(tests.values()):
+        raise CloudError(f"{runs}: no run folder of geo3d finetune with a metrics.json; give the folder above them")
+    return tests
 
 
 def table(accuracies: Mapping[str, Mapping[float, list[float]]]) -> str:
-    """One line for each kind and fraction: mean and standard deviation over the runs."""
+    """One line for each way of training and fraction: mean and standard deviation over the runs."""
     lines = []
     for name, by_fraction in accuracies.items():
         for fraction, values in sorted(by_fraction.items()):

@@ -1,4 +1,4 @@
-"""Accuracy against time of trained encoders, with the line of those that none beats in both, as a PNG file."""
+"""Accuracy against time of trained encoders, with their Pareto front, as a PNG file."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -22,35 +22,35 @@ KINDS = {
     "combined": ("*", SERIES[4]),
     "adaptive": ("v", "#12858f"),
 }
-"""Kind of an encoder: its marker and colour."""
+"""Kind of an encoder -> its marker and colour."""
 SIZES = {"*": 130.0, "D": 38.0}
 LINE = "#57606a"
 LONGEST, TITLE = 26, 105
-"""Characters on a line of a label, and of the title."""
+"""Most characters on a line of a label, and on a line of the title."""
 AROUND = [(r * np.cos(a), r * np.sin(a)) for r in (9.0, 15.0, 24.0, 36.0, 50.0) for a in np.deg2rad(
     (45, 135, 315, 225, 0, 180, 90, 270, 20, 160, 340, 200))]  # fmt: skip
-"""Where a label may stand, in points from its marker; the first free place is taken."""
+"""Offsets of a label from its marker, in points; the least crowded one is taken, and of several the first."""
 
 
 def front(rows: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Positions of the rows that no other beats in both ``ms`` and ``accuracy``, the fastest first.
+    """Indices of the Pareto front, fastest first: rows that beat every faster row in ``accuracy``.
 
-    Of rows that are alike the first counts.
+    Of rows with equal ``ms`` the most accurate counts, and of equal rows the first.
 
     Example:
         >>> front([{"ms": 2.0, "accuracy": 0.9}, {"ms": 1.0, "accuracy": 0.8}, {"ms": 3.0, "accuracy": 0.85}])
         [1, 0]
     """
-    best, found = -np.inf, []
+    best, indices = -np.inf, []
     for i in sorted(range(len(rows)), key=lambda i: (rows[i]["ms"], -rows[i]["accuracy"])):
         if rows[i]["accuracy"] > best:
-            found.append(i)
+            indices.append(i)
             best = rows[i]["accuracy"]
-    return found
+    return indices
 
 
 def shared(names: Sequence[str]) -> tuple[str, list[str]]:
-    """What all names begin with, up to a comma, and the names without it: a picture says it once.
+    """The common beginning of all names, up to a comma, and the names without it, so that a picture shows it once.
 
     Example:
         >>> shared(["DGCNN, float", "DGCNN, half width, W4A8"])
@@ -75,15 +75,16 @@ def plot_pareto(
     """The path of a PNG (1200 x 800) with accuracy in percent against time, on a logarithmic axis.
 
     Args:
-        rows: Of each encoder ``name``, ``kind`` (one of ``KINDS``), ``ms``, ``accuracy`` (0 to 1), and if known
-            ``error``, half the length of its bar (0 to 1). What all names begin with stands above the picture.
+        rows: One per encoder: ``name``, ``kind`` (one of ``KINDS``), ``ms``, ``accuracy`` (0 to 1), and if known
+            ``error``, half the length of its error bar (0 to 1). The title begins with what all names begin with.
         path: Where to write.
         title: Drawn above.
-        axis: What the times are.
-        also: Name -> milliseconds of what has no accuracy: upright dashed lines, or a note where they lie far off.
+        axis: Label of the time axis.
+        also: Name -> milliseconds of things without an accuracy, drawn as vertical dashed lines, or noted at the edge
+            if they lie beyond the axis.
 
     Raises:
-        ConfigError: If there are no rows, a kind is not known, or a time is not above 0.
+        ConfigError: If there are no rows, a kind is unknown, or a time is not above 0.
     """
     if not rows:
         raise ConfigError("there is no encoder with an accuracy and a time to draw; give data to score on")
@@ -109,13 +110,13 @@ def plot_pareto(
     heading(ax, textwrap.fill(f"{common}: {title}" if common else title, TITLE))
     figure.legend(loc="outside lower center", ncols=7, frameon=False, fontsize=8, labelcolor=INK, handletextpad=0.4,
                   columnspacing=1.4)  # fmt: skip
-    figure.canvas.draw()  # only now it is known where the points are
+    figure.canvas.draw()  # the places of the points are known only after this
     _labels(ax, rows, best)
     return save(figure, path)
 
 
 def _lines(name: str) -> str:
-    """The name on lines of a label; ``k = 12`` stays together."""
+    """The name, wrapped to the lines of a label; ``k = 12`` stays on one line."""
     return textwrap.fill(name.replace(" = ", "\u00a0=\u00a0"), LONGEST)
 
 
@@ -133,7 +134,7 @@ def _points(ax: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _limits(ax: Axes, rows: Sequence[Mapping[str, Any]], also: Mapping[str, float]) -> None:
-    """Room for the labels on all sides, and readable ticks however short the axis is."""
+    """Set the limits, with room for labels on all sides, and ticks that are readable even on a short axis."""
     times = [row["ms"] for row in rows]
     times += [ms for ms in also.values() if min(times) / 2 < ms < 2 * max(times)]
     margin = 0.13 * np.log(max(times) / min(times)) + (0.15 if max(times) > 2 * min(times) else 0.9)
@@ -150,7 +151,7 @@ def _limits(ax: Axes, rows: Sequence[Mapping[str, Any]], also: Mapping[str, floa
 
 
 def _upright(ax: Axes, name: str, ms: float, line: int) -> None:
-    """A dashed line at a time, or, where the axis does not reach it, a note at the edge that it would be beyond."""
+    """Draw a vertical dashed line at a time, or a note at the nearer edge if the axis does not reach it."""
     left, right = ax.get_xlim()
     if left < ms < right:
         ax.axvline(ms, color=QUIET, linewidth=1, linestyle=(0, (4, 3)))
@@ -164,7 +165,7 @@ def _upright(ax: Axes, name: str, ms: float, line: int) -> None:
 
 
 def _labels(ax: Axes, rows: Sequence[Mapping[str, Any]], best: list[int]) -> None:
-    """A name beside each point where nothing else is, those on the front first; far ones get a thin line."""
+    """Write a name beside each point, the front first, where there is most room; distant names get a thin line."""
     scale = ax.figure.dpi / 72
     at = [ax.transData.transform((row["ms"], 100 * row["accuracy"])) for row in rows]
     taken = _drawn(ax, rows, at, best, scale)
@@ -187,7 +188,7 @@ def _labels(ax: Axes, rows: Sequence[Mapping[str, Any]], best: list[int]) -> Non
 
 
 def _drawn(ax: Axes, rows: Sequence[Mapping[str, Any]], at: Any, best: list[int], scale: float) -> list[Bbox]:
-    """Boxes around the markers, the bars and the pieces of the front."""
+    """Boxes around the markers, the error bars and the segments of the front."""
     boxes = [Bbox.from_bounds(x - 5 * scale, y - 5 * scale, 10 * scale, 10 * scale) for x, y in at]
     for row, (x, y) in zip(rows, at, strict=True):
         half = ax.transData.transform((row["ms"], 100 * (row["accuracy"] + (row.get("error") or 0.0))))[1] - y
@@ -199,7 +200,7 @@ def _drawn(ax: Axes, rows: Sequence[Mapping[str, Any]], at: Any, best: list[int]
 
 
 def _place(at: Any, dx: float, dy: float, width: float, height: float) -> Bbox:
-    """The box of a label whose nearest corner or side lies (dx, dy) away."""
+    """The box of a label: its near side (its middle if dx is about 0) lies dx from the point, its centre dy above."""
     x = at[0] + dx - width * (0.0 if dx > 0.1 else 1.0 if dx < -0.1 else 0.5)
     return Bbox.from_bounds(x, at[1] + dy - height / 2, width, height)
 

@@ -1,4 +1,4 @@
-"""Sheets of small pictures of clouds, a row for each class."""
+"""Sheets of small pictures of clouds, one row per class."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -14,12 +14,14 @@ from geo3d.io.files import replacing
 
 LIGHT = np.array([0.3, -0.55, 0.78])
 LONGEST = 11
-"""Characters that fit beside a row of clouds; longer names are broken."""
+"""Characters that fit beside a row of clouds; longer names are wrapped."""
 TINT = np.array([0.36, 0.55, 0.78])
 
 
 def project(pos: np.ndarray, azimuth: float = -55.0, elevation: float = 24.0) -> np.ndarray:
-    """(N, 3) coordinates in the picture: to the right, upwards, and towards the eye; z-up, angles in degrees.
+    """(N, 3) coordinates in the picture, to the right, upwards and towards the eye, of clouds with z up.
+
+    The angles are in degrees.
 
     Example:
         >>> project(np.array([[0.0, 0.0, 1.0]]), elevation=0.0).round(3).tolist()
@@ -36,13 +38,13 @@ def picture_sheet(
     path: str | Path,
     colors: Mapping[str, Sequence[Tensor]] | None = None,
 ) -> None:
-    """A PNG file with one row of clouds a class, seen from above at an angle.
+    """Write a PNG file with one row of clouds per class, seen from above at an angle.
 
     Args:
-        clouds: For every class the clouds to show: (N, 3) points, or (N, 6) points with normals, which shade them;
-            without normals near points are dark and far points pale.
-        path: Where the picture goes; it appears there only when it is finished.
-        colors: For every class and cloud (N, 3) colours between 0 and 1 to shade instead of the usual blue.
+        clouds: For every class the clouds to show: (N, 3) points, or (N, 6) points with normals, which shade
+            them. Without normals, near points are dark and far points pale.
+        path: The file to write; it appears only when it is complete.
+        colors: For every class and cloud (N, 3) colours between 0 and 1, used instead of the default blue.
 
     Raises:
         CloudError: If there is nothing to show or a cloud has another shape.
@@ -71,19 +73,19 @@ def picture_sheet(
 
 
 def _lines(name: str) -> str:
-    """The name of a class on as many short lines as it takes; folders have underscores where people write blanks."""
+    """The name of a class, wrapped to short lines; a long one often is a folder name, with underscores for spaces."""
     return textwrap.fill(name.replace("_", " ") if len(name) > LONGEST else name, LONGEST)
 
 
 def _shaded(cloud: Tensor, color: Tensor | None, source: str) -> tuple[np.ndarray, np.ndarray]:
-    """Places (N, 2) and colours (N, 3) of the points, the nearest last."""
+    """Positions (n, 2) and colours (n, 3) of the visible points, the nearest last."""
     data = cloud.detach().cpu().double().numpy()
     if data.ndim != 2 or data.shape[1] not in (3, 6) or not len(data):
         raise CloudError(f"{source}: expected points (N, 3) or points with normals (N, 6), found {tuple(data.shape)}")
     pos = data[:, :3] - (data[:, :3].min(0) + data[:, :3].max(0)) / 2
     spot = project(pos / max(np.sqrt((pos * pos).sum(1)).max(), 1e-12))
     if data.shape[1] == 6:
-        # a sheet has two sides: the one that is seen is lit
+        # a thin surface has two sides: light the one that faces the viewer
         normal = data[:, 3:] * np.where(project(data[:, 3:])[:, 2:] < 0, -1, 1)
         light = 0.42 + 0.58 * np.clip(normal @ (LIGHT / np.linalg.norm(LIGHT)), 0, 1)
     else:
@@ -96,7 +98,7 @@ def _shaded(cloud: Tensor, color: Tensor | None, source: str) -> tuple[np.ndarra
 
 
 def _seen(spot: np.ndarray) -> np.ndarray:
-    """Which points are not far behind another one that covers the same small square of the picture."""
+    """(N,) bool: which points are not far behind another point in the same small square of the picture."""
     squares = max(8, int(0.45 * np.sqrt(len(spot))))
     cell = np.clip((spot[:, :2] + 1) / 2 * squares, 0, squares - 1).astype(int)
     near = np.full((squares, squares), -np.inf)

@@ -8,11 +8,11 @@ from geo3d.errors import ConfigError
 
 COLUMNS = ("probe", "floor (untrained)", "result", "ceiling", "gain +- s.e.", "fraction")
 WIDEST = 22
-"""Characters of a probe's name on a line; keeps the table within 100 columns."""
+"""Most characters of a probe's name on a line, which keeps the table within 100 columns."""
 
 
 def percent(summary: Mapping[str, Any] | None) -> str:
-    """A summary of accuracies in percent: mean +- deviation, the mean alone where there is one value only.
+    """A summary of accuracies in percent: mean +- std, or only the mean of a single value.
 
     Example:
         >>> percent({"mean": 0.9, "std": 0.0125}), percent({"mean": 0.9, "std": None}), percent(None)
@@ -25,7 +25,7 @@ def percent(summary: Mapping[str, Any] | None) -> str:
 
 
 def lines_of(name: str, record: Mapping[str, Any]) -> list[list[str]]:
-    """The row of one probe; further rows, empty but for the name, where that is long."""
+    """The cells of one probe: its row, and for a long name further rows with the rest of the name."""
     gain, error, fraction = record["gain"]["mean"], record["gain"]["standard_error"], record["fraction"]
     numbers = [
         percent(record["floor"]),
@@ -42,7 +42,7 @@ def render(rows: Mapping[str, Mapping[str, Any]], title: str = "") -> str:
     """A plain-text table, at most 100 columns wide, of percentages.
 
     Args:
-        rows: Name of the probe -> record as ``geo3d.probes.compare`` makes it.
+        rows: Name of the probe -> its record from ``geo3d.probes.compare``.
         title: Printed above.
 
     Raises:
@@ -58,6 +58,6 @@ def render(rows: Mapping[str, Mapping[str, Any]], title: str = "") -> str:
     ]
     lines.insert(1, "-+-".join("-" * width for width in widths))
     most = max(record["result"]["count"] for record in rows.values())
-    note = "accuracy in percent" + (f", mean +- deviation of {most} runs" if most > 1 else "")
+    note = "accuracy in percent" + (f", mean +- std of {most} runs" if most > 1 else "")
     note += "; ceiling: the same encoder with labels"
     return "\n".join(([title] if title else []) + lines + [note])

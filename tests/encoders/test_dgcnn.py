@@ -190,7 +190,7 @@ def test_unusable_files_are_explained(tmp_path: Path) -> None:
         from_published(path)
     state = published().state_dict()
     torch.save({k: v for k, v in state.items() if not k.endswith("running_mean")}, path)
-    with pytest.raises(CheckpointError, match=r"misses layers.0.norm.running_mean"):
+    with pytest.raises(CheckpointError, match=r"missing weights: layers.0.norm.running_mean"):
         from_published(path)
     torch.save(state | {"conv2.0.weight": torch.ones(8, 17, 1, 1)}, path)  # the layers do not fit together
     with pytest.raises(CheckpointError, match="expected the weights of one of"):

@@ -13,16 +13,16 @@ def test_table_reads_as_written():
     assert render(rows, "DGCNN").splitlines() == [
         "DGCNN",
         "probe               | floor (untrained) |      result |     ceiling | gain +- s.e. | fraction",
-        "--------------------+-------------------+-------------+-------------+--------------+------",
-        "linear SVM (strict) |       69.5 +- 0.7 | 90.1 +- 0.4 | 92.1 +- 0.2 | +20.6 +- 0.6 |  91 %",
-        "kNN                 |       61.0 +- 1.0 | 81.0 +- 1.0 |   not asked | +20.0 +- 1.0 |     -",
-        "accuracy in percent, mean +- deviation of 3 runs; ceiling: the same encoder with labels",
+        "--------------------+-------------------+-------------+-------------+--------------+---------",
+        "linear SVM (strict) |       69.5 +- 0.7 | 90.1 +- 0.4 | 92.1 +- 0.2 | +20.6 +- 0.6 |     91 %",
+        "kNN                 |       61.0 +- 1.0 | 81.0 +- 1.0 |   not asked | +20.0 +- 1.0 |        -",
+        "accuracy in percent, mean +- std of 3 runs; ceiling: the same encoder with labels",
     ]
 
 
 def test_single_runs_have_no_deviation_and_losses_a_sign():
     text = render({"kNN": compare([0.8], [0.75])})
-    assert "80.0 |   75.0 | not asked |         -5.0 |     -" in text
+    assert "80.0 |   75.0 | not asked |         -5.0 |        -" in text
     assert "+-" not in text.splitlines()[2] and "runs" not in text
 
 

@@ -1,13 +1,13 @@
-"""Tables against public code, on this machine: ``python -m speed WHAT [KEY=VALUE ...]`` in the folder tests.
+"""Compare geo3d's speed with public code on this machine: ``python -m speed WHAT [KEY=VALUE ...]`` in the folder tests.
 
 kernels   single operators against public packages and the forms of public code
 encoder   DGCNN and PointNet++ in evaluation against their published forms and PyTorch Geometric
-train     a step of training of both
+train     one training step of both
 data      two augmented views against the same transforms in NumPy
 scaling   time and memory as clouds and batches grow, with fitted exponents
 model     geo3d bench, with the published forms of each encoder timed in turn
 
-Outputs are compared in the same run; what is not equal has no ratio. Contenders are timed in turn.
+Each run also compares the outputs; a contender whose outputs differ has no ratio. Contenders are timed in turn.
 """
 
 import json
@@ -67,25 +67,25 @@ def asked(
     """The options.
 
     Args:
-        threads: Of torch and of the kernels; by default torch's choice.
-        clouds: In a batch.
-        points: Of a cloud; several for ``scaling``.
-        k: Neighbours of a point.
+        threads: Threads of torch and of the kernels; by default torch's choice.
+        clouds: Number of clouds in a batch.
+        points: Number of points of a cloud; several for ``scaling``.
+        k: Neighbours of each point.
         repeats: Timed rounds.
-        path: Only geo3d with its compiled kernels, or only without.
-        only: What has this in its title.
-        memory: Peak memory, each contender in a process of its own.
-        quick: Tiny sizes: whether everything runs, not how fast.
-        out: All figures as JSON; by default ``runs/bench-NAME.json``.
+        path: ``native``: geo3d only with its compiled kernels; ``torch``: geo3d only without them.
+        only: Run only the cases with this in their titles.
+        memory: Whether to measure peak memory, each contender in a separate process.
+        quick: Tiny sizes, to check that everything runs and not how fast.
+        out: File for all figures as JSON; by default ``runs/bench-NAME.json``.
     """
     return SimpleNamespace(**locals())
 
 
 def main(words: list[str]) -> None:
-    """Measure what the words ask for.
+    """Run the measurement that the command line asks for.
 
     Raises:
-        ConfigError: If they cannot be understood, or nothing has such a title.
+        ConfigError: If a word is unknown or no title contains ``only``.
     """
     name, *rest = words or ["--help"]
     if name in ("--help", "-h"):
@@ -102,7 +102,7 @@ def main(words: list[str]) -> None:
     out = given.out or f"runs/bench-{name}.json"
     if given.threads:
         torch.set_num_threads(given.threads)
-    with replacing(out) as draft:  # from the beginning, so that a place that cannot be written to costs no time
+    with replacing(out) as draft:  # opened first: a path that cannot be written fails before measuring
         limits = measured(2 if given.quick else 7, 64 if given.quick else 1)
         described = machine(native.name() or "none")
         print(heading(described, limits), flush=True)
@@ -115,7 +115,7 @@ def main(words: list[str]) -> None:
 
 
 def cases(name: str, given: SimpleNamespace, gflops: float) -> dict[str, Any]:
-    """The cases of a measurement, printed one by one."""
+    """The records of all cases of a measurement; each is printed as soon as it is measured."""
     sizes, whole_networks = sizes_of(name, given), name in ("encoder", "train")
     if given.path:
         sizes["paths"] = (given.path,)
@@ -133,7 +133,7 @@ def cases(name: str, given: SimpleNamespace, gflops: float) -> dict[str, Any]:
 
 
 def scaled(given: SimpleNamespace) -> dict[str, Any]:
-    """The grid of sizes, printed as it is measured and once more as a table."""
+    """Rows and exponents of the grid of sizes; lines are printed while measuring, then a table."""
     rows = scaling(
         **sizes_of("scaling", given),
         path=given.path or usable()[0],
@@ -147,13 +147,13 @@ def scaled(given: SimpleNamespace) -> dict[str, Any]:
 
 
 def sizes_of(name: str, given: SimpleNamespace) -> dict[str, Any]:
-    """The sizes asked for; those not named are the measurement's own."""
-    said = {key: value for key in ("clouds", "points", "k") if (value := getattr(given, key)) is not None}
-    return (QUICK[name] if given.quick else {}) | said
+    """The sizes that the options set; the measurement's defaults hold for the others."""
+    chosen = {key: value for key in ("clouds", "points", "k") if (value := getattr(given, key)) is not None}
+    return (QUICK[name] if given.quick else {}) | chosen
 
 
 def asks_for_memory(given: SimpleNamespace, otherwise: bool) -> bool:
-    """Whether peak memory is looked at: as asked for, else where it is worth the wait."""
+    """Whether to measure peak memory: as the option says, else ``otherwise``, but not in a quick run."""
     return (otherwise and not given.quick) if given.memory is None else given.memory
 
 

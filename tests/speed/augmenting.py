@@ -1,4 +1,4 @@
-"""Two augmented views of a batch against the same transforms in NumPy, one cloud at a time."""
+"""Two augmented views of a batch, compared with the same transforms in NumPy, one cloud at a time."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -21,35 +21,35 @@ RECIPES = {
     "so3": Compose([Scale(0.8, 1.25), AnisotropicScale(0.8, 1.25), Jitter(0.02, 0.05), SO3()]),
     "z": Compose([SO2("z"), Scale(0.8, 1.25), Translation(0.1), Jitter(0.01, 0.03)]),
 }
-"""Those of ``invariance=so3`` and ``invariance=z``."""
+"""The recipes of ``invariance=so3`` and ``invariance=z``."""
 
 
 class Transform(NamedTuple):
-    """One transform of a cloud (N, 3) as data sets commonly do it."""
+    """One transform of a cloud (N, 3), written as in common data sets."""
 
     draw: Callable[[np.random.Generator, int], Any]
-    """Its parameter for a cloud of N points."""
+    """Draws the parameter for a cloud of N points."""
     act: Callable[[np.ndarray, Any], np.ndarray]
 
 
 def log_uniform(count: int, low: float, high: float) -> Transform:
-    """``count`` factors, each growing or shrinking alike."""
+    """Scaling by ``count`` factors that are log-uniform between ``low`` and ``high``."""
     return Transform(lambda rng, n: np.exp(rng.uniform(math.log(low), math.log(high), count)), lambda x, f: x * f)
 
 
 def noise(std: float, clip: float) -> Transform:
-    """Clipped normal noise."""
+    """Adding clipped normal noise."""
     return Transform(lambda rng, n: np.clip(rng.normal(0, std, (n, 3)), -clip, clip), lambda x, added: x + added)
 
 
 def turned(x: np.ndarray, angle: float) -> np.ndarray:
-    """The cloud turned about z."""
+    """(N, 3) the cloud rotated about z."""
     cos, sin = math.cos(angle), math.sin(angle)
     return x @ np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]])
 
 
 def rotation(rng: np.random.Generator, n: int) -> np.ndarray:
-    """A uniform rotation, from a random quaternion."""
+    """(3, 3) a uniform rotation, from a random quaternion."""
     w, *v = (q := rng.normal(size=4)) / np.linalg.norm(q)
     cross = np.array([[0, -v[2], v[1]], [v[2], 0, -v[0]], [-v[1], v[0], 0]])
     return (w * w - np.dot(v, v)) * np.eye(3) + 2 * np.outer(v, v) + 2 * w * cross
@@ -73,12 +73,12 @@ CHAINS = {
 
 
 def view_cases(clouds: Sequence[int] = (32,), points: int = 2048, paths: Sequence[str] = PATHS) -> list[Make]:
-    """Both recipes for each size of the batch."""
+    """One case for each recipe and batch size."""
     return [partial(view_case, recipe, count, points, paths) for recipe in RECIPES for count in clouds]
 
 
 def view_case(recipe: str, num_clouds: int, num_points: int, paths: Sequence[str]) -> Case:
-    """Two views of each cloud."""
+    """The case that makes two views of each cloud."""
     batch, views, chain = surfaces(num_clouds, num_points), Views(RECIPES[recipe]), CHAINS[recipe]
     clouds = list(batch.pos.view(num_clouds, num_points, 3).numpy())
     rng = seeds.numpy_generator(0, "bench", "views")
@@ -89,20 +89,21 @@ def view_case(recipe: str, num_clouds: int, num_points: int, paths: Sequence[str
             return views(batch, 0, "bench")
 
     def by_cloud() -> list[Tensor]:
-        made = []
+        both = []
         for _ in range(2):
             drawn = [[each.draw(rng, num_points) for each in chain] for _ in clouds]
-            made.append(chained(clouds, drawn, chain))
-        return made
+            both.append(chained(clouds, drawn, chain))
+        return both
 
     def check() -> dict[str, list[Check]]:
-        found: dict[str, list[Check]] = {}
+        by_path: dict[str, list[Check]] = {}
         for name, path in own.items():
             for view in of_geo3d(path):
                 parts = [[part[i] for part in per_cloud(view.element, num_clouds)] for i in range(num_clouds)]
                 expected = chained(clouds, parts, chain).view(-1, 3)
-                found[name] = [*found.get(name, []), values(view.batch.pos, expected, 1e-5, "coordinates, same draws")]
-        return found
+                same = values(view.batch.pos, expected, 1e-5, "coordinates, same draws")
+                by_path[name] = [*by_path.get(name, []), same]
+        return by_path
 
     calls: dict[str, Callable[[], Any]] = {name: partial(of_geo3d, path) for name, path in own.items()}
     calls["NumPy, cloud by cloud"] = by_cloud
@@ -111,7 +112,7 @@ def view_case(recipe: str, num_clouds: int, num_points: int, paths: Sequence[str
 
 
 def chained(clouds: Sequence[np.ndarray], parameters: Sequence[Sequence[Any]], chain: Sequence[Transform]) -> Tensor:
-    """(B, N, 3) each cloud after all transforms, with the parameters given for it."""
+    """(B, N, 3) the clouds after all transforms, each with its own parameters."""
     out = []
     for cloud, own in zip(clouds, parameters, strict=True):
         for transform, parameter in zip(chain, own, strict=True):
@@ -121,6 +122,6 @@ def chained(clouds: Sequence[np.ndarray], parameters: Sequence[Sequence[Any]], c
 
 
 def per_cloud(element: Sequence[Tensor], num_clouds: int) -> list[np.ndarray]:
-    """The elements of the recipe's parts, each with one entry a cloud; noise (M, 3) is divided among the clouds."""
+    """The parameters of each transform of the recipe, one entry per cloud; noise (M, 3) is split by cloud."""
     parts = [part.numpy().astype(np.float64) for part in element]
     return [part if len(part) == num_clouds else part.reshape(num_clouds, -1, 3) for part in parts]

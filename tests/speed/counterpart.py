@@ -9,25 +9,25 @@ from torch import Tensor, nn
 
 
 class Place(NamedTuple):
-    """Where a tensor of a geo3d encoder is kept."""
+    """A tensor of the counterpart that holds a tensor of the geo3d encoder."""
 
     name: str
-    """In the encoder's ``state_dict``."""
+    """Key in the encoder's ``state_dict``."""
     tensor: Tensor
     shift: int = 0
-    """How far the input columns are rolled to the right, where another order is used."""
+    """By how much the input columns are rolled to the right, if the counterpart has another order."""
 
 
 class Counterpart(nn.Module, ABC):
-    """A network that computes what a geo3d encoder computes, layer by layer in another way."""
+    """A network that computes the same function as a geo3d encoder, layer by layer, in another way."""
 
     @abstractmethod
     def places(self) -> Iterator[Place]:
-        """The place of each weight and statistic of the encoder."""
+        """The place of each weight and running statistic of the encoder."""
 
     @torch.no_grad()
     def load(self, encoder: nn.Module) -> None:
-        """Take over all weights and statistics."""
+        """Copy all weights and running statistics of the encoder."""
         state = encoder.state_dict()
         for place in self.places():
             value = state.pop(place.name)
@@ -38,15 +38,15 @@ class Counterpart(nn.Module, ABC):
         assert not left, f"{type(self).__name__} has no place for {left}"
 
     def gradients(self) -> dict[str, Tensor]:
-        """The gradients by the encoder's names, in its column order."""
-        found = {}
+        """The gradients by the encoder's parameter names, with its order of columns."""
+        gradients = {}
         for place in self.places():
             if place.tensor.grad is not None:
                 grad = place.tensor.grad
-                found[place.name] = (
+                gradients[place.name] = (
                     grad.flatten(1).roll(-place.shift, 1) if place.shift else grad.flatten(1 - (grad.dim() == 1))
                 )
-        return found
+        return gradients
 
 
 def norm_places(prefix: str, norm: nn.Module) -> Iterator[Place]:

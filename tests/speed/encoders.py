@@ -1,4 +1,4 @@
-"""Encoders in evaluation: from a batch to the cloud features."""
+"""Cases of encoders in evaluation, from a batch to the cloud features."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -24,9 +24,9 @@ from geo3d.ops.search.knn import knn
 from geo3d.seeds import seeded
 
 RTOL = 1e-4
-"""Of the largest feature, when all contenders are given the same neighbours."""
+"""Tolerance relative to the largest feature, if all contenders use the same neighbours."""
 OTHERS = 0.02
-"""Share of features that may differ when each contender finds its own: near-ties fall out differently."""
+"""Fraction of features that may differ, because of near-ties, if each contender finds its own neighbours."""
 RAGGED = (300, 2000)
 """Sizes of the smallest and the largest cloud of a ragged batch."""
 
@@ -41,7 +41,7 @@ def encoder_cases(
     ragged: tuple[int, int] = RAGGED,
     ragged_clouds: int = 16,
 ) -> list[Make]:
-    """DGCNN and PointNet++ (single-scale) on uniform batches, and on ragged ones."""
+    """Cases of DGCNN and PointNet++ (single-scale) on uniform and ragged batches."""
     makes = [partial(dgcnn_case, count, points, k, paths) for count in clouds]
     makes += [partial(pointnet2_case, count, points, paths) for count in clouds]
     for name in ("DGCNN", "PointNet2"):
@@ -50,7 +50,7 @@ def encoder_cases(
 
 
 def make_encoder(name: str, k: int = 20, dynamic: bool = True) -> Any:
-    """A DGCNN or PointNet2 of the published size with random weights and statistics."""
+    """A DGCNN or PointNet2 of the published size with random weights and running statistics."""
     with seeded(0, "bench", name):
         return randomized(DGCNN(k=k, dynamic=dynamic) if name == "DGCNN" else PointNet2())
 
@@ -111,7 +111,7 @@ def pointnet2_case(num_clouds: int, num_points: int, paths: Sequence[str]) -> Ca
 
 
 def ragged_case(name: str, num_clouds: int, smallest: int, largest: int, k: int, paths: Sequence[str]) -> Case:
-    """Clouds of many sizes against equal ones with as many points in all; checked cloud by cloud."""
+    """Clouds of many sizes against equal clouds with as many points in total; checked against single clouds."""
     encoder = make_encoder(name, k).eval()
     sizes = uneven(num_clouds, smallest, largest)
     ragged, uniform = ragged_surfaces(sizes), surfaces(num_clouds, sum(sizes) // num_clouds)
@@ -120,14 +120,14 @@ def ragged_case(name: str, num_clouds: int, smallest: int, largest: int, k: int,
     calls |= {f"{label}, ragged": call for label, call in own_calls(own, encoder, ragged).items()}
 
     def check() -> dict[str, list[Check]]:
-        found = {}
+        checks = {}
         for label, path in own.items():
             with torch.no_grad(), path():
                 alone = torch.cat([encoder(Data(pos=pos)).cloud for pos in ragged.pos.split(sizes)])
-                found[f"{label}, ragged"] = [
-                    apart(encoder(ragged).cloud, alone, "share of other features, clouds alone")
+                checks[f"{label}, ragged"] = [
+                    apart(encoder(ragged).cloud, alone, "fraction of features that differ, single clouds")
                 ]
-        return found
+        return checks
 
     return Case(
         f"{name} evaluation, {spread(sizes)}",
@@ -140,7 +140,7 @@ def ragged_case(name: str, num_clouds: int, smallest: int, largest: int, k: int,
 
 
 def evaluated(call: Callable[[], Any], path: Path | None = None) -> Callable[[], Any]:
-    """The call in inference mode, in the context given."""
+    """The call in inference mode, inside the context ``path``."""
 
     def run() -> Any:
         with torch.inference_mode():
@@ -158,7 +158,7 @@ def own_calls(own: Mapping[str, Path], encoder: nn.Module, batch: Batch) -> dict
 
 
 def neighbours_of(encoder: Encoder, batch: Batch, point: Tensor) -> Any:
-    """What the encoder has looked at: DGCNN's tables, found again from its layers' outputs; PointNet++'s groups."""
+    """The neighbours that the encoder used: DGCNN's, searched again in its layers' inputs, or PointNet++'s groups."""
     size = common_size(batch)
     if isinstance(encoder, DGCNN):
         inputs = [batch.pos, *point.detach().split(list(encoder.channels), 1)][: len(encoder.channels)]
@@ -169,20 +169,20 @@ def neighbours_of(encoder: Encoder, batch: Batch, point: Tensor) -> Any:
 
 def groups_of(encoder: PointNet2, pos: Tensor, num_points: int) -> Groups:
     """Centres (B, S) and balls (B, S, k) of each level, as positions inside the clouds."""
-    found, clouds = [], len(pos) // num_points
+    groups, clouds = [], len(pos) // num_points
     for num_samples, radius, k in zip(encoder.num_samples, *single_scales(encoder), strict=True):
         count = min(num_samples, num_points)
         ptr, center_ptr = (torch.arange(0, clouds * n + 1, n) for n in (num_points, count))
         index = farthest_points(pos, Layout(ptr, num_points), count)
         neighbors = ball_query(pos, Layout(ptr, num_points), pos[index], Layout(center_ptr, count), radius, k)
         first = ptr[:-1, None]
-        found.append((index.view(clouds, count) - first, neighbors.view(clouds, count, k) - first[..., None]))
+        groups.append((index.view(clouds, count) - first, neighbors.view(clouds, count, k) - first[..., None]))
         pos, num_points = pos[index], count
-    return found
+    return groups
 
 
 def local(tables: Sequence[Tensor], batch: Batch) -> list[Tensor]:
-    """Flat tables (M, k) of clouds of one size as (B, N, k) positions inside them."""
+    """(B, N, k) positions inside the clouds, from flat tables (M, k) of clouds of one size."""
     first = batch.ptr[:-1, None, None]
     return [neighbors.view(len(first), -1, neighbors.shape[1]) - first for neighbors in tables]
 
@@ -194,32 +194,32 @@ def shared_and_own(
     calls: Mapping[str, Callable[[], Tensor]],
     given: Callable[[Any], dict[str, Tensor]],
 ) -> dict[str, list[Check]]:
-    """Each geo3d contender against the published form on that contender's neighbours; then all on their own."""
-    found: dict[str, list[Check]] = {}
+    """Checks against the published form: with the neighbours of each geo3d contender, then each with its own."""
+    checks: dict[str, list[Check]] = {}
     for label, path in own.items():
         with torch.no_grad(), path():
             features = encoder(batch)
             outs = given(neighbours_of(encoder, batch, features.point))
         expected = outs.pop("published form")
-        found[label] = [values(features.cloud, expected, RTOL, "features, same neighbours")]
+        checks[label] = [values(features.cloud, expected, RTOL, "features, same neighbours")]
         for other, out in outs.items():
-            found[other] = [values(out, expected, RTOL, "features, same neighbours")]
+            checks[other] = [values(out, expected, RTOL, "features, same neighbours")]
     expected = calls["published form"]()
-    for label in found:
-        found[label].append(apart(calls[label](), expected, "share of other features, own neighbours"))
-    return found
+    for label in checks:
+        checks[label].append(apart(calls[label](), expected, "fraction of features that differ, own neighbours"))
+    return checks
 
 
 def apart(found: Tensor, expected: Tensor, what: str) -> Check:
-    """The share of values that are not within ``RTOL`` of what is expected."""
+    """Check that at most the fraction ``OTHERS`` of the values differs from those expected by more than ``RTOL``."""
     far = (found - expected).abs() > RTOL * expected.abs().max()
     return Check(what, float(far.float().mean()), OTHERS)
 
 
 def pointnet2_flops(encoder: PointNet2, batch: Batch) -> tuple[float, float]:
-    """Multiplications and additions of an evaluation: those that are needed, and those of the published form.
+    """Multiplications and additions of one evaluation: the necessary ones, and those of the published form.
 
-    Needed are the distinct edges only, and the first layer's features for points instead of edges.
+    Only distinct edges are necessary, and in the first layer the features once per point, not per edge.
     """
     size = common_size(batch)
     assert size is not None

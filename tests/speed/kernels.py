@@ -1,4 +1,4 @@
-"""Single operators: searches, gathers, voxels, and the same on ragged batches."""
+"""Cases of single operators: searches and gathers, on uniform and ragged batches."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -31,7 +31,7 @@ def kernel_cases(
     ragged: tuple[int, int] = RAGGED,
     ragged_clouds: int = 16,
 ) -> list[Make]:
-    """All of them; ``large`` is the size of the clouds that show what a tree or a grid is worth."""
+    """All cases; ``large`` is the size of clouds where search trees and grids pay off."""
     makes: list[Make] = []
     for count in clouds:
         makes += [partial(knn_case, count, points, channels, k, paths) for channels in (3, 64, 128)]
@@ -48,7 +48,7 @@ def kernel_cases(
 
 
 def gather_case(num_clouds: int, num_points: int, channels: int, k: int, training: bool, paths: Sequence[str]) -> Case:
-    """The maximum over neighbours against indexing and ``max``, forward or with the backward pass."""
+    """The maximum over neighbours against indexing and ``max``; with ``training`` also backward."""
     batch = surfaces(num_clouds, num_points)
     neighbors = knn(batch.pos, Layout(batch.ptr, num_points), k)
     draw = generator(0, "bench", "gather")
@@ -105,7 +105,7 @@ RAGGED_CALLS: dict[str, Callable[[Batch, int], Tensor]] = {"kNN": _knn, "FPS": _
 
 
 def ragged_kernel_case(kind: str, num_clouds: int, smallest: int, largest: int, k: int, paths: Sequence[str]) -> Case:
-    """An operator on clouds of many sizes against equal ones with as many points in all; checked cloud by cloud."""
+    """An operator on ragged clouds against equal clouds with as many points in total; checked against single clouds."""
     sizes, work = uneven(num_clouds, smallest, largest), RAGGED_CALLS[kind]
     ragged, uniform = ragged_surfaces(sizes), surfaces(num_clouds, sum(sizes) // num_clouds)
     ((label, path),) = own_paths(paths).items()
@@ -126,12 +126,12 @@ def ragged_kernel_case(kind: str, num_clouds: int, smallest: int, largest: int, 
         if kind == "kNN":
             return {
                 f"{label}, ragged": [
-                    near(ragged.pos, ragged.pos, together, expected, "squared distances, clouds alone")
+                    near(ragged.pos, ragged.pos, together, expected, "squared distances, single clouds")
                 ]
             }
         return {
             f"{label}, ragged": [
-                Check("share of other indices, clouds alone", float((together != expected).float().mean()), 0.0)
+                Check("fraction of other indices, single clouds", float((together != expected).float().mean()), 0.0)
             ]
         }
 

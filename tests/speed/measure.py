@@ -1,4 +1,4 @@
-"""A case measured: times, ratios where the outputs are equal, memory, share of the machine's limit, stages."""
+"""Measure a case: times, ratios if the outputs are equal, memory, fraction of the machine's limit, stages."""
 
 from collections.abc import Callable, Iterable, Sequence
 from statistics import median
@@ -22,26 +22,26 @@ def measure(
     profiled: bool = True,
     shortest: float = SHORTEST,
 ) -> Record:
-    """The record of one case, ready for JSON: title, reference, notes and one row a contender.
+    """The record of one case, ready for JSON: title, reference, notes and one row per contender.
 
-    A row whose outputs were compared and differ has no ratio.
+    A contender whose outputs differ has no ratio.
 
     Args:
         make: Makes the case.
         repeats: Timed rounds.
-        gflops: Limit that a contender's arithmetic is compared with.
-        memory: Also run each contender in a process of its own to see its peak.
-        profiled: Also look where the time goes.
-        shortest: Seconds that a sample lasts at least.
+        gflops: Limit of the machine, with which a contender's arithmetic is compared.
+        memory: Whether to run each contender in a separate process to measure its peak memory.
+        profiled: Whether to measure the fraction of time of each kind of operation.
+        shortest: Minimum seconds of a sample.
     """
     case = make()
     checks = case.check()
     times = interleaved(case.calls, repeats, shortest)
     rows = []
     for name, call in case.calls.items():
-        made = list(checks.get(name, []))
+        own = list(checks.get(name, []))
         seconds = median(times[name])
-        equal = all(check.passed for check in made)
+        equal = all(check.passed for check in own)
         work = case.flops.get(name)
         rows.append(
             {
@@ -49,9 +49,9 @@ def measure(
                 "median_ms": 1e3 * seconds,
                 "min_ms": 1e3 * min(times[name]),
                 "ratio": ratio(times[case.reference], times[name]) if equal else None,
-                "compared": bool(made) or name == case.reference,
+                "compared": bool(own) or name == case.reference,
                 "equal": equal,
-                "checks": [check._asdict() for check in made],
+                "checks": [check._asdict() for check in own],
                 "clouds_per_second": case.clouds / seconds,
                 "gflops": None if work is None else 1e-9 * work / seconds,
                 "share_of_limit": None if work is None or gflops is None else 1e-9 * work / seconds / gflops,
@@ -64,7 +64,7 @@ def measure(
 
 
 def measure_all(makes: Iterable[Make], say: Callable[[Record], None], only: str = "", **keywords: Any) -> list[Record]:
-    """The records of all cases whose titles contain ``only``, each handed to ``say`` as soon as it is there."""
+    """The records of all cases whose titles contain ``only``; each is also passed to ``say`` when it is ready."""
     records = []
     for make in makes:
         if only and only.lower() not in make().title.lower():
@@ -79,7 +79,7 @@ def _peak(make: Make, name: str, case: Case) -> float:
 
 
 def largest_difference(found: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]) -> float:
-    """The largest absolute difference between tensors that belong together.
+    """The largest absolute difference between corresponding tensors.
 
     Example:
         >>> largest_difference([torch.ones(2)], [torch.tensor([1.0, 1.5])])
@@ -89,5 +89,5 @@ def largest_difference(found: Sequence[torch.Tensor], expected: Sequence[torch.T
 
 
 def values(found: torch.Tensor, expected: torch.Tensor, rtol: float, what: str = "values") -> Check:
-    """Whether values agree within ``rtol`` times the largest one expected."""
+    """Check that values agree within ``rtol`` times the largest expected one."""
     return Check(what, largest_difference([found], [expected]), rtol * float(expected.abs().max()))

@@ -1,4 +1,4 @@
-"""The published counterparts that an encoder is compared with: of its own widths, and of the published ones."""
+"""The published forms that an encoder is compared with: with its own widths, and with the published widths."""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,13 +23,13 @@ class Rivals:
     """The published forms that an encoder is compared with, in eager torch, not compiled.
 
     Args:
-        encoder: In any compressed form.
+        encoder: An encoder in any compressed form.
         batch: Clouds of one size.
-        before: What is done to the batch for the encoder: leaving out points. The full network sees them all.
+        before: Function that the encoder applies to the batch, which may leave out points. The full network gets all.
 
     Attributes:
-        sizes: ``SAME`` and ``FULL`` -> the published network's size in words; empty if its class has no published form.
-        calls: That size -> the call that evaluates it; equal sizes of several encoders need to be timed only once.
+        sizes: ``SAME`` and ``FULL`` -> size of the published network in words; empty without a published form.
+        calls: Size -> the call that evaluates it, so that a size shared by several encoders is timed only once.
     """
 
     def __init__(self, encoder: nn.Module, batch: Batch, before: Callable[[Batch], Batch]) -> None:
@@ -45,7 +45,8 @@ class Rivals:
 def counterpart(encoder: nn.Module) -> Counterpart | None:
     """The published form of a network with the encoder's channels, embedding, neighbours and graph; None without one.
 
-    In floats, with random weights, on which no time depends. A pruned encoder's widths are those that are left.
+    It is in floats with random weights, since times do not depend on them. Of a pruned encoder it has the channels
+    that are left.
     """
     if isinstance(encoder, DGCNN):
         form: type[Any] = PublishedDGCNN
@@ -58,7 +59,7 @@ def counterpart(encoder: nn.Module) -> Counterpart | None:
 
 
 def full(encoder: nn.Module) -> nn.Module | None:
-    """An encoder of the published size of the same class, None of a class without a published form."""
+    """An encoder of the same class and of the published size; None if the class has no published form."""
     with seeded(0, "bench", "published"):
         if isinstance(encoder, DGCNN):
             return DGCNN(in_channels=encoder.in_channels)

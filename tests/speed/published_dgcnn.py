@@ -1,4 +1,4 @@
-"""DGCNN as the field publishes it: a tensor of all edges (B, 2 C, N, k), convolved, normalised and then pooled."""
+"""DGCNN in its published form: a tensor of all edges (B, 2 C, N, k), convolved, normalised and then pooled."""
 
 from collections.abc import Iterator, Sequence
 
@@ -24,11 +24,11 @@ def cdist_topk(x: Tensor, k: int) -> Tensor:
 
 
 def edge_features(x: Tensor, index: Tensor) -> Tensor:
-    """(B, 2 C, N, k): the difference to each neighbour and the point itself, for each edge of ``index`` (B, N, k).
+    """(B, 2 C, N, k) edge features for ``index`` (B, N, k): the difference to each neighbour, and the point itself.
 
-    The rows are laid out one after another first, as the public code does; a view of a single cloud's columns would be
-    gathered from more slowly. Of the two public forms of the end this is the faster one, An Tao's: the channels stay
-    last in memory, and the convolution takes them so. The authors' code copies once more.
+    The rows are first copied to contiguous memory, as in the public code: gathering from a view of a single cloud's
+    columns would be slower. The last line follows An Tao's code, which is the faster of the two public forms: the
+    channels stay last in memory, which the convolution accepts. The authors' code makes another copy.
     """
     clouds, channels, points = x.shape
     rows = x.transpose(2, 1).contiguous().view(clouds * points, channels)
@@ -42,7 +42,7 @@ class PublishedDGCNN(Counterpart):
     """(B, 2 * embedding) cloud features of DGCNN (arXiv:1801.07829) from clouds (B, 3, N).
 
     Args:
-        encoder: The geo3d encoder to be equal to; its weights are taken over.
+        encoder: The geo3d encoder to copy the sizes and weights from.
     """
 
     def __init__(self, encoder: DGCNN) -> None:
@@ -67,7 +67,7 @@ class PublishedDGCNN(Counterpart):
         yield from norm_places("norm", self.norm)
 
     def forward(self, x: Tensor, tables: Sequence[Tensor] | None = None) -> Tensor:
-        """Features of the clouds; ``tables``, one (B, N, k) a layer, take the place of the neighbours found here."""
+        """Features of the clouds; ``tables``, one (B, N, k) per layer, replace the neighbours searched here."""
         outputs: list[Tensor] = []
         for i, conv in enumerate(self.convs):
             if tables is not None:

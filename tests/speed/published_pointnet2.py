@@ -1,4 +1,4 @@
-"""PointNet++ as the field publishes it: sampling in a loop, balls by sorting, convolutions over groups (B, C, k, S)."""
+"""PointNet++ in its published form: sampling in a loop, balls by sorting, convolutions over groups (B, C, k, S)."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,11 +11,11 @@ from geo3d.encoders import PointNet2
 from geo3d.nn.set_abstraction import PooledMLP, SetAbstraction
 
 Groups = Sequence[tuple[Tensor, Tensor]]
-"""At each level the centres (B, S) and the balls around them (B, S, k), as positions inside the clouds."""
+"""For each level the centres (B, S) and the balls around them (B, S, k), as positions inside the clouds."""
 
 
 def loop_fps(pos: Tensor, num_samples: int) -> Tensor:
-    """(B, num_samples) farthest points of clouds (B, N, 3), beginning with point 0."""
+    """(B, num_samples) indices of farthest points of clouds (B, N, 3), beginning with point 0."""
     clouds, points, _ = pos.shape
     picks = torch.zeros(clouds, num_samples, dtype=torch.long)
     distance = torch.full((clouds, points), 1e10, dtype=pos.dtype)
@@ -37,7 +37,7 @@ def square_distance(a: Tensor, b: Tensor) -> Tensor:
 
 
 def sorted_ball(pos: Tensor, centers: Tensor, radius: float, k: int) -> Tensor:
-    """(B, S, k) the first k points within ``radius`` of each centre, filled up with the first of them."""
+    """(B, S, k) the first k points within ``radius`` of each centre; smaller balls repeat their first point."""
     clouds, points, _ = pos.shape
     index = torch.arange(points).repeat(clouds, centers.shape[1], 1)
     index[square_distance(centers, pos) > radius**2] = points
@@ -47,7 +47,7 @@ def sorted_ball(pos: Tensor, centers: Tensor, radius: float, k: int) -> Tensor:
 
 
 def picked(rows: Tensor, index: Tensor) -> Tensor:
-    """(B, ..., C) the rows of each cloud that ``index`` (B, ...) names, from ``rows`` (B, N, C)."""
+    """(B, ..., C) the rows at ``index`` (B, ...) of each cloud, from ``rows`` (B, N, C)."""
     cloud = torch.arange(len(rows)).view(-1, *[1] * (index.dim() - 1))
     return rows[cloud, index]
 
@@ -62,7 +62,7 @@ class Grouped(nn.Module):
         self.norms = nn.ModuleList(nn.BatchNorm2d(outer) for _, outer in steps)
 
     def forward(self, groups: Tensor) -> Tensor:
-        """(B, S, C) from ``groups`` (B, S, k, C), row after row: the next level gathers from them."""
+        """(B, S, C) from ``groups`` (B, S, k, C), contiguous, because the next level gathers rows from it."""
         h = groups.permute(0, 3, 2, 1)
         for conv, norm in zip(self.convs, self.norms, strict=True):
             h = relu(norm(conv(h)))
@@ -72,10 +72,10 @@ class Grouped(nn.Module):
 class PublishedPointNet2(Counterpart):
     """(B, C) cloud features of single-scale PointNet++ (arXiv:1706.02413) from clouds (B, 3, N).
 
-    The published code begins to sample at a random point; here it is point 0.
+    The published code starts sampling at a random point; here it is point 0.
 
     Args:
-        encoder: The geo3d encoder to be equal to, with one scale a level; its weights are taken over.
+        encoder: The geo3d encoder, with one scale per level, to copy the sizes and weights from.
     """
 
     def __init__(self, encoder: PointNet2) -> None:
@@ -97,7 +97,7 @@ class PublishedPointNet2(Counterpart):
                 yield from norm_places(f"{name}.norms.{i}", norm)
 
     def forward(self, x: Tensor, groups: Groups | None = None) -> Tensor:
-        """Features of the clouds; ``groups`` take the place of the centres and balls found here."""
+        """Features of the clouds; ``groups`` replace the centres and balls searched here."""
         pos = x.transpose(1, 2).contiguous()
         features: Tensor | None = None
         for i, (level, (num_samples, radius, k)) in enumerate(zip(self.levels, self.balls, strict=False)):
@@ -115,24 +115,24 @@ class PublishedPointNet2(Counterpart):
 
 
 def pools(encoder: PointNet2) -> list[PooledMLP]:
-    """The encoder's small networks, the global one last."""
+    """The encoder's MLPs, the global one last."""
     scales = [level.scales[0] for level in encoder.levels if isinstance(level, SetAbstraction)]
     return [pool for pool in [*scales, encoder.last] if isinstance(pool, PooledMLP)]
 
 
 def pool_names(num_levels: int) -> list[str]:
-    """Their names in the encoder's ``state_dict``."""
+    """The names of these MLPs in the encoder's ``state_dict``."""
     return [*(f"levels.{i}.scales.0" for i in range(num_levels)), "last"]
 
 
 def sizes_of(pool: PooledMLP) -> list[int]:
-    """Channels from the input to the output of a small network."""
+    """Channels of an MLP from its input to its output."""
     layers = [layer for layer in pool.linears if isinstance(layer, nn.Linear)]
     return [layers[0].in_features, *(layer.out_features for layer in layers)]
 
 
 def single_scales(encoder: PointNet2) -> tuple[list[float], list[int]]:
-    """Radius and number of neighbours of each level of a network with one scale a level."""
+    """Radii and numbers of neighbours of the levels of a network with one scale per level."""
     levels = [level for level in encoder.levels if isinstance(level, SetAbstraction)]
     assert all(len(level.scales) == 1 for level in levels), "only single-scale grouping has a published form here"
     return [level.radii[0] for level in levels], [level.num_neighbors[0] for level in levels]

@@ -1,4 +1,4 @@
-"""The two encoders from PyTorch Geometric's layers, which make every edge's features one by one."""
+"""The two encoders built from PyTorch Geometric's layers, which compute the features of every single edge."""
 
 from collections.abc import Iterator, Sequence
 
@@ -20,11 +20,11 @@ from geo3d.ops.search.knn import to_edge_index
 class PyGDGCNN(Counterpart):
     """(B, 2 * embedding) cloud features of DGCNN from points (M, 3) of clouds with ``num_points`` points each.
 
-    PyG's own neighbour search needs a package that has no release for current versions; the edges come from
+    PyG's neighbour search needs a package without a release for current versions, so the edges come from
     ``torch.cdist`` and ``topk``.
 
     Args:
-        encoder: The geo3d encoder to be equal to; its weights are taken over.
+        encoder: The geo3d encoder to copy the sizes and weights from.
     """
 
     def __init__(self, encoder: DGCNN) -> None:
@@ -37,7 +37,7 @@ class PyGDGCNN(Counterpart):
         )
         self.embed = nn.Linear(sum(encoder.channels), encoder.embedding, bias=False)
         self.norm = nn.BatchNorm1d(encoder.embedding)
-        self.load(encoder)  # last: EdgeConv gives fresh weights to the network that it is handed
+        self.load(encoder)  # last: EdgeConv initialises the network that it gets
 
     def places(self) -> Iterator[Place]:
         """The layers; PyG puts the point's own columns before those of the difference."""
@@ -50,7 +50,7 @@ class PyGDGCNN(Counterpart):
         yield from norm_places("norm", self.norm)
 
     def forward(self, pos: Tensor, num_points: int, tables: Sequence[Tensor] | None = None) -> Tensor:
-        """Features of the clouds; ``tables``, one (M, k) a layer, take the place of the neighbours found here."""
+        """Features of the clouds; ``tables``, one (M, k) per layer, replace the neighbours searched here."""
         x, outputs = pos, []
         clouds = len(pos) // num_points
         first = torch.arange(0, len(pos), num_points)[:, None, None]
@@ -71,9 +71,9 @@ class PyGPointNet2(Counterpart):
     """(B, C) cloud features of single-scale PointNet++ from points (M, 3), sampled and grouped by geo3d's operators.
 
     Args:
-        encoder: The geo3d encoder to be equal to, with one scale a level; its weights are taken over.
-        distinct: Leave out the edges that fill up a ball, as PyG's users do. In evaluation that is the same function;
-            in training it is another one, as BatchNorm sees other edges.
+        encoder: The geo3d encoder, with one scale per level, to copy the sizes and weights from.
+        distinct: Whether to drop the repeated edges that fill up a ball, as PyG's users do. In evaluation this computes
+            the same function; in training another one, since BatchNorm sees other edges.
     """
 
     def __init__(self, encoder: PointNet2, distinct: bool) -> None:
@@ -83,7 +83,7 @@ class PyGPointNet2(Counterpart):
         *local, last = (stacked(sizes_of(pool)) for pool in pools(encoder))
         self.convs = nn.ModuleList(PointNetConv(local_nn, add_self_loops=False) for local_nn in local)
         self.last = last
-        self.load(encoder)  # last: PointNetConv gives fresh weights to the network that it is handed
+        self.load(encoder)  # last: PointNetConv initialises the network that it gets
 
     def places(self) -> Iterator[Place]:
         """The layers; PyG puts a point's features before its position."""
@@ -115,7 +115,7 @@ class PyGPointNet2(Counterpart):
 
 
 def stacked(channels: Sequence[int]) -> nn.Sequential:
-    """Linear layer, norm and ReLU for each step of ``channels``."""
+    """Linear layer, BatchNorm and ReLU for each step of ``channels``."""
     layers: list[nn.Module] = []
     for inner, outer in zip(channels[:-1], channels[1:], strict=True):
         layers += [nn.Linear(inner, outer), nn.BatchNorm1d(outer), nn.ReLU()]

@@ -1,4 +1,4 @@
-"""What ``geo3d bench`` prints: the machine, its limits, and one table a case."""
+"""The text that ``python -m speed`` prints: the machine, its limits, and one table per case."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,7 +23,7 @@ def heading(machine: Mapping[str, Any], limits: Roofline) -> str:
 def table(record: Mapping[str, Any]) -> str:
     """One case as plain text; the ratio is how many times faster than the reference.
 
-    What was compared and differs has no ratio.
+    A contender whose outputs differ has no ratio.
     """
     cells = [list(COLUMNS), *(_cells(row) for row in record["rows"])]
     kept = [i for i in range(len(COLUMNS)) if i < 3 or any(line[i] for line in cells[1:])]
@@ -36,21 +36,21 @@ def table(record: Mapping[str, Any]) -> str:
 
 
 def _checked(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """One line for each thing that was compared: what each contender's difference is, and what is allowed."""
-    found: dict[str, list[str]] = {}
+    """One line for each quantity that was compared, with the difference of each contender and what is allowed."""
+    verdicts_of: dict[str, list[str]] = {}
     for row in rows:
         for check in row["checks"]:
             verdict = f"{row['name']} {check['found']:.2g}"
             if not check["found"] <= check["allowed"]:
                 verdict += f" where {check['allowed']:.2g} is allowed: NOT EQUAL, no ratio"
-            found.setdefault(check["what"], []).append(verdict)
+            verdicts_of.setdefault(check["what"], []).append(verdict)
     alone = [row["name"] for row in rows if not row["compared"]]
-    lines = [f"{what}: {'; '.join(verdicts)}" for what, verdicts in found.items()]
+    lines = [f"{what}: {'; '.join(verdicts)}" for what, verdicts in verdicts_of.items()]
     return lines + ([f"* not compared: {', '.join(alone)}"] if alone else [])
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    r"""Lines of a table with a heading; the first column to the left, the others to the right.
+    r"""Lines of a table with a heading; the first column is aligned left, the others right.
 
     Example:
         >>> print("\n".join(aligned([["", "ms"], ["geo3d", "1.5"], ["PyG", "20.0"]])))

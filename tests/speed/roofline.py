@@ -1,4 +1,4 @@
-"""What the machine can do at most: arithmetic in matrix products of DGCNN's sizes, and copying; and what is asked."""
+"""Limits of the machine (matrix products of DGCNN's sizes, and copying), and the arithmetic that networks need."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -9,28 +9,28 @@ from typing import NamedTuple
 import torch
 
 SIZES = ((8192, 512, 1024), (8192, 128, 512), (8192, 64, 128))
-"""Rows, inner and outer size: the embedding, the last and the second edge convolution for 8 clouds of 1,024 points."""
+"""(rows, inner, outer) of the embedding and of the last and second edge convolutions for 8 clouds of 1,024 points."""
 
 
 class Roofline(NamedTuple):
-    """Measured limits."""
+    """Measured limits of the machine."""
 
     gflops: dict[str, float]
-    """Size of a float32 matrix product -> thousand million multiplications and additions a second."""
+    """Size of a float32 matrix product -> 10^9 multiplications and additions per second."""
     copy: float
-    """GB a second, read and written bytes together."""
+    """GB per second, bytes read plus bytes written."""
 
     @property
     def best(self) -> float:
-        """The largest rate, which shares refer to."""
+        """The largest rate, of which contenders' rates are reported as fractions."""
         return max(self.gflops.values())
 
 
 def measured(repeats: int = 7, scale: int = 1) -> Roofline:
-    """The limits with torch's number of threads, medians.
+    """The limits with torch's number of threads, as medians.
 
     Args:
-        repeats: How often each is timed.
+        repeats: How many times each is timed.
         scale: Divides the number of rows and the size of the copy, for a quick look.
     """
     rates = {}
@@ -53,7 +53,7 @@ def measured(repeats: int = 7, scale: int = 1) -> Roofline:
 
 
 def knn_flops(sizes: Sequence[int], channels: int) -> float:
-    """Multiplications and additions of all distances in clouds of the given sizes.
+    """Multiplications and additions of all pairwise distances in clouds of these sizes.
 
     Example:
         >>> knn_flops([10, 20], 3)
@@ -65,9 +65,9 @@ def knn_flops(sizes: Sequence[int], channels: int) -> float:
 def dgcnn_flops(
     sizes: Sequence[int], k: int, channels: Sequence[int], embedding: int, by_edge: bool, training: bool = False
 ) -> float:
-    """Those of DGCNN: distances, edge convolutions (for each edge, or for each point), embedding.
+    """Multiplications and additions of DGCNN: distances, edge convolutions (per edge or per point), embedding.
 
-    Training counts each layer three times: forward, and backward to its input and to its weight.
+    In training each layer counts three times: forward, and backward to its input and to its weight.
 
     Example:
         >>> round(dgcnn_flops([1024], 20, (3, 64, 64, 128, 256), 1024, by_edge=False) / 1e9, 2)
@@ -84,7 +84,7 @@ def dgcnn_flops(
 
 
 def rows_flops(rows: float, channels: Sequence[int]) -> float:
-    """Those of linear layers of the given sizes on so many rows.
+    """Multiplications and additions of linear layers with these ``channels`` on ``rows`` rows.
 
     Example:
         >>> rows_flops(10, (3, 4, 5))

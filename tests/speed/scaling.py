@@ -19,9 +19,9 @@ from geo3d.bench.timing import timed
 POINTS = (512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
 CLOUDS = (1, 2, 4, 8, 16, 32, 64)
 DYNAMIC = 16384
-"""Points of a cloud up to which DGCNN builds a graph for each layer; beyond, one graph serves all."""
+"""Most points of a cloud for which DGCNN builds a graph per layer; larger clouds use one graph for all layers."""
 SLOW = 2.0
-"""Seconds beyond which two samples are enough."""
+"""Seconds of a call above which two samples are enough."""
 COLUMNS = ("encoder", "clouds", "points", "median ms", "ms/cloud", "MB", "MB/cloud")
 
 Row = dict[str, Any]
@@ -34,9 +34,9 @@ def cells(points: Sequence[int], clouds: Sequence[int], most: int, base: int) ->
         >>> cells([512, 1024, 2048], [1, 2, 4], most=4096, base=1024)
         [(1, 512), (1, 1024), (1, 2048), (2, 1024), (2, 2048), (4, 512), (4, 1024)]
     """
-    found = {(min(clouds), size) for size in points} | {(count, base) for count in clouds}
-    found |= {(max(count for count in clouds if count * size <= most), size) for size in points}
-    return sorted(cell for cell in found if cell[0] * cell[1] <= most)
+    grid = {(min(clouds), size) for size in points} | {(count, base) for count in clouds}
+    grid |= {(max(count for count in clouds if count * size <= most), size) for size in points}
+    return sorted(cell for cell in grid if cell[0] * cell[1] <= most)
 
 
 def scaling_case(name: str, num_clouds: int, num_points: int, k: int, path: str) -> Case:
@@ -57,18 +57,18 @@ def scaling(
     only: str = "",
     say: Callable[[str], None] = lambda line: None,
 ) -> list[Row]:
-    """One row a cell and encoder: its sizes, ``median_ms`` and ``peak_mb`` (None without ``memory``).
+    """One row per encoder and cell: its sizes, ``median_ms`` and ``peak_mb`` (None without ``memory``).
 
     Args:
         points: Sizes of the clouds.
         clouds: Sizes of the batch.
-        most: Points in all, at most.
+        most: Most points in a batch.
         k: Neighbours in DGCNN.
         path: ``"native"`` or ``"torch"``.
         repeats: Timed samples.
-        memory: Also look at the peak memory, each in a process of its own.
-        only: What the title of a case must contain.
-        say: Is given a line as soon as it is there.
+        memory: Whether to measure peak memory, each case in a separate process.
+        only: Text that the title of a case must contain.
+        say: Called with a line of text after each case.
     """
     base = 1024 if 1024 in points else min(points)
     rows = []
@@ -87,14 +87,14 @@ def scaling(
 
 
 def sampled(case: Case, repeats: int) -> float:
-    """Median seconds of the case's only contender."""
+    """Median seconds of the reference, which is the only contender timed here."""
     call = case.calls[case.reference]
     first = timed(call, 1)
     return median(timed(call, 1) for _ in range(min(2, repeats) if first > SLOW else repeats))
 
 
 def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:
-    """The power of size that the costs follow: the slope of a straight line through their logarithms.
+    """The exponent with which costs grow with size: the slope of a line fitted to their logarithms.
 
     Example:
         >>> round(exponent([1, 2, 4], [3, 12, 48]), 6)
@@ -107,7 +107,7 @@ def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:
 
 
 def exponents(rows: Sequence[Row]) -> Iterator[Row]:
-    """For each encoder the powers of points (in the smallest batches) and of clouds (of the usual size)."""
+    """For each encoder the exponents of time and memory, as points or clouds grow and the other one is fixed."""
     for encoder in dict.fromkeys(row["encoder"] for row in rows):
         own = [row for row in rows if row["encoder"] == encoder]
         for grows, fixed in (("points", "clouds"), ("clouds", "points")):
@@ -116,15 +116,15 @@ def exponents(rows: Sequence[Row]) -> Iterator[Row]:
             if len({row[grows] for row in line}) < 2:
                 continue
             sizes = [row[grows] for row in line]
-            found: Row = {"encoder": encoder, "grows": grows, "of": sizes, "at": f"{fixed}: {held}"}
+            fit: Row = {"encoder": encoder, "grows": grows, "of": sizes, "at": f"{fixed}: {held}"}
             for cost in ("median_ms", "peak_mb"):
                 known = all(row[cost] is not None for row in line)
-                found[cost] = exponent(sizes, [row[cost] for row in line]) if known else None
-            yield found
+                fit[cost] = exponent(sizes, [row[cost] for row in line]) if known else None
+            yield fit
 
 
 def scaling_table(rows: Sequence[Row]) -> str:
-    """Rows and exponents as plain text."""
+    """The rows and the exponents as plain text."""
     lines = [list(COLUMNS)]
     for row in rows:
         count, peak = row["clouds"], row["peak_mb"]
@@ -133,7 +133,7 @@ def scaling_table(rows: Sequence[Row]) -> str:
         lines.append([row["encoder"], str(count), str(row["points"]), *time, *memory])
     text = ["", *aligned(lines), ""]
     for fit in exponents(rows):
-        also = "" if fit["peak_mb"] is None else f", memory as its power {fit['peak_mb']:.2f}"
+        also = "" if fit["peak_mb"] is None else f", memory as the power {fit['peak_mb']:.2f}"
         span = f"{min(fit['of'])} ... {max(fit['of'])}"
         text.append(
             f"{fit['encoder']}: time grows as the power {fit['median_ms']:.2f} of the {fit['grows']}{also} "

@@ -1,4 +1,4 @@
-"""Neighbour searches, samplings and balls against public packages and the forms that public code uses."""
+"""Cases of neighbour searches, sampling and ball queries against public packages and the forms of public code."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -23,15 +23,15 @@ from geo3d.ops.search.knn import knn
 from geo3d.ops.search.three_nearest import three_nearest
 
 DISTANCE = 1e-5
-"""By how much squared distances of the neighbours found may differ, as a share of the mean squared norm."""
+"""Largest difference of the squared distances of neighbours, as a fraction of the mean squared norm."""
 ROWS = 0.002
-"""Share of rows of a ball query that may differ: points on the very edge of a ball."""
+"""Fraction of rows of a ball query that may differ, because of points on the edge of a ball."""
 
 Clouds = Sequence[np.ndarray]
 
 
 def knn_case(num_clouds: int, num_points: int, channels: int, k: int, paths: Sequence[str]) -> Case:
-    """Nearest neighbours among points, or among the features of one of DGCNN's layers with so many channels."""
+    """Nearest neighbours among points, or among the features of the DGCNN layer with this number of channels."""
     batch = surfaces(num_clouds, num_points)
     x = batch.pos if channels == 3 else layer_output(batch, channels)
     own, dense = own_paths(paths), x.view(num_clouds, num_points, channels).transpose(1, 2).contiguous()
@@ -46,11 +46,11 @@ def knn_case(num_clouds: int, num_points: int, channels: int, k: int, paths: Seq
     reference = next(name for name in ("matmul + topk", "pykdtree", "scipy") if name in calls)
 
     def check() -> dict[str, list[Check]]:
-        found = {name: call() if name in own else flat(call(), num_points) for name, call in calls.items()}
+        tables = {name: call() if name in own else flat(call(), num_points) for name, call in calls.items()}
         exact = knn(x.double(), Layout(batch.ptr, num_points), k)
         return {
             name: [near(x, x, neighbors, exact, "squared distances, against float64")]
-            for name, neighbors in found.items()
+            for name, neighbors in tables.items()
         }
 
     work = knn_flops([num_points] * num_clouds, channels)
@@ -62,20 +62,20 @@ def knn_case(num_clouds: int, num_points: int, channels: int, k: int, paths: Seq
         check,
         num_clouds,
         {name: work for name in calls if name in own or "topk" in name} if num_points <= 4096 else {},
-        ("trees are built anew in every call",) if channels == 3 else (),
+        ("trees are rebuilt in every call",) if channels == 3 else (),
     )
 
 
 def trees(clouds: Clouds, k: int) -> dict[str, Callable[[], Tensor]]:
-    """The searches of public packages that are installed, one cloud after another: (B, N, k)."""
+    """Installed public package -> a call that returns its neighbours (B, N, k), searched cloud by cloud."""
     from scipy.spatial import cKDTree
 
     workers = torch.get_num_threads()
-    found = {"scipy": lambda cloud: cKDTree(cloud).query(cloud, k, workers=workers)[1]}
+    searches = {"scipy": lambda cloud: cKDTree(cloud).query(cloud, k, workers=workers)[1]}
     if installed("pykdtree"):
         from pykdtree.kdtree import KDTree
 
-        found["pykdtree"] = lambda cloud: KDTree(cloud).query(cloud, k)[1].astype(np.int64)
+        searches["pykdtree"] = lambda cloud: KDTree(cloud).query(cloud, k)[1].astype(np.int64)
     if installed("open3d"):
         import open3d
 
@@ -85,12 +85,12 @@ def trees(clouds: Clouds, k: int) -> dict[str, Callable[[], Tensor]]:
             nearest.knn_index()
             return nearest.knn_search(points, k)[0].numpy()
 
-        found["open3d"] = search
+        searches["open3d"] = search
 
     def all_clouds(search: Callable[[np.ndarray], np.ndarray]) -> Tensor:
         return torch.from_numpy(np.stack([search(cloud) for cloud in clouds]))
 
-    return {name: partial(all_clouds, search) for name, search in found.items()}
+    return {name: partial(all_clouds, search) for name, search in searches.items()}
 
 
 def fps_case(num_clouds: int, num_points: int, num_samples: int, paths: Sequence[str]) -> Case:
@@ -110,19 +110,19 @@ def fps_case(num_clouds: int, num_points: int, num_samples: int, paths: Sequence
         def stacked(sample: Callable[[np.ndarray], np.ndarray]) -> Tensor:
             return torch.from_numpy(np.stack([sample(cloud).astype(np.int64) for cloud in clouds]))
 
-        height = 3 if num_points < 4096 else 5  # of the tree: what the package advises for such sizes
+        height = 3 if num_points < 4096 else 5  # of the tree, as the package advises for these sizes
         calls["fpsample"] = lambda: stacked(lambda c: fpsample.fps_sampling(c, num_samples, start_idx=0))
         calls["fpsample bucket"] = lambda: stacked(
             lambda c: fpsample.bucket_fps_kdline_sampling(c, num_samples, h=height, start_idx=0)
         )
 
     def check() -> dict[str, list[Check]]:
-        found = {name: call() if name in own else flat(call(), num_points) for name, call in calls.items()}
+        picked_by = {name: call() if name in own else flat(call(), num_points) for name, call in calls.items()}
         return {
             name: [
                 Check("how far a pick falls short of the farthest point", shortfall(batch.pos, picks, num_points), 1e-5)
             ]
-            for name, picks in found.items()
+            for name, picks in picked_by.items()
         }
 
     return Case(
@@ -131,7 +131,7 @@ def fps_case(num_clouds: int, num_points: int, num_samples: int, paths: Sequence
 
 
 def ball_case(num_clouds: int, num_points: int, radius: float, k: int, paths: Sequence[str]) -> Case:
-    """Ball query around the farthest points, half of all, against sorting a matrix of distances."""
+    """Ball query around farthest points, half of all points, against sorting a matrix of distances."""
     batch = surfaces(num_clouds, num_points)
     pos, count = batch.pos.view(num_clouds, num_points, 3), num_points // 2
     index = farthest_points(batch.pos, Layout(batch.ptr, num_points), count)
@@ -148,7 +148,7 @@ def ball_case(num_clouds: int, num_points: int, radius: float, k: int, paths: Se
     def check() -> dict[str, list[Check]]:
         expected = flat(calls["sort"](), num_points)
         return {
-            name: [Check("share of other rows", float((call() != expected).any(1).float().mean()), ROWS)]
+            name: [Check("fraction of rows that differ", float((call() != expected).any(1).float().mean()), ROWS)]
             for name, call in calls.items()
             if name != "sort"
         }
@@ -190,7 +190,7 @@ def three_case(num_clouds: int, num_points: int, num_centers: int, paths: Sequen
 
 
 def layer_output(batch: Any, channels: int) -> Tensor:
-    """(M, channels) what the last of DGCNN's layers with so many channels but one gives, the input of the next."""
+    """(M, channels) output of DGCNN's first layer with ``channels`` channels, which is the input of the next layer."""
     encoder = make_encoder("DGCNN").eval()
     with torch.no_grad():
         parts = encoder(batch).point.split(list(encoder.channels), 1)
@@ -198,7 +198,7 @@ def layer_output(batch: Any, channels: int) -> Tensor:
 
 
 def flat(neighbors: Tensor, num_points: int) -> Tensor:
-    """Positions (B, S, ...) inside clouds of ``num_points`` points as flat indices (B * S, ...).
+    """(B * S, ...) flat indices from positions (B, S, ...) inside clouds of ``num_points`` points.
 
     Example:
         >>> flat(torch.tensor([[0, 2], [1, 0]]), 3).tolist()
@@ -209,16 +209,16 @@ def flat(neighbors: Tensor, num_points: int) -> Tensor:
 
 
 def near(x: Tensor, y: Tensor, found: Tensor, expected: Tensor, what: str) -> Check:
-    """Whether the neighbours found in ``x`` are as near to ``y`` as those expected, whichever of near-ties they are."""
+    """Check that the neighbours found in ``x`` are as near to ``y`` as those expected; near-ties may be swapped."""
     squares = [(x.double()[t] - y.double()[:, None]).square().sum(-1).sort(-1).values for t in (found, expected)]
     norm = float(x.double().square().sum(-1).mean())
     return Check(what, float((squares[0] - squares[1]).abs().max()), DISTANCE * norm)
 
 
 def shortfall(pos: Tensor, picks: Tensor, num_points: int) -> float:
-    """By how much, at most, a pick (B, S) is nearer to the earlier ones than the farthest point is.
+    """The largest amount by which a pick (B, S) is nearer to the earlier picks than the farthest point is.
 
-    Sampling is right, whichever of near-ties it takes, if every pick is the farthest from those before it.
+    It is about 0 if every pick is the farthest from those before it, whichever of near-ties was picked.
     """
     clouds = pos.double().view(-1, num_points, 3)
     inside = picks.view(len(clouds), -1) - torch.arange(0, len(pos), num_points)[:, None]

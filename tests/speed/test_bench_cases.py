@@ -1,4 +1,4 @@
-"""Every case at tiny sizes: all contenders compute the same, and one that does not is found out."""
+"""Every case at tiny sizes: all contenders compute the same, and one that does not is detected."""
 
 from functools import partial
 
@@ -11,7 +11,7 @@ from speed.encoders import dgcnn_case, encoder_cases
 from speed.kernels import kernel_cases
 from speed.measure import measure, measure_all, values
 from speed.pyg import PyGPointNet2
-from speed.report import neighbors
+from speed.report import table
 from speed.searches import knn_case, near, shortfall
 from speed.training import training_case, training_cases
 
@@ -65,7 +65,7 @@ def test_an_encoder_that_computes_something_else_has_no_ratio(monkeypatch):
     wrong, published, pyg = record["rows"]
     assert wrong["name"] == "geo3d (torch)" and wrong["ratio"] is None and not wrong["equal"]
     assert published["ratio"] == 1.0 and pyg["ratio"] > 0
-    text = neighbors(record)
+    text = table(record)
     assert "NOT EQUAL, no ratio" in text and text.count("differs") == 1
 
 
@@ -101,7 +101,7 @@ def test_a_record_tells_everything():
         searched = {"knn", "neighbours"} if "geo3d" in row["name"] else {"neighbours"}
         assert sum(row["stages"].get(kind, 0) for kind in searched) > 0
         assert row["peak_mb_per_cloud"] is None
-    printed = neighbors(record)
+    printed = table(record)
     assert all(row["name"] in printed for row in record["rows"])
 
 
@@ -115,7 +115,7 @@ def test_nothing_compared_is_marked():
     def make():
         return Case("t", {"a": lambda: 0, "b": lambda: 0}, "a", dict)
 
-    text = neighbors(measure(make, 1, memory=False, profiled=False, shortest=0))
+    text = table(measure(make, 1, memory=False, profiled=False, shortest=0))
     assert "* not compared: b" in text and "x *" in text
 
 

@@ -10,7 +10,7 @@ from geo3d.bench.case import Case
 
 
 def megabytes(size, clouds):
-    """A case that holds a tensor of so many MB beyond its input while it works."""
+    """A case that allocates a tensor of this many MB beyond its input while it works."""
     given = torch.ones(size * 250_000)
     return Case("t", {"copies": lambda: float((given + 1).sum())}, "copies", dict, clouds)
 
@@ -21,7 +21,7 @@ def test_the_peak_is_what_a_call_adds_and_is_given_per_cloud():
 
 
 def small_step():
-    """A case that trains on next to nothing."""
+    """A case that trains a tiny network."""
     net, x = nn.Sequential(nn.Conv2d(4, 8, 1), nn.BatchNorm2d(8)), torch.ones(2, 4, 8, 8)
     return Case("t", {"a": lambda: net(x).sum().backward()}, "a", dict, 1)
 

@@ -32,7 +32,7 @@ def same(a, b, rtol):
 
 @pytest.mark.parametrize("training", [False, True])
 def test_dgcnn_and_its_gradients(training):
-    """In float64 rounding decides no maximum, so that the gradients are the same ones."""
+    """In float64, rounding does not decide any maximum, so the gradients are the same."""
     torch.manual_seed(0)
     encoder = randomized(DGCNN(k=6, channels=(8, 16), embedding=32)).double()
     batch = clouds(torch.float64)

@@ -1,4 +1,4 @@
-"""What an encoder is compared with: the published form of its own widths, and that of the published size."""
+"""The published forms that an encoder is compared with: with its own widths, and with the published size."""
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ def test_each_has_a_published_form_of_its_own_widths_and_the_full_one():
         FULL: "DGCNN, channels 64-64-128-256, embedding 1024, k = 20, 48 points",
     }
     assert found.calls[found.sizes[SAME]]().shape == (2, 32) and found.calls[found.sizes[FULL]]().shape == (2, 2048)
-    assert len(rivals(DGCNN()).calls) == 1  # which is the full one
+    assert len(rivals(DGCNN()).calls) == 1  # its own size is the published one
 
 
 def test_widths_are_those_that_pruning_left():
@@ -61,7 +61,7 @@ def test_one_graph_is_the_graph_of_the_coordinates(in_channels):
 
 
 class Gathered(TorchFunctionMode):
-    """Notes whether what is indexed lies row after row."""
+    """Records whether indexed tensors are contiguous."""
 
     def __init__(self):
         super().__init__()
@@ -75,7 +75,7 @@ class Gathered(TorchFunctionMode):
 
 @pytest.mark.parametrize("clouds", [1, 2])
 def test_edges_are_gathered_from_rows_one_after_another_and_keep_channels_last(clouds):
-    """A single cloud's rows are no view of its columns, which would be gathered from more slowly."""
+    """A single cloud's rows are not a view of its columns, from which gathering would be slower."""
     x = dense(surfaces(clouds, N))
     index = matmul_topk(x, 4)
     with Gathered() as gathered:

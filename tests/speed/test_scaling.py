@@ -18,7 +18,7 @@ def test_exponents_are_fitted_to_lines_through_the_grid():
     fits = {fit["grows"]: fit for fit in exponents(rows)}
     assert fits["points"]["median_ms"] == pytest.approx(1.5) and fits["points"]["peak_mb"] == pytest.approx(1)
     assert fits["clouds"]["median_ms"] == pytest.approx(1) and fits["clouds"]["at"] == "points: 64"
-    assert "time grows as the power 1.50 of the points, memory as its power 1.00" in scaling_table(rows)
+    assert "time grows as the power 1.50 of the points, memory as the power 1.00" in scaling_table(rows)
 
 
 def test_both_encoders_are_measured():

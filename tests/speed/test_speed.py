@@ -1,6 +1,6 @@
-"""The cases under pytest-benchmark, for whoever wants its tables; what is asserted is that outputs are equal.
+"""The cases under pytest-benchmark, for its tables; the tests assert only that outputs are equal.
 
-``pytest tests/bench/test_speed.py --benchmark-group-by=group``; sizes as in the field with ``GEO3D_BENCH_FULL=1``.
+``pytest tests/speed/test_speed.py --benchmark-group-by=group``; realistic sizes with ``GEO3D_BENCH_FULL=1``.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Steps of training: forward, cross-entropy, backward, SGD."""
+"""Cases of training steps: forward, cross-entropy, backward, SGD."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -26,14 +26,14 @@ from geo3d.nn.linear import linear
 from geo3d.seeds import seeded
 
 LOSS, GRADIENT = 1e-4, 0.02
-"""Largest relative difference of the loss, and of all gradients together (rounding decides some maxima)."""
+"""Largest relative differences of the loss and of all gradients together (rounding decides some maxima)."""
 FEW = 4
-"""Clouds that are enough to see, in float64, whether two implementations are the same function."""
+"""Number of clouds that show, in float64, whether two implementations compute the same function."""
 RATE = 1e-4
-"""Of learning: small, so that the weights stay what they are."""
+"""Learning rate, small so that the weights hardly change."""
 
 Forward = Callable[..., Tensor]
-"""(B, C) cloud features; may be given the neighbours."""
+"""Computes (B, C) cloud features; takes the neighbours as an optional argument."""
 
 
 def training_cases(
@@ -43,7 +43,7 @@ def training_cases(
     paths: Sequence[str] = PATHS,
     ragged: tuple[int, int] = RAGGED,
 ) -> list[Make]:
-    """DGCNN with the first number of clouds, PointNet++ (single-scale) with the last, uniform and ragged."""
+    """DGCNN with ``clouds[0]`` clouds and PointNet++ (single-scale) with ``clouds[-1]``, uniform and ragged."""
     makes = [partial(training_case, "DGCNN", clouds[0], points, k, paths)]
     makes += [partial(training_case, "PointNet2", clouds[-1], points, k, paths)]
     for name, count in (("DGCNN", clouds[0]), ("PointNet2", clouds[-1])):
@@ -52,13 +52,13 @@ def training_cases(
 
 
 class Step:
-    """A network with a linear classifier behind it; a call is one step of training.
+    """A network with a linear classifier behind it; a call is one training step.
 
     Args:
-        model: Its parameters are trained.
-        forward: Its cloud features.
-        width: Their number.
-        path: The context to run in.
+        model: The network whose parameters are trained.
+        forward: Computes the network's cloud features.
+        width: Number of channels of the cloud features.
+        path: The context in which the step runs.
     """
 
     def __init__(self, model: nn.Module, forward: Forward, width: int, path: Path = nullcontext) -> None:
@@ -68,7 +68,7 @@ class Step:
         self.optimizer = torch.optim.SGD([*model.parameters(), *self.head.parameters()], lr=RATE)
 
     def loss(self, y: Tensor, *given: Any) -> Tensor:
-        """The loss, with its gradients left in the parameters."""
+        """The loss; its gradients are left in the parameters."""
         self.optimizer.zero_grad(set_to_none=True)
         with self.path():
             loss = cross_entropy(self.head(self.forward(*given)), y)
@@ -76,7 +76,7 @@ class Step:
         return loss.detach()
 
     def __call__(self, y: Tensor) -> Tensor:
-        """One step."""
+        """The loss of one step, after which the parameters are updated."""
         loss = self.loss(y)
         self.optimizer.step()
         return loss
@@ -93,7 +93,7 @@ def own_steps(encoder: Encoder, batch: Batch, own: Mapping[str, Path]) -> dict[s
 
 
 def other_steps(encoder: Encoder, batch: Batch) -> dict[str, Step]:
-    """The published form and PyG's; all but the last of PointNet++ compute the same function."""
+    """Steps of the published form and of PyG; all but PyG's distinct edges compute the encoder's function."""
     size, clouds, steps = batch.num_points, dense(batch), {}
 
     def add(name: str, model: Counterpart, forward: Forward) -> None:
@@ -113,7 +113,7 @@ def other_steps(encoder: Encoder, batch: Batch) -> dict[str, Step]:
 
 
 def training_case(name: str, num_clouds: int, num_points: int, k: int, paths: Sequence[str]) -> Case:
-    """One encoder against the published form and PyG's."""
+    """One encoder against the published form and PyG's form."""
     encoder = make_encoder(name, k)
     batch, y, own = surfaces(num_clouds, num_points), labels(num_clouds), own_paths(paths)
     steps = own_steps(encoder, batch, own) | other_steps(encoder, batch)
@@ -124,9 +124,7 @@ def training_case(name: str, num_clouds: int, num_points: int, k: int, paths: Se
     else:
         needed, published = (3 * each for each in pointnet2_flops(encoder, batch))
         flops = {each: needed if each in own or "distinct" in each else published for each in steps}
-    note = (
-        "distinct edges: as its users build it; BatchNorm then sees other edges, which is another function in training"
-    )
+    note = "distinct edges: as PyG's users build it; BatchNorm sees other edges, so in training it is another function"
     return Case(
         f"{name} training step, {num_clouds} clouds of {num_points} points" + (f", k = {k}" if name == "DGCNN" else ""),
         {each: partial(step, y) for each, step in steps.items()},
@@ -139,7 +137,7 @@ def training_case(name: str, num_clouds: int, num_points: int, k: int, paths: Se
 
 
 def ragged_training_case(name: str, num_clouds: int, smallest: int, largest: int, k: int, paths: Sequence[str]) -> Case:
-    """Clouds of many sizes against equal ones with as many points in all; checked in another order of the clouds."""
+    """Clouds of many sizes against equal clouds with as many points in total; checked with the clouds reversed."""
     encoder = make_encoder(name, k)
     sizes, y, own = uneven(num_clouds, smallest, largest), labels(num_clouds), own_paths(paths)
     ragged, uniform = ragged_surfaces(sizes), surfaces(num_clouds, sum(sizes) // num_clouds)
@@ -168,22 +166,22 @@ def ragged_training_case(name: str, num_clouds: int, smallest: int, largest: int
 
 
 def same_gradients(encoder: Encoder, batch: Batch, y: Tensor, own: Mapping[str, Path]) -> dict[str, list[Check]]:
-    """Loss and gradients of each geo3d contender, and of PyG, against the published form on the same neighbours."""
-    found = {}
+    """Checks of the loss and gradients of geo3d and PyG against the published form on the same neighbours."""
+    checks = {}
     for label, step in own_steps(encoder, batch, own).items():
         with step.path(), torch.no_grad():
             given = neighbours_of(encoder, batch, deepcopy(encoder).train()(batch).point)
         published = other_steps(encoder, batch)["published form"]
         expected = published.loss(y, given), gradients(published.model)
-        found[label] = agreement((step.loss(y), gradients(step.model)), expected, "same neighbours")
-    return found | in_double(encoder, batch, y)
+        checks[label] = agreement((step.loss(y), gradients(step.model)), expected, "same neighbours")
+    return checks | in_double(encoder, batch, y)
 
 
 def in_double(encoder: Encoder, batch: Batch, y: Tensor) -> dict[str, list[Check]]:
-    """PyG's form against the published one in float64, on the first few clouds.
+    """Checks of PyG's form against the published form in float64, on the first few clouds.
 
-    In single precision its BatchNorm adds up hundreds of thousands of rows one after another, and loses too many digits
-    for its gradients to tell whether the function is the same.
+    In float32, PyG's BatchNorm sums hundreds of thousands of rows one after another and loses too many digits to tell
+    from the gradients whether the function is the same.
     """
     clouds, encoder = min(FEW, len(y)), deepcopy(encoder).double().train()
     few = make_batch(batch.pos[: clouds * batch.num_points].double(), num_points=batch.num_points)
@@ -205,7 +203,7 @@ Result = tuple[Tensor, dict[str, Tensor]]
 
 
 def agreement(found: Result, expected: Result, how: str, limit: float | None = None) -> list[Check]:
-    """Relative differences of the loss, and of all gradients seen as one vector."""
+    """Checks of the relative differences of the loss and of all gradients as one vector."""
     loss = float((found[0] - expected[0]).abs() / expected[0].abs())
     squares = [(found[1][name].flatten() - grad.flatten()).square().sum() for name, grad in expected[1].items()]
     size = sum(grad.square().sum() for grad in expected[1].values())
@@ -217,7 +215,7 @@ def agreement(found: Result, expected: Result, how: str, limit: float | None = N
 
 
 def gradients(model: nn.Module) -> dict[str, Tensor]:
-    """The gradients by the names of geo3d's encoder."""
+    """The gradients by the parameter names of geo3d's encoder."""
     if isinstance(model, Counterpart):
         return model.gradients()
     return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
