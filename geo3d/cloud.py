@@ -169,6 +169,20 @@ def field_of(name: str) -> Field:
     return FIELDS[name]
 
 
+def check_fields(data: Data, source: str) -> None:
+    """Check that every field of one cloud has a row per point, or is one entry.
+
+    Raises:
+        CloudError: If a field has another shape; the message begins with ``source``.
+    """
+    for name, _, value in fields(data):
+        if isinstance(value, Tensor):
+            try:
+                _stacked(name, value, len(data.pos), 1)
+            except CloudError as error:
+                raise CloudError(f"{source}: {error}") from None
+
+
 def fields(data: Data) -> Iterator[tuple[str, Field, Tensor]]:
     """Name, field and value of every tensor of the record, in the order of :data:`FIELDS`."""
     for name, field in FIELDS.items():
@@ -311,8 +325,10 @@ def check_cloud(pos: Tensor, source: str) -> None:
     Raises:
         CloudError: If its shape is not (N, 3) with N >= 1, or a coordinate is NaN or infinite.
     """
-    if pos.dim() != 2 or pos.shape[1] != 3:
-        raise CloudError(f"{source}: expected points of shape (N, 3), found {tuple(pos.shape)}")
+    if pos.dim() != 2 or pos.shape[1] != 3 or not pos.dtype.is_floating_point:
+        raise CloudError(
+            f"{source}: expected points of shape (N, 3) and floats, found {tuple(pos.shape)} of {pos.dtype}"
+        )
     if pos.shape[0] == 0:
         raise CloudError(f"{source}: the cloud is empty; expected at least one point")
     bad = int((~torch.isfinite(pos)).any(1).sum())

@@ -27,7 +27,7 @@ class Cached(Dataset):
     A kept cloud is never dropped for another, so a pass over a set that is too large still finds its first part.
 
     Args:
-        dataset: Any data set. One that reads several clouds at once has ``read(index) -> dict[int, Data]``.
+        dataset: Any data set. One that reads several clouds at once has ``read_with(index) -> dict[int, Data]``.
         room: Room shared with other caches; by default this cache has its own.
     """
 
@@ -42,7 +42,7 @@ class Cached(Dataset):
     def __getitem__(self, index: int) -> Data:
         if index in self.kept:
             return self.kept[index]
-        read = getattr(self.dataset, "read", None)
+        read = getattr(self.dataset, "read_with", None)
         clouds = {index: self.dataset[index]} if read is None else read(index)
         for number, cloud in clouds.items():
             size = sum(value.nbytes for value in cloud.to_dict().values() if isinstance(value, Tensor))

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from geo3d.cloud import check_cloud
+from geo3d.cloud import check_cloud, collate
 from geo3d.data.cache import Cached
 from geo3d.data.modelnet import ModelNet
-from geo3d.data.shapes import Shapes
+from geo3d.data.targets import labels_of
 from geo3d.errors import CloudError
 
 Rows = list[tuple[str, str]]
@@ -38,10 +38,11 @@ class Figures(NamedTuple):
 
 
 def check(dataset: Any) -> Iterator[tuple[str, str]]:
-    """(what, finding) rows about a data set. Each cloud is read once; of Shapes only the first 256 are read.
+    """(what, finding) rows about a data set. Each cloud is read once; of a generated set only the first 256 are read.
 
     Args:
-        dataset: Anything with ``__len__``, ``__getitem__``, ``classes`` and ``labels``, such as those of geo3d.data.
+        dataset: Anything with ``__len__`` and ``__getitem__``, such as the classes of geo3d.data. One that makes its
+            clouds has an attribute ``generated = True``.
 
     Raises:
         CloudError: If the data set is empty, if a cloud is broken, or if the labels do not fit. Errors of clouds are
@@ -52,13 +53,16 @@ def check(dataset: Any) -> Iterator[tuple[str, str]]:
         raise CloudError(f"{type(dataset).__name__}: the data set has no cloud")
     if isinstance(dataset, ModelNet):
         _ = dataset.pos
-    number = min(len(dataset), SAMPLED) if isinstance(dataset, Shapes) else len(dataset)
-    clouds = Cached(dataset)
+    number = min(len(dataset), SAMPLED) if getattr(dataset, "generated", False) else len(dataset)
+    clouds, labels = Cached(dataset), labels_of(dataset)
     sound: list[Figures] = []
     broken: dict[str, str] = {}
     for i in range(number):
         try:
-            sound.append(_figures(clouds[i], _source(dataset, i)))
+            cloud, source = clouds[i], _source(dataset, i)
+            sound.append(_figures(cloud, source))
+            if labels is not None and cloud.get("y") is not None and int(cloud.y) != int(labels[i]):
+                raise CloudError(f"{source}: y is {int(cloud.y)}, but labels[{i}] is {int(labels[i])}")
         except CloudError as error:  # all clouds of a damaged HDF5 file raise the same message: it counts once
             broken.setdefault(str(error), _source(dataset, i))
     described = dataset.manifest() if hasattr(dataset, "manifest") else {}
@@ -73,7 +77,7 @@ def check(dataset: Any) -> Iterator[tuple[str, str]]:
     yield from (("broken", message) for message in list(broken)[:LISTED])
     if len(broken) > LISTED:
         yield "broken", f"and {len(broken) - LISTED} more"
-    yield from _labels(dataset.labels, dataset.classes, len(dataset))
+    yield from _labels(labels, getattr(dataset, "classes", []))
     if broken:
         raise CloudError(_one_line(broken))
 
@@ -87,6 +91,10 @@ def _figures(data: Data, source: str) -> Figures:
     """The measurements of one cloud."""
     pos = data.pos
     check_cloud(pos, source)
+    try:
+        collate([data])
+    except CloudError as error:
+        raise CloudError(f"{source}: {error}") from None
     low, high = pos.amin(0), pos.amax(0)
     if low.equal(high):
         raise CloudError(f"{source}: its {len(pos)} points all lie in one place")
@@ -136,12 +144,10 @@ def _one_line(broken: dict[str, str]) -> str:
     return f"{len(broken)} broken clouds or files: {names}{rest}; mend or remove them"
 
 
-def _labels(labels: Tensor | None, classes: Sequence[str], number: int) -> Rows:
+def _labels(labels: Tensor | None, classes: Sequence[str]) -> Rows:
     """Rows about the labels."""
     if labels is None:
         return [("labels", "none")]
-    if labels.shape != (number,):
-        raise CloudError(f"expected {number} labels, one per cloud; found {tuple(labels.shape)}")
     if int(labels.min()) < 0 or int(labels.max()) >= len(classes):
         raise CloudError(f"labels {int(labels.min())} to {int(labels.max())} do not fit the {len(classes)} classes")
     counts = torch.bincount(labels, minlength=len(classes)).tolist()

@@ -136,9 +136,9 @@ class Folder(Dataset):
         if not -len(self) <= index < len(self):
             raise IndexError(f"cloud {index} of {len(self)}")
         index %= len(self)
-        return self.read(index)[index]
+        return self.read_with(index)[index]
 
-    def read(self, index: int) -> dict[int, Data]:
+    def read_with(self, index: int) -> dict[int, Data]:
         """Cloud ``index`` and the clouds read with it, by index: all sound clouds of an HDF5 file of many.
 
         Reading all of such a file is faster than opening it for each cloud. Of a file that is larger than ``memory``

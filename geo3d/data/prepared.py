@@ -8,7 +8,7 @@ from torch.utils.data import Dataset
 from torch_geometric.data import Data
 
 from geo3d.checks import OneOf
-from geo3d.cloud import check_cloud, fields, with_
+from geo3d.cloud import check_cloud, check_fields, fields, with_
 from geo3d.errors import CloudError
 from geo3d.geometry.frame import rescaled, turned
 from geo3d.geometry.normalize import Normalize, center_and_scale
@@ -31,7 +31,7 @@ def random_pose(rotation: str, key: tuple[int | str, ...]) -> Tensor | None:
 def prepare(
     cloud: Data, source: str, num_points: int | None, normalize: Normalize, points: torch.Generator, pose: Tensor | None
 ) -> Data:
-    """The cloud as an encoder sees it; its ``frame`` maps it back to the coordinates that it had.
+    """The cloud as an encoder sees it, in float32; its ``frame`` maps it back to the coordinates that it had.
 
     Args:
         cloud: One cloud; it is not changed.
@@ -42,9 +42,11 @@ def prepare(
         pose: (3, 3) rotation to apply last; None for none.
 
     Raises:
-        CloudError: If the cloud is empty or not finite, or has several points that all lie in one place.
+        CloudError: If the cloud is empty or not finite, has several points that all lie in one place, or a field of
+            another shape.
     """
     check_cloud(cloud.pos, source)
+    check_fields(cloud, source)
     total = cloud.pos.shape[0]
     if num_points is not None and total > num_points:
         chosen = torch.randperm(total, generator=points)[:num_points]
@@ -53,7 +55,9 @@ def prepare(
         raise CloudError(f"{source}: all points lie in one place; remove the cloud")
     if normalize != "none":
         cloud = rescaled(cloud, *center_and_scale(cloud.pos, normalize))
-    return cloud if pose is None else turned(cloud, pose)
+    cloud = cloud if pose is None else turned(cloud, pose)
+    wide = {name: value.float() for name, _, value in fields(cloud) if value.dtype == torch.float64 and name != "frame"}
+    return with_(cloud, **wide) if wide else cloud
 
 
 class PreparedClouds(Dataset):

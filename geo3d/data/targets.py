@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import torch
+from torch import Tensor
+
 from geo3d.errors import CloudError
 
 
@@ -34,8 +37,28 @@ def targets_of(dataset: Any) -> Mapping[str, Target]:
     declared = getattr(dataset, "targets", None)
     if declared is not None:
         return declared
-    labelled = getattr(dataset, "labels", None) is not None
-    return {"y": Classes(tuple(dataset.classes))} if labelled else {}
+    return {"y": Classes(tuple(dataset.classes))} if labels_of(dataset) is not None else {}
+
+
+def labels_of(dataset: Any) -> Tensor | None:
+    """(n,) int64 labels of the clouds; None if the data set has none.
+
+    Raises:
+        CloudError: If they are not one integer per cloud.
+    """
+    labels = getattr(dataset, "labels", None)
+    if labels is None:
+        return None
+    try:
+        labels = torch.as_tensor(labels)
+    except (TypeError, ValueError, RuntimeError):
+        raise CloudError(f"{type(dataset).__name__}.labels: expected a tensor (n,), found {labels!r:.60}") from None
+    if labels.shape != (len(dataset),) or labels.dtype.is_floating_point or labels.dtype == torch.bool:
+        raise CloudError(
+            f"{type(dataset).__name__}.labels: expected {len(dataset)} integers, one per cloud; found "
+            f"{tuple(labels.shape)} of {labels.dtype}"
+        )
+    return labels.long()
 
 
 def target_named(dataset: Any, name: str) -> Target:
@@ -50,4 +73,6 @@ def target_named(dataset: Any, name: str) -> Target:
             f"{type(dataset).__name__} has no target {name!r}; "
             + (f"it has {', '.join(known)}" if known else "it has no labels; put the files in one folder per class")
         )
+    if name == "y" and labels_of(dataset) is None:
+        raise CloudError(f"{type(dataset).__name__} declares the target 'y' but has no labels; give it labels (n,)")
     return known[name]

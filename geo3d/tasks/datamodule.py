@@ -5,7 +5,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import pytorch_lightning as pl
 import torch
@@ -17,9 +17,9 @@ from geo3d.cloud import collate
 from geo3d.data.cache import Cached, Room
 from geo3d.data.prepared import Pose, PreparedClouds
 from geo3d.data.sampler import KeyedShuffle
-from geo3d.data.targets import Target, target_named, targets_of
+from geo3d.data.targets import Target, labels_of, target_named, targets_of
 from geo3d.distributed import world_size
-from geo3d.errors import CloudError, SplitError
+from geo3d.errors import CloudError, ConfigError, SplitError
 from geo3d.geometry.normalize import Normalize
 from geo3d.seeds import generator
 
@@ -83,8 +83,11 @@ class DataModule(pl.LightningDataModule):
             target: The target to learn when ``supervised``, one of :attr:`targets`.
 
         Raises:
+            ConfigError: If there is no such phase.
             CloudError: If the data set has no such target.
         """
+        if phase not in get_args(Phase):
+            raise ConfigError(f"phase must be {' or '.join(get_args(Phase))}; found {phase!r}")
         other = copy.copy(self)
         other.phase, other.target = phase, target
         if target is not None:
@@ -135,7 +138,9 @@ class DataModule(pl.LightningDataModule):
             CloudError: If the data set has none.
         """
         target_named(self.dataset(split), "y")
-        return self.dataset(split).labels
+        labels = labels_of(self.dataset(split))
+        assert labels is not None
+        return labels
 
     @property
     def classes(self) -> list[str]:
@@ -161,7 +166,8 @@ class DataModule(pl.LightningDataModule):
     def stratified(self, fraction: float, purpose: str, least: int = 1) -> Tensor:
         """(m,) sorted training indices: a fraction of each class, at least ``least``; without labels, of all clouds."""
         dataset = self.dataset("train")
-        labels = dataset.labels if dataset.labels is not None else torch.zeros(len(dataset), dtype=torch.long)
+        labels = labels_of(dataset)
+        labels = torch.zeros(len(dataset), dtype=torch.long) if labels is None else labels
         draw = generator(self.seed, purpose)
         parts = []
         for label in labels.unique().tolist():
@@ -183,7 +189,7 @@ class DataModule(pl.LightningDataModule):
     @property
     def heldout(self) -> Tensor:
         """(m,) training indices that pretraining never sees; empty without labels."""
-        if self.holdout == 0 or self.dataset("train").labels is None:
+        if self.holdout == 0 or labels_of(self.dataset("train")) is None:
             return torch.empty(0, dtype=torch.long)
         return self.stratified(self.holdout, "holdout", least=0)
 
@@ -220,7 +226,7 @@ class DataModule(pl.LightningDataModule):
         """Which samples training sees, and how they are prepared (JSON-able)."""
         seen = self.training
         return {
-            "data": self.dataset("train").manifest(),
+            "data": _manifest(self.dataset("train")),
             "trained_on": {"count": len(seen), "sha256": hashlib.sha256(seen.numpy().tobytes()).hexdigest()},
             "delivered": {
                 "num_points": self.num_points,
@@ -236,8 +242,25 @@ class DataModule(pl.LightningDataModule):
         """What a probe sees: all of train to fit on, all of test to score on (JSON-able)."""
         manifest = self.manifest()
         del manifest["trained_on"]
-        return manifest | {"test": self.dataset("test").manifest()}
+        return manifest | {"test": _manifest(self.dataset("test"))}
 
     def manifest_hash(self) -> str:
         """The first 16 hex digits of the SHA-256 of :meth:`manifest`."""
         return hashlib.sha256(json.dumps(self.manifest(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _manifest(dataset: Any) -> dict[str, Any]:
+    """What a data set says of its content.
+
+    Raises:
+        CloudError: If it says nothing, or something that JSON does not have.
+    """
+    name = type(dataset).__name__
+    if not hasattr(dataset, "manifest"):
+        raise CloudError(f"{name}: has no manifest(); it must return what identifies the clouds, as JSON types")
+    said = dataset.manifest()
+    try:
+        json.dumps(said)
+    except (TypeError, ValueError) as error:
+        raise CloudError(f"{name}.manifest(): expected JSON types; {error}") from None
+    return said

@@ -45,7 +45,7 @@ def test_what_is_broken_is_said_each_time():
 
 def test_clouds_that_come_together_are_kept_together():
     class Files(Numbers):
-        def read(self, index):
+        def read_with(self, index):
             return {i: super(Files, self).__getitem__(i) for i in range(3)}
 
     clouds = Cached(Files())

@@ -89,11 +89,11 @@ def test_an_hdf5_file_of_many(tmp_path: Path):
     for i in (4, 1, 5, 2, 3, 4):
         assert np.array_equal(data[i].pos.numpy(), many[i - 1])
         torch.testing.assert_close(data[i].normal.norm(dim=1), torch.ones(20))
-    assert sorted(data.read(2)) == [1, 2, 3, 4, 5] and sorted(data.read(0)) == [0]
+    assert sorted(data.read_with(2)) == [1, 2, 3, 4, 5] and sorted(data.read_with(0)) == [0]
     small = Folder(str(tmp_path))
     small.memory = 100  # less than the file: clouds are read one by one
     for i in range(7):
-        assert small[i].pos.equal(data[i].pos) and list(small.read(i)) == [i]
+        assert small[i].pos.equal(data[i].pos) and list(small.read_with(i)) == [i]
 
 
 def test_num_points_caps_by_name(tmp_path: Path):
@@ -303,4 +303,4 @@ def test_a_compressed_file_is_read_cloud_by_cloud_if_it_becomes_large(tmp_path: 
     data = Folder(str(tmp_path))
     data.memory = 20_000  # more than the file, less than its clouds
     assert (tmp_path / "a.h5").stat().st_size < data.memory
-    assert len(data[3].pos) == 100 and list(data.read(3)) == [3]
+    assert len(data[3].pos) == 100 and list(data.read_with(3)) == [3]

@@ -119,6 +119,8 @@ class Shapes(Dataset):
         (torch.Size([64, 3]), [0, 1, 0, 1, 0, 1, 0, 1])
     """
 
+    generated = True
+
     @checked
     def __init__(
         self,
