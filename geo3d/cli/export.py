@@ -37,15 +37,15 @@ def parsed(words: list[str]) -> dict[str, Any]:
     from geo3d.checks import parameters
     from geo3d.cli.check import options
 
-    given = options(words, parameters(exported), "geo3d export", "out=encoder.onnx")
-    if given.get("format") == "torch":
-        strange = [name for name in OF_GRAPHS if name in given]
+    keywords = options(words, parameters(exported), "geo3d export", "out=encoder.onnx")
+    if keywords.get("format") == "torch":
+        strange = [name for name in OF_GRAPHS if name in keywords]
         if strange:
-            value = as_written(given[strange[0]])
+            value = as_written(keywords[strange[0]])
             raise ConfigError(f"export {strange[0]}={value}: format=torch has no such option; leave it out")
-        if given.get("num_points") is None:
+        if keywords.get("num_points") is None:
             raise ConfigError("export format=torch: the program is for clouds of one size; give num_points=N")
-    return given
+    return keywords
 
 
 def export(words: list[str]) -> None:

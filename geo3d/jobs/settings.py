@@ -32,19 +32,19 @@ def score_settings(adaptive: Adaptive, head: nn.Module | None, data: DataModule,
     """
     few = data.stratified(min(1.0, CLOUDS / len(data.dataset("train"))), "settings")
     asked = data.loader("train", few) if split == "train" else data.loader(split)
-    found = {}
+    scores = {}
     largest = None if head is not None else _clouds(adaptive, adaptive.settings[0], asked)
     for setting in adaptive.settings:
         cloud = _clouds(adaptive, setting, asked)
         if head is None:
             assert largest is not None
             shared = (cloud != 0).any(0)
-            found[str(setting)] = float(torch.cosine_similarity(cloud[:, shared], largest[:, shared]).mean())
+            scores[str(setting)] = float(torch.cosine_similarity(cloud[:, shared], largest[:, shared]).mean())
         else:
             labels = data.labels(split)[few] if split == "train" else data.labels(split)
             own = head_for(head, adaptive, setting, data.loader("train", few))
-            found[str(setting)] = float((own(cloud).argmax(1) == labels).float().mean())
-    return found
+            scores[str(setting)] = float((own(cloud).argmax(1) == labels).float().mean())
+    return scores
 
 
 def _clouds(adaptive: Adaptive, setting: Setting, batches: Iterable[Batch]) -> Tensor:

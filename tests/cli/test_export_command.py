@@ -84,7 +84,9 @@ def test_a_file_that_says_something_else_is_not_kept(checkpoints, tmp_path, monk
         monkeypatch.setattr(onnx_layers, "folded", lambda *g, f=factor: (real(*g)[0] * f, real(*g)[1]))
         assert run(f"checkpoint={checkpoints / checkpoint}", f"out={out}") == 2
         error = capsys.readouterr().err
-        assert error.startswith(f"geo3d: error: {out}: not written, because its features differ from the encoder's; onnxruntime ")
+        assert error.startswith(
+            f"geo3d: error: {out}: not written, because its features differ from the encoder's; onnxruntime "
+        )
         assert len(error.splitlines()) == 1 and out.read_text() == "older"
         assert [file.name for file in tmp_path.iterdir()] == ["encoder.onnx"]
 
