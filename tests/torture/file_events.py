@@ -142,7 +142,7 @@ def stopping(number: int) -> Callable[[Event], None]:
 
 
 def filling(number: int) -> Callable[[Event], None]:
-    """An ``act`` that simulates a full disk from event ``number`` on: files and folders cannot be created or written."""
+    """An ``act`` that simulates a full disk from event ``number`` on: nothing can be created or written any more."""
 
     def act(event: Event) -> None:
         if event.number >= number and event.kind in ("open", "write", "mkdir"):

@@ -1,9 +1,9 @@
 """Mutated files of every format: geo3d must read the cloud that a strict parser finds, or raise an error in one line.
 
-The parsers in ``oracles.py`` tell which coordinates a mutated file holds, and which triangles if it is a mesh. geo3d may
-refuse any file except a sound one; what it reads must be what the file holds. Colours, normals and labels need only come
-without an exception. HDF5 has no second parser, so h5py itself is the oracle. Folders of data sets are damaged too:
-every cloud that geo3d then delivers must be one of the sound folder, with the same class.
+The parsers in ``oracles.py`` tell which coordinates a mutated file holds, and which triangles if it is a mesh. geo3d
+may refuse any file except a sound one; what it reads must be what the file holds. Colours, normals and labels need only
+come without an exception. HDF5 has no second parser, so h5py itself is the oracle. Folders of data sets are damaged
+too: every cloud that geo3d then delivers must be one of the sound folder, with the same class.
 """
 
 import warnings

@@ -1,8 +1,8 @@
 """Disturbs every job at file events and at random moments, and then runs it again to the end.
 
 An interrupted run must continue: the second run ends with status 0 and the same bits as an undisturbed run, and leaves
-no other files than that. A full disk ends a job with one line and status 2. A second process in the same run folder gets
-one line.
+no other files than that. A full disk ends a job with one line and status 2. A second process in the same run folder
+gets one line.
 """
 
 import json
