@@ -25,22 +25,24 @@ test: setup
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/pytest -q
 
-# Kills at every file event, mutated files, wrong commands, damaged checkpoints: what `make test` runs a small part of;
-# one to two hours on two cores. SEED=n draws others; tests/torture/run.py runs single campaigns and single cases.
+# All torture tests: kills at every file event, mutated files, wrong commands, damaged checkpoints. `make test` runs a
+# small part of them. One to two hours on two cores. SEED=n draws other cases; tests/torture/run.py runs one campaign or
+# one case.
 SEED ?= 0
 torture: setup
 	$(BIN)/python tests/torture/run.py --large --seed $(SEED)
 
-# Which small changes of the sources no test notices; about an hour. MUTANTS="--written": those that once went unnoticed.
+# Makes small changes to the sources and reports those that no test notices; about an hour. MUTANTS="--written" repeats
+# the changes that tests once missed.
 mutants: setup
 	$(BIN)/python tests/mutants/run_mutants.py $(MUTANTS)
 
-# Every table of geo3d/ops/BENCHMARKS.md, on this machine; about half an hour, best on a quiet one.
+# Makes every table of geo3d/ops/BENCHMARKS.md on this machine; about half an hour, best on an idle machine.
 bench: setup
 	$(BIN)/pip install -qq -c .ci/constraints.txt -e ".[bench]"
 	for what in kernels encoder train data scaling; do PYTHONPATH=tests $(BIN)/python -m speed $$what || exit 1; done
 
-# The compiled kernels' own tests under AddressSanitizer and UBSan, then under ThreadSanitizer.
+# Runs the compiled kernels' own tests under AddressSanitizer and UBSan, then under ThreadSanitizer.
 sanitize:
 	for checks in address,undefined thread; do \
 	  cmake -S $(KERNELS) -B build/sanitize-$$checks -DGEO3D_SANITIZE=$$checks && \

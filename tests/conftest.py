@@ -1,4 +1,4 @@
 import os
 
-# Before torch is imported: on tensors as small as the tests' ones, threads cost more than they give.
+# Set before torch is imported: on tensors as small as those of the tests, threads slow torch down.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

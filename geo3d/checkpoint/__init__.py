@@ -1,4 +1,4 @@
-"""Encoders, heads, decoders and codes on disk: written whole, verified when they are read."""
+"""Encoders, heads and decoders on disk: a write never leaves half a file, and loading verifies SHA-256 sums."""
 
 from geo3d.checkpoint.encoder import build_encoder, card_of, description, load_encoder, save_encoder
 from geo3d.checkpoint.files import CARD, HEAD, WEIGHTS, card_sum, encoder_folder, fingerprint, read_card

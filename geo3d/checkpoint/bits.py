@@ -1,4 +1,4 @@
-"""Whole numbers of 2 to 8 bits packed without gaps, so that a file of 4-bit codes is half as large as one of 8."""
+"""Integers of 2 to 8 bits packed without gaps: a file of 4-bit codes takes half the bytes of a file of 8-bit codes."""
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ SMALLEST, LARGEST = 2, 8
 
 
 def packed_size(count: int, bits: int) -> int:
-    """Bytes that so many codes take.
+    """Number of bytes that ``count`` codes of ``bits`` bits take.
 
     Example:
         >>> packed_size(10, 3)
@@ -21,16 +21,15 @@ def packed_size(count: int, bits: int) -> int:
 def pack_bits(codes: Tensor, bits: int) -> Tensor:
     """(ceil(n bits / 8),) uint8: the n codes one after another, the lowest bit of each first.
 
-    Eight codes fill ``bits`` whole bytes; the last byte is filled up with zeros. Negative codes are kept as two's
-    complement.
+    Eight codes fill exactly ``bits`` bytes. Zeros pad the last byte. Negative codes are stored as two's complement.
 
     Args:
-        codes: Any shape, whole numbers that fit into ``bits``: all unsigned (0 to 2^bits - 1) or all signed
-            (-2^(bits - 1) to 2^(bits - 1) - 1), as the type of the tensor says.
+        codes: Integers of any shape that fit into ``bits`` bits: 0 to 2^bits - 1 if the dtype is uint8, otherwise
+            -2^(bits - 1) to 2^(bits - 1) - 1.
         bits: 2 to 8.
 
     Raises:
-        CheckpointError: If a code does not fit, or the codes are no whole numbers.
+        CheckpointError: If a code does not fit, the codes are not integers, or ``bits`` is not from 2 to 8.
 
     Example:
         >>> pack_bits(torch.tensor([1, -1, 0, -2], dtype=torch.int8), 2).tolist()
@@ -38,13 +37,13 @@ def pack_bits(codes: Tensor, bits: int) -> Tensor:
     """
     _check(bits)
     if codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool:
-        raise CheckpointError(f"only whole numbers can be packed; found codes of {codes.dtype}; round them first")
+        raise CheckpointError(f"only integers can be packed; found codes of {codes.dtype}; round them first")
     low, high = (0, 2**bits - 1) if codes.dtype == torch.uint8 else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
     if codes.numel():
         smallest, largest = int(codes.min()), int(codes.max())
         if smallest < low or largest > high:
             raise CheckpointError(
-                f"codes of {bits} bits lie from {low} to {high}; found {smallest} to {largest}; take more bits"
+                f"codes of {bits} bits lie from {low} to {high}; found {smallest} to {largest}; use more bits"
             )
     flat = codes.detach().flatten().to("cpu", torch.int64) & (2**bits - 1)
     groups = torch.nn.functional.pad(flat, (0, -len(flat) % 8)).view(-1, 8)
@@ -56,16 +55,16 @@ def pack_bits(codes: Tensor, bits: int) -> Tensor:
 
 
 def unpack_bits(packed: Tensor, bits: int, shape: torch.Size | tuple[int, ...] | list[int], signed: bool) -> Tensor:
-    """The codes that :func:`pack_bits` packed: int8 of the shape if ``signed``, else uint8.
+    """Codes of the given shape that :func:`pack_bits` packed: int8 if ``signed``, else uint8.
 
     Args:
         packed: (ceil(n bits / 8),) uint8.
         bits: 2 to 8.
-        shape: Of the codes; n is the product of its sizes.
-        signed: Whether negative codes were packed.
+        shape: Shape of the codes; n is the product of its sizes.
+        signed: Whether the codes were packed from a signed dtype.
 
     Raises:
-        CheckpointError: If the number of bytes is not that of so many codes.
+        CheckpointError: If ``packed`` is not of that dtype and length, or ``bits`` is not from 2 to 8.
 
     Example:
         >>> unpack_bits(torch.tensor([141], dtype=torch.uint8), 2, (2, 2), signed=True).tolist()

@@ -1,7 +1,8 @@
-"""An encoder on disk: ``encoder.safetensors`` (weights) beside ``encoder.json`` (how to build it, its origin).
+"""An encoder on disk: weights in ``encoder.safetensors``, and a card in ``encoder.json``.
 
-Compressed encoders are stored alike: the card tells what has been done to them, and rounded weights are kept as codes
-of so many bits. A head and a decoder may lie beside it, in ``head.safetensors`` and ``decoder.safetensors``.
+The card says how to build the encoder and where it comes from. Compressed encoders are stored in the same way: their
+card lists the compression steps, and their quantised weights are stored as packed codes. The same folder may also hold
+a head and a decoder, in ``head.safetensors`` and ``decoder.safetensors``.
 """
 
 import json
@@ -35,12 +36,13 @@ from geo3d.nn.keywords import keywords_of
 
 
 def description(encoder: nn.Module) -> dict[str, Any]:
-    """Class and keywords of an encoder; of one that wraps another (``inner``) the inner one's, too. JSON-able.
+    """Class and keywords of an encoder, as JSON-able values.
 
-    An adaptive encoder is described by what it wraps, since a record of its compression makes the rest.
+    If the encoder wraps another one in ``inner``, the description of that one is included. For an ``Adaptive`` encoder
+    only the encoder that it wraps is described, because its compression record restores the wrapper.
 
     Raises:
-        CheckpointError: If the encoder is of a class that geo3d does not know.
+        CheckpointError: If the encoder is of a class that is not in ``geo3d.encoders``.
     """
     if isinstance(encoder, compress.Adaptive):
         encoder = encoder.inner
@@ -53,12 +55,12 @@ def description(encoder: nn.Module) -> dict[str, Any]:
 
 
 def plain(keywords: dict[str, Any]) -> dict[str, Any]:
-    """The keywords as JSON has them: lists instead of tuples."""
+    """The keywords with tuples replaced by lists, as JSON stores them."""
     return {name: list(value) if isinstance(value, tuple) else value for name, value in keywords.items()}
 
 
 def card_of(encoder: nn.Module) -> dict[str, Any]:
-    """The part of a card that is needed to build such an encoder: :func:`description`, and what compression did."""
+    """The part of a card from which the encoder can be rebuilt: :func:`description` and the compression records."""
     steps = compress.records(encoder)
     return description(encoder) | ({"compression": steps} if steps else {})
 
@@ -71,47 +73,51 @@ def save_encoder(
     decoder: nn.Module | None = None,
     **card: Any,
 ) -> Path:
-    """The folder, after the encoder has been written there; an older checkpoint stays whole if writing fails.
+    """The folder, after the encoder has been written there; if writing fails, an older checkpoint there stays intact.
 
     Args:
         encoder: One of the classes in ``geo3d.encoders``.
-        folder: Made if it is not there. Head and decoder of a checkpoint that was there before are removed.
-        head: Written beside it, for it.
-        decoder: Written beside it, for it.
-        card: What else the card shall say: input convention, data, budget, metrics (JSON-able).
+        folder: Created if it does not exist. Head and decoder of an older checkpoint there are removed.
+        head: Saved beside the encoder, as the head that belongs to it.
+        decoder: Saved beside the encoder, as the decoder that belongs to it.
+        card: Further entries of the card, such as input convention, data, budget and metrics (JSON-able).
 
     Raises:
-        CheckpointError: If one of them is of a class that geo3d does not know, a head or decoder does not fit the
-            encoder, or the card cannot be written as JSON.
+        CheckpointError: If encoder, head or decoder is of a class that geo3d does not know or has NaN or infinite
+            weights, head or decoder does not fit the encoder, or the card cannot be written as JSON.
         OSError: If the files cannot be written (disk full, no permission).
     """
     described = card_of(encoder)
     state = finite_state(encoder, "encoder")
-    given = {HEAD: (head, "head"), DECODER: (decoder, "decoder")}
-    parts = {file: prepared(part, name) for file, (part, name) in given.items() if part is not None}
+    modules = {HEAD: (head, "head"), DECODER: (decoder, "decoder")}
+    parts = {file: prepared(part, name) for file, (part, name) in modules.items() if part is not None}
     check_fits(encoder, head, decoder)
-    known = {"class": described["class"], "keywords": described["keywords"], "geo3d": geo3d.__version__, **card}
-    known |= described
-    known["sha256"] = fingerprint(state)
+    entries = {"class": described["class"], "keywords": described["keywords"], "geo3d": geo3d.__version__, **card}
+    entries |= described
+    entries["sha256"] = fingerprint(state)
     try:
-        known["card_sha256"] = card_sum(known)
+        entries["card_sha256"] = card_sum(entries)
     except TypeError as error:
         raise CheckpointError(f"the card can hold only what JSON has ({error}); leave it out") from None
-    blobs = {file: as_bytes(*part, known["sha256"]) for file, part in parts.items()}
-    # The weights carry the card, too: whoever is killed between the renames below leaves a readable checkpoint.
-    blobs[WEIGHTS] = safetensors.torch.save(state, {"card": json.dumps(known)})
+    blobs = {file: as_bytes(*part, entries["sha256"]) for file, part in parts.items()}
+    # The weights carry a copy of the card: if the process is killed between the renames, the encoder can still be read.
+    blobs[WEIGHTS] = safetensors.torch.save(state, {"card": json.dumps(entries)})
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as drafts:
-        for file, blob in (blobs | {CARD: json.dumps(known, indent=2).encode()}).items():
+        for file, blob in (blobs | {CARD: json.dumps(entries, indent=2).encode()}).items():
             drafts.enter_context(replacing(folder / file)).write_bytes(blob)
-    for file in given.keys() - parts.keys():
+    for file in modules.keys() - parts.keys():
         (folder / file).unlink(missing_ok=True)  # of the checkpoint that was there before
     return folder
 
 
 def build_encoder(card: dict[str, Any]) -> nn.Module:
-    """A freshly initialised encoder of the class and with the keywords that the card names, not compressed."""
+    """A freshly initialised, uncompressed encoder of the class and with the keywords that the card names.
+
+    Raises:
+        CheckpointError: If the card has no class or keywords, the class is unknown or does not take the keywords.
+    """
     kinds = {"class": str, "keywords": dict}
     if not isinstance(card, dict) or not all(isinstance(card.get(key), kind) for key, kind in kinds.items()):
         raise CheckpointError("an encoder's card needs a class and its keywords; one of a wrapper's is damaged")
@@ -122,32 +128,32 @@ def build_encoder(card: dict[str, Any]) -> nn.Module:
     nested = {"inner": build_encoder(card["inner"])} if "inner" in card else {}
     try:
         return getattr(encoders, name)(**nested, **card["keywords"])
-    except Exception as error:  # a card may name any values
+    except Exception as error:  # a card may hold any values, so constructors may raise anything
         raise CheckpointError(f"the checkpoint's keywords do not fit {name}: {short(str(error))}") from error
 
 
 def load_encoder(path: str | Path, expected: type[nn.Module] | None = None) -> nn.Module:
-    """The encoder saved at ``path``, in evaluation mode; nothing is ever unpickled.
+    """The encoder saved at ``path``, in evaluation mode; loading never unpickles anything.
 
     Args:
-        path: A folder written by :func:`save_encoder`, or a run folder that holds one named ``encoder``.
-        expected: Refuse a checkpoint of another class.
+        path: A folder written by :func:`save_encoder`, or a run folder in which that folder is named ``encoder``.
+        expected: The class that the encoder must have; None accepts every class.
 
     Raises:
-        CheckpointError: If there is none, it is damaged, or it is of another class.
+        CheckpointError: If there is no checkpoint, it is damaged, or its encoder is of another class.
     """
     return rebuilt(read_encoder(encoder_folder(path)), expected)
 
 
 def rebuilt(stored: Stored, expected: type[nn.Module] | None = None) -> nn.Module:
-    """The encoder of a file that was read; see :func:`load_encoder`."""
+    """The encoder built from a card and weights that were read, in evaluation mode; see :func:`load_encoder`."""
     card, folder = stored.card, stored.file.parent
     if expected is not None and card["class"] != expected.__name__:
         raise CheckpointError(
-            f"{folder}: expected a {expected.__name__}, found a {card['class']}; give the right checkpoint"
+            f"{folder}: expected a {expected.__name__}, found a {card['class']}; give a checkpoint of that class"
         )
     try:
         encoder = compress.rebuild(build_encoder(card), card.get("compression", []))
-    except Exception as error:  # a record may say anything, too
+    except Exception as error:  # a compression record may hold any values, too
         raise CheckpointError(f"{folder / CARD}: {short(str(error) or type(error).__name__)}") from error
     return fill(encoder, stored, f"{stored.file}: the weights do not fit {card['class']}")

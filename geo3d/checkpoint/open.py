@@ -1,4 +1,4 @@
-"""A checkpoint read once: everything that a command needs of it."""
+"""Everything that a command needs from a checkpoint, read in one go."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from geo3d.checkpoint.part import check_fits, read_part
 
 
 class Checkpoint(NamedTuple):
-    """What lies in a checkpoint's folder."""
+    """The content of a checkpoint's folder."""
 
     folder: Path
     card: dict[str, Any]
@@ -25,12 +25,13 @@ def open_checkpoint(path: str | Path, expected: type[nn.Module] | None = None) -
     """Encoder, head, decoder and card saved at ``path``; every file is opened once.
 
     Args:
-        path: A folder written by :func:`geo3d.checkpoint.save_encoder`, or a run folder that holds one named
+        path: A folder written by :func:`geo3d.checkpoint.save_encoder`, or a run folder in which that folder is named
             ``encoder``.
-        expected: Refuse a checkpoint of another class.
+        expected: The class that the encoder must have; None accepts every class.
 
     Raises:
-        CheckpointError: If there is none, something is damaged, or it is of another class.
+        CheckpointError: If there is no checkpoint, one of its files is damaged, head or decoder belong to another
+            encoder, or the encoder is of another class than ``expected``.
     """
     folder = encoder_folder(path)
     stored = read_encoder(folder)

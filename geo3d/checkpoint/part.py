@@ -25,18 +25,18 @@ from geo3d.io.files import replacing
 from geo3d.nn.keywords import keywords_of
 
 ROOMS: dict[str, ModuleType] = {"head": heads, "decoder": decoders}
-"""Where the classes of a part are found by name."""
+"""The module that defines the classes of each part."""
 
 
 def prepared(module: nn.Module, name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Card and state of a part, before it is known which encoder it belongs to.
+    """Card and state dict of a head or decoder; the card does not name an encoder yet.
 
     Args:
         module: One of the classes in ``geo3d.heads`` or ``geo3d.decoders``.
         name: ``"head"`` or ``"decoder"``.
 
     Raises:
-        CheckpointError: If it is of another class, or has NaN or infinite weights.
+        CheckpointError: If the module is of another class, or has NaN or infinite weights.
     """
     kind, known = type(module).__name__, ROOMS[name].__all__
     if kind not in known:
@@ -71,7 +71,13 @@ def check_fits(encoder: nn.Module, head: nn.Module | None, decoder: nn.Module | 
 
 
 def as_bytes(card: dict[str, Any], state: dict[str, Tensor], encoder: str) -> bytes:
-    """The file of a part that belongs to the encoder whose weights have the sum ``encoder``."""
+    """The bytes of a safetensors file with the card and the weights of a head or decoder.
+
+    Args:
+        card: The card from :func:`prepared`.
+        state: The state dict from :func:`prepared`.
+        encoder: SHA-256 of the weights of the encoder that it belongs to.
+    """
     card = card | {"encoder": encoder, "sha256": fingerprint(state)}
     card["card_sha256"] = card_sum(card)
     return safetensors.torch.save(state, {"card": json.dumps(card)})
@@ -81,12 +87,12 @@ def read_part(folder: Path, name: str, encoder: str) -> nn.Module | None:
     """The head or decoder in a folder, in evaluation mode; None if there is none.
 
     Args:
-        folder: Where the encoder lies.
+        folder: The encoder's folder.
         name: ``"head"`` or ``"decoder"``.
-        encoder: The sum of the encoder's weights.
+        encoder: SHA-256 of the encoder's weights.
 
     Raises:
-        CheckpointError: If it is damaged, of an unknown class, or belongs to another encoder.
+        CheckpointError: If the file is damaged, of an unknown class, or belongs to another encoder.
     """
     file = folder / f"{name}.safetensors"
     if not file.exists():
@@ -104,10 +110,11 @@ def read_part(folder: Path, name: str, encoder: str) -> nn.Module | None:
 
 
 def save_head(head: nn.Module, folder: str | Path) -> Path:
-    """The folder, after a head has been written beside the encoder there, for which it was trained.
+    """The folder, after the head has been saved there beside the encoder that it was trained for.
 
     Raises:
-        CheckpointError: If it is of a class that geo3d does not know, or has NaN or infinite weights.
+        CheckpointError: If there is no encoder in the folder, or the head is of a class that geo3d does not know or has
+            NaN or infinite weights.
     """
     card, state = prepared(head, "head")
     blob = as_bytes(card, state, read_card(folder)["sha256"])
@@ -117,10 +124,10 @@ def save_head(head: nn.Module, folder: str | Path) -> Path:
 
 
 def load_head(path: str | Path) -> nn.Module | None:
-    """The head that lies beside the encoder saved at ``path``, in evaluation mode; None if there is none.
+    """The head saved beside the encoder at ``path``, in evaluation mode; None if there is none.
 
     Raises:
-        CheckpointError: If it is damaged, or belongs to another encoder.
+        CheckpointError: If there is no encoder at ``path``, or the head is damaged or belongs to another encoder.
     """
     folder = encoder_folder(path)
     return read_part(folder, "head", read_card(folder)["sha256"])

@@ -1,4 +1,4 @@
-"""Rounded weights as whole numbers of few bits: how they are stored."""
+"""Quantised weights as packed integer codes, as checkpoints store them."""
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from geo3d.ops.edge.conv import center_and_neighbor_weights
 
 
 def _rounded(module: nn.Module) -> list[tuple[str, Linear, EdgeConv | None]]:
-    """Path, layer, and the edge convolution it belongs to, of all layers with rounded weights."""
+    """Path, layer and the edge convolution around it (None if there is none), for each layer with quantised weights."""
     layers: list[tuple[str, Linear, EdgeConv | None]] = []
     edges = {id(edge.linear): edge for edge in module.modules() if isinstance(edge, EdgeConv)}
     for name, layer in module.named_modules():
@@ -22,20 +22,20 @@ def _rounded(module: nn.Module) -> list[tuple[str, Linear, EdgeConv | None]]:
 
 
 def _matrix(layer: Linear, edge: EdgeConv | None) -> Tensor:
-    """What is rounded: the weight, or the two halves of that of an edge convolution."""
+    """The matrix that the layer's quantiser rounds: the weight, or [Wc ; Wd] in an edge convolution."""
     return layer.masked() if edge is None else center_and_neighbor_weights(layer.masked(), edge.norm.weight)[0]
 
 
 def _exact(layer: Linear) -> bool:
-    """Whether codes are all there is to a weight: its steps are set, and a mask, which acts again, leaves them."""
+    """Whether the codes determine the weight: the quantiser is initialised, and there is no mask or it is frozen."""
     return bool(layer.quantizer.initialized) and (layer.mask is None or bool(layer.mask.frozen))
 
 
 @torch.no_grad()
 def as_codes(module: nn.Module) -> dict[str, Tensor]:
-    """The module's state, in which each rounded weight is replaced by its codes, packed, named ``PATH.codes``.
+    """The module's state dict, in which ``PATH.codes``, packed, replaces the weight of each quantised layer.
 
-    Layers whose steps have not been set yet keep their weights, as do those that are still being pruned.
+    A layer keeps its weight as long as its quantiser is not initialised or its pruning mask is not frozen.
     """
     state = dict(module.state_dict())
     for name, layer, edge in _rounded(module):
@@ -47,14 +47,14 @@ def as_codes(module: nn.Module) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def from_codes(module: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A state that ``module.load_state_dict`` takes, from one made by :func:`as_codes`.
+    """The state dict with weights in place of codes, ready for ``module.load_state_dict``.
 
     Args:
-        module: Of the right shapes; its values do not matter, but for its quantisers, whose steps are set.
-        state: As stored.
+        module: A module of the right shapes; its quantisers are loaded from ``state``, its other values do not matter.
+        state: A state dict made by :func:`as_codes`.
 
     Raises:
-        CheckpointError: If a weight is not there, or is of another size.
+        CheckpointError: If the codes of a layer do not have the size that the layer needs.
     """
     state = dict(state)
     for name, layer, edge in _rounded(module):

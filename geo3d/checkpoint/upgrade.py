@@ -1,24 +1,29 @@
-"""Cards and weights of earlier versions in today's form; done after their sums were verified."""
+"""Translate cards and weights of earlier versions to today's names, after their sums have been verified."""
 
 from typing import Any
 
 from torch import Tensor
 
 RECORDS = {"exits": "depths", "finished": "finalized", "share": "fraction"}
-"""Words in the records of compression steps, before geo3d 0.3.0 and now."""
+"""Keys in the records of compression steps: before geo3d 0.3.0 -> now."""
 
 
 def has_shapes(card: dict[str, Any]) -> bool:
-    """Whether the sum of the weights covers types and shapes: since geo3d 0.2.0, when cards got a sum of their own."""
+    """Whether the SHA-256 of the weights covers dtypes and shapes.
+
+    It does since geo3d 0.2.0, and cards have a sum of their own, ``card_sha256``, since the same version.
+    """
     return "card_sha256" in card
 
 
 def upgrade_card(card: dict[str, Any]) -> dict[str, Any]:
-    """What a card says, in today's words.
+    """The card with today's keys and values.
 
-    - Before geo3d 0.3.0 heads had no class; all were classifiers.
-    - Before geo3d 0.3.0 ``input.normalize`` was true for the unit sphere and false for none.
-    - Before geo3d 0.3.0 the records of compression steps used other words (``RECORDS``).
+    Before geo3d 0.3.0:
+
+    - cards of heads named no class, because all heads were classifiers;
+    - ``input.normalize`` was true for the unit sphere and false for none;
+    - the records of compression steps used other keys (``RECORDS``).
     """
     card = {"class": "Classifier"} | card
     seen = card.get("input")
@@ -31,10 +36,12 @@ def upgrade_card(card: dict[str, Any]) -> dict[str, Any]:
 
 
 def upgrade_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights under today's names.
+    """The state dict under today's names.
 
-    - Before geo3d 0.3.0 the quantizer of the neighbours' parts was called ``table_quantizer``.
-    - Before geo3d 0.3.0 the flag ``initialized`` of a quantizer was called ``ready``.
+    Before geo3d 0.3.0:
+
+    - the ``neighbor_quantizer`` of an edge convolution was called ``table_quantizer``;
+    - the flag ``initialized`` of a quantizer was called ``ready``.
     """
     return {_renamed(key, state): value for key, value in state.items()}
 

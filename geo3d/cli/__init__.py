@@ -1,1 +1,1 @@
-"""The command line: the only place that knows Hydra, overrides and exit statuses."""
+"""The command line: the only package that uses Hydra, overrides and exit statuses."""

@@ -1,6 +1,7 @@
-"""The command ``geo3d``: finds the job, and turns whatever goes wrong into one line and an exit status.
+"""The command ``geo3d``: finds the job, and turns every exception into one line and an exit status.
 
-0 done, 1 our fault (the traceback is kept in a file), 2 the user's mistake, 130 and 143 stopped by a signal.
+Exit statuses: 0 for success, 1 for a fault of geo3d (a file keeps the traceback), 2 for a mistake of the user, 130 and
+143 for a run that a signal stopped.
 """
 
 import errno
@@ -27,34 +28,34 @@ USERS_ERRNO = (
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EEXIST, errno.ELOOP,
 )  # fmt: skip
 RENAMED = {"series": "sweep"}
-"""Commands of geo3d 0.2.0 that have another name now."""
+"""Old name -> new name of commands of geo3d 0.2.0."""
 LONGEST = 600
-"""Characters of a line on the error stream."""
+"""Longest line on the error stream, in characters."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The exit status of ``geo3d`` with the given words (those of the process if None)."""
+    """The exit status of ``geo3d`` with these command-line arguments (those of the process if None)."""
     words = sys.argv[1:] if argv is None else argv
     try:
         with heeded(), as_notes():
             readable(words)
             status = run(words)
         sys.stdout.flush()
-    except BrokenPipeError:  # whoever read the output has had enough, as in `geo3d data list | head -1`
+    except BrokenPipeError:  # the reader of the output has stopped reading, as in `geo3d data list | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        return say("interrupted; what has been finished is kept", 130)
+        return say("interrupted; finished work is kept", 130)
     except Exception as error:
         return explain(error, words)
     return status
 
 
 def readable(words: list[str]) -> None:
-    """Check that the words are text that can be printed and stored.
+    """Check that the arguments are text that can be printed and stored.
 
     Raises:
-        ConfigError: If one holds bytes that are no UTF-8, or a line break or another control character.
+        ConfigError: If an argument has bytes that are not UTF-8, a line break or another control character.
     """
     for word in words:
         if any(unicodedata.category(character) in ("Cc", "Cs") for character in word):
@@ -62,10 +63,10 @@ def readable(words: list[str]) -> None:
 
 
 def run(words: list[str]) -> int:
-    """Do what the words say, and give the exit status.
+    """The exit status, after the arguments have been carried out.
 
     Raises:
-        ConfigError: If they say nothing that can be done.
+        ConfigError: If the first argument is not a command.
     """
     command, *rest = words or ["--help"]
     if command == "--version":
@@ -88,7 +89,10 @@ def run(words: list[str]) -> int:
 
 
 def run_tool(command: str, words: list[str]) -> int:
-    """Run the command of that name that takes plain words; without any it says how it is used, if it needs them."""
+    """The exit status of a command that is not a job, such as ``bench``; without arguments it prints its usage.
+
+    ``doctor`` takes no arguments, so it runs without any.
+    """
     tool = import_module(f"geo3d.cli.{command}")
     if set(words) & set(HELP) or (not words and command != "doctor"):
         print(tool.USAGE)
@@ -97,7 +101,7 @@ def run_tool(command: str, words: list[str]) -> int:
 
 
 def run_job(command: str, words: list[str]) -> None:
-    """Compose the configuration, check it, build what it names and call the job of that name."""
+    """Compose and check the configuration, build the objects that it names, and call the job."""
     stop = "--cfg" in words
     words = [as_pair(word, command) for word in words if word != "--cfg"]
     config = compose(command, words)
@@ -125,10 +129,10 @@ def run_job(command: str, words: list[str]) -> None:
 
 
 def as_pair(word: str, command: str) -> str:
-    """The word, if it is KEY=VALUE.
+    """The argument unchanged, unless it is a file name where ``cloud=FILE`` is needed.
 
     Raises:
-        ConfigError: If it is a cloud file alone, with the form that it has now.
+        ConfigError: If the command takes a cloud file, and the argument is not KEY=VALUE.
     """
     bare = "=" not in word.partition("/")[0] and not word.startswith("-")
     if bare and "cloud" in read(config_dir() / f"{command}.yaml"):
@@ -137,7 +141,7 @@ def as_pair(word: str, command: str) -> str:
 
 
 def figures(result: dict[str, Any], prefix: str = "", depth: int = 2) -> Iterator[str]:
-    """The single values of a job's result, one line each, with dotted names.
+    """One line with dotted name and value for each single value of a job's result, lists left out.
 
     Example:
         >>> list(figures({"epochs": 3, "test": {"accuracy": 0.912345}, "details": [1, 2]}))
@@ -153,7 +157,7 @@ def figures(result: dict[str, Any], prefix: str = "", depth: int = 2) -> Iterato
 
 
 def explain(error: Exception, words: list[str]) -> int:
-    """Say in one line what went wrong, and give the exit status."""
+    """The exit status for an exception, after it has been explained on the error stream."""
     if isinstance(error, Geo3dError):
         return say(str(error), 2)
     if disk_full(error):
@@ -162,22 +166,22 @@ def explain(error: Exception, words: list[str]) -> int:
         return say(f"{error.filename}: {os.strerror(error.errno or 0).lower()}", 2)
     if no_memory(error):
         return say("there is not enough memory; lower data.batch_size, data.num_points or the encoder's sizes", 2)
-    if type(error).__name__ == "MisconfigurationException":  # Lightning's word for options that do not go together
+    if type(error).__name__ == "MisconfigurationException":  # Lightning raises it for options that exclude each other
         return say(f"trainer: {' '.join(str(error).split())}", 2)
     if type(error).__name__ == "StoppedError":  # geo3d.tasks.trainer.StoppedError; importing it here would load torch
         return say(str(error), 143)
-    said = (str(error).splitlines() or [""])[0]
-    return say(f"this is a fault of geo3d: {type(error).__name__}: {said}; the traceback is in {keep(error, words)}", 1)
+    reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+    return say(f"this is a fault of geo3d: {reason}; the traceback is in {keep(error, words)}", 1)
 
 
 def no_memory(error: BaseException) -> bool:
-    """Whether memory did not suffice; torch says it in words."""
-    said = ("can't allocate memory", "out of memory", "not enough memory", "Storage size calculation overflowed")
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(s in str(error) for s in said))
+    """Whether memory ran out; torch says so only in the message of a RuntimeError."""
+    signs = ("can't allocate memory", "out of memory", "not enough memory", "Storage size calculation overflowed")
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(s in str(error) for s in signs))
 
 
 def disk_full(error: BaseException | None) -> bool:
-    """Whether a full disk is behind an error; libraries that write files themselves say it in words only."""
+    """Whether a full disk caused an error; some libraries say so only in the message."""
     while error is not None:
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error):
             return True
@@ -186,11 +190,11 @@ def disk_full(error: BaseException | None) -> bool:
 
 
 def full_place(error: Exception, out: str | None) -> str:
-    """What could not be written for want of space, and whether there is a checkpoint to go on from.
+    """Which folder could not be written for lack of space, and whether an earlier checkpoint is intact.
 
-    A file is named by its folder: its own name may be a temporary one that the user has never heard of.
+    The message names a file's folder, because the file itself may have a temporary name that the user does not know.
     """
-    name = getattr(error, "filename2", None) or getattr(error, "filename", None)  # of a copy, where it went
+    name = getattr(error, "filename2", None) or getattr(error, "filename", None)  # filename2 is the target of a copy
     folder = Path(name).parent if name else None
     if out and (folder is None or folder.absolute().is_relative_to(Path(out).absolute())):
         text = f"out={out}: could not be written, the disk is full"
@@ -199,7 +203,7 @@ def full_place(error: Exception, out: str | None) -> str:
 
 
 def keep(error: Exception, words: list[str]) -> str:
-    """Where the traceback has been written: the run folder if there is one, else a temporary file, else the screen."""
+    """Where the traceback was written: a file in the run folder, else a temporary file, else the error stream."""
     text = "".join(traceback.format_exception(error))
     folder = out_of(words)
     for place in ([Path(folder)] if folder else []) + [Path(tempfile.gettempdir()) / f"geo3d-{os.getpid()}"]:
@@ -212,15 +216,15 @@ def keep(error: Exception, words: list[str]) -> str:
 
 
 def out_of(words: list[str]) -> str | None:
-    """The run folder that the words name; what tools write is a file."""
+    """The run folder that ``out=DIR`` names; None without one, and for commands that are not jobs."""
     if words[:1] and words[0] in texts.TOOLS:
         return None
-    found = next((word[4:] for word in reversed(words) if word.startswith("out=") and word[4:]), None)
-    return None if found is None else os.path.expanduser(found)
+    folder = next((word[4:] for word in reversed(words) if word.startswith("out=") and word[4:]), None)
+    return None if folder is None else os.path.expanduser(folder)
 
 
 def say(text: str, status: int) -> int:
-    """Print each line as an error and give back the status."""
+    """The status, after each line of the text has been printed as an error."""
     for line in text.splitlines():
         line = line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
         print(f"geo3d: error: {line}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""``geo3d bench``: checkpoints side by side, as a table, a JSON file and a picture."""
+"""``geo3d bench``: compares checkpoints in a table, a JSON file and a picture."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -13,27 +13,28 @@ from geo3d.errors import CloudError, ConfigError, did_you_mean
 USAGE = """usage: geo3d bench checkpoint=DIR [KEY=VALUE ...]
        geo3d bench checkpoint=[DIR,DIR,...] [KEY=VALUE ...]
 
-Compares trained encoders on this machine: accuracy, size, arithmetic, times in geo3d, torch, ONNX Runtime and OpenVINO.
-Models and engines are timed in turn. What cannot run is named.
+Compares trained encoders on this machine: accuracy, size, operation counts, and times in geo3d, torch, ONNX Runtime and
+OpenVINO. Models and engines are timed in turn. The output names every combination that cannot run.
 
-options
-  checkpoint=DIR           encoders, in any compressed form (DIR/encoder, or the run folder with it)
-  names=[A,B]              what each is called in tables and pictures (what it is: class, width, graph, compression)
-  reference=NAME           the one that others are compared with: a name, a run folder or a path (the first)
-  data=NAME                labelled clouds to score on: folder, modelnet or shapes, with data.root=PATH or any other
-                           data.KEY=VALUE; by the head saved beside an encoder, else by a linear probe (no accuracy)
-  num_points=N             points of a cloud (as the reference was trained)
-  rotation=POSES           aligned, z or so3 (aligned)
-  draws=N                  draws of poses over which accuracy is averaged (5; 1 for aligned)
+options (default in parentheses)
+  checkpoint=DIR           encoders, compressed or not: the folder of an encoder, or a run folder with one named encoder
+  names=[A,B]              name of each checkpoint in tables and pictures (from class, width, graph and compression)
+  reference=NAME           the encoder to compare the others with: its name, run folder or path (the first)
+  data=NAME                labelled data set to score on, one of those that geo3d data list shows (none: no accuracy),
+                           with its options as data.KEY=VALUE, such as data.root=PATH; an encoder is scored by the
+                           head saved beside it, or without one by a linear probe
+  num_points=N             points of a cloud (as many as the reference was trained on)
+  rotation=POSES           poses of the clouds: aligned, z or so3 (aligned)
+  draws=N                  accuracy is averaged over this many draws of poses (5; 1 for aligned)
   clouds=N                 clouds in a timed call (1)
-  threads=N, threads=[N,N] numbers of threads to time on (1 and torch's choice)
-  repeats=N                timed rounds; every model and engine has its turn in each (50)
-  engines=[A,B]            of geo3d, torch, onnxruntime and openvino (all); of exports the fastest form is taken
-  settings=N               settings of an adaptive encoder to show, at most (8)
-  memory=true|false        look at peak memory, which takes a process for each model and engine (true)
-  out=DIR                  model.json, model.md and pareto.png (runs/bench)
+  threads=N, threads=[N,N] numbers of threads to time with (1 and torch's default)
+  repeats=N                timed rounds, in each of which every model runs once in every engine (50)
+  engines=[A,B]            some of geo3d, torch, onnxruntime and openvino (all); exports are timed in their fastest form
+  settings=N               show at most this many settings of an adaptive encoder (8)
+  memory=true|false        measure peak memory, in a process for each model and engine (true)
+  out=DIR                  folder for model.json, model.md and pareto.png (runs/bench)
 
-Tables against public code are made from a checkout: make bench."""
+To compare geo3d with public code, run make bench in a checkout."""
 
 POINTS = 1024
 POSES = {"aligned": "poses as stored", "z": "poses turned about z", "so3": "random poses"}
@@ -58,39 +59,39 @@ def compared(
     memory: bool = True,
     out: str | Path = "runs/bench",
 ) -> SimpleNamespace:
-    """The options of ``geo3d bench``, those that are not given as ``USAGE`` says."""
+    """The options of ``geo3d bench`` with their defaults, as ``USAGE`` describes them."""
     return SimpleNamespace(**locals())
 
 
 def parsed(words: list[str]) -> SimpleNamespace:
-    """The options that the words stand for.
+    """The options that the command-line arguments stand for.
 
     Raises:
-        ConfigError: If they cannot be understood.
+        ConfigError: If an argument cannot be understood.
     """
     from geo3d.checks import parameters
     from geo3d.cli.check import options
 
     of_data = [word for word in words if word.startswith("data.")]
     others = [as_pair(word) for word in words if word not in of_data]
-    given = options(others, parameters(compared), "geo3d bench", "checkpoint=runs/first/encoder")
-    found = compared(**given)
-    if found.data is not None and found.data not in choices("data"):
-        raise ConfigError(f"bench data={found.data}: no such data set; {did_you_mean(found.data, choices('data'))}")
-    if of_data and not found.data:
+    keywords = options(others, parameters(compared), "geo3d bench", "checkpoint=runs/first/encoder")
+    chosen = compared(**keywords)
+    if chosen.data is not None and chosen.data not in choices("data"):
+        raise ConfigError(f"bench data={chosen.data}: no such data set; {did_you_mean(chosen.data, choices('data'))}")
+    if of_data and not chosen.data:
         raise ConfigError(f"bench {of_data[0]}: belongs to data; give data=NAME, too ({', '.join(choices('data'))})")
-    single = isinstance(found.checkpoint, str | Path)
-    found.checkpoint = [found.checkpoint] if single else list(found.checkpoint)
-    found.threads = (found.threads,) if isinstance(found.threads, int) else found.threads
-    found.words, found.names = of_data, named(found.names, len(found.checkpoint))
-    return found
+    single = isinstance(chosen.checkpoint, str | Path)
+    chosen.checkpoint = [chosen.checkpoint] if single else list(chosen.checkpoint)
+    chosen.threads = (chosen.threads,) if isinstance(chosen.threads, int) else chosen.threads
+    chosen.words, chosen.names = of_data, named(chosen.names, len(chosen.checkpoint))
+    return chosen
 
 
 def as_pair(word: str) -> str:
-    """The word, if it is KEY=VALUE.
+    """The argument unchanged, unless it belongs to an older form of the command.
 
     Raises:
-        ConfigError: If it is not, with the form that it has now.
+        ConfigError: If it does; the message names the present form.
     """
     if word.startswith("-"):
         key = word.lstrip("-").replace("-", "_")
@@ -98,36 +99,36 @@ def as_pair(word: str) -> str:
     if word == "model":
         raise ConfigError("bench model: write geo3d bench checkpoint=DIR")
     if "=" not in word and word in ("kernels", "encoder", "train", "data", "scaling"):
-        raise ConfigError(f"bench {word}: tables against public code are made from a checkout, by make bench")
+        raise ConfigError(f"bench {word}: to compare geo3d with public code, run make bench in a checkout")
     return word
 
 
 def named(names: Sequence[str] | None, count: int) -> list[str] | None:
-    """One name a checkpoint; None if none are given.
+    """One name per checkpoint; None if no names are given.
 
     Raises:
-        ConfigError: If there are more or fewer, or two are alike.
+        ConfigError: If the number of names differs from the number of checkpoints, or two names are equal.
     """
     if names is None:
         return None
     names = [str(name).strip() for name in names]
     if len(names) != count or not all(names) or len(set(names)) < count:
         raise ConfigError(
-            f"bench names={as_written(names)}: expected {count} different names, one a checkpoint, as in names=[A,B]"
+            f"bench names={as_written(names)}: expected {count} different names, one per checkpoint, as in names=[A,B]"
         )
     return names
 
 
 def bench(words: list[str], rivals: Callable[..., Any] | None = None) -> None:
-    """Run ``geo3d bench`` with the words behind it.
+    """Run ``geo3d bench`` with these arguments.
 
     Args:
-        words: ``KEY=VALUE``.
-        rivals: Makes other forms to be timed in turn with the encoders, see :func:`geo3d.bench.model.timings`.
+        words: The arguments, each ``KEY=VALUE``.
+        rivals: Makes other models to time beside the encoders, see :func:`geo3d.bench.model.timings`.
 
     Raises:
-        ConfigError: If the words cannot be understood, or what they ask for is not there.
-        CheckpointError: If a checkpoint is not there or cannot be read.
+        ConfigError: If an argument cannot be understood, or names something that does not exist.
+        CheckpointError: If a checkpoint is missing or cannot be read.
         CloudError: If the data cannot be used, or has no labels.
     """
     options = parsed(words)
@@ -136,7 +137,7 @@ def bench(words: list[str], rivals: Callable[..., Any] | None = None) -> None:
     from geo3d.io.files import replacing
 
     out, engines = Path(options.out), check_engines(list(options.engines))
-    with replacing(out / "model.json") as draft:  # from the beginning: a place that cannot be written to costs no time
+    with replacing(out / "model.json") as draft:  # opened first, so that a folder without write access fails at once
         record = measured(options, engines, rivals)
         draft.write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
     text = tables(record)
@@ -148,7 +149,7 @@ def bench(words: list[str], rivals: Callable[..., Any] | None = None) -> None:
 
 
 def measured(options: SimpleNamespace, engines: list[str], rivals: Callable[..., Any] | None) -> dict[str, Any]:
-    """All figures, ready for JSON."""
+    """All measurements as a record for ``model.json``."""
     import torch
 
     from geo3d.bench.accuracy import accuracies
@@ -167,12 +168,12 @@ def measured(options: SimpleNamespace, engines: list[str], rivals: Callable[...,
         print(f"scoring {len(contenders)} encoders", flush=True)
         scored = accuracies(contenders, clouds, reference)
     rows = sizes(contenders, common_size(batch) or points, reference)
-    found, eager, spent, notes = timings(
+    timed, eager, spent, notes = timings(
         contenders, batch, reference=reference, engines=engines, threads=threads, repeats=options.repeats,
         rivals=rivals, say=lambda line: print(line, flush=True),
     )  # fmt: skip
     for contender, row, accuracy in zip(contenders, rows, scored, strict=True):
-        own = found[contender.name]
+        own = timed[contender.name]
         ran = [each for each in own if each["threads"] == threads[0]] if options.memory else []
         form = {each["engine"]: Form(**each["export"]) if each["export"] else None for each in ran}
         peaks = {engine: peak_mb(contender, engine, batch, threads[0], form[engine]) for engine in form}
@@ -187,10 +188,10 @@ def measured(options: SimpleNamespace, engines: list[str], rivals: Callable[...,
 
 
 def position(name: str | None, contenders: Sequence[Any]) -> int:
-    """Which contender is the reference: named as in the table, by its path or its run folder, else the first.
+    """Index of the reference among the contenders: by its name in the table, path or run folder; 0 without a name.
 
     Raises:
-        ConfigError: If there is none of that name.
+        ConfigError: If no contender has that name, or several have.
     """
     if name is None:
         return 0
@@ -200,16 +201,16 @@ def position(name: str | None, contenders: Sequence[Any]) -> int:
     folders = [each.path.resolve() for each in contenders]
     runs = [folder.parent if folder.name == "encoder" else folder for folder in folders]
     places = zip(folders, runs, strict=True)
-    found = [i for i, (folder, run) in enumerate(places) if name == run.name or Path(name).resolve() in (folder, run)]
-    if len({folders[i] for i in found}) > 1:
+    matches = [i for i, (folder, run) in enumerate(places) if name == run.name or Path(name).resolve() in (folder, run)]
+    if len({folders[i] for i in matches}) > 1:
         raise ConfigError(f"bench reference={name}: several checkpoints lie in a folder of that name; give a path")
-    if not found:
+    if not matches:
         raise ConfigError(f"bench reference={name}: {did_you_mean(name, [*(run.name for run in runs), *names])}")
-    return found[0]
+    return matches[0]
 
 
 def inputs(options: SimpleNamespace, path: Path) -> tuple[Any, Any, int]:
-    """The clouds to score on (None without data), a batch to time with, and the number of points asked for."""
+    """The clouds to score on (None without data), a batch to time with, and the number of points of a cloud."""
     from geo3d.checkpoint import read_card
 
     points = options.num_points or read_card(path).get("input", {}).get("num_points") or POINTS
@@ -229,15 +230,17 @@ def inputs(options: SimpleNamespace, path: Path) -> tuple[Any, Any, int]:
     tests = [Split(each.loader("test"), data.labels("test")) for each in poses]
     clouds = Clouds(tests, Split(data.loader("train"), data.labels("train")), len(data.classes))
     if options.clouds > len(data.labels("test")):
-        raise ConfigError(f"bench clouds={options.clouds}: the test split has {len(data.labels('test'))} clouds")
+        raise ConfigError(
+            f"bench clouds={options.clouds}: the test split has {len(data.labels('test'))} clouds; give fewer"
+        )
     first = next(iter(data.loader("test", torch.arange(options.clouds), options.clouds)))
     if first.num_points is None:
-        raise CloudError(f"bench clouds={options.clouds}: clouds of several sizes; give a smaller num_points")
+        raise CloudError(f"bench clouds={options.clouds}: the clouds differ in size; give a smaller num_points")
     return clouds, first, points
 
 
 def datamodule(options: SimpleNamespace, points: int) -> Any:
-    """The data, from its configuration and the options."""
+    """The DataModule, from the configuration of the data set and the options."""
     from geo3d.cli.build import build_data
     from geo3d.cli.check import check_value, settled_value
     from geo3d.cli.words import split, value_of
@@ -253,7 +256,7 @@ def datamodule(options: SimpleNamespace, points: int) -> Any:
 
 
 def conventions(contenders: Sequence[Any], points: int) -> list[str]:
-    """Where a checkpoint was trained on another number of points."""
+    """One note for each checkpoint that was trained on another number of points."""
     from geo3d.checkpoint import read_card
 
     trained = {each.path: read_card(each.path).get("input", {}).get("num_points") for each in contenders}
@@ -261,7 +264,7 @@ def conventions(contenders: Sequence[Any], points: int) -> list[str]:
 
 
 def picture(record: Mapping[str, Any], path: Path) -> bool:
-    """Whether there was an accuracy and a time to draw."""
+    """Whether the picture was drawn; it needs an accuracy and a time."""
     from geo3d.bench.model import FULL
     from geo3d.bench.model_table import counted
     from geo3d.show.pareto import plot_pareto

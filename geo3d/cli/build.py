@@ -1,4 +1,4 @@
-"""Objects from a checked configuration."""
+"""Builds the objects that a checked configuration names."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,12 +11,13 @@ from geo3d.seeds import seeded
 
 
 def build(config: dict[str, Any]) -> dict[str, Any]:
-    """The keywords for a job: every ``_target_`` built, ``data`` put into a DataModule, all else as it is.
+    """The keywords for a job: an object for every ``_target_``, a DataModule for ``data``, other values unchanged.
 
-    Each object is built under a seed of its own, ``(seed, name)``, so that changing one changes no other's weights.
+    Each object is built under its own seed, ``(seed, name)``, so that a change of one option leaves the initial weights
+    of the other objects alone.
 
     Raises:
-        ConfigError: If a constructor refuses what it is given.
+        ConfigError: If a constructor refuses its arguments.
     """
     seed = config.get("seed", 0)
     keywords = {}
@@ -33,7 +34,7 @@ def build(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def build_value(value: Any, annotation: Any) -> Any:
-    """The object that a value of the configuration stands for."""
+    """The object that a configuration value stands for; a value without a ``_target_`` stands for itself."""
     if isinstance(value, list):
         built = [build_value(each, Any) for each in value]
         return tuple(built) if wants_tuple(annotation) else built
@@ -45,7 +46,7 @@ def build_value(value: Any, annotation: Any) -> Any:
 
 
 def arguments(config: dict[str, Any], function: Callable[..., Any]) -> dict[str, Any]:
-    """The built keywords for one call."""
+    """The keywords for one call, with every value built."""
     takes = parameters(function)
     hints = {name: parameter.annotation for name, parameter in takes.items()}
     return {
@@ -54,7 +55,7 @@ def arguments(config: dict[str, Any], function: Callable[..., Any]) -> dict[str,
 
 
 def build_data(config: dict[str, Any], seed: int) -> Any:
-    """The DataModule over the data set that ``config`` names; its draws follow the run's seed unless told otherwise."""
+    """The DataModule over the data set that ``config`` names; its seed is the run's unless ``config`` has its own."""
     from geo3d.tasks.datamodule import DataModule
 
     dataset_class = locate(config["_target_"])
@@ -62,5 +63,5 @@ def build_data(config: dict[str, Any], seed: int) -> Any:
 
 
 def wants_tuple(annotation: Any) -> bool:
-    """Whether a list of the configuration has to become a tuple to be what ``annotation`` asks for."""
+    """Whether ``annotation`` asks for a tuple, so that a list of the configuration has to become one."""
     return get_origin(annotation) is tuple or any(map(wants_tuple, get_args(annotation)))

@@ -1,4 +1,4 @@
-"""Every option against the signature that will receive it, before anything is built."""
+"""Checks every option against the signature that will receive it, before anything is built."""
 
 import functools
 import importlib
@@ -16,19 +16,20 @@ from geo3d.home import alternatives, expanded
 
 PLACES = {"out": "DIR", "root": "PATH", "cloud": "FILE", "path": "FILE", "checkpoint": "DIR/encoder"}
 PARTIAL = "_partial_"
-"""In geo3d's own files: the job completes the call."""
+"""Key in geo3d's own configurations that makes a ``functools.partial``, which the job calls later."""
 
 
 def locate(target: Any, annotation: Any = object, group: str = "") -> type:
-    """The class that a ``_target_`` names: a public one of geo3d, that may stand where ``annotation`` is asked for.
+    """The public class of geo3d that a ``_target_`` names.
 
     Args:
         target: Package and name, such as ``geo3d.encoders.DGCNN``.
-        annotation: Of the option.
-        group: The option; where there are choices for it, the class must come from where theirs come from.
+        annotation: The annotation of the option, which the class must satisfy.
+        group: The name of the option; if ``configs/`` has choices for it, the class must come from a package that one
+            of these choices names.
 
     Raises:
-        ConfigError: If it is anything else; a configuration must not run other code.
+        ConfigError: If it names anything else, because a configuration must not run other code.
     """
     package, _, name = str(target).rpartition(".")
     expected = f"a class of {' or '.join(packages(group)) or 'geo3d'}"
@@ -37,47 +38,51 @@ def locate(target: Any, annotation: Any = object, group: str = "") -> type:
             module = importlib.import_module(package)
         except ModuleNotFoundError:
             module = None
-        found = getattr(module, name, None)
-        own = name in getattr(module, "__all__", ()) or getattr(found, "__module__", "") == package
-        if own and inspect.isclass(found) and not name.startswith("_") and may_be(found, annotation, group):
-            return found
+        candidate = getattr(module, name, None)
+        own = name in getattr(module, "__all__", ()) or getattr(candidate, "__module__", "") == package
+        if own and inspect.isclass(candidate) and not name.startswith("_") and may_be(candidate, annotation, group):
+            return candidate
         expected = f"{expected} that is {wanted(annotation)}" if wanted(annotation) else expected
-    raise ConfigError(f"{TARGET}={target}: expected {expected}; for others call geo3d.jobs in Python")
+    raise ConfigError(f"{TARGET}={target}: expected {expected}; to use other classes, call geo3d.jobs from Python")
 
 
 def packages(group: str) -> list[str]:
-    """Where the classes of a group of choices come from."""
+    """The packages from which the choices of a configuration group take their classes."""
     return sources(config_dir() / group) if group else []
 
 
 @functools.cache
 def sources(folder: Path) -> list[str]:
-    """Where the classes that the files of a folder name come from."""
+    """The packages of the classes that the configurations in a folder name."""
     targets = [read(path).get(TARGET, "") for path in folder.glob("*.yaml")]
     return sorted({target.rpartition(".")[0] for target in targets} - {""})
 
 
 def classes(annotation: Any) -> tuple[type, ...]:
-    """The classes that an annotation asks for objects of; none if it asks for what can be written down."""
+    """The classes whose objects an annotation accepts, without plain types such as ``int``, ``str`` and ``Path``."""
     kinds = alternatives(annotation)
     written = (Any, bool, int, float, str, Path, type(None))
     return tuple(kind for kind in kinds if inspect.isclass(kind) and kind not in written and not get_args(kind))
 
 
 def wanted(annotation: Any) -> str:
-    """The names of these classes."""
+    """The names of these classes, as an error message lists them."""
     return " or ".join(kind.__name__ for kind in classes(annotation))
 
 
 def may_be(found: type, annotation: Any, group: str) -> bool:
-    """Whether an object of a class may stand there; of data and of calls that a job completes its files decide."""
+    """Whether a class may be given for an option.
+
+    It must be a subclass of one that the annotation names. For ``data``, and for options that take a callable, the
+    annotation says too little: there it is enough that the class comes from a package of the group.
+    """
     called = any(Callable in (kind, get_origin(kind)) for kind in alternatives(annotation))
     decided = bool(packages(group)) and (called or group == "data")
     return decided or any(issubclass(found, kind) for kind in classes(annotation))
 
 
 def simple(annotation: Any) -> bool:
-    """Whether a value for ``annotation`` can be written down: made of numbers, strings, truth values and lists."""
+    """Whether values for ``annotation`` can be written on a command line: numbers, strings, truth values and lists."""
     if get_origin(annotation) is Annotated:
         return simple(get_args(annotation)[0])
     if get_origin(annotation) is Literal or annotation in (bool, int, float, str, Path, None, type(None), Ellipsis):
@@ -86,13 +91,13 @@ def simple(annotation: Any) -> bool:
 
 
 def options(words: Sequence[str], takes: Parameters, label: str, example: str) -> dict[str, Any]:
-    """The keywords that plain ``KEY=VALUE`` words are for something that takes ``takes``.
+    """The checked keywords that ``KEY=VALUE`` arguments stand for.
 
     Args:
-        words: From the command line.
-        takes: From a signature.
-        label: What takes them.
-        example: A word that would be right.
+        words: The command-line arguments.
+        takes: The parameters of the function that will receive them.
+        label: What an error message calls that function.
+        example: A valid argument, for error messages.
 
     Raises:
         ConfigError: With one line for each mistake.
@@ -105,13 +110,14 @@ def options(words: Sequence[str], takes: Parameters, label: str, example: str) -
 
 
 def settled(config: dict[str, Any], takes: Parameters, written: Mapping[str, str], path: str = "") -> dict[str, Any]:
-    """The same configuration, with text where text is asked for, and the home folder for ``~`` where paths are.
+    """The same configuration with strings for options that take strings, and with ``~`` expanded in paths.
 
     Args:
-        config: As composed.
-        takes: What its keys are for.
-        written: By dotted key what stood on the command line: a folder named ``1e3`` is not the number 1000.
-        path: The dotted key of ``config`` itself.
+        config: The composed configuration.
+        takes: The parameters that its keys belong to.
+        written: The text behind each dotted key on the command line; from it a folder named ``1e3`` stays a string,
+            although the parser has made the number 1000 of it.
+        path: The dotted key of ``config`` itself, with a dot at its end; empty at the top.
     """
     done = {}
     for key, each in config.items():
@@ -121,7 +127,7 @@ def settled(config: dict[str, Any], takes: Parameters, written: Mapping[str, str
 
 
 def settled_value(found: Any, annotation: Any, written: Mapping[str, str], path: str) -> Any:
-    """One value of the configuration, as its annotation asks for it."""
+    """One value of the configuration, converted for its annotation as :func:`settled` describes."""
     inner = taken(found, annotation, path)
     if inner is not None:
         return settled(found, inner, written, f"{path}.")
@@ -138,7 +144,7 @@ def settled_value(found: Any, annotation: Any, written: Mapping[str, str], path:
 
 
 def member_of(annotation: Any) -> Any:
-    """What an annotation asks of the members of a list; null if it asks for no list."""
+    """The annotation of a list's members; None if ``annotation`` accepts no list."""
     for kind in alternatives(annotation):
         if get_origin(kind) is Annotated:
             return member_of(get_args(kind)[0])
@@ -148,10 +154,10 @@ def member_of(annotation: Any) -> Any:
 
 
 def taken(found: Any, annotation: Any, path: str) -> Parameters | None:
-    """The keywords that a mapping in the configuration is for; None if it is a plain value.
+    """The parameters that the keys of a mapping in the configuration belong to; None if it is a plain value.
 
     Raises:
-        ConfigError: If it names a class that may not stand there.
+        ConfigError: If the mapping names a class that the option does not take.
     """
     if not isinstance(found, dict):
         return None
@@ -167,19 +173,19 @@ def taken(found: Any, annotation: Any, path: str) -> Parameters | None:
 
 
 def check(config: dict[str, Any], job: Callable[..., Any], command: str) -> None:
-    """Check that every option belongs to something that takes it, and has a value that fits.
+    """Check that every option is a parameter of the job or of an object that is built, and that its value fits.
 
     Args:
-        config: As composed; its top-level keys are keywords of ``job``.
+        config: The composed configuration; its top-level keys are keywords of ``job``.
         job: The function to be called.
-        command: What the user calls it.
+        command: The name of the command.
 
     Raises:
         ConfigError: With one line for each mistake.
     """
     takes = parameters(job)
     mistakes = list(call(config, takes, f"geo3d {command}"))
-    for name, each in config.items():  # the job itself gives these to what it builds, so they would have no effect
+    for name, each in config.items():  # the job passes its own options on, so values given here would have no effect
         if isinstance(each, dict) and each.get(PARTIAL):
             mistakes += [
                 f"{name}.{key}: is an option of the command; give {key}={as_written(each[key])}"
@@ -191,7 +197,15 @@ def check(config: dict[str, Any], job: Callable[..., Any], command: str) -> None
 
 
 def call(config: dict[str, Any], takes: Parameters, label: str, path: str = "", partial: bool = False) -> Iterator[str]:
-    """Every mistake in the keywords ``config`` for something that takes ``takes``."""
+    """Every mistake in the keywords ``config`` of a call, one line each.
+
+    Args:
+        config: The keywords.
+        takes: The parameters of what is called.
+        label: What an error message calls it.
+        path: The dotted key of ``config`` itself, with a dot at its end; empty at the top.
+        partial: Whether a job adds the missing keywords later.
+    """
     for key, each in config.items():
         if key in (TARGET, PARTIAL) and TARGET in config:
             continue
@@ -206,7 +220,7 @@ def call(config: dict[str, Any], takes: Parameters, label: str, path: str = "", 
 
 
 def check_value(found: Any, annotation: Any, path: str) -> Iterator[str]:
-    """Every mistake in one value, or in the constructor that is written in its place."""
+    """Every mistake in one value, or in the ``_target_`` mapping that stands for an object."""
     name = path.rpartition(".")[2]
     if found == MISSING or (found == "" and name in PLACES):  # an empty path would be the current folder
         known = f"{path}=NAME ({', '.join(choices(path))})" if choices(path) else f"{path}={PLACES.get(name, 'VALUE')}"
@@ -227,7 +241,7 @@ def check_value(found: Any, annotation: Any, path: str) -> Iterator[str]:
 
 
 def recipe_mistakes(recipe: dict[str, Any]) -> Iterator[str]:
-    """What is wrong with the steps that a recipe names."""
+    """The first mistake in the steps of a recipe, if there is one."""
     from geo3d.compress.pipeline import parse_recipe
 
     try:
@@ -237,7 +251,7 @@ def recipe_mistakes(recipe: dict[str, Any]) -> Iterator[str]:
 
 
 def data_parameters(dataset_class: type) -> Parameters:
-    """What ``data.*`` may hold: options of the DataModule, and of the data set but for the split, which jobs choose."""
+    """The options of ``data``: those of the DataModule and of the data set, without ``split``, which jobs choose."""
     from geo3d.tasks.datamodule import DataModule
 
     takes = {name: each for name, each in parameters(dataset_class).items() if name != "split"}
@@ -245,7 +259,7 @@ def data_parameters(dataset_class: type) -> Parameters:
 
 
 def trainer_parameters() -> Parameters:
-    """What ``trainer.*`` may hold: the options of the trainer that can be written down."""
+    """The options of ``trainer``: those of ``make_trainer`` whose values can be written on a command line."""
     from geo3d.tasks.trainer import make_trainer
 
     return {

@@ -1,4 +1,4 @@
-"""From words on the command line to one plain dictionary: groups, defaults and overrides, composed by Hydra."""
+"""Turns command-line arguments into one plain dictionary, by Hydra's groups, defaults and overrides."""
 
 import ast
 from contextlib import suppress
@@ -14,34 +14,34 @@ MISSING = "???"
 LAST = Path("checkpoints", "last.ckpt")
 WORTH_KEEPING = (LAST, Path("encoder"), Path("metrics.json"))
 FREE = ("out", "only", "minutes")
-"""Options that say where and how much is done, not what comes out of it."""
+"""Options that may differ when a run is continued, because results do not depend on them."""
 
 
 def config_dir() -> Path:
-    """The folder of configurations: the installed package's own, or the checkout's.
+    """The folder of configurations, in the installed package or in the checkout.
 
     Raises:
-        ConfigError: If the installation has none.
+        ConfigError: If the installation has no such folder.
     """
     package = Path(geo3d.__file__).resolve().parent
     for folder in (package / "configs", package.parent / "configs"):
         if (folder / "pretrain.yaml").is_file():
             return folder
-    raise ConfigError(f"{package}: expected the folder configs in it or beside it; install geo3d again")
+    raise ConfigError(f"{package}: expected a folder configs in it or beside it, found none; install geo3d again")
 
 
 def jobs() -> list[str]:
-    """Names of the commands that have a configuration of their own."""
+    """Names of the commands that run a job; each has a configuration file."""
     return sorted(path.stem for path in config_dir().glob("*.yaml"))
 
 
 def choices(group: str) -> list[str]:
-    """Names that may be given as ``group=NAME``; none when there is no such group."""
+    """Names that may be given as ``group=NAME``; an empty list if there is no such group."""
     return sorted(path.stem for path in (config_dir() / group).glob("*.yaml"))
 
 
 def defaults(command: str) -> dict[str, str | None]:
-    """The groups of a command and the name chosen in each when nothing is said."""
+    """Group -> default choice, for the groups of a command."""
     entries = read(config_dir() / f"{command}.yaml").get("defaults", [])
     return {group: name for entry in entries if isinstance(entry, dict) for group, name in entry.items()}
 
@@ -54,12 +54,12 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def override(word: str, groups: dict[str, str | None]) -> str | None:
-    """One word ``KEY=VALUE`` in Hydra's grammar; None if it changes nothing.
+    """One argument ``KEY=VALUE`` as a Hydra override; None if it changes nothing.
 
-    A key that no file lists may still be given, for the check against the signatures knows more than the files.
+    Keys that no configuration file lists are passed on too, because the signatures have more options than the files.
 
     Raises:
-        ConfigError: If the word is not of that form, its value cannot be understood, or it names a choice that does
+        ConfigError: If the argument is not of that form, its value cannot be understood, or it names a choice that does
             not exist.
     """
     key, text = split(word)
@@ -74,14 +74,14 @@ def override(word: str, groups: dict[str, str | None]) -> str | None:
 
 
 def compose(command: str, words: list[str]) -> dict[str, Any]:
-    """The whole configuration of a command as plain dictionaries and lists, before any check against signatures.
+    """The configuration of a command as plain dictionaries and lists, not yet checked against signatures.
 
     Args:
         command: Name of a configuration, for example ``pretrain``.
-        words: ``KEY=VALUE`` each, as on the command line.
+        words: The command-line arguments, each ``KEY=VALUE``.
 
     Raises:
-        ConfigError: If a word cannot be understood or a file cannot be read.
+        ConfigError: If an argument cannot be understood or a file cannot be read.
     """
     groups = defaults(command)
     overrides = [each for word in words if (each := override(word, groups)) is not None]
@@ -96,8 +96,8 @@ def compose(command: str, words: list[str]) -> dict[str, Any]:
         with initialize_config_dir(str(config_dir()), version_base="1.3"):
             composed = OmegaConf.to_container(hydra_compose(command, overrides), resolve=True)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        said = " ".join(line.strip() for line in str(error).splitlines() if "hydra.cc" not in line)
-        raise ConfigError(f"{command}: {said}") from error
+        reason = " ".join(line.strip() for line in str(error).splitlines() if "hydra.cc" not in line)
+        raise ConfigError(f"{command}: {reason}") from error
     assert isinstance(composed, dict)
     return {str(key): each for key, each in composed.items()}
 
@@ -106,7 +106,7 @@ def record(command: str, config: dict[str, Any]) -> None:
     """Write the configuration into its run folder, ``out/config.yaml``.
 
     Raises:
-        ConfigError: If the folder cannot be made, or holds what a run with other settings has made, which must be
+        ConfigError: If the folder cannot be created, or holds results of a run with other settings, which must be
             neither continued nor overwritten.
     """
     import yaml
@@ -124,8 +124,8 @@ def record(command: str, config: dict[str, Any]) -> None:
         for key in sorted(key for key in {*before, *now} if not key.startswith("trainer.") and key not in FREE):
             there, here = (settings.get(key, unsaid.get(key, "not given")) for settings in (before, now))
             if there != here:
-                found = f"{key}={as_written(there)} there, {as_written(here)} here"
-                raise ConfigError(f"out={out}: holds a run with other settings ({found}); give another out=DIR")
+                difference = f"{key}={as_written(there)} there, {as_written(here)} here"
+                raise ConfigError(f"out={out}: holds a run with other settings ({difference}); give another out=DIR")
     with replacing(out / "config.yaml") as draft:
         draft.write_text(f"# geo3d {command}\n{yaml.safe_dump(config, sort_keys=False)}", encoding="utf-8")
 
@@ -139,33 +139,33 @@ def recorded(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        found = read(path)
-        reason = "" if isinstance(found, dict) else "it is no mapping"
+        config = read(path)
+        reason = "" if isinstance(config, dict) else "it is not a mapping"
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, OSError) as error:
         mark = getattr(error, "problem_mark", None)
-        reason = f"line {mark.line + 1} is no YAML" if mark else "it is no YAML"
+        reason = f"line {mark.line + 1} is not YAML" if mark else "it is not YAML"
     if reason:
         raise ConfigError(f"{path} is damaged ({reason}); delete it, or give another out=DIR")
-    return found
+    return config
 
 
 def unsaid_values(command: str, config: dict[str, Any]) -> dict[str, Any]:
-    """The value that the signatures give to each option, by dotted key, where it is a plain one."""
+    """Dotted key -> default value, for the options whose default in the signature is a plain value."""
     takers = {"": [f"geo3d.jobs.{command}"]}
     for name, value in config.items():
         if isinstance(value, dict) and "_target_" in value:
             takers[f"{name}."] = [value["_target_"]] + ["geo3d.tasks.datamodule.DataModule"] * (name == "data")
-    found = {}
+    values = {}
     for prefix, targets in takers.items():
         for option in (each for target in targets for each in options(target)):
             with suppress(ValueError, SyntaxError):
                 value = ast.literal_eval(option.default or "")
-                found[f"{prefix}{option.name}"] = list(value) if isinstance(value, tuple) else value
-    return found
+                values[f"{prefix}{option.name}"] = list(value) if isinstance(value, tuple) else value
+    return values
 
 
 def as_written(value: Any) -> str:
-    """A value as on the command line.
+    """The value as a user would write it on the command line.
 
     Example:
         >>> as_written(None), as_written(True), as_written([64, 128]), as_written("z")
@@ -177,7 +177,7 @@ def as_written(value: Any) -> str:
 
 
 def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The same settings with dotted keys.
+    """The same configuration in one level, with dotted keys.
 
     Example:
         >>> flat({"encoder": {"k": 20}, "seed": 0})

@@ -7,16 +7,16 @@ from geo3d.errors import ConfigError, did_you_mean
 USAGE = """usage: geo3d data list
        geo3d data check NAME [KEY=VALUE ...]
 
-list    the data sets that data=NAME may name
-check   reads a data set from disk and says what is there, for example
+list    shows the data sets that data=NAME can name
+check   reads every cloud of a data set (of the generated shapes the first 256) and reports what it finds, for example
         geo3d data check modelnet root=PATH up=y split=test"""
 
 
 def data(words: list[str]) -> None:
-    """Run ``geo3d data`` with the words behind it.
+    """Run ``geo3d data`` with these arguments.
 
     Raises:
-        ConfigError: If they say nothing that can be done.
+        ConfigError: If the arguments are neither ``list`` nor ``check NAME`` with valid options.
         CloudError: If the data set cannot be used.
     """
     action, *rest = words or [""]
@@ -29,7 +29,7 @@ def data(words: list[str]) -> None:
 
 
 def check_data(name: str, words: list[str]) -> None:
-    """Open the data set with the options given and print what a check of it finds."""
+    """Open the data set with these options, check it, and print what the check finds."""
     if name not in choices("data"):
         raise ConfigError(f"data check {name}: no such data set; {did_you_mean(name, choices('data'))}")
     from geo3d.checks import parameters
@@ -42,7 +42,7 @@ def check_data(name: str, words: list[str]) -> None:
     rows: list[tuple[str, str]] = []
     try:
         rows.extend(check(dataset_class(**keywords)))
-    finally:  # what was found before an error is worth seeing, too
+    finally:  # after an error, too, print the rows that came before it
         show(rows)
 
 

@@ -1,4 +1,4 @@
-"""``geo3d doctor``: what this installation runs on, and whether its operators compute what they should."""
+"""``geo3d doctor``: versions and kernels of this installation, and a test of each operator."""
 
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -9,15 +9,16 @@ from geo3d.errors import ConfigError
 
 USAGE = """usage: geo3d doctor
 
-Prints the versions, the processor, which compiled kernels are in use and why, what else is there, and runs each
-operator on a few points against its reference in float64. Exit status 1 if one fails."""
+Prints the versions, the processor, which compiled kernels are in use and why, and whether CUDA, Triton and Open3D are
+available. Then compares each operator in float32 with its float64 reference on a few points. The exit status is 1 if an
+operator fails."""
 
 
 def doctor(words: list[str]) -> int:
-    """Print it all; 0, or 1 if an operator fails.
+    """The exit status, after everything has been printed: 1 if an operator fails, else 0.
 
     Raises:
-        ConfigError: If there are words: it takes none.
+        ConfigError: If there are any arguments.
     """
     if words:
         raise ConfigError(f"doctor {words[0]}: geo3d doctor takes no options")
@@ -34,7 +35,7 @@ def doctor(words: list[str]) -> int:
 
 
 def machine_rows() -> Iterator[tuple[str, str]]:
-    """Versions, processor and native kernels."""
+    """Pairs (name, text) for versions, processor and native kernels."""
     from geo3d.machine import machine
     from geo3d.ops import native
 
@@ -46,7 +47,7 @@ def machine_rows() -> Iterator[tuple[str, str]]:
 
 
 def accelerator_rows() -> Iterator[tuple[str, str]]:
-    """What can be there beside the CPU, and what makes pictures."""
+    """Pairs (name, text) for CUDA, Triton and Open3D: available or not."""
     import torch
 
     if torch.cuda.is_available():
@@ -54,15 +55,15 @@ def accelerator_rows() -> Iterator[tuple[str, str]]:
     else:
         yield "CUDA", "no device, or a torch without CUDA"
     yield "Triton", "installed" if find_spec("triton") else "not installed; only a GPU would use it"
-    yield "Open3D", "installed" if find_spec("open3d") else "not installed; pip install geo3d[inspect] brings pictures"
+    yield "Open3D", "installed" if find_spec("open3d") else "not installed; geo3d does not need it"
 
 
 def self_check() -> Iterator[tuple[str, str | None]]:
-    """Name of each operator, and what is wrong with it (None if nothing is)."""
+    """Name of each operator, and its failure in one line (None if it passes)."""
     for name, operation in operations().items():
         try:
             yield name, difference(operation)
-        except Exception as error:  # whatever it is: a line for the person who asked
+        except Exception as error:  # every failure becomes one line of the report
             yield name, f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
@@ -77,17 +78,20 @@ def difference(operation: Callable[..., Any]) -> str | None:
         generator = seeds.generator(0, "doctor")
         pos, x = (torch.randn(sum(sizes), c, generator=generator, dtype=torch.float64).float() for c in (3, 16))
         common = sizes[0] if len(set(sizes)) == 1 else None
-        found, expected = (
+        actual, expected = (
             operation(pos.to(dtype), x.to(dtype), ptr, common) for dtype in (torch.float32, torch.float64)
         )
-        for a, b in zip(found, expected, strict=True):
+        for a, b in zip(actual, expected, strict=True):
             if a.shape != b.shape or not torch.allclose(a.double(), b.double(), rtol=1e-3, atol=1e-4):
                 return f"differs from the reference on {'uniform' if common else 'ragged'} clouds"
     return None
 
 
 def operations() -> dict[str, Callable[..., tuple[Any, ...]]]:
-    """Name -> (pos (M, 3), x (M, 16), ptr, num_points) -> tensors to be compared; sums tell of gradients."""
+    """Name -> function from (pos (M, 3), x (M, 16), ptr, num_points) to the tensors that are compared.
+
+    The tensors of differentiable operators include the gradient with respect to x.
+    """
     import torch
 
     from geo3d.nn.edge_conv import EdgeConv

@@ -11,48 +11,49 @@ from geo3d.errors import ConfigError
 
 USAGE = """usage: geo3d export checkpoint=DIR/encoder out=FILE [KEY=VALUE ...]
 
-Writes the encoder in evaluation as an ONNX file, an OpenVINO model or a torch.export program, runs it on generated
-clouds and compares its features with geo3d's. A file that says something else is not kept.
+Writes the encoder in evaluation mode as an ONNX file, an OpenVINO model or a torch.export program, runs it on generated
+clouds and compares its features with geo3d's. If they differ by more than rounding explains, the file is not kept.
 
-options
-  format=onnx|openvino|torch   what to write; OpenVINO: out=NAME.xml, with NAME.bin beside it (onnx)
-  neighbors=inside|inputs      the file looks for neighbours itself, or takes tables (inside; a PointNet2 needs inputs)
-  precision=auto|float|int8    products of codes or of floats; auto: of codes if the encoder is quantised (auto)
-  int4=true|false              store codes that fit into four bits as such: smaller, not faster (false)
-  opset=N                      ONNX's operator set, 18 to 23 (21)
-  clouds=N, num_points=N       fix the sizes (any size; format=torch needs num_points, and clouds is 1)
-  check=true|false             run the file and compare (true)"""
+options (default in parentheses)
+  format=onnx|openvino|torch   what to write; for openvino out=NAME.xml, and NAME.bin is written beside it (onnx)
+  neighbors=inside|inputs      the model searches for neighbours itself, or takes them as inputs (inside; a PointNet2
+                               needs inputs)
+  precision=auto|float|int8    multiply floats or int8 codes; auto takes int8 if the encoder is quantised (auto)
+  int4=true|false              store codes that fit into four bits as int4: a smaller file, not a faster one (false)
+  opset=N                      ONNX operator set, 18 to 23 (21)
+  clouds=N, num_points=N       fix the sizes of the inputs (any size; format=torch needs num_points, and its clouds=1)
+  check=true|false             run the file and compare its features with geo3d's (true)"""
 
 OF_GRAPHS = ("neighbors", "precision", "int4", "opset")
 CHECK_SIZE = {"clouds": 2, "num_points": 256}
 
 
 def parsed(words: list[str]) -> dict[str, Any]:
-    """The options that are given, as Python values.
+    """The given options as Python values.
 
     Raises:
-        ConfigError: If a word cannot be understood, or a needed one is missing.
+        ConfigError: If an argument cannot be understood, or a required one is missing.
     """
     from geo3d.checks import parameters
     from geo3d.cli.check import options
 
-    given = options(words, parameters(exported), "geo3d export", "out=encoder.onnx")
-    if given.get("format") == "torch":
-        strange = [name for name in OF_GRAPHS if name in given]
+    keywords = options(words, parameters(exported), "geo3d export", "out=encoder.onnx")
+    if keywords.get("format") == "torch":
+        strange = [name for name in OF_GRAPHS if name in keywords]
         if strange:
-            value = as_written(given[strange[0]])
+            value = as_written(keywords[strange[0]])
             raise ConfigError(f"export {strange[0]}={value}: format=torch has no such option; leave it out")
-        if given.get("num_points") is None:
-            raise ConfigError("export format=torch: the program is for clouds of one size; say num_points=N")
-    return given
+        if keywords.get("num_points") is None:
+            raise ConfigError("export format=torch: the program is for clouds of one size; give num_points=N")
+    return keywords
 
 
 def export(words: list[str]) -> None:
-    """Run ``geo3d export`` with the words behind it.
+    """Run ``geo3d export`` with these arguments.
 
     Raises:
-        ConfigError: If they cannot be understood, the encoder cannot be exported so, or the file does not say what the
-            encoder says.
+        ConfigError: If an argument cannot be understood, the encoder cannot be exported with these options, or the
+            file's features differ from the encoder's.
     """
     print(exported(**parsed(words)))
 
@@ -70,22 +71,23 @@ def exported(
     num_points: Annotated[int, Range(1, 1_000_000)] | None = None,
     check: bool = True,
 ) -> str:
-    """What has been written, and how far it is from the encoder, as two lines.
+    """Two lines about the exported file: its name and size, and how far its features are from the encoder's.
 
     Args:
         checkpoint: A saved encoder.
-        out: The file; written whole or not at all.
-        format: Whose file it is.
-        neighbors: Whether it looks for neighbours itself.
-        precision: Products of codes or of floats.
-        int4: Store codes that fit into four bits as such.
-        opset: ONNX's operator set.
-        clouds: Fix the number of clouds.
-        num_points: Fix the number of points of a cloud.
-        check: Run the file and compare.
+        out: The file to write; if the export fails, an older file of that name stays.
+        format: ``onnx``, ``openvino`` or ``torch``.
+        neighbors: ``inside``: the model searches for neighbours itself; ``inputs``: it takes them as inputs.
+        precision: ``float`` multiplies floats, ``int8`` codes; ``auto`` takes ``int8`` if the encoder is quantised.
+        int4: Store codes that fit into four bits as int4.
+        opset: ONNX operator set.
+        clouds: Fix the number of clouds of the input; None for any.
+        num_points: Fix the number of points of a cloud; None for any.
+        check: Run the file and compare its features with the encoder's.
 
     Raises:
-        ConfigError: If the encoder cannot be exported so, or the file does not say what the encoder says.
+        ConfigError: If the encoder cannot be exported with these options, or the file's features differ from its own.
+        CheckpointError: If there is no checkpoint, or it is damaged.
     """
     from geo3d.checkpoint import load_encoder
     from geo3d.io.files import draft_folder, synchronize
@@ -113,7 +115,7 @@ def exported(
 
 
 def write(encoder: Any, draft: Path, format: str, options: dict[str, Any], sizes: dict[str, Any]) -> None:
-    """Write the file, or the two of OpenVINO."""
+    """Write the exported encoder to ``draft``; the weights of an OpenVINO model go to a ``.bin`` file beside it."""
     from geo3d.deploy.onnx.check import random_clouds
     from geo3d.deploy.onnx.export import export_onnx, export_openvino, export_torch
 
@@ -124,10 +126,10 @@ def write(encoder: Any, draft: Path, format: str, options: dict[str, Any], sizes
 
 
 def compared(encoder: Any, draft: Path, out: Path, format: str, neighbors: str, sizes: dict[str, int]) -> str:
-    """What the comparison gave, as a line.
+    """One line with the difference between the file's features and geo3d's, or why it was not checked.
 
     Raises:
-        ConfigError: If the difference is more than rounding explains.
+        ConfigError: If the difference is larger than rounding explains.
     """
     from geo3d.deploy.onnx.check import RUNTIMES, checked
     from geo3d.deploy.onnx.export import rounds
@@ -136,8 +138,8 @@ def compared(encoder: Any, draft: Path, out: Path, format: str, neighbors: str, 
     if find_spec(package) is None:
         return f"not checked: {package} is not installed (pip install geo3d[export])"
     sizes = CHECK_SIZE | ({"clouds": 1} if format == "torch" else {}) | sizes
-    found = checked(encoder, draft, format, neighbors, **sizes)
-    line = f"{package} against geo3d on {sizes['clouds']} clouds of {sizes['num_points']} points: {found}"
-    if not found.acceptable(rounded=rounds(encoder), searched=format != "torch" and neighbors == "inside"):
-        raise ConfigError(f"{out}: not written, for it differs from the encoder; {line}")
+    difference = checked(encoder, draft, format, neighbors, **sizes)
+    line = f"{package} against geo3d on {sizes['clouds']} clouds of {sizes['num_points']} points: {difference}"
+    if not difference.acceptable(rounded=rounds(encoder), searched=format != "torch" and neighbors == "inside"):
+        raise ConfigError(f"{out}: not written, because its features differ from the encoder's; {line}")
     return line

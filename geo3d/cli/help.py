@@ -1,4 +1,4 @@
-"""The texts behind ``--help``: made from the configurations and from the sources, so that they are always true."""
+"""The texts of ``--help``, made from configurations, signatures and docstrings so that they are up to date."""
 
 import ast
 import re
@@ -13,9 +13,9 @@ from geo3d.cli.source import Option, named, options
 
 TOOLS = {
     "bench": "Compares trained encoders on this machine: accuracy, size, times in several engines.",
-    "data": "Lists the data sets, or checks one that lies on disk.",
-    "export": "Writes an encoder as a file for other runtimes, and checks what comes out there.",
-    "doctor": "Says what this installation runs on, and whether its operators compute what they should.",
+    "data": "Lists the data sets, or checks every cloud of one.",
+    "export": "Writes an encoder as a file for another runtime, and compares its features there with geo3d's.",
+    "doctor": "Shows versions and kernels of this installation, and tests each operator.",
 }
 ELSEWHERE = {"trainer": "geo3d.tasks.trainer.make_trainer", "data": "geo3d.tasks.datamodule.DataModule"}
 UNWRITABLE = {
@@ -29,13 +29,13 @@ UNWRITABLE = {
     "target",
     "training",
     "views",
-}  # given by jobs
-TRAINING = {"label_fraction": ("finetune",), "holdout": ("pretrain",)}  # options of all data that serve few commands
-NAMED = {"protocol": "geo3d.probes.protocols"}  # options whose values are the names of what a module defines
+}  # parameters that jobs fill in, so users cannot
+TRAINING = {"label_fraction": ("finetune",), "holdout": ("pretrain",)}  # data options that only these commands use
+NAMED = {"protocol": "geo3d.probes.protocols"}  # options whose values are names defined in a module
 
 
 def summary(path: Path) -> str:
-    """The first comment of a configuration: what it is for."""
+    """The comment in the first line of a configuration, which says what it is for; empty if there is none."""
     first = path.read_text(encoding="utf-8").partition("\n")[0]
     return first.lstrip("# ") if first.startswith("#") else ""
 
@@ -47,8 +47,8 @@ def overview() -> str:
     return (
         "usage: geo3d COMMAND [KEY=VALUE ...]\n\nPretraining of point-cloud encoders without labels.\n\n"
         f"commands\n{rows}\n\n"
-        "  geo3d COMMAND --help         what it does and every option it takes\n"
-        "  geo3d COMMAND ... --cfg      print the whole configuration, checked, and stop\n"
+        "  geo3d COMMAND --help         show what it does and every option that it takes\n"
+        "  geo3d COMMAND ... --cfg      check the configuration, print it and stop\n"
         "  geo3d --version\n\n"
         "first steps\n  geo3d demo out=runs/demo\n"
         "  geo3d pretrain encoder=dgcnn data=shapes trainer.max_epochs=10 out=runs/first\n"
@@ -57,7 +57,12 @@ def overview() -> str:
 
 
 def usage(command: str, words: list[str]) -> str:
-    """What ``geo3d COMMAND --help`` prints; choices among ``words`` select whose options are listed."""
+    """What ``geo3d COMMAND --help`` prints.
+
+    Args:
+        command: The command.
+        words: The arguments; a choice such as ``encoder=pointnet`` among them selects whose options are listed.
+    """
     groups = defaults(command)
     chosen = groups | {key: value for key, _, value in (word.partition("=") for word in words) if key in groups}
     preset = read(config_dir() / f"{command}.yaml")
@@ -82,17 +87,17 @@ def usage(command: str, words: list[str]) -> str:
         own = [*options(str(preset.get("_target_", ""))), *options(ELSEWHERE.get(group, ""))]
         hidden = UNWRITABLE | ({option.name for option in of_job} if group == "task" else set())
         hidden |= {name for name, commands in TRAINING.items() if command not in commands}
-        # the last one wins: a name that data set and DataModule share belongs to the DataModule
+        # If data set and DataModule share a name, the later entry wins, because the DataModule receives the option.
         for option in {option.name: option for option in own if option.name not in hidden}.values():
             lines += option_row(f"{group}.", option, preset)
     return "\n".join(lines)
 
 
 def option_row(prefix: str, option: Option, preset: dict[str, Any]) -> Iterator[str]:
-    """One option: its name with its value when nothing is said, and what it means."""
+    """The rows of one option: its name with its default, its meaning and its range."""
     value = preset.get(option.name)
     if isinstance(value, list) and any(isinstance(each, dict) for each in value):
-        return  # written in files, not on the command line
+        return  # a list of mappings is written in a file, not on the command line
     if option.default is None and value in (None, "???"):
         written = "..."
     else:
@@ -103,7 +108,7 @@ def option_row(prefix: str, option: Option, preset: dict[str, Any]) -> Iterator[
 
 
 def plain(text: str) -> str:
-    """A docstring's text without its markup.
+    """The text of a docstring without markup.
 
     Example:
         >>> plain("``k`` neighbours, see :func:`geo3d.ops.search.knn.knn`.")
@@ -113,7 +118,7 @@ def plain(text: str) -> str:
 
 
 def as_value(source: str | None) -> str:
-    """A default of a signature as it would be given on the command line.
+    """The default of a signature as a user would write it on the command line.
 
     Example:
         >>> as_value("(512, 128)"), as_value("None"), as_value("'strict'"), as_value("1 / 3")
@@ -127,7 +132,7 @@ def as_value(source: str | None) -> str:
 
 
 def row(left: str, right: str, width: int = 32) -> Iterator[str]:
-    """A left column and a wrapped right column; a long left one has its line alone."""
+    """Lines with a left column and a wrapped right column; a long left column gets a line to itself."""
     room = max(40, min(get_terminal_size().columns, 120) - width)
     texts = wrap(right, room) or [""]
     if len(left) > width - 4:

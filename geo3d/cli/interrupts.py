@@ -1,4 +1,4 @@
-"""Ctrl-C as a user of the command line means it: the command ends, whatever a library makes of it."""
+"""Ctrl-C ends the command, even if a library swallows or replaces the KeyboardInterrupt."""
 
 import signal
 import threading
@@ -9,11 +9,11 @@ from types import FrameType
 
 @contextmanager
 def heeded() -> Iterator[None]:
-    """After Ctrl-C within the block, the block ends in a KeyboardInterrupt.
+    """Make the block end in a KeyboardInterrupt if Ctrl-C was pressed in it.
 
-    Compiled code that calls Python may make another exception of it (matplotlib says "Invalid bounding box"), or go on
-    as if nothing had come. Signals belong to the main thread and to whoever set a handler: where either is another one,
-    they are left alone.
+    Compiled code that calls Python may raise another exception instead (matplotlib: "Invalid bounding box"), or go on
+    as if nothing had happened. Outside the main thread, or if somebody has set another handler for the signal, the
+    block changes nothing.
     """
     came = False
 

@@ -1,4 +1,4 @@
-"""Warnings as a user of the command line meets them: geo3d's own in one line each, those of libraries on demand."""
+"""Warnings on the command line: those of geo3d in one line each, those of libraries only on demand."""
 
 import os
 import sys
@@ -12,10 +12,10 @@ import geo3d
 
 @contextmanager
 def as_notes() -> Iterator[None]:
-    """Within the block each distinct warning of geo3d is one line ``geo3d: note: MESSAGE`` on the error stream.
+    """Print each distinct warning of geo3d in the block as one line ``geo3d: note: MESSAGE`` on the error stream.
 
-    What libraries warn of concerns whoever calls them, not whoever types a command; it is shown as Python shows it when
-    ``-W`` or ``PYTHONWARNINGS`` asks for warnings.
+    Warnings of libraries concern the developers who call them, not the user of a command. Python shows them as usual if
+    ``-W`` or ``PYTHONWARNINGS`` asks for warnings; otherwise they are dropped.
     """
     with warnings.catch_warnings():
         usual, said = warnings.showwarning, set[str]()
@@ -34,10 +34,10 @@ def as_notes() -> Iterator[None]:
 
 
 def geo3d_says(text: str) -> bool:
-    """Whether the function that is issuing a warning is one of geo3d.
+    """Whether the function that issues the warning belongs to geo3d.
 
-    The file of a warning does not tell: with ``stacklevel`` it is that of any caller, and PyTorch's compiled part gives
-    the line of Python that it was called from.
+    The file of a warning does not tell: with ``stacklevel`` it is the file of a caller, and for warnings from PyTorch's
+    compiled code it is the file of the Python line that called it.
     """
     frame = sys._getframe(1)
     while frame.f_back and frame.f_globals.get("__name__") in (__name__, "warnings", "_py_warnings"):

@@ -1,4 +1,4 @@
-"""What a function or class takes, read from its source: ``--help`` must not wait for torch to be imported."""
+"""Reads parameters and their descriptions from source code, so that ``--help`` need not wait for torch to import."""
 
 import ast
 import functools
@@ -15,17 +15,17 @@ Definition = ast.FunctionDef | ast.ClassDef
 
 
 class Option(NamedTuple):
-    """One parameter: its name, its default as written (None if it has none), and what the docstring says of it."""
+    """One parameter: its name, its default as source code (None if it has none), and its text in the docstring."""
 
     name: str
     default: str | None
     text: str
     range: str = ""
-    """What values it takes, in words, where it is a number that may not be anything."""
+    """The range of its values in words; empty if it has none."""
 
 
 def options(target: str) -> list[Option]:
-    """The parameters of ``geo3d.package.name``, in order; none if its definition is not found.
+    """The parameters of the function or class ``target``, in order; an empty list if its definition is not found.
 
     Example:
         >>> [option.name for option in options("geo3d.errors.did_you_mean")]
@@ -37,11 +37,11 @@ def options(target: str) -> list[Option]:
     place = next(((each, path) for path in files(module) if (each := definition(path, name))), None)
     if place is None:
         return []
-    found, path = place
-    documented = described(ast.get_docstring(found) or "")
-    function: ast.AST | None = found
-    if isinstance(found, ast.ClassDef):
-        function = next((each for each in found.body if getattr(each, "name", "") == "__init__"), None)
+    node, path = place
+    documented = described(ast.get_docstring(node) or "")
+    function: ast.AST | None = node
+    if isinstance(node, ast.ClassDef):
+        function = next((each for each in node.body if getattr(each, "name", "") == "__init__"), None)
     if not isinstance(function, ast.FunctionDef):
         return []
     signature = function.args
@@ -61,7 +61,9 @@ def options(target: str) -> list[Option]:
 
 
 def stated(annotation: ast.AST | None, path: Path) -> str:
-    """The range of the numbers that an annotation asks for, in words, looked up where its names are defined.
+    """The range that an annotation gives to a number, in words; empty if it gives none.
+
+    If the annotation is a name, such as ``Share``, its definition is looked up in ``geo3d.checks`` or in the module.
 
     Example:
         >>> stated(ast.parse("Annotated[int, Range(1, 8)] | None", mode="eval").body, Path("x.py"))
@@ -85,7 +87,7 @@ def stated(annotation: ast.AST | None, path: Path) -> str:
 
 
 def number(node: ast.AST) -> float:
-    """A number as it is written in a range: ``10_000``, ``1e-3`` or ``2**18``.
+    """The value of a number as ranges write it: ``10_000``, ``1e-3`` or ``2**18``.
 
     Example:
         >>> [number(ast.parse(text, mode="eval").body) for text in ("10_000", "1e-3", "2**18")]
@@ -99,9 +101,15 @@ def number(node: ast.AST) -> float:
 
 @functools.cache
 def alias(path: Path, name: str, passed: tuple[Path, ...] = ()) -> ast.AST | None:
-    """What a module calls by that name: ``NAME = Annotated[...]`` in it, or in the one it is imported from.
+    """The annotation that a module assigns to a name, as in ``NAME = Annotated[...]``; None if it is not found.
 
-    A package's files may import from one another: what was looked through before (``passed``) is not asked again.
+    If the module imports the name, the search goes on in the module that it comes from.
+
+    Args:
+        path: The source of the module.
+        name: The name.
+        passed: Files that were searched before; they are skipped, because the files of a package may import from one
+            another.
     """
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     if not re.search(rf"\b{name}\b", text):
@@ -114,13 +122,13 @@ def alias(path: Path, name: str, passed: tuple[Path, ...] = ()) -> ast.AST | Non
             module = statement.module or ""
             others = files(module) if module.startswith("geo3d.") and name[:1].isupper() else []
             return next(
-                (found for other in others if other not in passed and (found := alias(other, name, passed))), None
+                (value for other in others if other not in passed and (value := alias(other, name, passed))), None
             )
     return None
 
 
 def named(module: str) -> list[str]:
-    """What the calls at the top level of a module give as ``name="..."``, in order.
+    """The values of ``name="..."`` in the calls that a module assigns at its top level, in order.
 
     Example:
         >>> named("geo3d.probes.protocols")[0]
@@ -137,22 +145,22 @@ def named(module: str) -> list[str]:
 
 
 def files(module: str) -> list[Path]:
-    """The source of a module, or every file in a package, without importing it."""
+    """The source file of a module, or all source files of a package, found without an import."""
     place = Path(geo3d.__file__).parents[1].joinpath(*module.split("."))
     return sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
 
 
 def definition(path: Path, name: str) -> Definition | None:
-    """The function or class of that name at the top level of a file, if it is there."""
+    """The function or class of that name at the top level of a file; None if there is none."""
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     if not re.search(rf"^(def|class) {name}\b", text, re.MULTILINE):
-        return None  # parsing takes longer than looking
+        return None  # a search in the text is faster than parsing it
     body = ast.parse(text).body
     return next(each for each in body if isinstance(each, ast.FunctionDef | ast.ClassDef) and each.name == name)
 
 
 def described(docstring: str) -> dict[str, str]:
-    """What the ``Args:`` of a docstring says, by name.
+    """Name -> description, from the ``Args:`` section of a docstring.
 
     Example:
         >>> described('''What comes out.

@@ -1,4 +1,4 @@
-"""One word of the command line, ``KEY=VALUE``: its key, its value in Hydra's grammar, and what a user may not say."""
+"""Parses one command-line argument ``KEY=VALUE``: its key, its value in Hydra's grammar, and keys users cannot set."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,17 +9,17 @@ from geo3d.errors import ConfigError
 KEY = re.compile(r"[A-Za-z]\w*(\.\w+)*", re.ASCII)
 PLAIN = re.compile(r"[\w.:+-]*", re.ASCII)
 HOME = re.compile(r"""('(?:\\.|[^'])*'|"(?:\\.|[^"])*")|(?<=[\[,:\s])(~[^\[\]{},'"]*)""")
-"""Paths in a list that begin with ``~``, which Hydra's grammar has no use for, and what is quoted already."""
+"""Matches quoted strings (group 1), and unquoted paths that begin with ``~`` (group 2), which Hydra cannot parse."""
 TARGET = "_target_"
 DEEPEST = 32
-"""Lists and mappings within each other; nothing that geo3d takes needs more than four."""
+"""Deepest nesting of lists and mappings that is accepted; no option of geo3d needs more than four levels."""
 
 
 def split(word: str, example: str = "seed=1") -> tuple[str, str]:
     """The dotted key and the text behind the first ``=``.
 
     Raises:
-        ConfigError: If the word is not of that form, or the key is none that a user may give.
+        ConfigError: If the argument is not KEY=VALUE, or users cannot set the key.
 
     Example:
         >>> split("out=runs/a=b")
@@ -31,12 +31,12 @@ def split(word: str, example: str = "seed=1") -> tuple[str, str]:
     if reserved := next(refused(key.split(".")), None):
         raise ConfigError(f"{word}: {reserved} is no option")
     if key.split(".")[0] == "hydra":
-        raise ConfigError(f"{word}: hydra has no options here; folders are chosen by out=DIR")
+        raise ConfigError(f"{word}: hydra has no options here; give out=DIR to choose a folder")
     return key, text
 
 
 def refused(names: Iterable[Any]) -> Iterator[str]:
-    """Those of the names that belong to configuration files, not to users; a ``_target_`` is checked by what it says.
+    """The names that users cannot set: those that begin with ``_``, except ``_target_``, whose value is checked later.
 
     Example:
         >>> list(refused(["k", "_k", "_target_", "_partial_"]))
@@ -46,7 +46,7 @@ def refused(names: Iterable[Any]) -> Iterator[str]:
 
 
 def quoted(text: str) -> str:
-    """The text in Hydra's grammar: lists, mappings and quoted strings as they are, all else literally.
+    """The text in Hydra's grammar: lists, mappings and quoted strings unchanged, any other text quoted if needed.
 
     Example:
         >>> quoted("1e-3"), quoted("[1,2]"), quoted("/data/my clouds, old"), quoted("[~/a,b]")
@@ -60,10 +60,10 @@ def quoted(text: str) -> str:
 
 
 def value_of(word: str) -> Any:
-    """The value of ``KEY=VALUE``: numbers, truth values, text, lists and mappings.
+    """The value of ``KEY=VALUE``: a number, a truth value, a string, a list, a mapping or None.
 
     Raises:
-        ConfigError: If it cannot be understood, is nested too deeply, or has keys that are no user's.
+        ConfigError: If the value cannot be understood, is nested too deeply, or has keys that users cannot set.
 
     Example:
         >>> value_of("lr=1e-3"), value_of("names=[a,2]"), value_of("out=some where"), value_of("x=null")
@@ -74,10 +74,10 @@ def value_of(word: str) -> Any:
 
     key, text = split(word)
     if text.count("[") + text.count("{") > 1000 or depth(text) > DEEPEST:
-        raise ConfigError(f"{key}: lists and mappings are nested too deeply; geo3d takes {DEEPEST} at most")
+        raise ConfigError(f"{key}: lists and mappings are nested too deeply; geo3d takes at most {DEEPEST} levels")
     try:
-        found = OverridesParser.create().parse_override(f"++{key}={quoted(text)}").value()
-        plain = plainly(found)
+        parsed = OverridesParser.create().parse_override(f"++{key}={quoted(text)}").value()
+        plain = plainly(parsed)
     except (HydraException, ValueError, RecursionError) as error:
         raise ConfigError(f"{word}: its value cannot be understood; {example(key, text)}") from error
     if reserved := next(refused(keys(plain)), None):
@@ -86,7 +86,7 @@ def value_of(word: str) -> Any:
 
 
 def depth(text: str) -> int:
-    """How many brackets are open at most."""
+    """The largest number of brackets that are open at the same time."""
     opened, most = 0, 0
     for character in text:
         opened += (character in "[{") - (character in "]}")
@@ -95,7 +95,7 @@ def depth(text: str) -> int:
 
 
 def plainly(found: Any) -> Any:
-    """What Hydra's parser gives, in Python's own types.
+    """A value from Hydra's parser in Python's own types.
 
     Raises:
         ValueError: If it is one of Hydra's functions, such as ``choice(1,2)``, which stand for several values.
@@ -114,7 +114,7 @@ def plainly(found: Any) -> Any:
 
 
 def keys(value: Any) -> Iterator[str]:
-    """Every key in a value, at any depth."""
+    """Every key of the mappings in a value, at any depth."""
     if isinstance(value, Mapping):
         yield from value
         value = list(value.values())
@@ -124,7 +124,7 @@ def keys(value: Any) -> Iterator[str]:
 
 
 def example(key: str, text: str) -> str:
-    """How a value of the kind that ``text`` attempts is written.
+    """A sentence on how to write a value of the kind that ``text`` seems to be.
 
     Example:
         >>> example("data.size", "["), example("data.root", "'a")

@@ -1,7 +1,6 @@
-"""Every command as a plain Python function.
+"""Every command that runs a job, as a plain Python function.
 
-The command line, notebooks and other people's scripts call these; each writes its run folder and returns what it
-wrote to ``metrics.json``.
+The command line, notebooks and scripts call these functions. Each writes a run folder and returns its metrics.
 """
 
 from geo3d.jobs.compression import compress

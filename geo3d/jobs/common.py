@@ -1,4 +1,4 @@
-"""What several jobs need: fresh encoders, and the numbers of a finished training run."""
+"""Functions that several jobs share: fresh encoders, recipes, heads, and the metrics of a training run."""
 
 import copy
 from collections.abc import Mapping
@@ -17,22 +17,22 @@ from geo3d.tasks.callbacks import History
 from geo3d.tasks.datamodule import DataModule
 from geo3d.tasks.extract import recalibrate
 
-FITTED_CLOUDS = 1024  # that norms are fitted to after rounding: enough for their moments
+FITTED_CLOUDS = 1024  # training clouds over which a compressed encoder's running statistics are averaged anew
 
 
 def fresh_encoder(card: dict[str, Any], seed: int) -> nn.Module:
-    """The card's architecture with the initial weights that ``seed`` gives, as pretraining started from."""
+    """The card's architecture with the initial weights that ``seed`` gives: those that pretraining starts from."""
     with seeded(seed, "encoder"):
         return build_encoder(card)
 
 
 def apply_recipe(encoder: nn.Module, recipe: Mapping[str, Any] | None, fresh: bool = False) -> nn.Module:
-    """The encoder after the steps of a recipe, if there is one.
+    """The encoder after the steps of the recipe; without a recipe, the encoder itself.
 
     Args:
-        encoder: To be trained.
-        recipe: See ``geo3d.compress.parse_recipe``.
-        fresh: Its weights are random, and what is fitted to them shall keep their scale.
+        encoder: The encoder to be trained.
+        recipe: The steps, see ``geo3d.compress.parse_recipe``; None or empty for no steps.
+        fresh: Whether the encoder's weights are random; a structure fitted to them then keeps their scale.
     """
     if not recipe:
         return encoder
@@ -43,7 +43,10 @@ def apply_recipe(encoder: nn.Module, recipe: Mapping[str, Any] | None, fresh: bo
 
 
 def finalized(encoder: nn.Module, data: DataModule) -> nn.Module:
-    """The encoder in its final form after training; a compressed one with statistics fitted to training clouds."""
+    """The encoder in its final form after training.
+
+    If it was compressed, its steps are finalized and its running statistics averaged anew over training clouds.
+    """
     if not compress.records(encoder):
         return encoder
     training = encoder.training
@@ -56,12 +59,15 @@ def finalized(encoder: nn.Module, data: DataModule) -> nn.Module:
 
 
 def head_for(encoder: nn.Module, head: Classifier | None) -> Classifier | None:
-    """A copy of the head, to be trained, that reads what a pruned encoder still says, if it says less."""
+    """A trainable copy of the head that reads the encoder's features; None without a head.
+
+    If pruning removed cloud features, the first layer of the copy keeps the columns of the remaining ones.
+    """
     left = compress.outputs_left(encoder)
     if head is None or left is None:
         return None if head is None else copy.deepcopy(head).requires_grad_(True)
     names = ("num_classes", "hidden", "bias", "dropout", "negative_slope", "dropout_first")
-    with seeded("head_for"):  # what is drawn here is replaced below
+    with seeded("head_for"):  # so that the random state stays as it is; the weights drawn here are replaced below
         other = Classifier(len(left), **{name: getattr(head, name) for name in names})
     first = next(key for key in head.state_dict() if key.endswith("weight"))
     other.load_state_dict({**head.state_dict(), first: head.state_dict()[first][:, left]})
@@ -69,7 +75,7 @@ def head_for(encoder: nn.Module, head: Classifier | None) -> Classifier | None:
 
 
 def scalars(module: Any) -> dict[str, Any]:
-    """The class of an objective or invariance and those of its settings that are plain numbers or words."""
+    """Class name of an objective or decoder, and its public attributes that are numbers, truth values or strings."""
     plain = {k: v for k, v in vars(module).items() if isinstance(v, bool | int | float | str) and k != "training"}
     return {"class": type(module).__name__} | {k: v for k, v in sorted(plain.items()) if not k.startswith("_")}
 
@@ -80,13 +86,17 @@ def history(runner: pl.Trainer) -> list[dict[str, float]]:
 
 
 def training_metrics(runner: pl.Trainer) -> dict[str, Any]:
-    """Epochs, seconds, and the means of the last epoch."""
+    """Number of epochs, seconds in all, and the metrics of the last epoch."""
     rows = history(runner)
     last = {name: value for name, value in rows[-1].items() if name != "epoch_seconds"} if rows else {}
     return {"epochs": len(rows), "seconds": sum(row["epoch_seconds"] for row in rows), **last}
 
 
 def augmentation(rotation: str) -> Invariance:
-    """What supervised training does to a cloud: the pose of the data, drawn anew, and the usual scale and shift."""
+    """The augmentation of supervised training: a random pose, an anisotropic scale and a translation.
+
+    Args:
+        rotation: The pose of the data: ``aligned`` (no rotation), ``z`` or ``so3``.
+    """
     poses: dict[str, list[Invariance]] = {"aligned": [], "z": [SO2()], "so3": [SO3()]}
     return Compose([*poses[rotation], AnisotropicScale(2 / 3, 3 / 2), Translation(0.2)])

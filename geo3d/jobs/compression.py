@@ -1,4 +1,4 @@
-"""The job that makes a trained encoder smaller and faster by a recipe, and trains it to say what it said before."""
+"""The job that compresses a trained encoder by a recipe, and trains it to reproduce the original features."""
 
 import copy
 import warnings
@@ -29,7 +29,7 @@ DEFAULT_STEPS = 300
 Steps = Annotated[int, Range(1, 1_000_000_000)]
 Draws = Annotated[int, Range(1, 1000)]
 ENDS = ("max_epochs", "max_steps", "max_time")
-LOOKED_AT = 64  # clouds, about, from which second moments, steps and offsets are taken
+LOOKED_AT = 64  # about how many training clouds give the second moments of inputs, and quantisers' steps and offsets
 
 
 @checked
@@ -49,26 +49,35 @@ def compress(
     warmup: Share = 0.05,
     trainer: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Metrics of a compressed encoder; it is saved in ``out/encoder``, with its head if the checkpoint has one.
+    """Metrics of a compressed encoder, which is saved in ``out/encoder`` with its classifier head if it has one.
 
-    The encoder learns to give the cloud features (and with a head, the class probabilities) of the one it was made
-    from, on clouds in the poses of ``data.rotation``; no labels are needed. Regularised structure and soft thresholds
-    are trained first, in ``out/shape``; what follows works on the layers that come out of that.
+    The compressed encoder (the student) learns to reproduce the cloud features of the original one (the teacher) and,
+    with a head, its class probabilities, on clouds in the poses of ``data.rotation``. It needs no labels. If the recipe
+    has a regularised structure or soft pruning thresholds, those are trained first, in ``out/shape``; the remaining
+    steps are applied to the layers that result.
 
     Args:
         checkpoint: A saved encoder.
         data: The clouds.
         recipe: The steps with their keywords: see ``geo3d.compress.parse_recipe``.
         out: Run folder.
-        labels: Weight of the cross-entropy with the labels of the training split, if there is a head; 0 uses none.
-        shaping_steps: Steps of the first training, where the recipe needs one.
-        points: How many points of a cloud the compressed encoder shall need; by default ``data.num_points``, as before.
-        draws: Draws of points and poses of the test clouds over which accuracy is averaged.
-        seed: Key of every draw, but for those of the data, which are keyed by ``data.seed``.
+        labels: Weight of the cross-entropy against the training labels, which is added to the distillation loss; above
+            0 the checkpoint needs a classifier head, and 0 uses no labels.
+        shaping_steps: Training steps for a regularised structure or soft thresholds, if the recipe has them.
+        points: Points of a cloud that the compressed encoder sees; by default as many as the original one,
+            ``data.num_points``.
+        draws: Accuracy is averaged over this many draws of points and poses of the test clouds.
+        seed: Key of every random draw except those of the data, which depend on ``data.seed``.
         lr: Peak learning rate.
-        weight_decay: On weight matrices.
-        warmup: Fraction of the run with a rising learning rate.
-        trainer: Keywords of ``tasks.trainer.make_trainer``; without an end the run takes ``DEFAULT_STEPS`` steps.
+        weight_decay: Weight decay of the weight matrices.
+        warmup: Fraction of the run in which the learning rate rises.
+        trainer: Keywords of ``tasks.trainer.make_trainer``; without ``max_epochs``, ``max_steps`` or ``max_time`` the
+            run takes ``DEFAULT_STEPS`` (300) steps.
+
+    Raises:
+        ConfigError: If the recipe has a mistake, the encoder is already compressed, ``labels`` is above 0 without a
+            head, ``points`` is above ``data.num_points``, or ``out`` holds another run.
+        CheckpointError: If there is no checkpoint, or it is damaged.
     """
     opened = open_checkpoint(checkpoint)
     teacher, card = opened.encoder, opened.card
@@ -76,7 +85,7 @@ def compress(
         warnings.warn(f"{checkpoint}: its decoder is left behind; the new checkpoint has none", stacklevel=2)
     head = opened.head if isinstance(opened.head, Classifier) else None
     if forms.records(teacher):
-        raise ConfigError(f"{checkpoint}: is compressed already ({_done(teacher)}); start from the plain encoder")
+        raise ConfigError(f"{checkpoint}: is compressed already ({_done(teacher)}); give the uncompressed checkpoint")
     if labels and head is None:
         raise ConfigError("labels: the checkpoint has no head to train with labels; give labels=0, or fine-tune first")
     steps = forms.parse_recipe(recipe)
@@ -86,7 +95,7 @@ def compress(
     keep = {"seed": seed, "lr": lr, "weight_decay": weight_decay, "warmup": warmup}
     settings = {"checkpoint": card["sha256"], "recipe": steps, "labels": labels, "shaping_steps": shaping_steps}
     if points is not None and points > (data.num_points or points):
-        raise ConfigError(f"points={points}: more than the data.num_points={data.num_points} that are there")
+        raise ConfigError(f"points={points}: expected at most data.num_points={data.num_points}; give fewer points")
     settings |= {} if points is None else {"points": points}
     data = data.of("supervised", "y") if labels else data.of("pretrain")
     settings |= keep | {"batch": data.batch_size, "draws": draws} | {end: trainer.get(end) for end in ENDS}
@@ -100,10 +109,10 @@ def compress(
         student = _shaped(teacher, recipe, out, shaping, training)
         student, student_head = _trained(student, recipe, out, trainer, training)
         sees = {"num_points": data.num_points} if points is None else {"num_points": points}
-        given = {"input": card.get("input", {}) | sees, "seed": seed, "recipe": steps, "data": data.manifest_hash()}
+        entries = {"input": card.get("input", {}) | sees, "seed": seed, "recipe": steps, "data": data.manifest_hash()}
         if isinstance(student, forms.Adaptive):
-            given["settings"] = score_settings(student, student_head, data, "train")
-        save_encoder(student, out / "encoder", head=student_head, **given)
+            entries["settings"] = score_settings(student, student_head, data, "train")
+        save_encoder(student, out / "encoder", head=student_head, **entries)
         metrics = _measured(teacher, head, student, student_head, data, points, draws, out)
         if isinstance(student, forms.Adaptive) and data.has("test"):
             metrics["settings"] = score_settings(student, student_head, data, "test")
@@ -117,7 +126,7 @@ def _done(encoder: nn.Module) -> str:
 
 
 def _seen(training: dict[str, Any]) -> DataModule:
-    """The clouds as the student sees them."""
+    """The clouds with as many points as the student sees."""
     data: DataModule = training["data"]
     return data if training["points"] is None else data.of_points(training["points"])
 
@@ -130,7 +139,7 @@ def _few(data: DataModule) -> Any:
 def _shaped(
     teacher: nn.Module, recipe: Mapping[str, Any], out: Path, trainer: dict[str, Any], training: dict[str, Any]
 ) -> nn.Module:
-    """The student after structure and pruning, in the shapes that it will keep."""
+    """The student after the steps of ``SHAPING`` (structure and pruning), which fix the shapes of its layers."""
     shape = out / "shape"
     if is_finished(shape):
         return load_encoder(shape)
@@ -153,7 +162,7 @@ def _shaped(
 def _trained(
     student: nn.Module, recipe: Mapping[str, Any], out: Path, trainer: dict[str, Any], training: dict[str, Any]
 ) -> tuple[nn.Module, Classifier | None]:
-    """The student and its head after the remaining steps and the training."""
+    """The student and its head after the remaining steps of the recipe and the final training."""
     student = forms.apply(student, recipe, tuple(set(forms.ORDER) - set(forms.SHAPING)))
     head = head_for(student, training["head"])
     few = _few(_seen(training))
@@ -171,7 +180,7 @@ def _trained(
 def _fit(
     student: nn.Module, head: nn.Module | None, out: Path, trainer: dict[str, Any], training: dict[str, Any]
 ) -> dict[str, Any]:
-    """Train the student, and give the metrics of its training, which are in ``out/training.json`` too."""
+    """Metrics of the student's training, which are also written to ``out/training.json``."""
     data: DataModule = training["data"]
     task = Distill(
         student.train(),
@@ -203,7 +212,12 @@ def _measured(
     draws: int,
     out: Path,
 ) -> dict[str, Any]:
-    """How alike the features are on test clouds (without a test split: training clouds), and accuracy with heads."""
+    """Metrics before and after compression, on test clouds, or on training clouds if there is no test split.
+
+    ``similarity`` is the mean cosine similarity of the features, centred on the mean of the original ones. With heads
+    and a labelled test split, ``test`` holds both accuracies, their difference and its standard error over test clouds;
+    ``out/test.npz`` holds, for each test cloud, the fraction of draws in which it was classified correctly.
+    """
     split = "test" if data.has("test") else "train"
     alike: list[float] = []
     hits: dict[str, list[Tensor]] = {"before": [], "after": []}

@@ -1,4 +1,4 @@
-"""The whole way in a few minutes, on generated shapes: pretrain, probe on classes never seen, pictures."""
+"""A demonstration on generated shapes in a few minutes: pretrain, probe on unseen classes, and draw pictures."""
 
 import time
 from pathlib import Path
@@ -32,14 +32,14 @@ def demo(
     num_points: Annotated[int, Range(2, 1_000_000)] = 256,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Metrics of the demonstration; pictures, tables and the encoder lie in ``out``.
+    """Metrics of the demonstration; pictures, tables and the encoder are written to ``out``.
 
-    Pretrains a small DGCNN on two thirds of the generated classes under random rotations, then probes it on the
-    remaining classes, in random poses, against its own untrained floor.
+    It pretrains a small DGCNN on two thirds of the generated classes under random rotations. Then it probes the encoder
+    on the remaining classes in random poses, and compares it with the same architecture untrained (the floor).
 
     Args:
         out: Run folder.
-        seed: Key of every draw.
+        seed: Key of every random draw.
         epochs: Passes over the pretraining shapes.
         size: Number of pretraining shapes.
         num_points: Points of a cloud.

@@ -33,17 +33,26 @@ def embed(
     out: str | Path,
     up: Up = "z",
 ) -> dict[str, Any]:
-    """Writes the cloud features of a data set (``train`` and ``test``) or of one file to ``out/features.npz``.
+    """Metrics of the run, which saves the features of a data set or of one file in ``out/features.npz``.
+
+    For a data set the arrays are the cloud features of each split (``train`` and ``test``), and the labels if there are
+    any (``train_y`` and ``test_y``). For a file they are the features of the cloud (``cloud``) and of its points
+    (``point``), and the coordinates as the encoder saw them (``pos``).
 
     Args:
         checkpoint: A saved encoder.
-        data: Clouds of a data set, or
-        cloud: one cloud file.
+        data: The clouds of a data set; give either this or ``cloud``.
+        cloud: A file with one cloud; give either this or ``data``.
         out: Run folder.
-        up: Which way is up in the file, ``y`` or ``z``.
+        up: The axis that points up in the file, ``y`` or ``z``.
+
+    Raises:
+        ConfigError: If both or neither of ``data`` and ``cloud`` are given, or ``out`` holds another run.
+        CheckpointError: If there is no checkpoint, or it is damaged.
+        CloudError: If the clouds cannot be used, or a feature is NaN or infinite.
     """
     if (data is None) == (cloud is None):
-        raise ConfigError("embed takes either data=NAME data.root=PATH or cloud=FILE; give exactly one of them")
+        raise ConfigError("embed takes either data=NAME data.root=PATH or cloud=FILE; give exactly one of the two")
     opened = open_checkpoint(checkpoint)
     encoder, card = opened.encoder, opened.card
     if cloud is not None:
@@ -62,7 +71,7 @@ def embed(
             assert data is not None
             arrays = _data_features(encoder, data)
         if not all(np.isfinite(array).all() for array in arrays.values()):
-            raise CloudError("the features are not all finite; look at the clouds with 'geo3d data check'")
+            raise CloudError("the features are not all finite; look at the clouds with geo3d data check NAME")
         with replacing(out / "features.npz") as part, part.open("wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
         metrics = {
@@ -75,7 +84,7 @@ def embed(
 
 
 def _data_features(encoder: nn.Module, data: DataModule) -> dict[str, np.ndarray]:
-    """Features of the clouds of each split, and their labels where there are any."""
+    """Cloud features of each split, and the labels if the split has any."""
     arrays = {}
     for split in ("train", "test") if data.has("test") else ("train",):
         arrays[split] = extract(encoder, data.loader(split), DEVICE).numpy()
@@ -86,7 +95,7 @@ def _data_features(encoder: nn.Module, data: DataModule) -> dict[str, np.ndarray
 
 @torch.no_grad()
 def _file_features(encoder: nn.Module, convention: dict[str, Any], path: Path, up: str) -> dict[str, np.ndarray]:
-    """Features of one cloud, brought into the form in which the encoder saw clouds in training."""
+    """Features of one cloud, after it got the number of points and the scale that the encoder was trained with."""
     count = convention.get("num_points")
     cloud = read_cloud(path, num_points=count, generator=generator("embed", path.name))
     how = convention.get("normalize", "unit_sphere")

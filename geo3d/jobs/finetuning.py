@@ -1,4 +1,4 @@
-"""The job that trains with labels: fine-tuning, or from scratch."""
+"""The job that trains with labels: fine-tuning of a pretrained encoder, or training from scratch."""
 
 import warnings
 from collections.abc import Callable, Mapping
@@ -21,7 +21,7 @@ from geo3d.tasks.datamodule import DataModule
 from geo3d.tasks.supervised import Supervised
 from geo3d.tasks.trainer import fit, make_trainer
 
-DEFAULT_STEPS = 500  # the same whatever the fraction of labels, so that budgets are equal
+DEFAULT_STEPS = 500  # does not depend on the fraction of labels, so that runs with fewer labels train for as long
 
 
 @checked
@@ -42,23 +42,30 @@ def finetune(
     recipe: Mapping[str, Any] | None = None,
     trainer: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Metrics of supervised training, with the test split evaluated once, at the end.
+    """Metrics of supervised training; the test split is evaluated once, at the end.
 
     Args:
-        data: The clouds; ``label_fraction`` of the training labels are used.
+        data: The clouds; the fraction ``label_fraction`` of the training labels is used.
         out: Run folder.
-        task: A class of ``geo3d.tasks`` to train with, its own keywords bound with ``functools.partial`` if need be.
+        task: The class of ``geo3d.tasks`` to train with; bind its own keywords with ``functools.partial``.
         checkpoint: A pretrained encoder.
-        encoder: An encoder to train instead, or the class that the checkpoint must have.
-        from_scratch: Train the checkpoint's architecture from fresh weights: the baseline.
+        encoder: Without a checkpoint, the encoder to train; with one, an encoder of the class that it must have.
+        from_scratch: Train the checkpoint's architecture from fresh weights, as a baseline.
         freeze: Train the head alone.
-        seed: Key of every draw, but for those of the data, which are keyed by ``data.seed``.
+        seed: Key of every random draw except those of the data, which depend on ``data.seed``.
         lr: Peak learning rate of the head.
-        encoder_lr: Peak learning rate of the encoder; ``lr`` when None.
-        weight_decay: On weight matrices.
-        warmup: Fraction of the run with a rising learning rate.
-        recipe: Steps of compression, done before the training (``geo3d.compress``).
-        trainer: Keywords of ``tasks.trainer.make_trainer``; without an end the run takes ``DEFAULT_STEPS`` steps.
+        encoder_lr: Peak learning rate of the encoder; None takes ``lr``.
+        weight_decay: Weight decay of the weight matrices.
+        warmup: Fraction of the run in which the learning rate rises.
+        recipe: Compression steps that are applied before the training (``geo3d.compress``).
+        trainer: Keywords of ``tasks.trainer.make_trainer``; without ``max_epochs``, ``max_steps`` or ``max_time`` the
+            run takes ``DEFAULT_STEPS`` (500) steps.
+
+    Raises:
+        ConfigError: If there is neither a checkpoint nor an encoder, the head cannot be saved, or ``out`` holds another
+            run.
+        CheckpointError: If the checkpoint is missing, damaged, or of another class than ``encoder``.
+        CloudError: If the data does not fit the task.
     """
     if checkpoint is not None:
         opened = open_checkpoint(checkpoint, type(encoder) if encoder is not None else None)
@@ -84,7 +91,7 @@ def finetune(
             seed=seed,
         )
     if (kind := type(module.head).__name__) not in heads.__all__:
-        raise ConfigError(f"{type(module).__name__}: its head, a {kind}, could not be saved; add it to geo3d.heads")
+        raise ConfigError(f"{type(module).__name__}: its head, a {kind}, cannot be saved; add the class to geo3d.heads")
     module.check(data)
     settings: dict[str, Any] = {
         "encoder": card_of(encoder),
@@ -115,6 +122,6 @@ def finetune(
                 module.head = head_for(encoder, module.head)
             card |= {"task": type(module).__name__.lower(), "data": data.manifest_hash()}
             save_encoder(encoder, out / "encoder", head=module.head, decoder=module.decoder, **card)
-            metrics["test"] = module.to(runner.strategy.root_device).score(data)  # Lightning takes it off the GPU
+            metrics["test"] = module.to(runner.strategy.root_device).score(data)  # Lightning has moved it to the CPU
             finish_run(out, metrics)
         return metrics

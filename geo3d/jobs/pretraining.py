@@ -23,7 +23,7 @@ from geo3d.tasks.datamodule import DataModule
 from geo3d.tasks.pretrain import Pretrain
 from geo3d.tasks.trainer import fit, make_trainer
 
-MONITOR_BANK = 512  # clouds whose labels vote in the online kNN
+MONITOR_BANK = 512  # most training clouds that vote in the online kNN, and most held-out clouds that it classifies
 
 
 @checked
@@ -48,24 +48,24 @@ def pretrain(
 ) -> dict[str, Any]:
     """Metrics of a pretraining run; the encoder is saved in ``out/encoder``.
 
-    Started again with the same ``out`` it continues after the last finished epoch.
+    A run that is started again with the same ``out`` continues after the last finished epoch.
 
     Args:
-        encoder: What is trained (initialise it under ``seeds.seeded(seed, "encoder")``, as the command does).
+        encoder: The encoder to train (initialise it under ``seeds.seeded(seed, "encoder")``, as the command does).
         objective: One of ``geo3d.objectives``.
-        invariance: Makes the views.
-        data: The clouds; labels are used by the online kNN alone, on a slice that training never sees.
+        invariance: Draws the transformations that make the views.
+        data: The clouds; labels serve the online kNN alone, which scores on a slice that training never sees.
         out: Run folder.
-        seed: Key of every draw, but for those of the data, which are keyed by ``data.seed``.
+        seed: Key of every random draw except those of the data, which depend on ``data.seed``.
         lr: Peak learning rate.
-        weight_decay: On weight matrices.
-        warmup: Fraction of the run with a rising learning rate.
-        ema: Momentum of the teacher at the start, for objectives that have one.
-        average: Momentum of averaged weights to publish; 0 publishes the last ones.
-        projector: Layer sizes behind the encoder.
+        weight_decay: Weight decay of the weight matrices.
+        warmup: Fraction of the run in which the learning rate rises.
+        ema: Momentum of the teacher at the start, for objectives that have a teacher.
+        average: Save an exponential moving average of the weights with this momentum; 0 saves the last weights.
+        projector: Sizes of the layers of the projector behind the encoder.
         monitor_every: Epochs between online kNN evaluations; 0 for none.
-        decoder: For an objective on points, see :class:`geo3d.tasks.pretrain.Pretrain`.
-        recipe: Steps of compression, done before the training, so that the encoder learns in that form.
+        decoder: The decoder for an objective on points, see :class:`geo3d.tasks.pretrain.Pretrain`.
+        recipe: Compression steps that are applied before the training, so that the compressed encoder is trained.
         trainer: Keywords of ``tasks.trainer.make_trainer``.
     """
     encoder = apply_recipe(encoder, recipe, fresh=True)

@@ -1,4 +1,4 @@
-"""The job that says what frozen features are worth, beside the untrained floor and the supervised ceiling."""
+"""The job that probes frozen features, and compares them with an untrained floor and a supervised ceiling."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ from geo3d.tasks.datamodule import DataModule
 from geo3d.tasks.extract import extract, recalibrate
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-CALIBRATION_CLOUDS = 1024  # over which the untrained encoder's BatchNorm statistics are taken
+CALIBRATION_CLOUDS = 1024  # training clouds over which the untrained encoder's running statistics are averaged
 
 Split = tuple[Tensor, Tensor]
 """(n, D) features and (n,) labels."""
@@ -46,33 +46,38 @@ def probe(
     seed: Seed = 0,
     trainer: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """``floor | result | ceiling`` of a pretrained encoder, as mean and deviation over seeds.
+    """Accuracies of a pretrained encoder (result) beside a floor and a ceiling: means and stds over seeds.
 
-    The floor is the same architecture with fresh weights and BatchNorm statistics fitted to the training clouds; the
-    ceiling is the same architecture trained with all labels in the same poses for as many passes over clouds. All
-    three are probed alike. The test split serves for scoring alone.
+    The floor is the same architecture with fresh weights and running statistics taken from the training clouds. The
+    ceiling is the same architecture trained with all labels in the same poses, for as many passes over clouds as
+    pretraining made. All three are probed in the same way. The test split is used for scoring alone.
 
     Args:
         checkpoint: A saved encoder, or several from runs that differ in their seed alone.
-        data: Labelled clouds; ``rotation`` says in which poses.
+        data: Labelled clouds, in the poses that ``rotation`` names.
         out: Run folder.
         protocol: A name from ``probes.PROTOCOLS``.
-        seeds: Repetitions; each draws its own points, poses, folds and untrained encoder, and takes the next
-            checkpoint where there are several.
-        shots: Labelled clouds a class for the few-label figure; 0 for none.
-        draws: Draws of these labelled clouds in each repetition.
-        episodes: Further (way, shot) settings for few-shot episodes, for example ``[[5, 10], [5, 20]]``.
-        ceiling: Also train and probe the ceiling, in every repetition or in the first so many; each trained encoder is
-            kept beside its checkpoint for the next time.
-        seed: Key of every draw.
-        trainer: Keywords of ``tasks.trainer.make_trainer`` for the ceiling's training; its length is given.
+        seeds: Number of repetitions; each draws its own points, poses, folds and untrained encoder, and takes the next
+            checkpoint if there are several.
+        shots: Labelled clouds per class for the accuracy with few labels; 0 leaves it out.
+        draws: Number of draws of these labelled clouds in each repetition.
+        episodes: Pairs (way, shot) for additional few-shot episodes, for example ``[[5, 10], [5, 20]]``.
+        ceiling: Also train and probe the ceiling: true in every repetition, N in the first N; each trained encoder is
+            kept beside its checkpoint and used again.
+        seed: Key of every random draw.
+        trainer: Keywords of ``tasks.trainer.make_trainer`` for the ceiling's training, except its length.
+
+    Raises:
+        ConfigError: If the checkpoints differ in their architecture, or ``out`` holds another run.
+        CheckpointError: If a checkpoint is missing or damaged.
+        CloudError: If the data has no labels, or too few for ``shots`` or ``episodes``.
     """
     chosen = protocol_named(protocol)
     paths = [checkpoint] if isinstance(checkpoint, str | Path) else list(checkpoint)
     opened = [open_checkpoint(path) for path in paths]
     cards = [each.card for each in opened]
     if any((card["class"], card["keywords"]) != (cards[0]["class"], cards[0]["keywords"]) for card in cards):
-        raise ConfigError("checkpoint: the checkpoints are not of one architecture; probe them one at a time")
+        raise ConfigError("checkpoint: expected checkpoints of one architecture, found several; probe them one by one")
     _try_labels(data, shots, episodes)
     for note in _notes(chosen, data, cards[0], seeds):
         warnings.warn(note, stacklevel=2)
@@ -108,21 +113,25 @@ def probe(
 
 
 def calibrated(encoder: nn.Module, data: DataModule) -> nn.Module:
-    """The encoder with BatchNorm statistics fitted to training clouds: what makes the floor a fair one."""
+    """The encoder with running statistics averaged over training clouds, without which the floor would be unfair."""
     return recalibrate(encoder, data.calibration(CALIBRATION_CLOUDS), DEVICE)
 
 
 def ceiling_encoder(opened: Checkpoint, data: DataModule, seed: int, trainer: dict[str, Any]) -> nn.Module:
-    """The checkpoint's architecture trained with all labels, on as many points, in the probe's poses.
+    """The checkpoint's architecture trained with all labels, on as many points as in pretraining, in the probe's poses.
 
-    It makes as many passes over clouds as pretraining did, where every cloud passes twice, as two views. The trained
-    encoder is kept in ``ceiling/`` beside the checkpoint, under a name made of everything it depends on.
+    It makes as many passes over clouds as pretraining did, which passes each cloud twice, as two views. The trained
+    encoder is kept in ``ceiling/`` beside the checkpoint, under a hash of everything that it depends on.
+
+    Raises:
+        ConfigError: If the checkpoint's card does not say how many clouds pretraining saw.
     """
     card = opened.card
     clouds = card.get("metrics", {}).get("clouds", 0)
     if clouds == 0:
         raise ConfigError(
-            f"{opened.folder}: the checkpoint does not say how long it was pretrained; ceiling needs that"
+            f"{opened.folder}: the card does not say how long the encoder was pretrained, on which the ceiling's "
+            "training depends; give ceiling=false"
         )
     supervised = data.reseeded(seed).of("supervised", "y")
     supervised.label_fraction = 1.0
@@ -138,7 +147,7 @@ def ceiling_encoder(opened: Checkpoint, data: DataModule, seed: int, trainer: di
 
 
 def _try_labels(data: DataModule, shots: int, episodes: Sequence[Sequence[int]]) -> None:
-    """Check that there are labels for what is asked, before anything is trained."""
+    """Check, before anything is trained, that there are enough labels for ``shots`` and ``episodes``."""
     (x, y), (tx, ty) = ((data.labels(split)[:, None].float(), data.labels(split)) for split in ("train", "test"))
     if shots:
         few_label_accuracy(x, y, tx, ty, shots=shots, draws=1)
@@ -147,7 +156,7 @@ def _try_labels(data: DataModule, shots: int, episodes: Sequence[Sequence[int]])
 
 
 def _notes(protocol: Protocol, data: DataModule, card: dict[str, Any], seeds: int) -> list[str]:
-    """Where the probe departs from its protocol or from how the encoder was trained."""
+    """Sentences on where the probe differs from its protocol, or from how the encoder was trained."""
     notes, points = [], card.get("input", {}).get("num_points", data.num_points)
     if points != data.num_points:
         notes.append(f"the encoder was trained on {points} points and is probed on data.num_points={data.num_points}")

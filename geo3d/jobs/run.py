@@ -1,4 +1,4 @@
-"""The run folder: what was run, on what, with which versions, and what came out."""
+"""The run folder: data, settings and versions of a run, and its results."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ from geo3d.version import commit
 PACKAGES = ("torch", "torch-geometric", "pytorch-lightning", "numpy", "scipy", "scikit-learn", "h5py", "safetensors")
 FINISHED = "finished.json"
 RESULTS = ("metrics.json", "metrics.csv", "test.npz", "features.npz", *(f"encoder/{x}" for x in (WEIGHTS, CARD, HEAD)))
-"""Files whose sums say that a run is finished and whole, where it makes them."""
+"""Files whose SHA-256 sums ``finished.json`` records, if the run writes them."""
 PARTS = ("checkpoints", "encoder", "shape", "shape/checkpoints", "shape/encoder")
 """Folders in a run folder that belong to the same run."""
 
@@ -31,23 +31,24 @@ PARTS = ("checkpoints", "encoder", "shape", "shape/checkpoints", "shape/encoder"
 def run_folder(
     out: str | Path, manifest: dict[str, Any], settings: dict[str, Any] | None = None, reopen: bool = True
 ) -> Iterator[Path]:
-    """The run folder ``out``, owned by this process inside the block, with what :func:`start_run` writes.
+    """The run folder ``out``, owned by this process inside the block, with the files that :func:`start_run` writes.
 
-    What killed processes left half-written in it is removed.
+    Half-written files that killed processes left in it are removed.
 
     Args:
-        out: Made if it is not there.
+        out: Created if it does not exist.
         manifest: See :func:`start_run`.
         settings: See :func:`start_run`.
-        reopen: Whether results of a finished run are about to be written again.
+        reopen: Mark the run as unfinished, because its results are about to be written again.
 
     Raises:
-        ConfigError: As :func:`start_run`, or if another process works in ``out``.
+        ConfigError: For the reasons of :func:`start_run`, if another process works in ``out``, or if torch's default
+            dtype is not float32.
     """
     if torch.get_default_dtype() is not torch.float32:
         raise ConfigError(
-            f"torch's default dtype is {torch.get_default_dtype()}; clouds are float32, and so must weights be; call "
-            "torch.set_default_dtype(torch.float32) before encoders are made"
+            f"torch's default dtype is {torch.get_default_dtype()}; clouds and weights must be float32; call "
+            "torch.set_default_dtype(torch.float32) before you build an encoder"
         )
     with owned(out) as folder:
         for place in (folder, *(folder / name for name in PARTS)):
@@ -59,15 +60,15 @@ def run_folder(
 
 
 def start_run(out: str | Path, manifest: dict[str, Any], settings: dict[str, Any] | None = None) -> Path:
-    """The folder ``out`` with ``versions.json``, ``manifest.json`` and ``settings.json`` written.
+    """The folder ``out``, after ``versions.json``, ``manifest.json`` and ``settings.json`` have been written there.
 
     Args:
-        out: Made if it is not there.
-        manifest: Which samples the run sees (JSON-able).
-        settings: What else decides the run's numbers (JSON-able).
+        out: Created if it does not exist.
+        manifest: The samples that the run sees (JSON-able).
+        settings: Everything else that the run's results depend on (JSON-able).
 
     Raises:
-        ConfigError: If ``out`` is no folder, or holds a run on other data or with other settings.
+        ConfigError: If ``out`` is not a folder, or holds a run on other data or with other settings.
     """
     out = made(out)
     for what, path, content in (
@@ -77,7 +78,7 @@ def start_run(out: str | Path, manifest: dict[str, Any], settings: dict[str, Any
         if not to_lose(out):
             break
         if not path.exists():
-            raise ConfigError(f"out={out}: holds results, but no {path.name} says of what; give another out=DIR")
+            raise ConfigError(f"out={out}: holds results, but {path.name} is missing; give another out=DIR")
         if stored(path) != json.loads(json.dumps(content)):
             raise ConfigError(f"out={out}: holds a run {what} (see {path.name}); give another out=DIR")
     write_json(out / "manifest.json", manifest)
@@ -87,15 +88,16 @@ def start_run(out: str | Path, manifest: dict[str, Any], settings: dict[str, Any
 
 
 def finish_run(out: Path, metrics: dict[str, Any]) -> None:
-    """Write ``metrics.json`` and, last of all, ``finished.json``: the sums of everything that the run has made."""
+    """Write ``metrics.json``, and last of all ``finished.json`` with the SHA-256 sums of the run's results."""
     write_json(out / "metrics.json", metrics)
     write_json(out / FINISHED, {"sha256": {name: sum_of(out / name) for name in RESULTS if (out / name).is_file()}})
 
 
 def is_finished(out: Path) -> bool:
-    """Whether the run in ``out`` has been finished and all its results are as they were then.
+    """Whether the run in ``out`` is finished, and none of its results has changed since.
 
-    Otherwise the job makes them again, from its last checkpoint; damaged results are said.
+    If a result is damaged or missing, a warning names it. The job then makes the results again from its last
+    checkpoint.
     """
     try:
         sums = json.loads((out / FINISHED).read_text(encoding="utf-8"))["sha256"]
@@ -111,7 +113,7 @@ def is_finished(out: Path) -> bool:
 
 
 def reopen_run(out: Path) -> None:
-    """Take back that the run has been finished: its results are about to be written again."""
+    """Mark the run as unfinished, because its results are about to be written again."""
     (out / FINISHED).unlink(missing_ok=True)
 
 
@@ -121,7 +123,7 @@ def sum_of(path: Path) -> str:
 
 
 def to_lose(out: Path) -> bool:
-    """Whether a run folder holds results; one in which a run failed before its first checkpoint does not."""
+    """Whether a run folder holds a checkpoint, an encoder or metrics, which must not be overwritten."""
     return any((out / name).exists() for name in ("checkpoints/last.ckpt", "encoder", "metrics.json"))
 
 
@@ -129,7 +131,7 @@ def stored(path: Path) -> Any:
     """The content of a JSON file of a run folder.
 
     Raises:
-        ConfigError: If it is no JSON.
+        ConfigError: If the file cannot be read, or is not valid JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -138,9 +140,9 @@ def stored(path: Path) -> Any:
 
 
 def versions() -> dict[str, Any]:
-    """Versions of geo3d, Python and what geo3d stands on, and the git commit of a checkout."""
-    found: dict[str, Any] = {"geo3d": geo3d.__version__, "python": platform.python_version()}
+    """Versions of geo3d, Python and the packages that results depend on, and the git commit of a checkout."""
+    record: dict[str, Any] = {"geo3d": geo3d.__version__, "python": platform.python_version()}
     for package in PACKAGES:
-        found[package] = metadata.version(package)
-    found["git"] = commit()
-    return found
+        record[package] = metadata.version(package)
+    record["git"] = commit()
+    return record

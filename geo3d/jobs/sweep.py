@@ -1,4 +1,4 @@
-"""The job that compresses encoders by many recipes, one after another, and tabulates what came out."""
+"""The job that compresses encoders by many recipes, one after another, and tabulates the results."""
 
 import re
 import time
@@ -24,7 +24,7 @@ OPTIONS: dict[str, Any] = {
     "steps": Steps,
     "points": Annotated[int, Range(2, 10_000_000)] | None,
 }
-"""What a run may say beside the steps of its recipe."""
+"""Options of a run, which stand beside the steps of its recipe."""
 
 
 @checked
@@ -43,25 +43,30 @@ def sweep(
     lr: Rate = 1e-3,
     trainer: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The table of all runs that are finished, in ``out/table.md`` and ``out/metrics.json``.
+    """Numbers of finished rows and of runs left; the table is written to ``out/table.md`` and ``out/metrics.json``.
 
-    Each run is a ``geo3d compress`` in a folder of its own, ``out/CHECKPOINT/RUN/SEED``. Those that are finished, with
-    the same settings, are left as they are and one that was stopped goes on, so the sweep can be run in pieces.
+    Each run is a ``geo3d compress`` in its own folder, ``out/CHECKPOINT/RUN/SEED``. A sweep that is started again skips
+    runs that are finished with the same settings and continues one that was stopped, so it can be run in pieces.
 
     Args:
         data: The clouds.
         checkpoints: Folders of trained encoders by short names.
-        runs: Recipes by name; ``of`` in one lists the checkpoints it is for (all), ``seeds`` says how many seeds,
-            ``steps`` how long, ``points`` how many points the encoder shall need.
+        runs: Recipes by name; beside its steps a recipe may have ``of`` (a list of the checkpoints to compress; all by
+            default), ``seeds`` (how many seeds), ``steps`` (training steps) and ``points`` (points of a cloud that the
+            encoder sees).
         out: Folder of all runs.
         seeds: The seeds; runs with ``seeds: n`` take the first n of them, others the first.
-        only: Run only what has this in ``CHECKPOINT/RUN``.
-        minutes: Start no further run after so long.
-        labels: See :func:`geo3d.jobs.compression.compress`, as for the following.
-        shaping_steps: Steps of the first training.
-        draws: Draws of the test clouds.
+        only: Start only runs whose ``CHECKPOINT/RUN`` contains this text.
+        minutes: Start no further run after this many minutes.
+        labels: Weight of the cross-entropy against the training labels; this and the following options are those of
+            :func:`geo3d.jobs.compression.compress`.
+        shaping_steps: Training steps for a regularised structure or soft thresholds, if a recipe has them.
+        draws: Accuracy is averaged over this many draws of points and poses of the test clouds.
         lr: Peak learning rate.
         trainer: Keywords of ``tasks.trainer.make_trainer``.
+
+    Raises:
+        ConfigError: If a name or a recipe has a mistake; nothing is run then.
     """
     begun, left = time.monotonic(), []
     plan = list(planned(checkpoints, runs, seeds))
@@ -88,15 +93,15 @@ def sweep(
 
 
 def recipe_of(run: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The steps of a run, without what is said of the run itself."""
+    """The recipe of a run, without the run's own options (``OPTIONS``)."""
     return {key: value for key, value in (run or {}).items() if key not in OPTIONS}
 
 
 def check_run(run: str, recipe: Any) -> None:
-    """Check what a run says of itself, and its steps.
+    """Check the options of a run and the steps of its recipe.
 
     Raises:
-        ConfigError: If something in it does not exist or does not fit.
+        ConfigError: If the recipe is not a mapping, a step or keyword is unknown, or a value does not fit.
     """
     if not isinstance(recipe, Mapping | None):
         raise ConfigError(f"runs.{run}: expected the steps of a recipe; found {shown(recipe)}")
@@ -110,20 +115,21 @@ def check_run(run: str, recipe: Any) -> None:
 
 
 def check_name(option: str, name: Any) -> None:
-    """Check that a name can be that of a folder in the run folder.
+    """Check that a name can name a folder in the run folder.
 
     Raises:
-        ConfigError: If it would lie elsewhere.
+        ConfigError: If it has other characters than folder names may have, or begins with a dot.
     """
     if not re.fullmatch(r"(?!\.)[\w.+ -]{1,100}", str(name)):
         raise ConfigError(f"{option}.{name}: expected a name of letters, digits, '_', '+', '-' and '.' for a folder")
 
 
 def planned(checkpoints: Mapping[str, str | Path], runs: Mapping[str, Any], seeds: Sequence[int]) -> Any:
-    """Checkpoint, run and seed of everything to do: first seeds first.
+    """Triples (checkpoint, run, seed) in the order of execution: everything with the first seed, then with the second.
 
     Raises:
-        ConfigError: If a run names a checkpoint that is not given, or a step that does not exist.
+        ConfigError: If there is no checkpoint, a name cannot name a folder, or a run names an unknown checkpoint or has
+            a mistake.
     """
     if not checkpoints:
         raise ConfigError("checkpoints: there is none; give checkpoints.NAME=DIR/encoder")
@@ -133,19 +139,19 @@ def planned(checkpoints: Mapping[str, str | Path], runs: Mapping[str, Any], seed
         check_name("runs", run)
         check_run(run, recipe)
     for repetition in range(len(seeds)):
-        for run, given in runs.items():
-            recipe = given or {}
-            named = recipe.get("of") or list(checkpoints)
-            if not set(named) <= set(checkpoints):
-                raise ConfigError(f"runs.{run}.of: expected some of {', '.join(checkpoints)}; found {named}")
+        for run, keywords in runs.items():
+            recipe = keywords or {}
+            names = recipe.get("of") or list(checkpoints)
+            if not set(names) <= set(checkpoints):
+                raise ConfigError(f"runs.{run}.of: expected some of {', '.join(checkpoints)}; found {names}")
             if repetition < recipe.get("seeds", 1):
-                yield from ((name, run, seeds[repetition]) for name in named)
+                yield from ((name, run, seeds[repetition]) for name in names)
 
 
 def summary(folder: Path, run: str, checkpoint: str) -> dict[str, Any]:
-    """What the seeds of one run say together; empty if none is finished.
+    """Row of the table for one run: means over its finished seeds; empty if none is finished.
 
-    The standard error of the difference is that over test clouds of the mean over seeds and draws.
+    ``error`` is the standard error of ``difference`` over test clouds, after the mean over seeds and draws.
     """
     done = sorted(path.parent for path in folder.glob(f"*/{FINISHED}") if is_finished(path.parent))
     results = [stored(path / RESULT) for path in done]

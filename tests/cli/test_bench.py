@@ -82,8 +82,8 @@ def test_a_folder_name_that_several_checkpoints_have_is_no_reference(models, tmp
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["names=[a]"], "bench names=[a]: expected 2 different names, one a checkpoint"),
-        (["names=[a,a]"], "bench names=[a,a]: expected 2 different names, one a checkpoint"),
+        (["names=[a]"], "bench names=[a]: expected 2 different names, one per checkpoint"),
+        (["names=[a,a]"], "bench names=[a,a]: expected 2 different names, one per checkpoint"),
         (["engines=[geo3d,tensorrt]"], "engines: no engine 'tensorrt'; there are geo3d, torch"),
         (["reference=smal"], "bench reference=smal: did you mean 'small'?"),
         (["poses=so3"], "poses: geo3d bench takes no 'poses'; it takes checkpoint"),
@@ -97,7 +97,7 @@ def test_a_folder_name_that_several_checkpoints_have_is_no_reference(models, tmp
         (["--repeats", "3"], "bench --repeats: options are KEY=VALUE; write repeats=..."),
         (["--no-memory"], "bench --no-memory: options are KEY=VALUE; write memory=..."),
         (["model"], "bench model: write geo3d bench checkpoint=DIR"),
-        (["kernels"], "bench kernels: tables against public code are made from a checkout, by make bench"),
+        (["kernels"], "bench kernels: to compare geo3d with public code, run make bench in a checkout"),
     ],
 )
 def test_mistakes_are_one_line_and_status_2(words, message, models, tmp_path, capsys):

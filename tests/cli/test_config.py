@@ -141,7 +141,8 @@ def test_what_was_not_said_has_the_value_of_the_signature(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "reason"), [(b"a: [1,\n", "line 2 is no YAML"), (b"\xff\xfe\x00", "no YAML"), (b"half", "no mapping")]
+    ("content", "reason"),
+    [(b"a: [1,\n", "line 2 is not YAML"), (b"\xff\xfe\x00", "not YAML"), (b"half", "not a mapping")],
 )
 def test_a_damaged_record_is_named(content, reason, tmp_path):
     (tmp_path / "config.yaml").write_bytes(content)

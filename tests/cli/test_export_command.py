@@ -84,7 +84,9 @@ def test_a_file_that_says_something_else_is_not_kept(checkpoints, tmp_path, monk
         monkeypatch.setattr(onnx_layers, "folded", lambda *g, f=factor: (real(*g)[0] * f, real(*g)[1]))
         assert run(f"checkpoint={checkpoints / checkpoint}", f"out={out}") == 2
         error = capsys.readouterr().err
-        assert error.startswith(f"geo3d: error: {out}: not written, for it differs from the encoder; onnxruntime ")
+        assert error.startswith(
+            f"geo3d: error: {out}: not written, because its features differ from the encoder's; onnxruntime "
+        )
         assert len(error.splitlines()) == 1 and out.read_text() == "older"
         assert [file.name for file in tmp_path.iterdir()] == ["encoder.onnx"]
 
@@ -106,7 +108,7 @@ def test_without_the_runtime_it_is_not_checked(checkpoints, tmp_path, monkeypatc
         (["out=a.onnx"], "checkpoint: a value is needed; give checkpoint=DIR/encoder"),
         (["checkpoint=a"], "out: a value is needed; give out="),
         (["checkpoint=a", "out=b", "format=torch", "opset=21"], "opset=21: format=torch has no such option; leave it"),
-        (["checkpoint=a", "out=b", "format=torch"], "the program is for clouds of one size; say num_points=N"),
+        (["checkpoint=a", "out=b", "format=torch"], "the program is for clouds of one size; give num_points=N"),
     ],
 )
 def test_words_that_cannot_be_understood(words, message):

@@ -51,7 +51,7 @@ def test_the_command_says_that_it_was_interrupted(work, monkeypatch, capsys, tmp
     monkeypatch.setattr(geo3d.jobs, "probe", probe)
     assert main(["probe", "checkpoint=x", "data=folder", f"data.root={tmp_path}", f"out={tmp_path / 'run'}"]) == 130
     said = capsys.readouterr().err
-    assert said == "geo3d: error: interrupted; what has been finished is kept\n"
+    assert said == "geo3d: error: interrupted; finished work is kept\n"
     assert not list(tmp_path.rglob("traceback.txt"))
 
 

@@ -62,7 +62,7 @@ def test_results_of_other_settings_or_of_none_are_not_overwritten(tmp_path):
     with pytest.raises(ConfigError, match="holds a run with other settings"):
         start_run(tmp_path, {"data": 2}, {"lr": 1})
     (tmp_path / "settings.json").unlink()
-    with pytest.raises(ConfigError, match=r"holds results, but no settings\.json says of what"):
+    with pytest.raises(ConfigError, match=r"holds results, but settings\.json is missing"):
         start_run(tmp_path, {"data": 2}, {"lr": 2})
     (tmp_path / "settings.json").write_bytes(b"\xff{")
     with pytest.raises(ConfigError, match=r"settings\.json: damaged"):

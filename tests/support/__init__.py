@@ -1,1 +1,1 @@
-"""What several tests share: small data sets, published forms, writers of files."""
+"""Helpers that several tests share: small data sets, published forms of encoders, writers of files."""

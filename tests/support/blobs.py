@@ -1,4 +1,4 @@
-"""A tiny labelled data set for tests of tasks and jobs: noisy boxes of three proportions."""
+"""A tiny labelled data set for tests of tasks and jobs: random points in boxes of three proportions."""
 
 import torch
 from torch.utils.data import Dataset

@@ -1,4 +1,4 @@
-"""A pretraining run without random views: python -m support.joined OUT DEVICES BATCH_SIZE."""
+"""Runs pretraining without random views: python -m support.joined OUT DEVICES BATCH_SIZE."""
 
 import sys
 

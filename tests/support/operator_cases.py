@@ -1,4 +1,4 @@
-"""Every public operator on small float32 inputs, with its gradients: what tests of builds and default dtypes run."""
+"""Every public operator on small float32 inputs, with its gradients, for tests of kernel builds and default dtypes."""
 
 from collections.abc import Callable
 
@@ -26,7 +26,7 @@ K = 5
 
 
 class Inputs:
-    """Random float32 tensors of one seed, and clouds of these sizes."""
+    """Random float32 tensors from one seed, for clouds of the given sizes."""
 
     def __init__(self, sizes: tuple[int, ...]) -> None:
         self.generator = seeds.generator(0, "operators")
@@ -51,7 +51,7 @@ def offsets(sizes) -> Tensor:
 
 
 def with_gradients(leaves: list[Tensor], *outputs: Tensor) -> list[Tensor]:
-    """The outputs, and the gradients of the first one against weights that differ."""
+    """The outputs, and the gradients of a weighted sum of the first output, whose weights all differ."""
     out = outputs[0]
     asked = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view(out.shape)
     return [*(o.detach() for o in outputs), *torch.autograd.grad(out, leaves, asked)]

@@ -1,4 +1,4 @@
-"""PCD files, written plainly."""
+"""A plain writer of PCD files."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ FORMS = ["ascii", "binary", "binary_compressed"]
 
 
 def lzf_compress(raw: bytes) -> bytes:
-    """A plain LZF packer: the longest earlier match at each place, else a literal."""
+    """The bytes packed by LZF: at each position the longest earlier match, else a literal."""
     out, literals, at = bytearray(), bytearray(), 0
 
     def flush() -> None:
@@ -44,7 +44,7 @@ def lzf_compress(raw: bytes) -> bytes:
 
 
 def write_pcd(path: Path, rows: np.ndarray, form: str, changes: dict[str, str] | None = None) -> Path:
-    """A structured array as PCD."""
+    """The path, after a structured array has been written there as PCD."""
     assert rows.dtype.names is not None
     kinds = [rows.dtype[name] for name in rows.dtype.names]
     lines = {

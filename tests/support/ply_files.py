@@ -1,4 +1,4 @@
-"""PLY files, written plainly."""
+"""A plain writer of PLY files."""
 
 import struct
 from pathlib import Path
@@ -8,7 +8,7 @@ CODES = {"char": "b", "uchar": "B", "short": "h", "ushort": "H", "int": "i", "ui
 
 
 def write_ply(path: Path, form: str, elements: list) -> Path:
-    """Elements as (name, [(type or (count type, type), name)], rows)."""
+    """The path, after elements (name, [(type or (count type, type), name)], rows) have been written there as PLY."""
     header, body = [b"ply", f"format {form} 1.0".encode(), b"comment made by a test"], b""
     for name, properties, rows in elements:
         header.append(f"element {name} {len(rows)}".encode())

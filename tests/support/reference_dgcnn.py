@@ -1,4 +1,4 @@
-"""The published form of DGCNN, edge by edge: what geo3d's factored form must equal.
+"""The published form of DGCNN, which computes each edge by itself; geo3d's factored form must equal it.
 
 Written from the equations of arXiv 1801.07829 with the layer list and the parameter names of the public PyTorch code.
 """
@@ -11,14 +11,14 @@ from torch.nn.functional import leaky_relu
 
 
 def edge_layer(x: Tensor, neighbors: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d, slope: float = 0.2) -> Tensor:
-    """(M, out): norm and maximum over explicit edges (1, 2 C, M, k)."""
+    """(M, out) features: convolution, norm and activation of explicit edges (1, 2 C, M, k), and their maximum."""
     center = x[:, None].expand(-1, neighbors.shape[1], -1)
     edges = torch.cat([x[neighbors] - center, center], 2).permute(2, 0, 1)[None]
     return leaky_relu(norm(conv(edges)), slope).max(3).values[0].t()
 
 
 class PublishedDGCNN(nn.Module):
-    """The whole classification network, its neighbour tables given from outside."""
+    """The classification network, which takes the neighbour tables as inputs."""
 
     def __init__(
         self, channels: Sequence[int] = (64, 64, 128, 256), embedding: int = 1024, classes: int = 40, inputs: int = 3
@@ -40,7 +40,7 @@ class PublishedDGCNN(nn.Module):
         self.linear3 = nn.Linear(256, classes)
 
     def features(self, x: Tensor, ptr: Tensor, tables: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """(M, sum(channels)) and (B, 2 * embedding)."""
+        """(M, sum(channels)) features of points and (B, 2 * embedding) features of clouds."""
         outputs = []
         for i, neighbors in enumerate(tables, 1):
             conv, norm = getattr(self, f"conv{i}")

@@ -11,7 +11,7 @@ from torch import nn
 
 
 def on_all(layer, clouds):
-    """A convolution of width 1 or a norm on the points of all clouds together."""
+    """Outputs per cloud of a layer (a convolution of width 1 or a norm) that sees the points of all clouds together."""
     out = layer(torch.cat(clouds).t()[None])[0].t()
     return list(out.split([len(c) for c in clouds]))
 

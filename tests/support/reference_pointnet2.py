@@ -28,7 +28,7 @@ def ball(pos, centers, radius, k):
 
 
 def run(convs, norms, edges):
-    """Layers on the edges (S, K, C) of each cloud, all clouds in one BatchNorm; the maximum of each neighbourhood."""
+    """Maximum over each neighbourhood after the layers, from edges (S, K, C) per cloud; BatchNorm sees all clouds."""
     shapes = [e.shape[:2] for e in edges]
     x = torch.cat([e.flatten(0, 1) for e in edges]).t()[None, :, :, None]
     for conv, norm in zip(convs, norms, strict=True):
@@ -107,7 +107,7 @@ class PublishedPointNet2(nn.Module):
         self.fc3 = nn.Linear(256, classes)
 
     def encode(self, clouds):
-        """The cloud features (B, C), and of each cloud those of the second level interpolated to its points."""
+        """(B, C) cloud features, and the features of the second level interpolated to all points."""
         positions, features = [c[:, :3] for c in clouds], [c[:, 3:] for c in clouds]
         one, f_one = self.sa1(positions, features)
         two, f_two = self.sa2(one, f_one)

@@ -1,6 +1,6 @@
-"""Where the tests of the Triton kernels run: on a GPU, else in Triton's interpreter, in a process of its own.
+"""The device for tests of the Triton kernels: a GPU, otherwise Triton's interpreter in a separate process.
 
-Whether kernels are interpreted is decided when Triton is first imported, for good: hence the process.
+Triton decides on its first import, once and for all, whether it interprets kernels, so the interpreter needs a process.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""An encoder that nobody has heard of: neighbours among the coordinates at two scales, and a layer behind them."""
+"""An encoder that geo3d does not know: edge convolutions over neighbours at two scales, and a layer on top."""
 
 from collections.abc import Mapping
 

@@ -10,7 +10,7 @@ from readings import InvalidError, Reading, points
 
 
 def npy(content: bytes) -> list[Reading]:
-    """An array of numbers (N, 3 or more)."""
+    """The reading of an NPY file with an array of numbers (N, 3 or more)."""
     try:
         return [Reading(_coordinates(_array(content)))]
     except InvalidError:
@@ -18,7 +18,7 @@ def npy(content: bytes) -> list[Reading]:
 
 
 def npz(content: bytes) -> list[Reading]:
-    """The coordinates among several arrays; sums are verified."""
+    """The reading of an NPZ archive: the coordinates among its arrays, whose checksums are verified."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             names = archive.namelist()
@@ -66,7 +66,7 @@ def _coordinates(array: np.ndarray) -> np.ndarray:
 
 
 def hdf5(content: bytes) -> list[Reading]:
-    """As h5py gives it: no second parser, but all that is declared must be stored, in this file."""
+    """The reading of an HDF5 file by h5py; all data that the file declares must be stored in the file itself."""
     import h5py
 
     try:

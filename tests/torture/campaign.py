@@ -1,4 +1,4 @@
-"""Attacks by the hundred, each in a forked process, and a table of what came of them."""
+"""Runs hundreds of attacks, each in a forked process, and tabulates their verdicts."""
 
 import json
 import os
@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 SHOWN = 240  # characters of a note
-EACH = 12  # faults of a kind that are printed one by one
+EACH = 12  # most faults of one kind that are printed
 
 
 class Verdict(NamedTuple):
-    """What came of an attack: in one or two words, whether that is a fault of geo3d, and what was seen."""
+    """The result of an attack: a word or two, whether it is a fault of geo3d, and a note on what was seen."""
 
     kind: str
     fault: bool = False
@@ -29,7 +29,7 @@ def fault(kind: str, note: str = "") -> Verdict:
 
 
 class Case(NamedTuple):
-    """One attack; what stands before the first slash of its name is its row in the table."""
+    """One attack; the part of its name before the first slash is its row in the table."""
 
     name: str
     attack: Callable[[], Verdict]
@@ -37,7 +37,7 @@ class Case(NamedTuple):
 
 @dataclass
 class Limits:
-    """What an attack may take: seconds of the processor, and megabytes of memory (None: as much as it wants)."""
+    """Limits of an attack: seconds of CPU time, and megabytes of memory (None for no limit)."""
 
     seconds: float
     megabytes: int | None = None
@@ -54,7 +54,7 @@ class Tally:
 
     @property
     def tried(self) -> int:
-        """How many attacks there were."""
+        """Number of attacks."""
         return sum(map(Counter.total, self.rows.values()))
 
     def add(self, case: Case, verdict: Verdict) -> None:
@@ -65,7 +65,7 @@ class Tally:
             self.faults.append((case.name, verdict))
 
     def text(self) -> str:
-        """The table, then the faults: each kind's first ones, with the command that repeats one."""
+        """The table, then the first faults of each kind, and the command that repeats one of them."""
         kinds = sorted({kind for row in self.rows.values() for kind in row}, key=lambda kind: (":" in kind, kind))
         width = max([len(row) for row in self.rows] + [5]) + 2
         lines = [f"{self.title}: {self.tried} tried, {len(self.faults)} faults"]
@@ -87,13 +87,13 @@ class Tally:
 
 
 def judged(cases: Sequence[Case], limits: Limits, workers: int = 2, chunk: int = 1) -> Iterator[tuple[Case, Verdict]]:
-    """Every case with its verdict, in the order in which they come; a case that takes its process down is blamed.
+    """Every case with its verdict, in the order in which they finish; a case whose process dies is a fault.
 
     Args:
         cases: The attacks.
-        limits: Of one case.
+        limits: Limits of one case.
         workers: Processes at a time.
-        chunk: Cases that one process does, one after another; 1 where a case may spoil the process for the next.
+        chunk: Cases that one process runs one after another; 1 if a case may spoil the process for the next one.
     """
     waiting = deque(list(cases[i : i + chunk]) for i in range(0, len(cases), chunk))
     running = selectors.DefaultSelector()
@@ -118,7 +118,7 @@ def judged(cases: Sequence[Case], limits: Limits, workers: int = 2, chunk: int =
                     if rest := todo[len(verdicts) + 1 :]:
                         waiting.appendleft(rest)
     finally:
-        for key in list(running.get_map().values()):  # of a campaign that is ended
+        for key in list(running.get_map().values()):  # processes still run if the campaign was stopped
             os.kill(key.data[0], signal.SIGKILL)
             os.waitpid(key.data[0], 0)
             os.close(key.fd)
@@ -126,7 +126,7 @@ def judged(cases: Sequence[Case], limits: Limits, workers: int = 2, chunk: int =
 
 
 def _started(cases: Iterable[Case], limits: Limits) -> tuple[int, int]:
-    """Process and pipe of a child that does the cases."""
+    """Process id and pipe of a child that runs the cases."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid:
@@ -140,7 +140,7 @@ def _started(cases: Iterable[Case], limits: Limits) -> tuple[int, int]:
             most = _mapped() + limits.megabytes * 2**20
             resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
         for case in cases:
-            signal.signal(signal.SIGPROF, signal.SIG_DFL)  # which ends the process, in whatever loop it is
+            signal.signal(signal.SIGPROF, signal.SIG_DFL)  # the default action ends the process, even in compiled code
             signal.setitimer(signal.ITIMER_PROF, limits.seconds)
             try:
                 verdict = case.attack()
@@ -153,7 +153,7 @@ def _started(cases: Iterable[Case], limits: Limits) -> tuple[int, int]:
 
 
 def _mapped() -> int:
-    """Bytes of address space that this process has."""
+    """Bytes of address space that this process uses."""
     with open("/proc/self/statm") as file:
         return int(file.read().split()[0]) * resource.getpagesize()
 

@@ -1,7 +1,7 @@
-"""Wrong commands, made from what every command takes: each ends with status 2 and one line, and does nothing else.
+"""Wrong commands, made from the options of every command: each ends with status 2 and one line, and does nothing else.
 
-Every one is a command that works on tiny data, with one thing made wrong: a value that the option cannot take, a name
-that nobody has, a class to be built where none belongs, a path that leads nowhere, options that exclude each other.
+Each is a command that works on tiny data, with one mistake: a value that the option does not take, an unknown name, a
+``_target_`` where no object belongs, a path that leads nowhere, or options that exclude each other.
 """
 
 import shutil
@@ -21,13 +21,13 @@ from wrong_words import KINDS, PLAIN, WITNESS, Words
 TITLE = "wrong commands"
 LIMITS = Limits(seconds=400, megabytes=2048)
 SECONDS = 20
-LONGEST = 1500  # characters of a line
+LONGEST = 1500  # most characters of an error line
 FEW = {"values": 50, "names": 25, "targets": 25, "paths": 20, "contradictions": 20, "tools": 15}
-MANY = 1200  # of each kind, in the large form
+MANY = 1200  # most commands of each kind in the large form
 
 
 def cases(large: bool, seed: int, scratch: Path) -> Iterator[Case]:
-    """All wrong commands, or some of each kind; and the right ones that they are made from."""
+    """The right commands, and wrong ones made from them: up to ``MANY`` of each kind if large, otherwise a few."""
     preload()
     (scratch / "base").mkdir(parents=True)
     base = world(scratch / "base")
@@ -37,18 +37,18 @@ def cases(large: bool, seed: int, scratch: Path) -> Iterator[Case]:
         if name != "demo":
             yield Case(f"right/{name}", partial(right, base, scratch / f"right-{name}", words))
     for kind, make in KINDS.items():
-        found = list(enumerate(make(Random(f"{seed}/{kind}"))))
-        number = min(len(found), MANY if large else FEW[kind])
-        for i, words in Random(f"{seed}/chosen").sample(found, number):
+        candidates = list(enumerate(make(Random(f"{seed}/{kind}"))))
+        number = min(len(candidates), MANY if large else FEW[kind])
+        for i, words in Random(f"{seed}/chosen").sample(candidates, number):
             yield Case(f"{kind}/{i}", partial(wrong, base, scratch / f"{kind}-{i}", words))
             many = any(name in word for word in words for name in ("devices", "num_workers"))
-            if i % (50 if large else 60) == 0 and not many:  # a process of its own has no guard
+            if i % (50 if large else 60) == 0 and not many:  # a separate process has no guard against many processes
                 alone = partial(wrong, base, scratch / f"process-{kind}-{i}", words, process=True)
                 yield Case(f"process/{kind} {i}", alone)
 
 
 def prepare(base: Path) -> None:
-    """Things that paths may wrongly lead to."""
+    """Create files and folders that wrong paths lead to."""
     (base / "file").write_text("this is no run folder\n")
     (base / "empty.npz").write_bytes(b"")
     (base / "cloud.dat").write_text("0 0 0\n")
@@ -62,7 +62,7 @@ def prepare(base: Path) -> None:
 
 
 class Place:
-    """A folder in which the world's things can be seen, removed at the end of the block."""
+    """A folder with links to everything in ``base``, removed at the end of the block."""
 
     def __init__(self, base: Path, folder: Path) -> None:
         self.base, self.folder = base, folder
@@ -78,14 +78,14 @@ class Place:
 
 
 def right(base: Path, folder: Path, words: Words) -> Verdict:
-    """The command as it should be works, so that what is refused is refused for the one thing that was made wrong."""
+    """Check that the right command works, so that a wrong one can only be refused for its one mistake."""
     with Place(base, folder) as cwd:
         done = ran([*words, "out=out"], cwd)
     return Verdict("done") if done.status == 0 else fault("a right command refused", done.err[-200:])
 
 
 def wrong(base: Path, folder: Path, words: Words, process: bool = False) -> Verdict:
-    """How a wrong command ends."""
+    """Verdict on a wrong command, which must be refused in one line and must create nothing."""
     with Place(base, folder) as cwd:
         done = in_process(words, cwd) if process else ran(words, cwd, SECONDS)
         made = [each.name for each in cwd.iterdir() if each.name in (WITNESS, "~")]
@@ -106,7 +106,7 @@ def wrong(base: Path, folder: Path, words: Words, process: bool = False) -> Verd
 
 
 def in_process(words: Words, cwd: Path) -> Ended:
-    """The same by the command itself."""
+    """How the command ends in a separate Python process."""
     command = [sys.executable, "-m", "geo3d", *words]
     try:
         done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)

@@ -1,7 +1,7 @@
-"""Every region of what a finished run has written, damaged: refused in one line, or loads to the same bits.
+"""Damages every region of the files of a finished run: geo3d must refuse the file in one line, or get equal results.
 
-The files of an encoder with its head are given to ``embed`` and ``finetune``; ``last.ckpt`` and the JSON files of a run
-folder are given to the command that wrote them, which is told to go on.
+The files of an encoder and its head are loaded. ``last.ckpt`` and the other files of a run folder are given to the
+``finetune`` command that wrote them, which is run again with more epochs.
 """
 
 import shutil
@@ -26,27 +26,27 @@ Change = Callable[[bytes], bytes]
 
 
 def flipped(at: int, bit: int) -> Change:
-    """One bit turned."""
+    """The change that flips one bit of one byte."""
     return lambda content: content[:at] + bytes([content[at] ^ 1 << bit]) + content[at + 1 :]
 
 
 def blotted(at: int, length: int, value: int) -> Change:
-    """A stretch of bytes overwritten with one value."""
+    """The change that overwrites a range of bytes with one value."""
     return lambda content: content[:at] + bytes([value]) * len(content[at : at + length]) + content[at + length :]
 
 
 def cut(at: int) -> Change:
-    """Nothing behind that place."""
+    """The change that cuts the file off at that byte."""
     return lambda content: content[:at]
 
 
 def longer(extra: bytes) -> Change:
-    """Something behind the end."""
+    """The change that appends bytes."""
     return lambda content: content + extra
 
 
 class Attacked:
-    """A run folder, of which one file at a time is damaged."""
+    """A run folder in which one file at a time is damaged, and the results without damage."""
 
     def __init__(self, base: Path, scratch: Path) -> None:
         self.base, self.scratch = base, scratch
@@ -59,11 +59,11 @@ class Attacked:
                 assert done.status == 0, done.err
 
     def source(self, act: str) -> Path:
-        """What a case needs a copy of."""
+        """The folder that a case copies."""
         return self.base / "tuned" / "encoder" if act == "load" else self.base
 
     def load(self, folder: Path) -> tuple[Ended, Any]:
-        """How loading the encoder and its head ends, in this process, and all that they hold and say."""
+        """How loading of the encoder and its head ends in this process; features, logits and card if it succeeds."""
         from geo3d.checkpoint import load_encoder, load_head, read_card
         from geo3d.cloud import collate
         from geo3d.errors import Geo3dError
@@ -80,12 +80,12 @@ class Attacked:
         return Ended(0, "", ""), (features.cloud.numpy().tobytes(), features.point.numpy().tobytes(), logits, card)
 
     def go_on(self, folder: Path) -> tuple[Ended, Any]:
-        """How training two epochs more ends, and what came out of it."""
+        """How training for two more epochs ends, and the content of the run folder if it succeeds."""
         done = ran(self.more, folder)
         return done, results(folder / "tuned") if done.status == 0 else None
 
     def damaged(self, name: str, change: Change, how: str) -> Verdict:
-        """Change one file, use it, and see."""
+        """Verdict after one file has been changed and used."""
         act = "load" if name in LOADED else "go on"
         with Copy(self.source(act), self.scratch / f"{name.replace('/', '-')} {how}") as folder:
             file = folder / name if act == "load" else folder / "tuned" / name
@@ -95,7 +95,7 @@ class Attacked:
                 return Verdict("unchanged")
             file.write_bytes(changed)
             try:
-                done, found = (self.load if act == "load" else self.go_on)(folder)
+                done, outcome = (self.load if act == "load" else self.go_on)(folder)
             except Exception as error:
                 return fault(type(error).__name__, f"{name} {how}: {error}")
         if done.status == 2:
@@ -103,9 +103,9 @@ class Attacked:
         if done.status != 0:
             return fault(f"status {done.status}", f"{name} {how}: {(done.err.splitlines() or [''])[-1]}")
         if act == "load":
-            same, where = found == self.expected[act], _first_difference(self.expected[act], found)
+            same, where = outcome == self.expected[act], _first_difference(self.expected[act], outcome)
         else:
-            where = difference(self.expected[act], found)
+            where = difference(self.expected[act], outcome)
             same = not where
         return Verdict("equal") if same else fault("other results", f"{name} {how}: {where}")
 
@@ -130,7 +130,7 @@ def _first_difference(expected: Any, found: Any) -> str:
 
 
 def cases(large: bool, seed: int, scratch: Path) -> Iterator[Case]:
-    """Regions of every file; in the large form every byte of an encoder's files."""
+    """One case for each change of each file."""
     preload()
     (scratch / "base").mkdir(parents=True)
     base = world(scratch / "base")
@@ -143,7 +143,7 @@ def cases(large: bool, seed: int, scratch: Path) -> Iterator[Case]:
 
 
 def changes(name: str, content: bytes, large: bool, draw: Random) -> Iterator[tuple[str, Change]]:
-    """What is done to a file, in words and as a function."""
+    """Descriptions of the changes to a file, and the functions that make them."""
     size = len(content)
     for at in places(name, size, large, draw):
         bit = draw.randrange(8)
@@ -158,7 +158,11 @@ def changes(name: str, content: bytes, large: bool, draw: Random) -> Iterator[tu
 
 
 def places(name: str, size: int, large: bool, draw: Random) -> Iterator[int]:
-    """One byte of every region: of each byte of a small file in the large form, if a load is all that it costs."""
+    """One random byte in each of many regions of equal size.
+
+    There are more regions in the large form, and more for files that are only loaded: up to 16384 there, which is every
+    byte of a small file.
+    """
     if name in LOADED:
         regions = min(size, 16384) if large else 48
     else:

@@ -1,4 +1,4 @@
-"""Everything that a process does to files, counted, so that it can be disturbed at any of these moments."""
+"""Counts every change that a process makes to files, so that a test can disturb the process at any of them."""
 
 import builtins
 import errno
@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 CHANGING = {"os.rename": "rename", "os.mkdir": "mkdir", "os.remove": "remove", "os.rmdir": "rmdir"}
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-ASYNCHRONOUS = "tensorboard"  # written by a thread of its own: its events have no fixed place among the others
+ASYNCHRONOUS = "tensorboard"  # another thread writes these files, so their events come in no fixed order
 
 
 class Event(NamedTuple):
-    """One change of a file: number from 0, kind (open, write, rename, mkdir, remove, rmdir) and path."""
+    """One change of a file: its number from 0, its kind (open, write, rename, mkdir, remove or rmdir) and the path."""
 
     number: int
     kind: str
@@ -25,12 +25,12 @@ class Event(NamedTuple):
 
 
 class FileEvents:
-    """Calls ``act(event)`` before everything that this process does to files below ``root``, once ``install`` ran.
+    """Calls ``act(event)`` before every change that this process makes to files below ``root``, after ``install``.
 
-    A rename and all else that has a path is seen by an audit hook, so nothing that Python code does escapes. A write
-    is one of the operating system's, after buffering; ``act`` may return True there, and then half of the bytes are
-    written before the process is killed. What the disk holds changes at no other moment: before an event is also after
-    the one before it, and closing or ``fsync`` change nothing that a kill could show.
+    An audit hook sees renames and all other events with a path, so no Python code escapes it. A write event is a write
+    of the operating system, after buffering. If ``act`` returns True for a write, half of the bytes are written and the
+    process is killed. The content of the disk changes at no other moment, so the time before an event is also the time
+    after the previous one; closing a file and ``fsync`` change nothing that a kill could show.
     """
 
     def __init__(self, root: Path, act: Callable[[Event], bool | None]) -> None:
@@ -40,14 +40,14 @@ class FileEvents:
         """Files that were renamed before ``fsync`` had put their bytes on the disk."""
 
     def install(self) -> None:
-        """Begin to count, until the process ends."""
+        """Count from now on until the process ends."""
         self.open, self.fsync = builtins.open, os.fsync
         builtins.open = io.open = self._opened  # type: ignore[assignment]
         os.fsync = self._synced  # type: ignore[assignment]
         sys.addaudithook(self._audited)
 
     def happens(self, kind: str, path: str) -> bool:
-        """Whether the process shall be killed amid the event that is about to happen."""
+        """Whether to kill the process in the middle of the event that is about to happen."""
         if ASYNCHRONOUS in path.split(os.sep):
             return False
         event = Event(self.count, kind, path)
@@ -55,7 +55,7 @@ class FileEvents:
         return bool(self.act(event))
 
     def here(self, path: Any) -> str | None:
-        """The whole path, if it lies below the root."""
+        """The absolute path if it lies below the root, else None."""
         try:
             if isinstance(path, int):
                 path = os.readlink(f"/proc/self/fd/{path}")
@@ -121,7 +121,7 @@ def _inode(status: os.stat_result) -> tuple[int, int]:
 
 
 def killing(number: int, amid: bool = False) -> Callable[[Event], bool]:
-    """Kills the process before the event of that number, or amid it if it is a write."""
+    """An ``act`` that kills the process before event ``number``, or with ``amid`` in the middle of it (a write)."""
 
     def act(event: Event) -> bool:
         if event.number == number and not amid:
@@ -132,7 +132,7 @@ def killing(number: int, amid: bool = False) -> Callable[[Event], bool]:
 
 
 def stopping(number: int) -> Callable[[Event], None]:
-    """Stops the process before that event, until it is told to go on."""
+    """An ``act`` that stops the process (SIGSTOP) before event ``number`` until it gets SIGCONT."""
 
     def act(event: Event) -> None:
         if event.number == number:
@@ -142,7 +142,7 @@ def stopping(number: int) -> Callable[[Event], None]:
 
 
 def filling(number: int) -> Callable[[Event], None]:
-    """A disk that is full from that event on: nothing can be made or written any more."""
+    """An ``act`` that simulates a full disk from event ``number`` on: nothing can be created or written any more."""
 
     def act(event: Event) -> None:
         if event.number >= number and event.kind in ("open", "write", "mkdir"):

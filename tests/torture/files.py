@@ -1,9 +1,9 @@
-"""Mutated files of every format: exactly the cloud that a strict parser finds in them, or an error in one line.
+"""Mutated files of every format: geo3d must read the cloud that a strict parser finds, or raise an error in one line.
 
-What a mutated file says is told by the parsers of ``oracles.py``: its coordinates, and the triangles of a mesh. geo3d
-may refuse whatever it likes, but a sound file; what it delivers must be what the file says. Of colours, normals and
-labels only that they come without an exception is checked. HDF5 has no second parser: there h5py itself is the judge.
-Layouts of folders are damaged too: every cloud that is delivered must be one of the sound folder, of the same class.
+The parsers in ``oracles.py`` tell which coordinates a mutated file holds, and which triangles if it is a mesh. geo3d
+may refuse any file except a sound one; what it reads must be what the file holds. Colours, normals and labels need only
+come without an exception. HDF5 has no second parser, so h5py itself is the oracle. Folders of data sets are damaged
+too: every cloud that geo3d then delivers must be one of the sound folder, with the same class.
 """
 
 import warnings
@@ -26,7 +26,7 @@ CHUNK = 25
 
 
 def cases(large: bool, seed: int, scratch: Path) -> Iterator[Case]:
-    """For every sample the sound file, and so many mutations of each kind."""
+    """For every sample the sound file and several mutations of each kind; then damaged folders."""
     preload()
     for name, sample in samples():
         yield Case(f"{name}/sound", lambda n=name, s=sample: sound(scratch, n, s))
@@ -38,7 +38,7 @@ def cases(large: bool, seed: int, scratch: Path) -> Iterator[Case]:
 
 
 def sound(scratch: Path, name: str, sample: Sample) -> Verdict:
-    """The file as it is must be read, as its oracle reads it."""
+    """Check that the sound file is read, as its oracle reads it."""
     readings = oracle(sample.oracle)(sample.content)
     if not readings or not all(np.allclose(reading.pos, POS, atol=1e-6) for reading in readings):
         return fault("the oracle does not read it")
@@ -48,7 +48,7 @@ def sound(scratch: Path, name: str, sample: Sample) -> Verdict:
 
 
 def mutated(scratch: Path, key: str, sample: Sample, mutation: Callable[[bytes, Random], bytes], seed: int) -> Verdict:
-    """One mutation of a file."""
+    """Verdict on one mutation of a file."""
     content = mutation(sample.content, Random(f"{seed}/{key}"))
     return judged(scratch, key.replace("/", "-").replace(" ", "-"), sample, content)
 
@@ -59,7 +59,7 @@ def oracle(name: str) -> Callable[[bytes], list[oracles.Reading]]:
 
 
 def judged(scratch: Path, key: str, sample: Sample, content: bytes) -> Verdict:
-    """What geo3d makes of those bytes, against what they say."""
+    """Verdict on what geo3d reads from the bytes, compared with what the oracle reads."""
     from geo3d.errors import CloudError
     from geo3d.io.read import read_cloud, read_mesh
     from geo3d.seeds import generator
@@ -84,7 +84,7 @@ def judged(scratch: Path, key: str, sample: Sample, content: bytes) -> Verdict:
             path.unlink(missing_ok=True)
     readings = oracle(sample.oracle)(content)
     if not readings and np.array_equal(data.pos.numpy(), POS.astype(np.float32)) and not faces:
-        return Verdict("the sound cloud all the same")  # the strict parser knows less than the format allows
+        return Verdict("the sound cloud all the same")  # the oracle does not know everything that the format allows
     if not readings:
         return fault("read, but not valid", f"{len(data.pos)} points; the file begins {content[:80]!r}")
     if not any(same(data, reading) for reading in readings):
@@ -102,12 +102,12 @@ def meshed(path: Path) -> bool:
 
 
 def same(data: Any, reading: oracles.Reading) -> bool:
-    """Whether a cloud has the coordinates of a reading: to the bit, or around an origin to 1e-4 of its extent."""
+    """Whether a cloud has the coordinates of a reading: bit for bit, or to 1e-4 of its extent if it was shifted."""
     if tuple(data.pos.shape) != reading.pos.shape:
         return False
-    found = data.pos.numpy()
+    pos = data.pos.numpy()
     if data.get("frame") is None:
-        return np.array_equal(found, reading.pos.astype(np.float32))
+        return np.array_equal(pos, reading.pos.astype(np.float32))
     linear, shift = data.frame.numpy()[:3, :3], data.frame.numpy()[:3, 3]
     extent = float(np.ptp(reading.pos, axis=0).max())
-    return bool(np.abs(found @ linear.T + shift - reading.pos).max() <= 1e-4 * extent)
+    return bool(np.abs(pos @ linear.T + shift - reading.pos).max() <= 1e-4 * extent)

@@ -1,4 +1,4 @@
-"""A command of geo3d in a forked process: imports are paid once, and it may be killed at any moment."""
+"""Runs a geo3d command in a forked process: imports happen once, and the process can be killed at any moment."""
 
 import ctypes
 import os
@@ -16,12 +16,12 @@ from typing import NamedTuple
 PREFIX = "geo3d: error: "
 PR_SET_PDEATHSIG = 1
 PROCESSES = 24
-TOO_MANY = 98  # exit status of a command that starts more of them, or itself again
+TOO_MANY = 98  # exit status of a command that starts more than PROCESSES processes, or another Python
 Call = Callable[[], int]
 
 
 class Ended(NamedTuple):
-    """How a process ended: its exit status (negative: the signal), and what it wrote on both streams."""
+    """How a process ended: its exit status (negative for a signal), and what it wrote to stdout and stderr."""
 
     status: int
     out: str
@@ -29,15 +29,15 @@ class Ended(NamedTuple):
 
     @property
     def one_line(self) -> bool:
-        """Whether it was refused as it should be: status 2, and one line that says why."""
+        """Whether the command was refused properly: with status 2 and exactly one error line."""
         said = [line for line in self.err.splitlines() if line.startswith(PREFIX)]
         return self.status == 2 and len(said) == 1 and "Traceback" not in self.err
 
 
 def guard() -> None:
-    """End this process when it starts processes without end, or copies of itself; and when its parent dies.
+    """End this process if it starts too many processes or another Python, and when its parent dies.
 
-    A wrong command that asks for a thousand devices or workers must not take the machine with it.
+    A wrong command that asks for a thousand devices or workers must not overload the machine.
     """
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     started = 0
@@ -55,7 +55,7 @@ def guard() -> None:
 
 
 class Child:
-    """A function that runs in a process of its own, in the folder ``cwd``, for so many seconds of the processor."""
+    """A function that runs in a forked process, in the folder ``cwd``, for at most ``seconds`` of CPU time."""
 
     def __init__(self, function: Call, cwd: Path, seconds: float = 120.0) -> None:
         self.streams = [tempfile.TemporaryFile(), tempfile.TemporaryFile()]  # noqa: SIM115
@@ -80,19 +80,19 @@ class Child:
             os._exit(status)
 
     def poll(self) -> bool:
-        """Whether it has ended."""
+        """Whether the process has ended."""
         if self.status is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             self.status = os.waitstatus_to_exitcode(status) if pid else None
         return self.status is not None
 
     def send(self, number: int) -> None:
-        """Send a signal, if it still runs."""
+        """Send a signal to the process, if it still runs."""
         if not self.poll():
             os.kill(self.pid, number)
 
     def stopped(self, seconds: float) -> bool:
-        """Whether it stops itself (SIGSTOP) in that time; False if it ends before."""
+        """Whether the process stops itself (SIGSTOP) within that time; False if it ends first."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             pid, status = os.waitpid(self.pid, os.WNOHANG | os.WUNTRACED)
@@ -105,14 +105,14 @@ class Child:
         return False
 
     def ended(self, seconds: float = 600.0) -> Ended:
-        """How it ended; SIGXCPU tells that it took too long, by the processor's clock or, here, by the wall's."""
+        """How the process ended; SIGXCPU means that it took too long, in CPU time or in ``seconds`` of wall time."""
         end = time.monotonic() + seconds
         while not self.poll():
             if time.monotonic() > end:
                 os.kill(self.pid, signal.SIGXCPU)
                 end = float("inf")
             time.sleep(0.002)
-        with suppress(OSError):  # whatever it has started
+        with suppress(OSError):  # end the processes that it has started, too
             os.killpg(self.pid, signal.SIGKILL)
         texts = []
         for stream in self.streams:
@@ -124,7 +124,7 @@ class Child:
 
 
 def command(words: Sequence[str], before: Callable[[], None] = lambda: None) -> Call:
-    """What runs ``geo3d WORDS`` in this process, after ``before`` has been called."""
+    """A function that calls ``before`` and then runs ``geo3d WORDS`` in this process."""
 
     def call() -> int:
         from geo3d.cli.__main__ import main
@@ -136,5 +136,5 @@ def command(words: Sequence[str], before: Callable[[], None] = lambda: None) -> 
 
 
 def ran(words: Sequence[str], cwd: Path, seconds: float = 120.0) -> Ended:
-    """How ``geo3d WORDS`` ended in the folder ``cwd``, within so many seconds of the processor."""
+    """How ``geo3d WORDS`` ended in the folder ``cwd``, within ``seconds`` of CPU time."""
     return Child(command(words), cwd, seconds).ended()

@@ -1,8 +1,8 @@
-"""Every job, disturbed at every file event and at random moments, and then run again to the end.
+"""Disturbs every job at file events and at random moments, and then runs it again to the end.
 
-What was only interrupted must go on: the second run ends with status 0 and the same bits as one that nobody disturbed,
-and leaves no file that the undisturbed run does not leave. A disk that is full is one line with status 2; a second
-process in a run folder gets one line.
+An interrupted run must continue: the second run ends with status 0 and the same bits as an undisturbed run, and leaves
+no other files than that. A full disk ends a job with one line and status 2. A second process in the same run folder
+gets one line.
 """
 
 import json
@@ -79,7 +79,7 @@ def world(folder: Path) -> Path:
 
 
 class Job:
-    """A command in a world of its own, and how it ends when nobody disturbs it."""
+    """A command, the world that it runs in, and the results of an undisturbed run."""
 
     def __init__(self, name: str, words: list[str], base: Path, scratch: Path) -> None:
         self.name, self.words, self.base, self.scratch = name, [*words, "out=out"], base, scratch
@@ -94,11 +94,11 @@ class Job:
             self.expected = results(folder)
 
     def folder(self, case: str) -> Any:
-        """A copy of the world, for one case; removed behind it."""
+        """A copy of the world for one case, removed afterwards."""
         return _Copy(self.base, self.scratch / f"{self.name}-{case}")
 
     def _recorded(self, folder: Path) -> int:
-        """Run the command, and print at its end all file events, and which files were renamed without ``fsync``."""
+        """Run the command; then print all file events, and the files that were renamed without ``fsync``."""
         seen: list[tuple[str, str]] = []
         events = FileEvents(folder, lambda event: seen.append((event.kind, os.path.relpath(event.path, folder))))
         status = command(self.words, events.install)()
@@ -106,7 +106,7 @@ class Job:
         return status
 
     def again(self, folder: Path, what: str, first: Ended) -> Verdict:
-        """Run the command again, and compare with the undisturbed run."""
+        """Verdict after the command has been run again and compared with the undisturbed run."""
         done = ran(self.words, folder)
         last = (done.err.strip().splitlines() or [""])[-1]
         if done.status == 2:
@@ -118,7 +118,7 @@ class Job:
         return fault(kind, f"{what}; {other}") if other else Verdict("equal")
 
     def killed_at(self, number: int, amid: bool = False) -> Verdict:
-        """Killed before (or amid) a file event."""
+        """The job is killed before a file event, or in the middle of it, and then run again."""
         kind, path = self.events[number] if number < len(self.events) else ("end", "")
         with self.folder(f"{number}{'-amid' * amid}") as folder:
             events = FileEvents(folder, killing(number, amid))
@@ -129,14 +129,14 @@ class Job:
             return self.again(folder, what, first)
 
     def killed_often(self, numbers: list[int]) -> Verdict:
-        """Killed, run again, killed again, and so on."""
+        """The job is killed before a file event and run again, several times."""
         with self.folder("often" + "-".join(map(str, numbers))) as folder:
             for number in numbers:
                 first = Child(command(self.words, FileEvents(folder, killing(number)).install), folder).ended()
             return self.again(folder, f"killed before the events {numbers}", first)
 
     def signalled(self, number: int, share: float) -> Verdict:
-        """A signal at a random moment."""
+        """The job gets a signal after a fraction ``share`` of its time, and is run again."""
         name = signal.Signals(number).name
         with self.folder(f"{name}-{share:.6f}") as folder:
             child = Child(command(self.words), folder)
@@ -144,13 +144,13 @@ class Job:
             child.send(number)
             first = child.ended()
             what = f"{name} after {share:.3f} of its time"
-            ours = "Traceback" in first.err and "Exception ignored" not in first.err  # which is Python's own word
+            ours = "Traceback" in first.err and "Exception ignored" not in first.err  # Python itself prints the latter
             if first.status not in (0, -number, 130, 143) or ours:
                 return fault(f"status {first.status} after {name}", f"{what}; {first.err[-150:]}")
             return self.again(folder, what, first)
 
     def full(self, number: int) -> Verdict:
-        """The disk is full from a file event on; later there is room again."""
+        """The disk is full from a file event on; then there is space again, and the job is run again."""
         kind, path = self.events[number]
         with self.folder(f"full-{number}") as folder:
             first = Child(command(self.words, FileEvents(folder, filling(number)).install), folder).ended()
@@ -161,7 +161,7 @@ class Job:
             return self.again(folder, what, first)
 
     def doubled(self, number: int) -> Verdict:
-        """A second process comes while the first stands before a file event; then the first goes on."""
+        """The job is stopped before a file event, a second process runs the same command, and the first continues."""
         kind, path = self.events[number]
         with self.folder(f"doubled-{number}") as folder:
             child = Child(command(self.words, FileEvents(folder, stopping(number)).install), folder)
@@ -182,7 +182,7 @@ class Job:
             return self.again(folder, what, first)
 
     def threaded(self) -> Verdict:
-        """Called from a thread that is not the main one."""
+        """The job runs in a thread that is not the main thread."""
         call = command(self.words)
 
         def in_thread() -> int:
@@ -200,14 +200,14 @@ class Job:
             return fault("other results", other) if other else Verdict("equal")
 
     def synced(self) -> Verdict:
-        """Whether every file was on the disk before it was renamed."""
+        """Check that every file was on the disk (``fsync``) before it was renamed."""
         if self.careless:
             return fault("renamed before fsync", ", ".join(self.careless[:4]))
         return Verdict("synced")
 
 
 def training(out: Path) -> bool:
-    """Whether a training is under way in the run folder: begun, not finished."""
+    """Whether training in the run folder has begun and not finished."""
     begun = any(out.rglob("*.ckpt*")) or any(out.rglob(".*.ckpt*"))
     return begun and not (out / "metrics.json").exists()
 
@@ -226,13 +226,13 @@ class _Copy:
 
 
 def preload() -> None:
-    """Import what commands import, so that their processes need not."""
+    """Import the modules that commands use, so that the forked processes need not import them."""
     for name in PRELOADED:
         import_module(name)
 
 
 def cases(large: bool, seed: int, scratch: Path) -> Iterator[Case]:
-    """All attacks; the small form takes some of each job."""
+    """All attacks on all jobs; the small form takes some of each job."""
     preload()
     (scratch / "base").mkdir(parents=True)
     base = world(scratch / "base")
@@ -242,7 +242,7 @@ def cases(large: bool, seed: int, scratch: Path) -> Iterator[Case]:
 
 
 def job_cases(job: Job, large: bool, draw: Random) -> Iterator[Case]:
-    """The attacks on one job; of one that takes long the large form, too, takes some."""
+    """The attacks on one job; only some in the small form, and for jobs of more than 5 seconds."""
     writes = [i for i, (kind, _) in enumerate(job.events) if kind == "write"]
     every, disks = list(range(len(job.events) + 1)), list(range(len(job.events)))
     signals = [("SIGKILL", 12), ("SIGTERM", 8), ("SIGINT", 8), ("two", 8), ("often", 8), ("full", len(disks) // 4)]
@@ -263,7 +263,7 @@ def job_cases(job: Job, large: bool, draw: Random) -> Iterator[Case]:
 
 
 def disturbed(job: Job, name: str, events: list[int], share: float) -> Verdict:
-    """The attack of that name at those events or after that share of the job's time."""
+    """Verdict on the attack of that name at these events, or after this fraction of the job's time."""
     if name == "two":
         return job.doubled(events[0])
     if name == "often":

@@ -1,4 +1,4 @@
-"""Damaged folders in the layouts that data sets have: a cloud comes from where it should, or an error says why not."""
+"""Damaged folders in the layouts of data sets: every cloud is read with its class, or an error says why not."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -15,11 +15,11 @@ from mutations import MUTATIONS
 Clouds = dict[bytes, str]
 SIZE = 8
 FEWER = ("gone", "folder", "other suffix", "list")
-"""Damage after which there may be fewer clouds; where a list says that there are more, that is an error anyway."""
+"""Damage after which there may be fewer clouds; if a list names the missing ones, the data set raises an error."""
 
 
 def layout_cases(number: int, seed: int, scratch: Path) -> Iterator[Case]:
-    """So many kinds of damage for each layout."""
+    """The sound folder of each layout, and ``number`` damaged copies of it."""
     for name, make in {"folder": folder, "modelnet-hdf5": hdf5, "modelnet-off": meshes, "modelnet-text": text}.items():
         root = scratch / f"sound-{name}"
         make(root)
@@ -34,7 +34,7 @@ def cloud(draw: np.random.Generator) -> np.ndarray:
 
 
 def folder(root: Path) -> None:
-    """Two classes, two splits, four formats."""
+    """Write a folder of cloud files: two classes, two splits, three formats."""
     draw = np.random.default_rng(1)
     for split in ("train", "test"):
         for name in ("bowl", "cup"):
@@ -45,7 +45,7 @@ def folder(root: Path) -> None:
 
 
 def hdf5(root: Path) -> None:
-    """As the PointNet release has it."""
+    """Write ModelNet as the PointNet release has it."""
     draw = np.random.default_rng(2)
     root.mkdir()
     for split in ("train", "test"):
@@ -58,7 +58,7 @@ def hdf5(root: Path) -> None:
 
 
 def meshes(root: Path) -> None:
-    """The original tree of OFF files."""
+    """Write ModelNet as the original tree of OFF files."""
     draw = np.random.default_rng(3)
     for name in ("bed", "chair"):
         for split, numbers in (("train", (1, 2)), ("test", (3,))):
@@ -69,7 +69,7 @@ def meshes(root: Path) -> None:
 
 
 def text(root: Path) -> None:
-    """The resampled text files."""
+    """Write ModelNet as the resampled text files."""
     draw = np.random.default_rng(4)
     for name in ("bed", "chair"):
         (root / name).mkdir(parents=True)
@@ -85,30 +85,37 @@ def text(root: Path) -> None:
 
 
 def opened(name: str, root: Path, split: str) -> Any:
-    """The data set of a layout."""
+    """The data set that reads a layout."""
     from geo3d.data import Folder, ModelNet
 
     return Folder(str(root), split) if name == "folder" else ModelNet(str(root), split, up="z", cache=False)
 
 
 def clouds(name: str, root: Path) -> dict[str, Clouds]:
-    """Of each split: the coordinates of every cloud and the name of its class; of HDF5 files, its number."""
-    found: dict[str, Clouds] = {}
+    """Split -> coordinates of every cloud -> name of its class (for HDF5 files the number of its class)."""
+    by_split: dict[str, Clouds] = {}
     for split in ("train", "test"):
         data = opened(name, root, split)
         for i in range(len(data)):
             label = int(data.labels[i]) if data.labels is not None else -1
             known = str(label) if name == "modelnet-hdf5" or label < 0 else data.classes[label]
-            found.setdefault(split, {})[data[i].pos.numpy().tobytes()] = known
-    return found
+            by_split.setdefault(split, {})[data[i].pos.numpy().tobytes()] = known
+    return by_split
 
 
 def judged(name: str, root: Path, known: Callable[[], dict[str, Clouds]] | None, touched: str = "") -> Verdict:
-    """What the data set delivers, against what it should: content of the file that was touched may be another."""
+    """Verdict on the clouds of a folder.
+
+    Args:
+        name: The layout.
+        root: The folder.
+        known: Gives the clouds of the sound folder; None if this is the sound folder.
+        touched: The damage, as :func:`damage` describes it.
+    """
     from geo3d.errors import Geo3dError
 
     try:
-        found = clouds(name, root)
+        delivered = clouds(name, root)
     except Geo3dError as error:
         if known is None:
             return fault("sound folder refused", str(error))
@@ -121,12 +128,12 @@ def judged(name: str, root: Path, known: Callable[[], dict[str, Clouds]] | None,
         return Verdict("equal")
     strange = 0
     for split, expected in known().items():
-        for pos, label in found.get(split, {}).items():
+        for pos, label in delivered.get(split, {}).items():
             if pos not in expected:
                 strange += 1
             elif expected[pos] != label:
                 return fault("another class", f"{touched}: {label} for {expected[pos]}")
-    lost = sum(map(len, known().values())) - sum(map(len, found.values()))
+    lost = sum(map(len, known().values())) - sum(map(len, delivered.values()))
     if strange:
         return fault("strange clouds", f"{touched}: {strange}")
     if lost and not touched.endswith(FEWER):
@@ -135,7 +142,7 @@ def judged(name: str, root: Path, known: Callable[[], dict[str, Clouds]] | None,
 
 
 def damaged(name: str, sound: Path, scratch: Path, key: str, known: Callable[[], dict[str, Clouds]]) -> Verdict:
-    """One damage of a copy of the folder."""
+    """Verdict on a copy of the folder with one damage."""
     draw = Random(key)
     root = scratch / key.replace("/", "-")
     shutil.copytree(sound, root)
@@ -150,9 +157,9 @@ def damaged(name: str, sound: Path, scratch: Path, key: str, known: Callable[[],
 
 
 def damage(root: Path, draw: Random) -> str:
-    """Do something to a list of names, a file or a folder; what was done.
+    """Description of the damage, after a list of names, a file or a folder has been damaged.
 
-    Contents of clouds are not touched here, for a mutated file may well hold another cloud; lists are.
+    Bytes of cloud files are not mutated here, because a mutated file may hold another valid cloud; lists are mutated.
     """
     files = sorted(file for file in root.rglob("*") if file.is_file())
     lists = [file for file in files if file.parent == root and file.suffix == ".txt"]

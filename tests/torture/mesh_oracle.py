@@ -8,7 +8,7 @@ OBJ_WORDS = {"vt", "vp", "l", "p", "g", "o", "s", "mg", "usemtl", "mtllib", "lod
 
 
 def off(content: bytes) -> list[Reading]:
-    """A vertex and a face a line, or words one after another; a comment runs to the end of its line."""
+    """The readings of an OFF file: one vertex or face per line, or a sequence of words; comments are skipped."""
     lines = [line.split("#")[0].split() for line in lines_of(content.decode("latin-1"))]
     lines = [line for line in lines if line]
     head = re.fullmatch(r"(ST)?(C?)(N?)OFF(\d*)", lines[0][0]) if lines else None
@@ -45,7 +45,7 @@ def _off_lines(lines: list[list[str]], _: bool) -> Reading:
 
 def _off_words(lines: list[list[str]], more: bool) -> Reading:
     words = iter([word for line in lines for word in line])
-    if more:  # with faces, what stands behind a vertex can be told from the next one by lines alone
+    if more:  # vertices have colours or normals, so that only lines separate them from faces
         return _off_points([word for line in lines for word in line])
 
     def take() -> str:
@@ -75,7 +75,7 @@ def _off_points(words: list[str]) -> Reading:
 
 
 def obj(content: bytes) -> list[Reading]:
-    """Vertices of equally many numbers, and faces that count from 1 or backwards."""
+    """The reading of an OBJ file: vertices with equally many numbers, and faces with indices from 1, or negative."""
     try:
         return [_obj(content)]
     except InvalidError:

@@ -1,4 +1,4 @@
-"""Ways in which a file goes wrong, each a function of its bytes and a generator."""
+"""Mutations of a file: functions from its bytes and a random generator to the damaged bytes."""
 
 import re
 from collections.abc import Callable
@@ -29,7 +29,7 @@ WORDS = [
 
 
 def bits(content: bytes, draw: Random) -> bytes:
-    """Up to three bits turned."""
+    """Flip up to three bits."""
     changed = bytearray(content)
     for _ in range(draw.choice((1, 1, 2, 3))):
         changed[draw.randrange(len(changed))] ^= 1 << draw.randrange(8)
@@ -37,18 +37,18 @@ def bits(content: bytes, draw: Random) -> bytes:
 
 
 def head_bits(content: bytes, draw: Random) -> bytes:
-    """A bit of the first 300 bytes turned, where headers are."""
+    """Flip a bit in the first 300 bytes, where headers are."""
     at = draw.randrange(min(300, len(content)))
     return content[:at] + bytes([content[at] ^ 1 << draw.randrange(8)]) + content[at + 1 :]
 
 
 def cut(content: bytes, draw: Random) -> bytes:
-    """The end is missing."""
+    """Cut off the end."""
     return content[: draw.randrange(len(content))]
 
 
 def inserted(content: bytes, draw: Random) -> bytes:
-    """Bytes that do not belong there."""
+    """Insert a few bytes, such as a separator or random ones."""
     at = draw.randrange(len(content) + 1)
     pieces = (b"\0", b" ", b"\n", b"\r", b"\r\n", b",", b";", b"#", b"-", b"_", b".", b"\xef\xbb\xbf", b"\x1a", b"\\\n")
     piece = draw.choice([*pieces, draw.randbytes(draw.choice((1, 2, 4, 16))), str(draw.randrange(10)).encode()])
@@ -56,20 +56,20 @@ def inserted(content: bytes, draw: Random) -> bytes:
 
 
 def doubled(content: bytes, draw: Random) -> bytes:
-    """A stretch comes twice."""
+    """Repeat a range of bytes."""
     low = draw.randrange(len(content))
     high = min(len(content), low + draw.choice((1, 2, 4, 12, 60, 200)))
     return content[:high] + content[low:high] + content[high:]
 
 
 def lost(content: bytes, draw: Random) -> bytes:
-    """A stretch is missing."""
+    """Remove a range of bytes."""
     low = draw.randrange(len(content))
     return content[:low] + content[low + draw.choice((1, 2, 4, 12, 60, 200)) :]
 
 
 def moved(content: bytes, draw: Random) -> bytes:
-    """Two lines have changed places."""
+    """Exchange two lines."""
     lines = content.split(b"\n")
     a, b = draw.randrange(len(lines)), draw.randrange(len(lines))
     lines[a], lines[b] = lines[b], lines[a]
@@ -77,7 +77,7 @@ def moved(content: bytes, draw: Random) -> bytes:
 
 
 def lines_lost(content: bytes, draw: Random) -> bytes:
-    """A line is missing, or comes twice."""
+    """Remove or repeat a line."""
     lines = content.split(b"\n")
     at = draw.randrange(len(lines))
     lines[at : at + 1] = [lines[at]] * draw.choice((0, 2))
@@ -85,47 +85,47 @@ def lines_lost(content: bytes, draw: Random) -> bytes:
 
 
 def replaced(content: bytes, draw: Random, pattern: re.Pattern, choices: list[bytes]) -> bytes:
-    """One match of the pattern becomes something else."""
-    found = list(pattern.finditer(content))
-    if not found:
+    """Replace one match of the pattern by one of the choices; without a match, flip bits."""
+    matches = list(pattern.finditer(content))
+    if not matches:
         return bits(content, draw)
-    chosen = draw.choice(found)
+    chosen = draw.choice(matches)
     return content[: chosen.start()] + draw.choice(choices) + content[chosen.end() :]
 
 
 def numbers(content: bytes, draw: Random) -> bytes:
-    """A number becomes something that is none, or another one."""
+    """Replace a number by another one, or by something that is not a number."""
     return replaced(content, draw, TOKEN, NUMBERS)
 
 
 def counts(content: bytes, draw: Random) -> bytes:
-    """A number among the first ones, where counts are, becomes another."""
+    """Replace a number in the first 300 bytes, where counts are."""
     head = min(len(content), 300)
     return replaced(content[:head], draw, TOKEN, NUMBERS) + content[head:]
 
 
 def columns(content: bytes, draw: Random) -> bytes:
-    """The same kind of damage in every line: all decimal points, or all separators, are others."""
+    """Replace every decimal point, or every separator, by another character."""
     old, new = draw.choice(((b".", b","), (b",", b";"), (b",", b" "), (b" ", b","), (b" ", b";"), (b"\t", b";")))
     return content.replace(old, new)
 
 
 def words(content: bytes, draw: Random) -> bytes:
-    """A word becomes another."""
+    """Replace a word by another."""
     return replaced(content, draw, WORD, WORDS)
 
 
 def swapped(content: bytes, draw: Random) -> bytes:
-    """Two words have changed places."""
-    found = list(WORD.finditer(content[:600]))
-    if len(found) < 2:
+    """Exchange two words in the first 600 bytes."""
+    matches = list(WORD.finditer(content[:600]))
+    if len(matches) < 2:
         return words(content, draw)
-    a, b = sorted(draw.sample(found, 2), key=lambda match: match.start())
+    a, b = sorted(draw.sample(matches, 2), key=lambda match: match.start())
     return content[: a.start()] + b[0] + content[a.end() : b.start()] + a[0] + content[b.end() :]
 
 
 def line_ends(content: bytes, draw: Random) -> bytes:
-    """Lines end in another way, everywhere or in one place."""
+    """Replace every line end, or one of them, by another one."""
     ending = draw.choice((b"\r\n", b"\r", b"\n\n", b"\n\r", b"\x0b", b"\x0c", b"\xe2\x80\xa8"))
     if draw.random() < 0.5:
         return content.replace(b"\n", ending)
@@ -134,7 +134,7 @@ def line_ends(content: bytes, draw: Random) -> bytes:
 
 
 def twice(content: bytes, draw: Random) -> bytes:
-    """Two kinds of damage at once."""
+    """Apply two other mutations, one after the other."""
     first, second = draw.sample(MUTATIONS[:-1], 2)
     return second(first(content, draw) or b"\0", draw)
 

@@ -1,8 +1,8 @@
-"""Slow, strict parsers of every format: what a file says, or that it says nothing.
+"""Slow, strict parsers of every format, against which geo3d's own readers are checked.
 
 Each takes the bytes of a file and gives its possible readings: the coordinates (N, 3) in double precision, and the
-triangles where the format has faces. No reading means that the file is not valid. They were written from the formats,
-share no code with ``geo3d.io``, and read only what the samples of this campaign hold.
+triangles if the format has faces. No reading means that the file is not valid. The parsers were written from the
+descriptions of the formats, share no code with ``geo3d.io``, and read only what the samples of this campaign hold.
 """
 
 from array_oracle import hdf5, npy, npz

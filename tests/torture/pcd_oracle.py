@@ -11,7 +11,7 @@ LETTERS = {"F": {4: "f", 8: "d"}, "I": {1: "b", 2: "h", 4: "i", 8: "q"}, "U": {1
 
 
 class Fields(NamedTuple):
-    """Names, letters of ``struct`` and numbers of values of the fields; points, form of the data, and their bytes."""
+    """The header of a PCD file (for each field its name, ``struct`` letter and count), and the bytes behind it."""
 
     names: list[str]
     letters: list[str]
@@ -22,16 +22,16 @@ class Fields(NamedTuple):
 
     @property
     def row(self) -> str:
-        """One point for ``struct``."""
+        """The ``struct`` format of one point."""
         return "<" + "".join(letter * many for letter, many in zip(self.letters, self.counts, strict=True))
 
     def places(self) -> list[int]:
-        """Where x, y and z stand among a point's values."""
+        """Positions of x, y and z among the values of a point."""
         return [sum(self.counts[: self.names.index(axis)]) for axis in "xyz"]
 
 
 def pcd(content: bytes) -> list[Reading]:
-    """What the file says."""
+    """The reading of a PCD file; none if it is not valid."""
     try:
         fields = header(content)
         read = {"ascii": _text, "binary": _binary, "binary_compressed": _compressed}[fields.form]
@@ -41,7 +41,7 @@ def pcd(content: bytes) -> list[Reading]:
 
 
 def header(content: bytes) -> Fields:
-    """The header, and what lies behind it; lines that PCD does not know change nothing."""
+    """The header and the bytes behind it; unknown lines of the header are ignored."""
     lines: dict[str, list[str]] = {}
     start = 0
     while "DATA" not in lines:
@@ -57,7 +57,7 @@ def header(content: bytes) -> Fields:
     names = [name.lower() for name in lines.get("FIELDS") or lines.get("COLUMNS") or []]
     sizes, kinds = [count(word) for word in lines.get("SIZE", [])], lines.get("TYPE", [])
     counts = [count(word) for word in lines.get("COUNT", ["1"] * len(names))]
-    if sum(counts) > len(content):  # no room for them, nor memory for their letters
+    if sum(counts) > len(content):  # otherwise a format of this many letters could fill the memory
         raise InvalidError("more values than bytes")
     if not names or not len(names) == len(sizes) == len(kinds) == len(counts) or not all(counts):
         raise InvalidError("fields")

@@ -1,4 +1,4 @@
-"""PLY files, text or binary of both byte orders."""
+"""PLY files: text, and binary in both byte orders."""
 
 import io
 import re
@@ -14,25 +14,25 @@ KINDS |= {"float32": "f4", "float64": "f8"}
 
 Take = Callable[[str], float]
 Element = tuple[str, int, list[tuple[str, str, str]]]
-"""Name, number of rows, and for each property its name, its kind and the kind of a list's length."""
+"""Name, number of rows, and for each property its name, its type and, for a list, the type of its length (else "")."""
 
 
 def ply(content: bytes) -> list[Reading]:
-    """What the file says; a line of the header may end in any way."""
-    found: list[Reading] = []
+    """The readings of a PLY file, one for each way in which lines of its header may end; none if it is not valid."""
+    readings: list[Reading] = []
     one = b"\r\n|\n|\r"
     for ending in (b"\r?\n", b"\r", one):
         try:
             form, elements, start = header(content, ending)
-            if ending != one or form == "text":  # among numbers of text, it does not matter how lines end
-                found.append(reading(content[start:], form, elements))
+            if ending != one or form == "text":  # in a binary file, a mixture of line ends would be ambiguous
+                readings.append(reading(content[start:], form, elements))
         except (InvalidError, struct.error, UnicodeDecodeError):
             continue
-    return found
+    return readings
 
 
 def header(content: bytes, ending: bytes) -> tuple[str, list[Element], int]:
-    """Form of the data, elements, and where the data begin; ``ending`` is a pattern of the ends of lines."""
+    """Form of the data, the elements, and the offset of the data; ``ending`` is a pattern for line ends."""
     lines, start = [], 0
     while not lines or lines[-1] != b"end_header":
         end = re.compile(ending).search(content, start)
@@ -64,7 +64,7 @@ def header(content: bytes, ending: bytes) -> tuple[str, list[Element], int]:
 
 
 def reading(body: bytes, form: str, elements: list[Element]) -> Reading:
-    """The vertices and faces among the elements."""
+    """The vertices and faces of a file."""
     take, rest = _words(body) if form == "text" else _binaries(body, form)
     pos: list[list[float]] | None = None
     polygons: list[list[float]] | None = None
@@ -89,7 +89,7 @@ def reading(body: bytes, form: str, elements: list[Element]) -> Reading:
 
 
 def _row(take: Take, properties: list[tuple[str, str, str]]) -> dict[str, Any]:
-    """The values of one row by lower-case name."""
+    """Property name in lower case -> value, for one row."""
     row: dict[str, Any] = {}
     for name, kind, length in properties:
         value: Any = take(length or kind)

@@ -1,4 +1,4 @@
-"""What a strict parser finds in a file, and the words and numbers that all formats have in common."""
+"""The reading that a strict parser makes of a file, and the numbers that all formats have in common."""
 
 import re
 from typing import Any, NamedTuple
@@ -8,18 +8,18 @@ import numpy as np
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
 NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
-DIGITS = 18  # of counts and indices; longer ones are beyond every file
+DIGITS = 18  # most digits of counts and indices; no file needs more
 
 
 class Reading(NamedTuple):
-    """One thing that a file may say."""
+    """One possible content of a file: its coordinates and, if it has faces, its triangles."""
 
     pos: np.ndarray
     faces: list[tuple[int, int, int]] | None = None
 
 
 class InvalidError(Exception):
-    """What is wrong with a file."""
+    """A file that is not valid."""
 
 
 def number(word: str) -> float:
@@ -37,7 +37,7 @@ def count(word: str) -> int:
 
 
 def points(rows: Any) -> np.ndarray:
-    """(N, 3) of rows, all finite in single precision."""
+    """(N, 3) float64 coordinates, all of them finite in single precision."""
     with np.errstate(over="ignore"):
         pos = np.asarray(rows, dtype=np.float64).reshape(-1, 3)
         if not len(pos) or not np.isfinite(pos.astype(np.float32)).all():

@@ -1,7 +1,7 @@
 """Runs campaigns: python tests/torture/run.py [commands|damage|files|kills ...] [--large] [--seed N] [--only CASE].
 
-Each prints a table of what came of its attacks, every kind of fault with examples, and how to repeat one of them. The
-exit status is 1 if there was a fault.
+Each campaign prints a table of its verdicts, examples of every kind of fault, and the command that repeats one of them.
+The exit status is 1 if there was a fault.
 """
 
 import argparse
@@ -18,11 +18,11 @@ from campaign import Tally, judged
 
 CAMPAIGNS = ("commands", "damage", "files", "kills")
 ENDED: list[object] = []
-"""Signals that asked for an end; the campaign then says how far it came."""
+"""Signals that asked the campaign to end; it then prints how many cases were not tried."""
 
 
 def campaign(name: str, large: bool, seed: int, only: str | None, workers: int) -> bool:
-    """Run one campaign and print its table; whether it found no fault."""
+    """Whether a campaign tried all its cases and found no fault, after it has run and printed its table."""
     module = import_module(name)
     begun = time.monotonic()
     tally = Tally(module.TITLE, f"python tests/torture/run.py {name}{' --large' * large} --seed {seed}")
@@ -44,24 +44,24 @@ def campaign(name: str, large: bool, seed: int, only: str | None, workers: int) 
 
 
 def main() -> int:
-    """0 if no campaign found a fault, else 1."""
+    """The exit status: 0 if no campaign found a fault, 143 if a signal ended it, else 1."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("campaigns", nargs="*", metavar="CAMPAIGN", help=f"of {', '.join(CAMPAIGNS)} (all)")
-    parser.add_argument("--large", action="store_true", help="all cases, and not some of each kind")
-    parser.add_argument("--seed", type=int, default=0, help="key of every draw")
+    parser.add_argument("campaigns", nargs="*", metavar="CAMPAIGN", help=f"some of {', '.join(CAMPAIGNS)} (all)")
+    parser.add_argument("--large", action="store_true", help="run all cases, not only some of each kind")
+    parser.add_argument("--seed", type=int, default=0, help="key of every random draw")
     parser.add_argument("--only", help="one case, or one row of the table")
     parser.add_argument("--workers", type=int, default=2, help="processes at a time")
-    given = parser.parse_args()
-    if unknown := set(given.campaigns) - set(CAMPAIGNS):
+    options = parser.parse_args()
+    if unknown := set(options.campaigns) - set(CAMPAIGNS):
         parser.error(f"no such campaign: {', '.join(unknown)}")
-    # A process that forks must have no threads, and results must not depend on a GPU; before anything imports torch.
+    # Set before torch is imported: a process that forks must have no threads, and results must not depend on a GPU.
     os.environ |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     sys.path.insert(1, str(Path(__file__).parents[2]))
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ENDED.append(_))  # an exception would be lost where a fork is being made
-    names = given.campaigns or CAMPAIGNS
-    found = [campaign(name, given.large, given.seed, given.only, given.workers) for name in names if not ENDED]
-    return 143 if ENDED else 0 if all(found) else 1
+        signal.signal(number, lambda *_: ENDED.append(_))  # an exception could get lost during a fork
+    names = options.campaigns or CAMPAIGNS
+    passed = [campaign(name, options.large, options.seed, options.only, options.workers) for name in names if not ENDED]
+    return 143 if ENDED else 0 if all(passed) else 1
 
 
 if __name__ == "__main__":

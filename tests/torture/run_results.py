@@ -1,4 +1,4 @@
-"""What a run folder says, without what may differ between equal runs: times, and sums over files that hold times."""
+"""The content of a run folder, without what may differ between equal runs: times, and sums of files that hold times."""
 
 import csv
 import json
@@ -12,25 +12,25 @@ import safetensors.torch
 from safetensors import safe_open
 
 TIMES = re.compile(r"seconds|clouds_per_s|sha256|checksum|sum|versions|git")
-NOT_COMPARED = {".png", ".ckpt"}  # that they are there is
+NOT_COMPARED = {".png", ".ckpt"}  # only the existence of these files is compared
 
 
 def results(folder: Path) -> dict[str, Any]:
-    """The content of every file below the folder by relative name; weights and arrays as bytes."""
+    """Relative name -> content, for every file below the folder; weights and arrays as bytes."""
     files = [file for file in sorted(folder.rglob("*")) if file.is_file() and "tensorboard" not in file.parts]
     return {file.relative_to(folder).as_posix(): readable(file) for file in files}
 
 
 def readable(file: Path) -> Any:
-    """What one file says, or that it cannot be read; nothing of one with a temporary name, which may be cut off."""
+    """The content of a file, or why it cannot be read; None for a temporary file, which may be cut off."""
     try:
         return None if file.name.startswith(".") else content(file)
-    except Exception as error:  # json, csv, zipfile, NumPy and safetensors raise a dozen kinds between them
+    except Exception as error:  # json, csv, zipfile, NumPy and safetensors raise a dozen kinds of exceptions
         return f"cannot be read: {error}"
 
 
 def content(file: Path) -> Any:
-    """What one file says."""
+    """The content of a file, without times and sums."""
     if file.suffix in NOT_COMPARED or file.name in ("versions.json", "traceback.txt"):
         return None
     if file.suffix == ".json":
@@ -49,7 +49,7 @@ def content(file: Path) -> Any:
 
 
 def plain(text: str) -> Any:
-    """The text, or what it says as JSON."""
+    """The text parsed as JSON if it is JSON; None if it is a SHA-256, else the text itself."""
     try:
         return json.loads(text)
     except ValueError:
@@ -57,14 +57,14 @@ def plain(text: str) -> Any:
 
 
 def timeless(value: Any) -> Any:
-    """The same without times and sums."""
+    """The value without its entries for times and sums."""
     if isinstance(value, Mapping):
         return {key: timeless(each) for key, each in value.items() if not TIMES.search(key)}
     return [timeless(each) for each in value] if isinstance(value, list) else value
 
 
 def difference(expected: Mapping[str, Any], found: Mapping[str, Any]) -> str:
-    """The first thing that sets two results apart; empty if nothing does."""
+    """The first difference between two results; empty if there is none."""
     if missing := sorted(expected.keys() - found.keys()):
         return f"missing: {', '.join(missing[:3])}"
     if other := [name for name in expected if expected[name] != found[name]]:

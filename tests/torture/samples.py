@@ -23,14 +23,14 @@ class Sample(NamedTuple):
 
 
 def rows(separator: str, *more: list, comma: bool = False) -> str:
-    """The points as text, a line each, with further columns."""
+    """The points as text, one per line, with further columns."""
     lines = [separator.join(str(v) for v in (*pos, *rest)) for pos, *rest in zip(POS.tolist(), *more, strict=True)]
     text = "".join(f"{line}\n" for line in lines)
     return text.replace(".", ",") if comma else text
 
 
 def samples() -> Iterator[tuple[str, Sample]]:
-    """Name and file."""
+    """Name and file of every sample."""
     label, weight = [i % 3 for i in range(SIZE)], [round(0.1 * i + 0.05, 3) for i in range(SIZE)]
     colours = [[(37 * i + k) % 256 for i in range(SIZE)] for k in (1, 80, 160)]
     texts = {
@@ -65,7 +65,7 @@ def samples() -> Iterator[tuple[str, Sample]]:
 
 
 def ply(form: str) -> bytes:
-    """Vertices with a colour and a number more, and triangles."""
+    """A PLY file of vertices with a colour and one more number, and triangles."""
     header = (
         f"ply\nformat {form} 1.0\ncomment made for a test\nelement vertex {SIZE}\nproperty float x\n"
         "property double y\nproperty float z\nproperty uchar red\nproperty uchar green\nproperty uchar blue\n"
@@ -81,7 +81,7 @@ def ply(form: str) -> bytes:
 
 
 def pcd(form: str, label: list[int]) -> bytes:
-    """Points with a label and a packed colour."""
+    """A PCD file of points with a label and a packed colour."""
     header = (
         "# .PCD v0.7 - Point Cloud Data file format\nVERSION 0.7\nFIELDS x y z label rgb\nSIZE 4 8 4 4 4\n"
         f"TYPE F F F U F\nCOUNT 1 1 1 1 1\nWIDTH {SIZE}\nHEIGHT 1\nVIEWPOINT 0 0 0 1 0 0 0\nPOINTS {SIZE}\n"
@@ -102,7 +102,7 @@ def pcd(form: str, label: list[int]) -> bytes:
 
 
 def lzf(raw: bytes) -> bytes:
-    """Packed with copies where four bytes have stood before, else literally."""
+    """The bytes packed by LZF: a copy for every four bytes that came before, literals for the rest."""
     out, at, literal = bytearray(), 0, bytearray()
 
     def flush() -> None:
@@ -125,14 +125,14 @@ def lzf(raw: bytes) -> bytes:
 
 
 def saved(save, *arrays, **named) -> bytes:  # type: ignore[no-untyped-def]
-    """What one of NumPy's writers writes."""
+    """The bytes that one of NumPy's functions ``save`` and ``savez`` writes."""
     file = io.BytesIO()
     save(file, *arrays, **named)
     return file.getvalue()
 
 
 def hdf5(**options) -> bytes:  # type: ignore[no-untyped-def]
-    """One cloud with a label."""
+    """An HDF5 file of one cloud with a label."""
     memory = io.BytesIO()
     with h5py.File(memory, "w") as file:
         file.create_dataset("data", data=POS.astype("<f4"), **options)

@@ -1,4 +1,4 @@
-"""Tables of numbers in text."""
+"""Text files with a table of numbers."""
 
 import re
 
@@ -6,23 +6,23 @@ import numpy as np
 from readings import NOT_FINITE, NUMBER, WHOLE, InvalidError, Reading, count, lines_of, number, points
 
 MAPS = {"easting": "x", "east": "x", "northing": "y", "north": "y", "height": "z", "elevation": "z", "altitude": "z"}
-"""What maps call the coordinates."""
+"""Names of the coordinates in surveying -> axes."""
 
 
 def table(content: bytes) -> list[Reading]:
-    """Rows of numbers with one separator, perhaps names above them or the number of rows."""
+    """The readings of rows of numbers with one separator; column names or the number of rows may precede them."""
     lines = [line.strip(" ") for line in lines_of(content.decode("utf-8-sig", "replace"))]
-    lines = [line for line in lines if line.strip()]  # a tab at the end may stand before a field that is missing
-    found: list[Reading] = []
+    lines = [line for line in lines if line.strip()]  # tabs stay: the field behind the last one may be empty
+    readings: list[Reading] = []
     for separator in (None, "\t", ",", ";"):
         for comma in (False, True) if separator != "," else (False,):
             try:
                 reading = _rows(lines, separator, comma)
             except InvalidError:
                 continue
-            if not any(np.array_equal(reading.pos, other.pos) for other in found):
-                found.append(reading)
-    return found
+            if not any(np.array_equal(reading.pos, other.pos) for other in readings):
+                readings.append(reading)
+    return readings
 
 
 def _rows(lines: list[str], separator: str | None, comma: bool) -> Reading:
@@ -48,7 +48,7 @@ def _rows(lines: list[str], separator: str | None, comma: bool) -> Reading:
     places = [0, 1, 2]
     if explicit or (len(names) == len(rows[0]) and not any(map(_numeric, names))):
         plain = [re.sub(r"\s*[(\[].*[)\]]$", "", name.strip("\"' ")).lower() for name in names]
-        if not {*"xyz"} <= {*plain}:  # beside them, a height is a column like any other
+        if not {*"xyz"} <= {*plain}:  # with x, y and z in the table, a height is a column like any other
             plain = [MAPS.get(name, name) for name in plain]
         if len(plain) != len(rows[0]) or [plain.count(axis) for axis in "xyz"] != [1, 1, 1]:
             raise InvalidError("names that are not understood")
@@ -61,7 +61,7 @@ def _fields(line: str, separator: str | None) -> list[str]:
 
 
 def _value(field: str, separator: str | None) -> float:
-    """A number, perhaps in quotes; nothing between two separators is a value that is missing."""
+    """The number in a field, perhaps in quotes; an empty field between two separators is a missing value."""
     if separator is None:
         return number(field)
     field = field[1:-1] if len(field) > 2 and field[0] == field[-1] == '"' else field

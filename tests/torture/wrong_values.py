@@ -1,4 +1,4 @@
-"""Values that an option cannot take, told from its name and annotation alone."""
+"""Values that an option does not take, derived from its name and annotation alone."""
 
 import inspect
 import types
@@ -9,7 +9,7 @@ from random import Random
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 FREE = {"seed"}  # any whole number
-OPEN = {"negative_slope", "gradient_clip_val", "minutes"}  # floats of which a very large value means something
+OPEN = {"negative_slope", "gradient_clip_val", "minutes"}  # floats for which -1 is not tried
 SMALL = {"lr", "encoder_lr", "warmup", "label_fraction", "holdout", "ema", "average", "momentum", "dropout", "kept"}
 PATHS = {"out", "root", "path", "checkpoint", "pattern", "only"}
 GIVEN = {"dataset_class", "callbacks", "encoder", "num_classes", "views", "split", "moments", "out", "self"}
@@ -17,7 +17,7 @@ GIVEN = {"dataset_class", "callbacks", "encoder", "num_classes", "views", "split
 
 
 def options(function: Callable[..., Any]) -> dict[str, Any]:
-    """Name -> annotation of everything that may be given by keyword."""
+    """Name -> annotation, for every parameter that may be given by keyword."""
     try:
         hints = get_type_hints(function.__init__ if inspect.isclass(function) else function)
     except NameError:
@@ -65,7 +65,7 @@ def _is(kind: Any, parent: type) -> bool:
 
 
 def misspelt(name: str, known: typing.Iterable[str], draw: Random) -> str:
-    """A word close to the name that is no name."""
+    """A misspelling of the name that is not itself a known name."""
     while True:
         at = draw.randrange(len(name))
         letter = draw.choice("aeilnorstz")

@@ -1,4 +1,4 @@
-"""Commands that are wrong in one thing; each function gives all of one kind, some of them drawn."""
+"""Commands with one mistake; each function gives those of one kind, some of them drawn at random."""
 
 from collections.abc import Iterator
 from random import Random
@@ -17,12 +17,12 @@ PLAIN = {
     "sweep": SWEEP,
     "demo": ["demo", "size=256", "epochs=1", "num_points=24", "progress=false"],
 }
-"""A command of each job that works, but for ``out``."""
+"""A right command for each job, without ``out``."""
 Words = list[str]
 
 
 def taken(command: str) -> dict[str, object]:
-    """Every option of a command by its dotted name, with its annotation."""
+    """Dotted name -> annotation, for every option of a command."""
     import geo3d.jobs
     from geo3d import compress, data, encoders, objectives
     from geo3d.tasks.classify import Classify
@@ -61,7 +61,7 @@ def taken(command: str) -> dict[str, object]:
 
 
 def others() -> Iterator[tuple[Words, str, object]]:
-    """Options of encoders and objectives that the plain command does not build: words, name, annotation."""
+    """Command, option and annotation, for options of encoders and objectives that ``PLAIN`` does not use."""
     from geo3d import encoders, objectives
 
     names = {"pointnet": encoders.PointNet, "pointnet2": encoders.PointNet2}
@@ -78,7 +78,7 @@ def others() -> Iterator[tuple[Words, str, object]]:
 
 
 def values(draw: Random) -> Iterator[Words]:
-    """A value that the option cannot take."""
+    """Commands with a value that the option does not take."""
     for command, words in PLAIN.items():
         for name, annotation in taken(command).items():
             for value in wrong_values(name.rpartition(".")[2], annotation):
@@ -89,7 +89,7 @@ def values(draw: Random) -> Iterator[Words]:
 
 
 def names(draw: Random) -> Iterator[Words]:
-    """A name that nobody has, near one that somebody has; a part of a plain value; a name of Hydra's or Python's."""
+    """Commands with a misspelt option, an option of a plain value, or a name that belongs to Hydra or Python."""
     for command, words in PLAIN.items():
         known = taken(command)
         for name in known:
@@ -116,7 +116,7 @@ def names(draw: Random) -> Iterator[Words]:
 
 
 def targets(draw: Random) -> Iterator[Words]:
-    """A class or function to be built where none belongs."""
+    """Commands with a ``_target_`` where no object, or no object of that class, belongs."""
     handler = "torch.distributed.elastic.multiprocessing.subprocess_handler.SubprocessHandler"
     touch = f"entrypoint: touch, args: [{WITNESS}], env: {{}}, stdout: null, stderr: null, local_rank_id: 0"
     injected = [
@@ -163,7 +163,7 @@ def targets(draw: Random) -> Iterator[Words]:
 
 
 def paths(draw: Random) -> Iterator[Words]:
-    """A path that leads nowhere, or to something else."""
+    """Commands with a path that leads nowhere, or to something else."""
     bad = [
         "",
         "file",
@@ -203,7 +203,7 @@ def paths(draw: Random) -> Iterator[Words]:
 
 
 def contradictions(draw: Random) -> Iterator[Words]:
-    """Options that are possible each by itself, but not so."""
+    """Commands with options that are valid one by one, but not together."""
     without = [word for word in PRETRAIN if "max_epochs" not in word]
     for words in (
         [*without], [*PRETRAIN, "encoder.channels=[]"], [*PRETRAIN, "projector=[]"], [*PRETRAIN, "data=null"],
@@ -256,7 +256,7 @@ def contradictions(draw: Random) -> Iterator[Words]:
 
 
 def tools(draw: Random) -> Iterator[Words]:
-    """The commands that take plain words."""
+    """Wrong calls of the commands that are not jobs."""
     export = ["export", "checkpoint=pre/encoder", "out=e.onnx"]
     for word in (
         "format=zip", "format=", "opset=0", "opset=abc", "opset=99", "opset=-1", "opset=1000000000000000000000",
