@@ -91,7 +91,7 @@ def collect(ab: Tensor, gamma: Tensor, beta: Tensor, neighbors: Tensor, eps: flo
 
 
 def spread(grad: Tensor, ab: Tensor, neighbors: Tensor, of: Joined, slope: float, sync: bool) -> tuple[Tensor, ...]:
-    """(M, 2 C) gradient of ``ab``, (C,) of ``gamma`` and (C,) of ``beta``; ``grad`` and all results have padded width."""
+    """(M, 2 C) gradient of ``ab``, (C,) of ``gamma`` and (C,) of ``beta``; ``grad`` and results have padded width."""
     (rows, width), k = of.top.shape, neighbors.shape[1]
     mean, rstd, scale, near_a, near_b = of.kept
     sums = torch.empty(2, width, dtype=torch.float64)

@@ -12,7 +12,7 @@ def _network(
     groups: int, k: int, points: int, of_points: Tensor | None, neighbors: Tensor | None, layers: int, channels: Tensor,
     norms: int,
 ) -> tuple[tuple[int, ...], list[int], list[int], list[int]]:  # fmt: skip
-    """Sizes of the input arrays, the channels, sizes of the weights after the first, and of ``norms`` vectors a layer."""
+    """Sizes of the input arrays, channels, sizes of the weights after the first, sizes of ``norms`` vectors a layer."""
     if neighbors is None and of_points is None:
         raise ArgumentError("grouped rows need neighbors or of_points; found neither")
     if channels.dtype != torch.int64 or channels.numel() != layers or layers < 2:
