@@ -1,7 +1,7 @@
-"""What is refused, and in which words, on the CPU: by the compiled kernels, or here before a torch reference runs.
+"""Checks of the input before a torch reference runs; they raise the same errors as the compiled kernels.
 
-Kernels look at the same values themselves, on their way; their statuses become the errors that are raised here. Tensors
-on a GPU are not looked at, since that would make it wait, nor is anything that ``torch.compile`` traces.
+A kernel checks the same values while it reads them, and its status becomes one of these errors. Values on a GPU are not
+checked, because the check would have to wait for the GPU. Neither are values that ``torch.compile`` traces.
 """
 
 from itertools import pairwise
@@ -13,7 +13,7 @@ from geo3d.errors import CloudError
 from geo3d.ops import native
 
 MOST_ROWS = 2**31 - 1 - 1024
-"""Kernels number the rows of clouds in 32 bits."""
+"""Clouds must have fewer rows than this in all, because kernels number the rows in 32 bits."""
 
 
 def _seen(*tensors: Tensor) -> bool:
@@ -21,22 +21,22 @@ def _seen(*tensors: Tensor) -> bool:
 
 
 def check_device(what: str, *tensors: Tensor | None) -> None:
-    """Check that all tensors are on one device; looks at no value.
+    """Check that all tensors are on one device; does not read their values.
 
     Raises:
         CloudError: If they are not.
     """
     devices = {tensor.device for tensor in tensors if tensor is not None}
     if len(devices) > 1:
-        found = ", ".join(sorted(str(device) for device in devices))
-        raise CloudError(f"{what} must be on one device; found {found}; move them with .to(device)")
+        names = ", ".join(sorted(str(device) for device in devices))
+        raise CloudError(f"{what} must be on one device; found {names}; move them with .to(device)")
 
 
 def check_form_of_offsets(what: str, ptr: Tensor) -> None:
-    """Check that ``ptr`` has the form of offsets (B + 1,), integers; looks at no value.
+    """Check that ``ptr`` has the shape (B + 1,) and an integer type; does not read its values.
 
     Raises:
-        CloudError: If it has not.
+        CloudError: If it does not.
     """
     if ptr.dim() != 1 or ptr.shape[0] < 2 or ptr.dtype not in (torch.int64, torch.int32):
         raise CloudError(f"{what} must be integer offsets (B + 1,) of clouds; found {ptr.dtype} {tuple(ptr.shape)}")
@@ -86,7 +86,7 @@ def check_permutation(what: str, order: Tensor) -> None:
 
 
 def common_size(ptr: Tensor, told: int | None) -> int | None:
-    """N if all clouds have N rows, else None; on a GPU what was told of it, which is not looked at."""
+    """N if all clouds have N rows, else None. On a GPU and under ``torch.compile`` it is ``told``, unchecked."""
     if not _seen(ptr):
         return told
     sizes = set(ptr.diff().tolist())

@@ -1,4 +1,4 @@
-"""How sums of several processes become one."""
+"""How the sums of several processes are combined."""
 
 from collections.abc import Callable
 
@@ -8,5 +8,5 @@ Join = Callable[..., tuple[Tensor, ...]]
 
 
 def alone(*sums: Tensor) -> tuple[Tensor, ...]:
-    """The sums as they are: what a single process joins."""
+    """The sums unchanged, for a single process."""
     return sums

@@ -1,4 +1,4 @@
-"""The operators ``torch.ops.geo3d.*``: one definition, an implementation for each kind of device."""
+"""Registration of the operators ``torch.ops.geo3d.*``: one schema, and an implementation for each kind of device."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,12 +22,13 @@ def define(
     """The new operator ``torch.ops.geo3d.NAME``.
 
     Args:
-        schema: As torch writes it, ``"knn(Tensor x, Tensor ptr, int k) -> Tensor"``.
-        cpu: What it does on the CPU: compiled if that can be, else the torch reference.
-        fake: Makes outputs of the right shape and type without their values; ``torch.compile`` asks for it.
-        cuda: What it does on a GPU, by default the same as on the CPU.
-        backward: Gradients of the inputs, None for those without: ``backward(ctx, *gradients_of_outputs)``.
-        setup: ``setup(ctx, inputs, output)`` keeps for ``backward`` what it needs.
+        schema: In torch's syntax, ``"knn(Tensor x, Tensor ptr, int k) -> Tensor"``.
+        cpu: Implementation for the CPU: the compiled kernel where it runs, else the torch reference.
+        fake: Makes outputs of the right shape and type without values, for ``torch.compile``.
+        cuda: Implementation for a GPU, by default the one for the CPU.
+        backward: ``backward(ctx, *gradients_of_outputs)`` returns the gradients of the inputs, None where there is
+            none.
+        setup: ``setup(ctx, inputs, output)`` saves what ``backward`` needs.
     """
     name = schema.partition("(")[0]
     _library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))

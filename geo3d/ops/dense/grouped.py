@@ -1,11 +1,11 @@
-"""A small network on rows in groups, then the maximum of each group, as in PointNet++ (arXiv:1706.02413).
+"""A shared MLP on grouped rows, then the maximum of each group, as in PointNet++ (arXiv:1706.02413).
 
-Each layer is linear, batch normalisation, ReLU. The rows are the edges of a ball query, ``[p_j - c_i ; f_j]`` for the
-points j near each centre i, or given as they are. The compiled form works on blocks of rows that stay in the cache and
-keeps none of them, in training neither: what the gradient needs is computed again. An edge that a ball query repeats to
-fill up its row is worked on once; statistics count it as often as it is there.
+Each layer is a linear layer, batch normalisation and a ReLU. The rows are the edges of a ball query,
+``[p_j - c_i ; f_j]`` for the points j near each centre i, or the features themselves. The compiled kernels work on
+blocks of rows that stay in the cache. They save no rows for the backward pass, which computes them again. Where a ball
+query repeats an edge as padding, the kernels compute it once; statistics count it as often as it occurs.
 
-G groups, k entries of a group at most, M points, F channels of theirs, C channels of the last of L layers.
+G groups of at most k entries, M points with F channels, L layers, the last one with C channels.
 """
 
 from typing import Any
@@ -23,7 +23,10 @@ __all__ = ["WHAT", "Rows", "grouped_max", "grouped_max_train", "reference"]
 
 
 class _Call:
-    """Arguments of the compiled functions, which begin behind the products of the first layer with the features."""
+    """Calls a compiled function with the arguments that all of them share.
+
+    The first layer's product with the features is computed here, once a point; the kernels take it as input.
+    """
 
     def __init__(self, rows: Rows, weights: Tensors) -> None:
         features, pos, centers, neighbors, count = (None if t is None else t.contiguous() for t in rows)
@@ -47,7 +50,7 @@ class _Call:
         native.call(name, *self.source, self.further, dense, *rest, what=WHAT)
 
 
-# The kernels take single precision: autocast must not turn what is handed to them.
+# The functions below switch autocast off, because the kernels take float32 only.
 def _usable(rows: Rows, *others: Tensor) -> bool:
     return native.usable(*[t for t in rows[:3] if t is not None], *others)
 
@@ -65,7 +68,10 @@ def _cpu(*arguments: Any) -> Tensor:
 
 
 def _turned(weights: Tensors, norms: Tensors) -> tuple[list[Tensor], list[Tensor], Tensor]:
-    """With the sign of the last norm's scale folded into its linear layer; gamma and beta; that sign."""
+    """The weights, the gammas and betas, and the sign of the last gamma, which moves from there into the last weight.
+
+    The maximum of the raw values is then also the maximum of the normalised ones.
+    """
     sign = signs(norms[-2])
     pairs = [n for i, n in enumerate(norms) if i % 3]
     pairs[-2] = pairs[-2].abs()
@@ -121,7 +127,7 @@ def _cpu_backward(*arguments: Any) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         assert rows.features is not None
         d_features = multiply(d_of_points, call.of_features)
         parts.append(outer(d_of_points, rows.features))
-    d_norms = [torch.zeros_like(n) for n in norms]  # those of the biases: statistics take them away
+    d_norms = [torch.zeros_like(n) for n in norms]  # 0 for the biases: subtracting the mean cancels them
     for i in range(len(weights)):
         d_norms[3 * i + 1 : 3 * i + 3] = d_pairs[2 * i : 2 * i + 2]
     return d_features, [torch.cat(parts, 1), *d_further], d_norms
@@ -141,15 +147,15 @@ def _saved(ctx: Any) -> tuple[Rows, tuple[Tensor, ...], tuple[Tensor, ...], tupl
 
 
 def _by_reference(ctx: Any, d_out: Tensor, *_: Any) -> tuple[Any, ...]:
-    """Gradients of what torch's own operators make of the same inputs once more."""
+    """Gradients by autograd, from running the torch reference on the saved inputs."""
     rows, weights, norms, _ = _saved(ctx)
     with torch.enable_grad():
         leaves = [None if t is None else t.detach() for t in (*rows, *weights, *norms)]
         floats = [t.requires_grad_() for t in leaves if t is not None and t.is_floating_point()]
         again = leaves[5 : 5 + len(weights)], leaves[5 + len(weights) :]
         out = reference(Rows(*leaves[:5]), *again, ctx.eps, ctx.activated)[0]  # type: ignore[arg-type]
-        found = iter(torch.autograd.grad(out, floats, d_out, allow_unused=True))
-    grads = [next(found) if t is not None and t.is_floating_point() else None for t in leaves]
+        of_floats = iter(torch.autograd.grad(out, floats, d_out, allow_unused=True))
+    grads = [next(of_floats) if t is not None and t.is_floating_point() else None for t in leaves]
     return *grads[:5], grads[5 : 5 + len(weights)], grads[5 + len(weights) :], None, None
 
 
@@ -200,7 +206,9 @@ define(
 
 
 def grouped_max(rows: Rows, weights: Tensors, norms: Tensors, eps: float, activated: bool = True) -> Tensor:
-    """(G, C) the maxima with given statistics; arguments as for :func:`reference`, five ``norms`` a layer.
+    """(G, C) maximum of each group, normalised with the mean and variance in ``norms``.
+
+    Arguments as for :func:`reference`, with five ``norms`` a layer.
 
     Raises:
         CloudError: If shapes do not fit; on a CPU also if counts or neighbors are out of range.
@@ -213,9 +221,10 @@ def grouped_max(rows: Rows, weights: Tensors, norms: Tensors, eps: float, activa
 def grouped_max_train(
     rows: Rows, weights: Tensors, norms: Tensors, eps: float, activated: bool = True
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(G, C) the maxima with the statistics of all rows; arguments as for :func:`reference`, three ``norms`` a layer.
+    """(G, C) maximum of each group, normalised with the statistics of all rows, and these means and variances.
 
-    Also returns the means and the biased variances of what the linear layers give, one layer after another.
+    Means and biased variances are those of the linear layers' outputs, concatenated over the layers. Arguments as for
+    :func:`reference`, with three ``norms`` a layer.
 
     Raises:
         CloudError: If shapes do not fit; on a CPU also if counts or neighbors are out of range.

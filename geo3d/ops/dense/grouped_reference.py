@@ -1,7 +1,7 @@
-"""The definition of a small network on rows in groups, in torch, and what is refused before it runs.
+"""The torch reference of a shared MLP on grouped rows, and the checks before it runs.
 
-Sizes as in :mod:`geo3d.ops.dense.grouped`: G groups, k entries of a group at most, M points, F channels of theirs,
-C channels of the last of L layers.
+Sizes as in :mod:`geo3d.ops.dense.grouped`: G groups of at most k entries, M points with F channels, L layers, the last
+one with C channels.
 """
 
 from collections.abc import Sequence
@@ -19,18 +19,18 @@ from geo3d.ops.dense.matrix import signs
 Tensors = Sequence[Tensor]
 
 WHAT = "features or positions"
-"""What errors call the input."""
+"""How errors name the input."""
 
 
 class Rows(NamedTuple):
-    """Rows in groups: the edges of a ball query, or ``features`` themselves where there is no table.
+    """Grouped rows: the edges of a ball query, or the rows of ``features`` where ``neighbors`` is None.
 
     Attributes:
-        features: (M, F), or None for edges that are offsets alone.
+        features: (M, F), or None where edges hold only offsets.
         pos: (M, 3) positions of the points.
         centers: (G, 3).
-        neighbors: (G, k) rows of ``pos``; those from ``counts`` on repeat the first one.
-        counts: (G,) distinct entries of each row of the table, or rows of each group.
+        neighbors: (G, k) rows of ``pos``; in each row, entries from ``counts`` on repeat the first one.
+        counts: (G,) how many entries of each row of ``neighbors`` are distinct, or how many rows each group has.
     """
 
     features: Tensor | None
@@ -41,28 +41,28 @@ class Rows(NamedTuple):
 
 
 def reference(rows: Rows, weights: Tensors, norms: Tensors, eps: float, activated: bool) -> tuple[Tensor, ...]:
-    """What ``grouped_max`` and ``grouped_max_train`` are by definition, from differentiable pieces in torch.
+    """The definition of ``grouped_max`` and ``grouped_max_train`` in differentiable torch operations.
 
     Args:
-        rows: What the network works on.
-        weights: Of each layer (C_l, C_(l-1)); in the first one the columns of the offset come first. Two at least.
-        norms: Of each layer the linear layer's bias, gamma, beta, and then, if they shall not be those of the rows,
-            mean and variance.
-        eps: Of the norms.
+        rows: The input.
+        weights: (C_l, C_(l-1)) for each of at least two layers; in the first, the columns of the offset come first.
+        norms: For each layer the bias of the linear layer, gamma and beta, each (C_l,); then the mean and variance to
+            normalise with, or neither to use those of the rows.
+        eps: Added to the variances.
         activated: Whether a ReLU follows the last norm.
 
     Returns:
-        The maxima (G, C); those of what the last linear layer gives, times the sign of gamma and without its bias;
-        which row of its group each one is; means, without biases, and variances of all layers, and the mean of the
-        last one's input.
+        (G, C) the maxima; (G, C) the maxima of the last linear layer's output without bias, times the sign of gamma;
+        (G, C) which row of its group each of these is; and one vector: the means (without biases) of all layers, their
+        variances, and the mean of the last layer's input.
     """
     neighbors, count, size = rows.neighbors, rows.counts, len(norms) // len(weights)
     means, variances, h, x = [], [], weights[0], weights[0]
     for i, weight in enumerate(weights):
-        bias, gamma, beta, *given = norms[size * i : size * (i + 1)]  # statistics take the bias away
+        bias, gamma, beta, *statistics = norms[size * i : size * (i + 1)]
         x = F.relu(h) if i else _first_inputs(rows)
-        raw = F.linear(x, weight)
-        mean, var = (given[0] - bias, given[1]) if given else (raw.mean(0), raw.var(0, correction=0))
+        raw = F.linear(x, weight)  # without the bias, which the mean would cancel
+        mean, var = (statistics[0] - bias, statistics[1]) if statistics else (raw.mean(0), raw.var(0, correction=0))
         h = (raw - mean) * torch.rsqrt(var + eps) * gamma + beta
         means.append(mean)
         variances.append(var)
@@ -83,7 +83,7 @@ def _largest(values: Tensor, group: Tensor, num_groups: int) -> Tensor:
 
 
 def _first_inputs(rows: Rows) -> Tensor:
-    """(G k, 3 + F) every edge, repeated ones too, or the rows as given."""
+    """(G k, 3 + F) all edges, repeated ones included, or (M, F) the features."""
     if rows.neighbors is None:
         assert rows.features is not None
         return rows.features
@@ -95,7 +95,7 @@ def _first_inputs(rows: Rows) -> Tensor:
 
 
 def check_form(rows: Rows, weights: Tensors, norms: Tensors, vectors: int) -> None:
-    """Check shapes, index types and devices; so many vectors belong to each layer.
+    """Check shapes, index types and devices; each layer needs ``vectors`` norms.
 
     Raises:
         CloudError: If something does not fit.
@@ -120,16 +120,20 @@ def check_form(rows: Rows, weights: Tensors, norms: Tensors, vectors: int) -> No
         fits = fits and all(tuple(vector.shape) == (weight.shape[0],) for vector in layer)
         depth = weight.shape[0]
     if not fits or len(weights) < 2 or len(norms) != vectors * len(weights):
-        found = ", ".join("none" if t is None else f"{t.dtype} {tuple(t.shape)}" for t in (*rows, *weights, *norms))
+        shapes = ", ".join("none" if t is None else f"{t.dtype} {tuple(t.shape)}" for t in (*rows, *weights, *norms))
         raise CloudError(
             "a network on groups needs features (M, F), or positions (M, 3), centres (G, 3), int64 neighbors (G, k), "
-            f"int64 counts (G,), two layers or more whose weights follow each other, and {vectors} vectors for each; "
-            f"found {found}"
+            f"int64 counts (G,), at least two weights (out, in), each as wide as the layer before, and {vectors} "
+            f"vectors (out,) for each; found {shapes}"
         )
 
 
 def checked(rows: Rows) -> Rows:
-    """The rows, if counts and the table are such as the kernels take; what fills up the table is its first entry."""
+    """The rows after a check of counts and neighbors (on a CPU); padding in ``neighbors`` becomes the first entry.
+
+    Raises:
+        CloudError: If a count or a neighbour is out of range.
+    """
     neighbors, counts = rows.neighbors, rows.counts
     if counts.device.type != "cpu":
         return rows
@@ -147,7 +151,11 @@ def checked(rows: Rows) -> Rows:
 
 
 def check_entering(rows: Rows, weight: Tensor) -> None:
-    """Check that what enters the network is finite: a ReLU or a maximum could swallow what is not."""
+    """Check that the first layer gets finite values, because a ReLU or a maximum could hide NaN.
+
+    Raises:
+        NotFiniteError: If features times ``weight``, positions or centres are not finite.
+    """
     if rows.features is not None:
         check_finite(WHAT, F.linear(rows.features, weight if rows.neighbors is None else weight[:, 3:]))
     if rows.pos is not None and rows.centers is not None:

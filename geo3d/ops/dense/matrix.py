@@ -1,7 +1,7 @@
 """Products of float32 matrices on the compiled kernels, where these are faster than torch's.
 
 Measured on two cores of an EPYC with AVX-512: 390 GFLOP/s against 190 by torch (which stays with AVX2 there), and 210
-against 190 with AVX2. Without vector instructions torch's are faster.
+against 190 with AVX2. Without vector instructions torch is faster.
 """
 
 import torch
@@ -10,16 +10,16 @@ from torch import Tensor
 from geo3d.ops import native
 
 WIDTH = 16
-"""Kernels behind a product take channels in multiples of this; others are filled up with zeros."""
+"""Kernels that read a product take channels in multiples of this; callers pad with zeros."""
 
 
 def wide(values: Tensor) -> Tensor:
-    """(..., C') the values (..., C), their last dimension filled up with zeros to a multiple of ``WIDTH``."""
+    """(..., C') the values (..., C), zero-padded in the last dimension to a multiple of ``WIDTH``."""
     return torch.nn.functional.pad(values, (0, -values.shape[-1] % WIDTH)).contiguous()
 
 
 def signs(values: Tensor) -> Tensor:
-    """(...) -1 where a value is negative, else 1, in its own type; without gradient."""
+    """(...) -1 where a value is negative, else 1, in the type of ``values``; no gradients."""
     return torch.where(values.detach() < 0, -1.0, 1.0).to(values.dtype)
 
 
@@ -33,8 +33,8 @@ def _rows(x: Tensor) -> Tensor:
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """(M, C) ``x weight^T + bias`` from x (M, K) and weight (C, K); no gradients."""
-    if not _ours(x, weight) or x.shape[1] != weight.shape[1]:  # torch says what does not fit
-        with torch.autocast(x.device.type, enabled=False):  # kernels read what comes out as float32
+    if not _ours(x, weight) or x.shape[1] != weight.shape[1]:  # torch raises an error for wrong shapes
+        with torch.autocast(x.device.type, enabled=False):  # kernels read the result as float32
             return torch.nn.functional.linear(x, weight, bias)
     x, weight = _rows(x), _rows(weight)
     (rows, depth), columns = x.shape, len(weight)

@@ -1,7 +1,7 @@
 """The layer before a global pooling: linear, norm and LeakyReLU on points, then maximum and mean over each cloud.
 
-M points, B clouds, C channels. The compiled form keeps only ``h = x W^T``; what flows back to it is made where it is
-needed.
+M points, B clouds, C channels. Of the tensors (M, C) the compiled kernels save only ``h = x W^T``; the backward pass
+computes the gradient of h for some rows at a time.
 """
 
 from typing import Any
@@ -67,7 +67,7 @@ def norm_pool_reference(
     join: Join = alone,
     num_points: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """What :func:`norm_pool` is by definition, from differentiable pieces in torch."""
+    """The definition of :func:`norm_pool` in differentiable torch operations."""
     h = torch.nn.functional.linear(x, weight).to(gamma.dtype)
     mean, var, count = _moments(h, join)
     scale = gamma * torch.rsqrt(var + eps)
@@ -102,7 +102,7 @@ def _train(
         return *results, *(x.new_empty(0) for _ in range(3))
     channels, rows, clouds, ptr = len(gamma), len(x), len(ptr) - 1, ptr.contiguous()
     x, full = x.contiguous(), pad(weight, (0, 0, 0, -channels % WIDTH)).contiguous()
-    near = torch.mv(full, x[:: max(1, rows // 256)].mean(0))  # what sums are measured from, so that nothing cancels
+    near = torch.mv(full, x[:: max(1, rows // 256)].mean(0))  # sums are taken about this, to avoid cancellation
     h, sums = x.new_empty(rows, len(full)), torch.empty(2, len(full), dtype=torch.float64)
     native.call("linear_sums", rows, len(full), x.shape[1], x, full, near, h, sums)
     count, total = join(torch.tensor(float(rows), dtype=torch.float64), sums[0] + rows * near.double())
@@ -151,7 +151,7 @@ def _gradients(
     h: Tensor, winner: Tensor, kept: Tensor, eps: float, slope: float, sync: bool,
 ) -> tuple[Tensor, ...]:  # fmt: skip
     join = sums_over_processes if sync else alone
-    if h.numel() == 0:  # the forward pass went by the reference
+    if h.numel() == 0:  # the forward pass ran the reference
         with torch.enable_grad():
             x, weight, gamma, beta = leaves = [t.detach().requires_grad_() for t in (x, weight, gamma, beta)]
             out = norm_pool_reference(x, weight, gamma, beta, ptr, eps, slope, join)[0]
@@ -162,8 +162,8 @@ def _gradients(
     grad = wide(grad.view(clouds, 2, channels)).view(clouds, 2 * width)
     cloud = torch.arange(clouds).repeat_interleave(ptr.diff(), output_size=rows)
     sums = torch.empty(2, width, dtype=torch.float64)
-    given = (ptr, cloud, winner, h, grad, scale, shift, mean)
-    native.call("pool_reduce", rows, width, clouds, *given, float(slope), sums)
+    arrays = (ptr, cloud, winner, h, grad, scale, shift, mean)
+    native.call("pool_reduce", rows, width, clouds, *arrays, float(slope), sums)
     grad_beta, sums[1] = sums[0, :channels].float(), sums[1] * rstd
     grad_gamma = sums[1, :channels].float()
     (shared,) = join(sums)
@@ -171,7 +171,7 @@ def _gradients(
     first, second = shared[0].float(), (shared[1] * rstd).float()
     grad_x, grad_weight = torch.empty_like(x), x.new_empty(width, depth)
     native.call(
-        "pool_backward", rows, width, depth, *given, first, second, float(slope), x,
+        "pool_backward", rows, width, depth, *arrays, first, second, float(slope), x,
         pad(weight, (0, 0, 0, width - channels)).contiguous(), grad_x, grad_weight,
     )  # fmt: skip
     return grad_x, grad_weight if width == channels else grad_weight[:channels].contiguous(), grad_gamma, grad_beta
@@ -205,7 +205,8 @@ def norm_pool(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(B, 2 C) maximum and mean of ``LeakyReLU(BatchNorm(x W^T))`` over each cloud, and mean, var, count of its norm.
 
-    Differentiable in the first four; mean and biased variance (C,) and count () are for running statistics.
+    Differentiable in ``x``, ``weight``, ``gamma`` and ``beta``. The mean (C,), biased variance (C,) and count () are
+    for running statistics.
 
     Args:
         x: (M, channels) features.
@@ -214,7 +215,7 @@ def norm_pool(
         beta: (C,) shift of the norm.
         ptr: (B + 1,) offsets of the clouds.
         eps: Added to the variance.
-        slope: Of the LeakyReLU.
+        slope: Negative slope of the LeakyReLU.
         sync: Take the statistics over the rows of all processes.
     """
     _check(x, weight, gamma, beta, ptr)
@@ -254,7 +255,7 @@ def linear_pool(x: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, ptr: Te
         scale: (C,) of any sign.
         shift: (C,).
         ptr: (B + 1,) offsets of the clouds.
-        slope: Of the LeakyReLU.
+        slope: Negative slope of the LeakyReLU.
     """
     _check(x, weight, scale, shift, ptr)
     return _linear_pool(x, weight, scale, shift, ptr, float(slope))

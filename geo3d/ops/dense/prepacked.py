@@ -1,7 +1,7 @@
-"""Float layers whose weight is packed once, at load, for inference: on few rows packing would be half of the work.
+"""Float layers for inference, whose weight is packed once, at load: on few rows, packing would be half of the work.
 
-M points, K inputs, C outputs, B clouds. The kernels are those of ``matrix`` and ``pooling`` beside this file; without
-them torch computes the same from the plain weight. There are no gradients.
+M points, K inputs, C outputs, B clouds. Without the compiled kernels torch computes the same from the plain weight.
+There are no gradients.
 """
 
 import torch
@@ -15,14 +15,14 @@ from geo3d.ops.checks import check_device, check_form_of_offsets
 from geo3d.ops.dense.pooling import max_and_mean
 
 WIDTH = 32
-"""Outputs are filled up to a multiple of this."""
+"""Outputs are padded to a multiple of this."""
 
 
 class PackedFloat:
     """A weight for :func:`linear` and :func:`linear_pool`; made by :func:`pack`.
 
     Attributes:
-        weight: (C, K) float32, as it was given.
+        weight: (C, K) float32, not packed.
     """
 
     def __init__(self, weight: Tensor) -> None:
@@ -31,7 +31,7 @@ class PackedFloat:
         self._data = weight
 
     def data(self) -> Tensor:
-        """The weight as the build in use reads it; packed anew when another is in use than the last time."""
+        """The weight packed for the native build in use; packed again if the build has changed since the last call."""
         build = native.name()
         if build != self._build:
             columns, depth = self.weight.shape
@@ -42,7 +42,7 @@ class PackedFloat:
 
 
 def pack(weight: Tensor) -> PackedFloat:
-    """A weight (C, K) float32 made ready for the kernels.
+    """The weight (C, K) float32, packed for the kernels.
 
     Raises:
         ConfigError: If type or shape do not fit.
@@ -61,10 +61,10 @@ def _check(x: Tensor, packed: PackedFloat, out: Tensor, width: int, *vectors: Te
     fits = fits and out.dim() == 2 and out.shape[1] == width and out.dtype == torch.float32
     fits = fits and out.stride(1) == 1 and out.stride(0) >= width
     if not fits or not all(v.shape == (channels,) and v.dtype == torch.float32 and v.is_contiguous() for v in vectors):
-        found = ", ".join(f"{t.dtype} {tuple(t.shape)}" for t in (x, out, *vectors))
+        shapes = ", ".join(f"{t.dtype} {tuple(t.shape)}" for t in (x, out, *vectors))
         raise CloudError(
-            f"a packed layer of {channels} channels needs float32 x (M, {depth}), an output of width {width} that is "
-            f"dense in its rows, and vectors ({channels},); found {found}"
+            f"a packed layer of {channels} channels needs float32 x (M, {depth}), an output of width {width} with "
+            f"contiguous rows, and contiguous vectors ({channels},); found {shapes}"
         )
 
 
@@ -75,11 +75,11 @@ def linear(
     """(M, C) ``z > 0 ? z : slope z`` with ``z = x weight^T + bias``.
 
     Args:
-        x: (M, K) float32; rows may lie apart.
+        x: (M, K) float32; its row stride may exceed its width.
         packed: From :func:`pack`.
         bias: (C,) float32.
-        slope: Of the LeakyReLU; 0 for ReLU, 1 for none.
-        out: (M, C) to write into; its rows may lie apart.
+        slope: Negative slope of the LeakyReLU; 0 for ReLU, 1 for none.
+        out: (M, C) to write into; its row stride may exceed its width.
 
     Raises:
         CloudError: If types or shapes do not fit.
@@ -111,13 +111,13 @@ def linear_pool(
     """(B, 2 C) maximum and mean over each cloud of ``LeakyReLU(scale * x weight^T + shift)``.
 
     Args:
-        x: (M, K) float32; rows may lie apart.
+        x: (M, K) float32; its row stride may exceed its width.
         packed: From :func:`pack`.
         scale: (C,) float32 of any sign.
         shift: (C,) float32.
-        slope: Of the LeakyReLU.
+        slope: Negative slope of the LeakyReLU.
         ptr: (B + 1,) int64 offsets of the clouds.
-        out: (B, 2 C) to write into; its rows may lie apart.
+        out: (B, 2 C) to write into; its row stride may exceed its width.
 
     Raises:
         CloudError: If types or shapes do not fit, or offsets do not rise from 0 to M.

@@ -1,7 +1,7 @@
-"""Sums over windows of channels: the pooling that stands before the small matrix of a structured layer.
+"""Sums over windows of channels: the pooling before the small matrix of a structured layer.
 
 M rows, P channels in, R windows out, each over ``P - R + 1`` consecutive channels (arXiv 2008.02454, for the case of
-products with matrices).
+matrix products).
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ from geo3d.ops.library import define
 
 
 def _differences(x: Tensor, length: int) -> Tensor:
-    """Sums over windows as differences of running sums, which in single precision would lose most digits."""
+    """Sums over windows as differences of running sums, in float64: float32 would lose most digits."""
     ends = torch.nn.functional.pad(x.double().cumsum(1), (1, 0))
     return ends[:, length:] - ends[:, :-length]
 
@@ -99,7 +99,7 @@ def sliding_sum(x: Tensor, rank: int, order: Tensor | None = None, scale: float 
         x: (M, P) floating point.
         rank: How many windows, from 1 (the sum of all channels) to P (the channels themselves).
         order: (P,) a permutation of the channels, int64; None takes them as they are.
-        scale: A factor of all sums.
+        scale: Factor of all sums.
 
     Raises:
         CloudError: If shapes or types do not fit, or (on a CPU) if ``order`` is not a permutation.

@@ -1,1 +1,1 @@
-"""What DGCNN computes over the edges of a neighbour graph, without a tensor of them."""
+"""DGCNN's operations over the edges of a neighbour graph, without a tensor of all edges."""

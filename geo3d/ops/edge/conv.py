@@ -22,9 +22,9 @@ from geo3d.ops.library import define
 
 
 def factored(weight: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Weights of a and of b, and the signs of ``gamma`` that are folded into both.
+    """Weights of a and of b with the signs of ``gamma`` folded in, and these signs.
 
-    Rows with a negative scale change sign, so that the largest value is wanted everywhere.
+    Rows with a negative scale change sign, so that every channel needs the largest value.
     """
     sign = signs(gamma)
     difference, center = (weight * sign[:, None]).chunk(2, 1)
@@ -32,11 +32,11 @@ def factored(weight: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def center_and_neighbor_weights(weight: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
-    """[Wc ; Wd] with the signs of ``gamma`` folded in, and the signs: what is rounded where weights are rounded.
+    """[Wc ; Wd] with the signs of ``gamma`` folded in, and these signs; weight quantisation rounds this matrix.
 
-    With c = Wc x and b = Wd x the parts of an edge are ``a_i = c_i - b_i`` and ``b_j``, at no further product. A
-    rounded Wd then acts on ``x_j - x_i``, which is small where neighbours are near; rounding ``Wc - Wd`` and Wd each by
-    itself would leave an error in proportion to x.
+    With c = Wc x and b = Wd x the parts of an edge are ``a_i = c_i - b_i`` and ``b_j``, without another product. The
+    error of a rounded Wd is then multiplied by ``x_j - x_i``, which is small where neighbours are near. Rounding
+    ``Wc - Wd`` and Wd separately would leave an error in proportion to x.
     """
     sign = signs(gamma)
     difference, center = (weight * sign[:, None]).chunk(2, 1)
@@ -53,10 +53,10 @@ def edge_conv_reference(
     slope: float,
     join: Join = alone,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """What :func:`edge_conv` is by definition, from differentiable pieces in torch."""
+    """The definition of :func:`edge_conv` in differentiable torch operations."""
     of_center, of_neighbor, sign = factored(weight, gamma)
     a, b = torch.nn.functional.linear(x, of_center), torch.nn.functional.linear(x, of_neighbor)
-    a, b = a.to(gamma.dtype), b.to(gamma.dtype)  # half precision ends with the products
+    a, b = a.to(gamma.dtype), b.to(gamma.dtype)  # only the products may be in half precision
     mean, var, count = edge_moments(a, b, neighbors, join)
     scale = gamma * sign * torch.rsqrt(var + eps)
     out = leaky_relu(torch.addcmul(beta - mean * scale, a + gather_max(b, neighbors), scale), slope)
@@ -75,7 +75,7 @@ def _check(x: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, neighbors: T
 
 
 def _parts(weight: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
-    """[W_a ; W_b], each filled up to full width, and the signs."""
+    """[W_a ; W_b], each zero-padded to a multiple of ``WIDTH`` rows, and the signs."""
     of_center, of_neighbor, sign = factored(weight, gamma)
     missing = (0, 0, 0, -len(gamma) % WIDTH)
     return torch.cat([pad(of_center, missing), pad(of_neighbor, missing)]), sign
@@ -136,7 +136,7 @@ def _gradients(
     top: Tensor, total: Tensor, slot: Tensor, kept: Tensor,
     eps: float, slope: float, sync: bool, wants_x: bool,
 ) -> tuple[Tensor, ...]:  # fmt: skip
-    if top.numel() == 0:  # the forward pass went by the reference
+    if top.numel() == 0:  # the forward pass ran the reference
         return _reference_gradients(
             grad, x, weight, gamma, beta, neighbors, eps, slope, sums_over_processes if sync else alone
         )
@@ -144,7 +144,7 @@ def _gradients(
     channels, width = len(gamma), top.shape[1]
     factor, sign = _parts(weight, gamma)
     of = Joined(wide(out), kept[0], kept[0], count, top, total, slot, kept)
-    ab = linear(x, factor)  # again: keeping it would be a quarter of what a step remembers
+    ab = linear(x, factor)  # computed again: it would be a quarter of what a step saves
     grad_ab, grad_gamma, grad_beta = spread(wide(grad), ab, neighbors, of, slope, sync)
     of_factor = outer(grad_ab, x)
     of_center, of_neighbor = of_factor[:channels], of_factor[width : width + channels]
@@ -192,9 +192,10 @@ def edge_conv(
     slope: float = 0.2,
     sync: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(M, C) ``max_j LeakyReLU(BatchNorm(y_ij))`` with statistics over all M * k edges, and these: mean, var, count.
+    """(M, C) ``max_j LeakyReLU(BatchNorm(y_ij))``, normalised over all M * k edges, and their mean, var and count.
 
-    Differentiable in the first four; mean and biased variance (C,) and count () are for running statistics.
+    Differentiable in ``x``, ``weight``, ``gamma`` and ``beta``. The mean (C,), biased variance (C,) and count () are
+    for running statistics.
 
     Args:
         x: (M, channels) features.
@@ -203,21 +204,21 @@ def edge_conv(
         beta: (C,) shift of the norm.
         neighbors: (M, k) flat indices of the neighbours.
         eps: Added to the variance.
-        slope: Of the LeakyReLU, from 0 to 1.
+        slope: Negative slope of the LeakyReLU, from 0 to 1.
         sync: Take the statistics over the edges of all processes.
 
     Raises:
-        CloudError: If neighbors hold an index out of range (on a CPU).
+        CloudError: If shapes do not fit, or (on a CPU) ``neighbors`` holds an index out of range.
     """
     _check(x, weight, gamma, beta, neighbors)
     return _edge_conv(x, weight, gamma, beta, neighbors, float(eps), float(slope), sync)[:4]
 
 
 def edge_conv_given(x: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, neighbors: Tensor, slope: float) -> Tensor:
-    """As :func:`edge_conv_fixed`, from differentiable pieces in torch: its definition."""
+    """The definition of :func:`edge_conv_fixed` in differentiable torch operations."""
     of_center, of_neighbor, sign = factored(weight, scale)
     a, b = torch.nn.functional.linear(x, of_center), torch.nn.functional.linear(x, of_neighbor)
-    a, b = a.to(scale.dtype), b.to(scale.dtype)  # half precision ends with the products
+    a, b = a.to(scale.dtype), b.to(scale.dtype)  # only the products may be in half precision
     return leaky_relu(torch.addcmul(shift, a + gather_max(b, neighbors), scale * sign), slope)
 
 
@@ -253,10 +254,10 @@ def edge_conv_fixed(x: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, nei
         scale: (C,) of any sign.
         shift: (C,).
         neighbors: (M, k) flat indices of the neighbours.
-        slope: Of the LeakyReLU, from 0 to 1.
+        slope: Negative slope of the LeakyReLU, from 0 to 1.
 
     Raises:
-        CloudError: If neighbors hold an index out of range (on a CPU).
+        CloudError: If shapes do not fit, or (on a CPU) ``neighbors`` holds an index out of range.
     """
     _check(x, weight, scale, shift, neighbors)
     return _edge_conv_fixed(x, weight, scale, shift, neighbors, float(slope))

@@ -1,4 +1,4 @@
-"""Maxima and sums over the neighbours of points, and the way back, never holding anything of size M x k x C.
+"""Maxima and sums over the neighbours of points, and their gradients, without any tensor of size M x k x C.
 
 M points, k neighbours, C channels, ``neighbors (M, k)`` of flat indices.
 """
@@ -16,18 +16,21 @@ from geo3d.ops.library import define
 from geo3d.ops.search.knn import degree
 
 BLOCK = 1 << 16
-"""Elements to a block of rows; a few such blocks stay in a CPU's second-level cache."""
+"""Elements in a block of rows; a few such blocks stay in a CPU's second-level cache."""
 
 
 def blocks(x: Tensor) -> list[slice]:
-    """Slices of the rows of ``x``; on a GPU there is but one."""
+    """Slices that together cover the rows of ``x``; only one on a GPU."""
     rows, channels = x.shape
     step = max(1, BLOCK // max(1, channels)) if x.device.type == "cpu" else max(1, rows)
     return [slice(start, start + step) for start in range(0, rows, step)]
 
 
 def _best(b: Tensor, neighbors: Tensor, wants_slot: bool) -> tuple[Tensor, Tensor]:
-    """The definition of ``geo3d::gather_max``: maxima (M, C) and, if wanted, which of the k neighbours has each."""
+    """The definition of ``geo3d::gather_max``: (M, C) maxima and, if wanted, (M, C) which of the k neighbours has each.
+
+    Of equally large neighbours it is the first.
+    """
     columns = neighbors.t().contiguous()
     k, rows = columns.shape
     best = b.new_empty(rows, b.shape[1])
@@ -76,7 +79,7 @@ def _best_on_gpu(b: Tensor, neighbors: Tensor, wants_slot: bool) -> tuple[Tensor
 
 
 def _sent_back(grad: Tensor, slot: Tensor, neighbors: Tensor, rows: int) -> Tensor:
-    """The definition of ``geo3d::scatter_max``: (rows, C) what each row receives from where it was the largest."""
+    """The definition of ``geo3d::scatter_max``: (rows, C) each row's sum of the gradients of the maxima it provided."""
     back = grad.new_zeros(rows, grad.shape[1])
     for block in blocks(grad):
         back.scatter_add_(0, neighbors[block].gather(1, slot[block].long()), grad[block])
@@ -134,10 +137,10 @@ _gather_max = define(
 
 
 def check_table(neighbors: Tensor, x: Tensor) -> None:
-    """Check that ``neighbors`` (M, k) and ``x`` (M', C) have the shapes and types of neighbours and features.
+    """Check that ``neighbors`` is (M, k) int64 and ``x`` (M', C) floating point, on one device.
 
     Raises:
-        CloudError: If not; kernels would read beyond their ends.
+        CloudError: If not; kernels would read beyond the ends of the tensors.
     """
     fits = neighbors.dim() == 2 and neighbors.shape[1] > 0 and neighbors.dtype == torch.int64
     if not fits or x.dim() != 2 or not x.is_floating_point():
@@ -151,14 +154,14 @@ def check_table(neighbors: Tensor, x: Tensor) -> None:
 def gather_max(b: Tensor, neighbors: Tensor) -> Tensor:
     """(M, C) the largest ``b_j`` over the neighbours of each point, per channel.
 
-    The gradient goes to the first of equally large neighbours. Nothing of size M x k x C is made.
+    The gradient goes to the first of equally large neighbours. No tensor of size M x k x C is made.
 
     Args:
         b: (M', C) float32 or float64.
         neighbors: (M, k) rows of ``b``.
 
     Raises:
-        CloudError: If neighbors hold an index out of range (on a CPU).
+        CloudError: If shapes do not fit, or (on a CPU) ``neighbors`` holds an index out of range.
 
     Example:
         >>> gather_max(torch.tensor([[1.0], [5.0], [2.0]]), torch.tensor([[0, 2], [1, 0], [2, 1]])).flatten().tolist()
@@ -243,7 +246,7 @@ define(
 
 
 def sum_to_neighbors(a: Tensor, neighbors: Tensor, num_points: int) -> Tensor:
-    """(num_points, C) each point's sum of ``a_i`` over the points i that have it as a neighbour, by order of i.
+    """(num_points, C) each point's sum of ``a_i`` over the points i that have it as a neighbour, in the order of i.
 
     Args:
         a: (M, C) float32 or float64.
@@ -251,9 +254,9 @@ def sum_to_neighbors(a: Tensor, neighbors: Tensor, num_points: int) -> Tensor:
         num_points: How many points there are.
 
     Raises:
-        CloudError: If shapes do not fit, or (on a CPU) neighbors hold an index out of range.
+        CloudError: If shapes do not fit, or (on a CPU) ``neighbors`` holds an index out of range.
     """
     check_table(neighbors, a)
     if neighbors.shape[0] != a.shape[0]:
-        raise CloudError(f"neighbors of {neighbors.shape[0]} rows does not fit {a.shape[0]} rows of features")
+        raise CloudError(f"neighbors must have the {a.shape[0]} rows of the features; found {neighbors.shape[0]}")
     return torch.ops.geo3d.scatter_sum(a, neighbors, num_points)

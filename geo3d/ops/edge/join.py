@@ -1,7 +1,7 @@
-"""From the two parts of every edge, ``y_ij = a_i + b_j``, to its norm, activation and maximum, with known gradients.
+"""Norm, activation and maximum over the edges ``y_ij = a_i + b_j``, from the parts a and b, with explicit gradients.
 
-M points, k neighbours j of each point i, C channels; ``ab (M, 2 C)`` holds ``[a | b]``. Signs are folded in: the scale
-of the norm is not negative, so that the largest b_j of each channel is wanted.
+M points, k neighbours j of each point i, C channels; ``ab (M, 2 C)`` holds ``[a | b]``. The scale of the norm is never
+negative, because callers fold its signs into ``ab``. So the maximum of each channel is at its largest ``b_j``.
 """
 
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ from geo3d.ops.library import define
 
 
 class Joined(NamedTuple):
-    """What the forward pass leaves for the backward one, in full width."""
+    """What the forward pass saves for the backward pass, with channels padded to a multiple of ``WIDTH``."""
 
     out: Tensor
     mean: Tensor
@@ -35,29 +35,29 @@ class Joined(NamedTuple):
 
 
 def joined(value: Tensor, sync: bool) -> Tensor:
-    """The sum over processes if the statistics are theirs together."""
+    """The sum of the value over all processes if ``sync``, else the value itself."""
     return sum_over_processes(value) if sync else value
 
 
 def compiled(neighbors: Tensor, *tensors: Tensor) -> bool:
-    """Whether the kernels run on these; slots are bytes."""
+    """Whether the kernels can run on these tensors; they store slots as bytes, which allows k up to 256."""
     return native.usable(*tensors) and neighbors.shape[1] <= 256
 
 
 def collect(ab: Tensor, gamma: Tensor, beta: Tensor, neighbors: Tensor, eps: float, slope: float, sync: bool) -> Joined:
-    """``max_j LeakyReLU(norm(a_i + b_j))``, its statistics, and what its gradient needs, by the kernels.
+    """``max_j LeakyReLU(norm(a_i + b_j))`` by the kernels, its statistics, and what the backward pass needs.
 
     Args:
         ab: (M, 2 C) with C a multiple of ``WIDTH``.
         gamma: (C,) scale of the norm, not negative.
-        beta: (C,) its shift.
+        beta: (C,) shift of the norm.
         neighbors: (M, k) neighbours.
         eps: Added to the variance.
-        slope: Of the LeakyReLU.
+        slope: Negative slope of the LeakyReLU.
         sync: Take the statistics over all processes.
     """
     (rows, k), width = neighbors.shape, ab.shape[1] // 2
-    near = ab[:: max(1, rows // 256)].mean(0)  # what the sums are measured from, so that nothing cancels
+    near = ab[:: max(1, rows // 256)].mean(0)  # sums are taken about this, to avoid cancellation
     top, total = ab.new_empty(rows, width), ab.new_empty(rows, width)
     slot = torch.empty(rows, width, dtype=torch.uint8)
     sums = torch.empty(2, width, dtype=torch.float64)
@@ -91,7 +91,7 @@ def collect(ab: Tensor, gamma: Tensor, beta: Tensor, neighbors: Tensor, eps: flo
 
 
 def spread(grad: Tensor, ab: Tensor, neighbors: Tensor, of: Joined, slope: float, sync: bool) -> tuple[Tensor, ...]:
-    """Gradients (M, 2 C) of ``ab`` and (C,) of ``gamma`` and ``beta``, from that of the output, in full width."""
+    """(M, 2 C) gradient of ``ab``, (C,) of ``gamma`` and (C,) of ``beta``; ``grad`` and results have padded width."""
     (rows, width), k = of.top.shape, neighbors.shape[1]
     mean, rstd, scale, near_a, near_b = of.kept
     sums = torch.empty(2, width, dtype=torch.float64)
@@ -120,7 +120,7 @@ def edge_join_reference(
     slope: float,
     join: Join = alone,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """What :func:`edge_join` is by definition, from differentiable pieces in torch."""
+    """The definition of :func:`edge_join` in differentiable torch operations."""
     mean, var, count = edge_moments(a, b, neighbors, join)
     scale = gamma * torch.rsqrt(var + eps)
     top = gather_max(b, neighbors) if exact is None else _gather_where(b, exact, neighbors)
@@ -129,7 +129,7 @@ def edge_join_reference(
 
 
 def _gather_where(b: Tensor, exact: Tensor, neighbors: Tensor) -> Tensor:
-    """(M, C) the b of that neighbour whose ``exact`` is the largest."""
+    """(M, C) ``b`` of the neighbour whose ``exact`` value is the largest."""
     slot = torch.ops.geo3d.gather_max(exact.detach().contiguous(), neighbors, True)[1]
     return b.gather(0, neighbors.gather(1, slot.long()))
 
@@ -151,7 +151,7 @@ def _forward(
         results = edge_join_reference(a, b, where, gamma, beta, neighbors, eps, slope, join)
         return *results, *(ab.new_empty(0) for _ in range(4))
     of = collect(_full(ab), wide(gamma), wide(beta), neighbors, eps, slope, sync)
-    if len(exact):  # rounded values tie; the gradient goes where the exact ones are largest
+    if len(exact):  # rounded values may tie; the gradient goes where the exact value is largest
         (rows, k), full = neighbors.shape, wide(exact)
         native.call("gather_max", rows, k, full.shape[1], len(full), full, neighbors, of.total.new_empty(full.shape),
                     of.slot, what="neighbors")  # fmt: skip
@@ -196,7 +196,7 @@ def _gradients(
     out: Tensor, mean: Tensor, var: Tensor, count: Tensor, top: Tensor, total: Tensor, slot: Tensor, kept: Tensor,
     eps: float, slope: float, sync: bool,
 ) -> tuple[Tensor, ...]:  # fmt: skip
-    if top.numel() == 0:  # the forward pass went by the reference
+    if top.numel() == 0:  # the forward pass ran the reference
         join = sums_over_processes if sync else alone
         with torch.enable_grad():
             ab, gamma, beta = leaves = [t.detach().requires_grad_() for t in (ab, gamma, beta)]
@@ -238,29 +238,33 @@ def edge_join(
     slope: float = 0.2,
     sync: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(M, C) ``max_j LeakyReLU(BatchNorm(a_i + b_j))`` with statistics over all M * k edges, and mean, var, count.
+    """(M, C) ``max_j LeakyReLU(BatchNorm(a_i + b_j))``, normalised over all M * k edges, and their mean, var and count.
 
-    Differentiable in ``ab``, ``gamma`` and ``beta``. Where b has been rounded, several neighbours share the maximum;
-    the gradient then goes to the one whose ``exact`` value is the largest, as it does without rounding.
+    Differentiable in ``ab``, ``gamma`` and ``beta``. Once b is rounded, several neighbours may share the maximum. The
+    gradient then goes to the one whose ``exact`` value is the largest, as it does without rounding.
 
     Args:
         ab: (M, 2 C) parts of the points and of the neighbours.
-        exact: (M, C) b before it was rounded; None if it was not.
+        exact: (M, C) b before it was rounded; None if it is not rounded.
         gamma: (C,) scale of the norm, not negative: signs are folded into ``ab``.
         beta: (C,) shift of the norm.
         neighbors: (M, k) flat indices of the neighbours.
         eps: Added to the variance.
-        slope: Of the LeakyReLU, from 0 to 1.
+        slope: Negative slope of the LeakyReLU, from 0 to 1.
         sync: Take the statistics over the edges of all processes.
 
     Raises:
-        CloudError: If shapes do not fit, or neighbors hold an index out of range (on a CPU).
+        CloudError: If shapes do not fit, or (on a CPU) ``neighbors`` holds an index out of range.
     """
     check_table(neighbors, ab)
     check_device("an edge convolution's input", ab, exact, gamma, beta, neighbors)
     expected = (neighbors.shape[0], 2 * len(gamma))
     fits = tuple(ab.shape) == expected and gamma.dim() == 1 and gamma.shape == beta.shape
     if not fits or (exact is not None and exact.shape != (len(ab), len(gamma))):
-        raise CloudError(f"the parts of edges must be {expected} for this table and norm; found {tuple(ab.shape)}")
+        raise CloudError(
+            f"the parts of edges must be {expected} for these neighbors and this norm, beta must be like gamma, and "
+            f"exact {(len(ab), len(gamma))}; found {tuple(ab.shape)}, {tuple(beta.shape)} and "
+            f"{None if exact is None else tuple(exact.shape)}"
+        )
     where = ab.new_empty(0) if exact is None else exact.detach()
     return _edge_join(ab, where, gamma, beta, neighbors, float(eps), float(slope), sync)[:4]

@@ -1,7 +1,7 @@
-"""Moments over the edges of neighbors (M, k), without a tensor of the edges.
+"""Moments over the edges to the neighbours of points, without a tensor of the edges.
 
-An edge value here is ``y_ij = a_i + b_j`` for each neighbour j of each point i: what one linear layer makes of the edge
-feature ``[x_j - x_i ; x_i]``. M points, k neighbours, C channels, ``neighbors (M, k)`` of flat indices.
+The value of an edge is ``y_ij = a_i + b_j`` for each neighbour j of each point i: the output of one linear layer on the
+edge feature ``[x_j - x_i ; x_i]``. M points, k neighbours, C channels, ``neighbors (M, k)`` of flat indices.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ from geo3d.ops.search.knn import degree
 
 
 class _EdgeSquares(torch.autograd.Function):
-    """sum over edges of (a_i + b_j - mean)^2, with (a, b, s) shifted so that nothing cancels."""
+    """(C,) sum over edges of ``(a_i + b_j - mean)^2``; a, b and s are shifted first, to avoid cancellation."""
 
     @staticmethod
     def forward(
@@ -49,7 +49,7 @@ class _EdgeSquares(torch.autograd.Function):
 
 
 def edge_moments(a: Tensor, b: Tensor, neighbors: Tensor, join: Join = alone) -> tuple[Tensor, Tensor, Tensor]:
-    """(C,) mean and (C,) biased variance of ``a_i + b_j`` over all M * k edges, and () their number.
+    """(C,) mean and (C,) biased variance of ``a_i + b_j`` over all M * k edges, and () the number of edges.
 
     Exact, from one gather: with a and b measured from their means, ``sum (a_i + b_j)^2 = sum_i (k a_i^2 + 2 a_i s_i) +
     sum_j d_j b_j^2`` where ``s_i`` sums b over the neighbours of i and ``d_j`` counts how often j is a neighbour.
@@ -62,11 +62,12 @@ def edge_moments(a: Tensor, b: Tensor, neighbors: Tensor, join: Join = alone) ->
         join: Sums its arguments over processes; first called with (count, sums), then with the centred squares.
     """
     k = neighbors.shape[1]
-    s = gather_sum(b, neighbors)  # it looks at the indices
+    s = gather_sum(b, neighbors)  # this checks the indices
     times = degree(neighbors, b.shape[0]).to(b.dtype)
     count, total = join(a.new_tensor(float(neighbors.numel())), k * a.sum(0) + s.sum(0))
     mean = total / count
-    # The squares do not depend on the shifts beyond their sum, nor (summed over processes) on the mean: no gradient.
+    # The squares depend on the shifts only through their sum, the mean, where their derivative (summed over processes)
+    # is zero. So the shifts need no gradient.
     shift_b = s.detach().sum(0) / neighbors.numel()
     (squares,) = join(_EdgeSquares.apply(a, b, s, times, k, mean.detach() - shift_b, shift_b))
     return mean, squares / count, count

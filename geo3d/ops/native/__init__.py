@@ -1,11 +1,12 @@
 """The compiled kernels: which build of them runs, and calls into it.
 
 The libraries have a plain C interface and are not linked to torch, so that one build serves every release of torch and
-Python. There is one for each instruction set; the best that the processor can run is used. Without any, every operator
-runs its torch reference, which is said once.
+Python. There is one library for each instruction set; geo3d uses the best that the processor can run. Without a
+library every operator runs its torch reference, and one warning says so.
 
 ``GEO3D_NATIVE`` overrides the choice: ``off``, or the name of a build (``portable``, ``avx2``, ``avx512``).
-``GEO3D_NATIVE_FOLDER`` names a folder whose libraries are taken as they are, for those who work on the kernels.
+``GEO3D_NATIVE_FOLDER`` names a folder whose libraries are used whatever sources they were built from, for work on the
+kernels.
 """
 
 import ctypes
@@ -38,7 +39,7 @@ _instead: ctypes.CDLL | None = None
 
 
 def folders() -> list[Path]:
-    """Where the libraries may lie: beside this file, or where an editable installation has put them."""
+    """Folders that may hold the libraries: this one, or where an editable installation puts them."""
     if "GEO3D_NATIVE_FOLDER" in os.environ:
         return [Path(os.environ["GEO3D_NATIVE_FOLDER"])]
     installed = {sysconfig.get_path(name) for name in ("platlib", "purelib")}
@@ -46,7 +47,7 @@ def folders() -> list[Path]:
 
 
 def fingerprint() -> str | None:
-    """What a library built from these sources says of itself; None where the sources are not there to be asked."""
+    """The fingerprint that a library built from these sources carries; None if the sources are not installed."""
     sources = sorted(sha256(path.read_bytes()).hexdigest() for path in (Path(__file__).parent / "src").glob("*.[ch]*"))
     return sha256(";".join(sources).encode()).hexdigest()[:16] if sources else None
 
@@ -59,7 +60,7 @@ def _open(build: str) -> ctypes.CDLL:
     """The library of a build.
 
     Raises:
-        OSError: If there is none that can be used; says why.
+        OSError: If no library can be used; the message says why.
     """
     paths = [path for folder in folders() if (path := folder / f"libgeo3d_{build}{_suffix()}").is_file()]
     if not paths:
@@ -75,7 +76,7 @@ def _open(build: str) -> ctypes.CDLL:
 
 @cache
 def _load() -> tuple[ctypes.CDLL | None, str]:
-    """The library in use, if any, and the reason."""
+    """The library to use, or None, and the reason."""
     wanted = os.environ.get("GEO3D_NATIVE", "")
     if wanted == "off":
         return None, "switched off by GEO3D_NATIVE=off"
@@ -95,7 +96,7 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
 
 
 def _openmp_region() -> int:
-    """The address of GOMP_parallel in the process, as torch brings it; 0 without."""
+    """The address of ``GOMP_parallel`` in torch's libraries; 0 if they have none or ``GEO3D_THREADS`` is ``own``."""
     if os.environ.get("GEO3D_THREADS") == "own":
         return 0
     try:
@@ -110,13 +111,13 @@ def _library() -> ctypes.CDLL | None:
 
 
 def name() -> str | None:
-    """The build in use, None when the torch references run."""
+    """The name of the build in use; None when the torch references run."""
     library = _library()
     return library.geo3d_name().decode() if library is not None else None
 
 
 def usable(*tensors: Tensor) -> bool:
-    """Whether these tensors can be worked on by the library: float32 or codes in uint8, on the CPU."""
+    """Whether the library can work on these tensors: float32 or uint8 codes, on the CPU."""
     if _library() is None:
         return False
     return all(t.device.type == "cpu" and t.dtype in (torch.float32, torch.uint8) for t in tensors)
@@ -128,13 +129,13 @@ def _present() -> bool:
 
 
 def runs(*tensors: Tensor) -> bool:
-    """As :func:`usable`, for code that ``torch.compile`` traces: what holds then is taken to hold later."""
+    """As :func:`usable` for float32 tensors; ``torch.compile`` may trace it, and keeps the answer of the first time."""
     return _present() and all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors)
 
 
 @contextmanager
 def disabled() -> Iterator[None]:
-    """Inside, the torch references run."""
+    """Context in which the torch references run."""
     global _switched_off
     _switched_off += 1
     try:
@@ -145,10 +146,10 @@ def disabled() -> Iterator[None]:
 
 @contextmanager
 def using(build: str) -> Iterator[None]:
-    """Inside, this build runs; for tests and comparisons.
+    """Context in which this build runs; for tests and comparisons.
 
     Raises:
-        ConfigError: If it is not installed or not for this processor.
+        ConfigError: If the build is not installed or this processor cannot run it.
     """
     global _instead
     if build not in builds():
@@ -180,7 +181,7 @@ def _prepared(build: str) -> ctypes.CDLL:
 
 
 def status() -> list[str]:
-    """Lines for a person: which build runs and why."""
+    """Lines for the user: which build runs, and why."""
     library, why = _load()
     if library is None:
         return [f"native kernels: none ({why}); the torch references run"]
@@ -188,7 +189,7 @@ def status() -> list[str]:
 
 
 def error(fault: int, what: str) -> Exception:
-    """What a kernel's status means for the data ``what``."""
+    """The exception for a kernel's status ``fault`` on the data ``what``."""
     if fault == OUT_OF_MEMORY:
         return MemoryError(f"{what}: not enough memory")
     return (NotFiniteError if fault == NOT_FINITE else CloudError)(f"{what} {FAULTS[fault]}")
@@ -200,12 +201,12 @@ def call(function: str, *arguments: Any, what: str = "input") -> None:
     The interpreter's lock is released during the call.
 
     Args:
-        function: Its name in :mod:`geo3d.ops.native.kernels`.
-        arguments: Tensors, ints, floats and None, in the order that is declared there.
-        what: What an error message calls the data.
+        function: Name of its declaration in :mod:`geo3d.ops.native.kernels`.
+        arguments: Tensors, ints, floats and None, in the declared order.
+        what: How an error message names the data.
 
     Raises:
-        ArgumentError: If a tensor is not what the kernel is declared with; nothing has been called then.
+        ArgumentError: If a tensor does not match the declaration; the kernel is then not called.
         CloudError: If the values do not allow the operation.
         MemoryError: If there is not enough memory.
     """
@@ -217,22 +218,22 @@ def call(function: str, *arguments: Any, what: str = "input") -> None:
 
 
 def bound(function: str, threads: int, *arguments: Any, what: str = "input") -> Callable[[], None]:
-    """As :func:`call`, by the library in use now, but to be made later, and again and again.
+    """A function that repeats one :func:`call` with the library in use now; it converts the arguments only once.
 
-    Arguments may be places (:class:`~geo3d.ops.native.pointers.Place`) too, whose tensors come later. All of them live
-    as long as the call does.
+    Arguments may also be places (:class:`~geo3d.ops.native.pointers.Place`), whose tensors come later. The function
+    keeps all its arguments alive.
     """
     library, kernel = _library(), KERNELS[function]
     assert library is not None
-    # Converted once, for a function object of its own that does not convert its arguments again at every call.
-    given = (
+    # library[...] is a new function object without argtypes, so that ctypes does not convert again at every call.
+    converted = (
         value if isinstance(value, ctypes.c_void_p | ctypes.Array) else make(value)
         for make, value in zip(kernel.types, kernel.bound(arguments), strict=True)
     )
-    run = partial(library[kernel.symbol], ctypes.c_int32(threads), *given)
+    run = partial(library[kernel.symbol], ctypes.c_int32(threads), *converted)
 
-    def made(_kept: tuple[Any, ...] = arguments) -> None:
+    def run_checked(_kept: tuple[Any, ...] = arguments) -> None:
         if fault := run():
             raise error(fault, what)
 
-    return made
+    return run_checked

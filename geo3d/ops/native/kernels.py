@@ -1,9 +1,9 @@
-"""What each kernel is declared with in C, and how much of each array it reads or writes.
+"""The kernels' C declarations, and how much of each array a kernel reads or writes.
 
-Every function below stands for ``geo3d_<name>`` of the library, its arguments for those of the C declaration behind
-``threads``. It gives the sizes of the arrays among them, in their order: a number of elements where they lie one after
-another, :class:`Spaced` where rows may lie apart. The arrays' element types are in the annotations, ``None`` among them
-where the kernel takes a null pointer. What a kernel computes is said beside its source.
+Each function below stands for ``geo3d_<name>`` of the library; its arguments are those of the C declaration after
+``threads``. It returns the size of each array among them, in order: a number of elements where the array is dense,
+:class:`Spaced` where its rows may be strided. The annotations give the element types, with ``None`` where the kernel
+takes a null pointer. The comments in the C++ sources say what a kernel computes.
 """
 
 from torch import Tensor
@@ -120,7 +120,7 @@ def edge_backward(
     return 2 * values, rows * k, *(4 * (values,)), *(6 * (channels,)), 2 * values
 
 
-# Products of matrices, and the pooling behind one.
+# Matrix products, and the pooling after one.
 
 
 @KERNELS.declare
@@ -207,7 +207,7 @@ def pool_backward(
     shift: F32, mean: F32, first: F32, second: F32, slope: float, x: F32, w: F32, grad_x: F32, grad_w: F32,
 ) -> Sizes:  # fmt: skip
     channels = full(channels)
-    clouds = ptr.numel() - 1 if isinstance(ptr, Tensor) else 0  # the one thing that no argument says
+    clouds = ptr.numel() - 1 if isinstance(ptr, Tensor) else 0  # the only size that is not an argument
     weights = channels * depth
     return (
         clouds + 1, rows, clouds * channels, rows * channels, 2 * clouds * channels, *(5 * (channels,)),

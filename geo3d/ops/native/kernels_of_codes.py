@@ -1,4 +1,4 @@
-"""Declarations of the kernels that round and of those on 8-bit codes, see :mod:`geo3d.ops.native.kernels`."""
+"""Declarations of the kernels that quantise and of those on 8-bit codes; see :mod:`geo3d.ops.native.kernels`."""
 
 from geo3d.ops.native.pointers import F32, I8, I32, I64, U8, Kernels, Sizes, Spaced, rounded_up
 

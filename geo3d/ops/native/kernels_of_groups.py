@@ -1,4 +1,4 @@
-"""Declarations of the kernels for small networks on rows in groups, see :mod:`geo3d.ops.native.kernels`."""
+"""Declarations of the kernels for shared MLPs on grouped rows; see :mod:`geo3d.ops.native.kernels`."""
 
 import torch
 from torch import Tensor
@@ -12,11 +12,11 @@ def _network(
     groups: int, k: int, points: int, of_points: Tensor | None, neighbors: Tensor | None, layers: int, channels: Tensor,
     norms: int,
 ) -> tuple[tuple[int, ...], list[int], list[int], list[int]]:  # fmt: skip
-    """Sizes of the source, channels, sizes of the weights behind the first layer and of so many vectors a layer."""
+    """Sizes of the input arrays, channels, sizes of the weights after the first, sizes of ``norms`` vectors a layer."""
     if neighbors is None and of_points is None:
-        raise ArgumentError("rows in groups are edges of a table or given as they are; found neither")
+        raise ArgumentError("grouped rows need neighbors or of_points; found neither")
     if channels.dtype != torch.int64 or channels.numel() != layers or layers < 2:
-        raise ArgumentError(f"channels must be {layers} int64, 2 at least; found {told(channels)}")
+        raise ArgumentError(f"channels must be {layers} int64, at least 2; found {told(channels)}")
     sizes: list[int] = channels.tolist()
     weights = [inner * outer for inner, outer in zip(sizes[:-1], sizes[1:], strict=True)]
     source = points * sizes[0], 3 * points, 3 * groups, 3 * sizes[0], groups * k, groups, layers
@@ -25,7 +25,7 @@ def _network(
 
 def _no_holes(neighbors: Tensor | None, *needed: Tensor | None) -> None:
     if neighbors is not None and any(each is None for each in needed):
-        raise ArgumentError("edges of a table need positions, centres and the weight of their offsets; found None")
+        raise ArgumentError("edges to neighbors need positions, centres and the weight of their offsets; found None")
 
 
 @KERNELS.declare
@@ -59,7 +59,7 @@ def grouped_backward(
 ) -> Sizes:  # fmt: skip
     _no_holes(neighbors, pos, centers, offset_weight, d_offset_weight)
     if (of_points is None) != (d_of_points is None):
-        raise ArgumentError("what points receive is written where points have features; found one without the other")
+        raise ArgumentError("of_points and d_of_points must both be arrays or both None; found one of each")
     source, sizes, matrices, vectors = _network(groups, k, points, of_points, neighbors, layers, channels, 2)
     last = groups * sizes[-1]
     return (

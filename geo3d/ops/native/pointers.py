@@ -1,6 +1,6 @@
-"""Where tensors become pointers: the one place that looks at type, size, layout and device before a kernel runs.
+"""Conversion of tensors to pointers: the one place that checks type, size, layout and device before a kernel runs.
 
-Kinds of arguments, what a compiled function is declared with (:mod:`geo3d.ops.native.kernels` holds one declaration for
+It defines the kinds of arguments, the declaration of a compiled function (:mod:`geo3d.ops.native.kernels` holds one for
 each), and places for tensors that come later.
 """
 
@@ -19,11 +19,11 @@ U8 = Annotated[Tensor, torch.uint8]
 I32 = Annotated[Tensor, torch.int32]
 I64 = Annotated[Tensor, torch.int64]
 F32s = Annotated[Sequence[Tensor], torch.float32]
-"""Several arrays, handed over as an array of their addresses."""
+"""Several arrays, passed as an array of their addresses."""
 
 
 class Spaced(NamedTuple):
-    """Rows of ``width`` elements, each ``stride`` elements behind the one before."""
+    """Rows of ``width`` elements that begin ``stride`` elements apart."""
 
     rows: int
     width: int
@@ -31,7 +31,7 @@ class Spaced(NamedTuple):
 
     @property
     def extent(self) -> int:
-        """Elements from the first to the last."""
+        """Number of elements from the first to the last, gaps included."""
         return (self.rows - 1) * self.stride + self.width if self.rows > 0 and self.width > 0 else 0
 
 
@@ -40,15 +40,15 @@ Sizes = tuple[Size | list[int], ...]
 
 
 class ArgumentError(TypeError):
-    """A kernel was to be called with something that it is not declared with: a fault inside geo3d, not of its user."""
+    """An argument does not match a kernel's declaration: a bug in geo3d, not a mistake of its user."""
 
 
 class Place:
-    """Room for the address of a tensor that comes anew with each run of calls that are bound already.
+    """Placeholder for a tensor in calls that are already bound; each run of them may get another tensor.
 
     Args:
-        dtype: Of the tensors that will come.
-        shape: Of them.
+        dtype: Type of the tensors.
+        shape: Shape of the tensors.
     """
 
     def __init__(self, dtype: torch.dtype, *shape: int) -> None:
@@ -56,7 +56,7 @@ class Place:
         self._parts: list[tuple[c_void_p, int]] = []
 
     def pointer(self, dtype: torch.dtype, size: Size, first: int = 0) -> c_void_p | None:
-        """What follows the address of element ``first``; None where this is not the room that is asked for."""
+        """The address of element ``first``, updated by :meth:`put`; None if ``dtype`` or ``size`` do not fit."""
         room = self.shape.numel() - first
         fits = size.extent <= room and size.stride >= size.width if isinstance(size, Spaced) else size == room
         if dtype != self.dtype or first < 0 or not fits:
@@ -69,7 +69,7 @@ class Place:
         """Let the bound calls work on this tensor.
 
         Raises:
-            ArgumentError: If it is not what was said to come.
+            ArgumentError: If its type or shape is not the expected one, or it is not dense or not on the CPU.
         """
         if tensor.dtype is not self.dtype or tensor.shape != self.shape or not (
             tensor.is_cpu and tensor.is_contiguous()
@@ -89,12 +89,12 @@ class Part(NamedTuple):
     first: int
 
     def pointer(self, dtype: torch.dtype, size: Size) -> c_void_p | None:
-        """As for the place."""
+        """As :meth:`Place.pointer`, with this ``first``."""
         return self.place.pointer(dtype, size, self.first)
 
 
 def told(value: Any) -> str:
-    """What an error says of an argument."""
+    """Description of an argument for an error message."""
     if not isinstance(value, Tensor):
         return type(value).__name__
     dense = "dense" if value.is_contiguous() else f"with strides {value.stride()}"
@@ -102,12 +102,12 @@ def told(value: Any) -> str:
 
 
 def pointer(value: Any, dtype: torch.dtype, size: Size) -> int | c_void_p | None:
-    """The address of a tensor on the CPU of this type that holds ``size`` elements and no other; None if it is not.
+    """The address of a tensor; None unless it is on the CPU, of this type and of exactly this size.
 
     Args:
-        value: A tensor, or a place where one will be.
-        dtype: Its type.
-        size: How many elements, one after another, or how they are spaced.
+        value: A tensor, or a place for one.
+        dtype: The type it must have.
+        size: The number of elements of a dense tensor, or how its rows are spaced.
     """
     if not isinstance(value, Tensor):
         return value.pointer(dtype, size) if isinstance(value, Place | Part) else None
@@ -124,7 +124,7 @@ def pointer(value: Any, dtype: torch.dtype, size: Size) -> int | c_void_p | None
 
 
 class Array(NamedTuple):
-    """An argument that is an array."""
+    """An array among the arguments of a kernel."""
 
     place: int
     name: str
@@ -134,15 +134,15 @@ class Array(NamedTuple):
 
 
 class Kernel:
-    """A compiled function as it is declared.
+    """The declaration of a compiled function.
 
     Args:
-        sizes: A function of the same name and arguments, annotated with their kinds, that gives the size of each array.
+        sizes: A function of the same name and arguments, annotated with their kinds, that returns each array's size.
 
     Attributes:
         symbol: Its name in the library.
-        types: The ctypes of all arguments behind ``threads``.
-        arrays: Those of them that are arrays.
+        types: The ctypes of all arguments after ``threads``.
+        arrays: The arrays among these arguments.
     """
 
     def __init__(self, sizes: Callable[..., Sizes]) -> None:
@@ -160,48 +160,52 @@ class Kernel:
                 self.arrays.append(Array(place, name, dtype, optional, kind is not Tensor))
 
     def bound(self, arguments: Sequence[Any]) -> list[Any]:
-        """The arguments as C takes them; tensors must live as long as their addresses are used.
+        """The arguments converted for C; the caller must keep the tensors alive while C uses their addresses.
 
         Raises:
-            ArgumentError: If a tensor has not the type, the size, the layout or the device that the kernel expects.
+            ArgumentError: If a tensor does not have the type, size, layout and device that the kernel expects.
         """
-        given = list(arguments)
+        converted = list(arguments)
         sizes: Any = self.sizes(*arguments)
         for (place, name, dtype, optional, several), size in zip(self.arrays, sizes, strict=True):
-            value = given[place]
+            value = converted[place]
             if value is None and optional:
                 continue
-            found = _addresses(value, dtype, size) if several else pointer(value, dtype, size)
-            if found is None:
+            address = _addresses(value, dtype, size) if several else pointer(value, dtype, size)
+            if address is None:
                 raise ArgumentError(f"{self.symbol}: {name} must be {size} elements of {dtype}; found {told(value)}")
-            given[place] = found
-        return given
+            converted[place] = address
+        return converted
 
 
 def _addresses(tensors: Sequence[Tensor], dtype: torch.dtype, sizes: list[int]) -> Any:
     """A C array of the tensors' addresses; None if one of them does not fit."""
     if not isinstance(tensors, Sequence) or len(tensors) != len(sizes):
         return None
-    found: list[Any] = [pointer(tensor, dtype, size) for tensor, size in zip(tensors, sizes, strict=True)]
-    return None if None in found else (c_int64 * len(found))(*found)
+    addresses: list[Any] = [pointer(tensor, dtype, size) for tensor, size in zip(tensors, sizes, strict=True)]
+    return None if None in addresses else (c_int64 * len(addresses))(*addresses)
 
 
 class Kernels(dict[str, Kernel]):
-    """Kernels by their names."""
+    """Kernels by name."""
 
     def declare(self, sizes: Callable[..., Sizes]) -> Callable[..., Sizes]:
-        """Decorator of a declaration."""
+        """Decorator that adds a declaration under the function's name."""
         self[sizes.__name__] = Kernel(sizes)
         return sizes
 
 
 def rounded_up(count: int, to: int) -> int:
-    """The count, rounded up to a multiple."""
+    """``count`` rounded up to a multiple of ``to``."""
     return count + -count % to
 
 
 def full(channels: int) -> int:
-    """The channels, which are taken in full vectors."""
+    """``channels``, if it is a multiple of 16.
+
+    Raises:
+        ArgumentError: If it is not.
+    """
     if channels % 16:
         raise ArgumentError(f"the kernel takes channels in multiples of 16; found {channels}")
     return channels

@@ -1,1 +1,1 @@
-"""Rounding to few bits, and layers on 8-bit codes."""
+"""Fake quantisation, and layers on 8-bit codes."""

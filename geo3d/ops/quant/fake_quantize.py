@@ -1,9 +1,9 @@
-"""Rounding to a few levels with a learned step and a learned offset: LSQ+ (arXiv 2004.09576), forward and backward.
+"""Fake quantisation with a learned step and a learned offset: LSQ+ (arXiv 2004.09576), forward and backward.
 
-With ``t = (x - offset) / step`` the code is ``round(clamp(t, qmin, qmax))``, half to even, and the rounded value is
-``code * step + offset``. The quotient is a true one everywhere, never a product with ``1 / step``, which would differ
-in the last bit and so send values that lie between two codes to the other one: compiled kernels, torch and what runs
-on integers agree bit for bit.
+With ``t = (x - offset) / step`` the code is ``round(clamp(t, qmin, qmax))``, rounded half to even, and the rounded
+value is ``code * step + offset``. The code is always that of a true division. A product with ``1 / step`` can differ in
+the last bit, and so move a value midway between two codes to the other code. So the compiled kernels, torch and the
+layers on codes agree bit for bit.
 """
 
 from typing import Any
@@ -17,11 +17,11 @@ from geo3d.ops.checks import check_device
 from geo3d.ops.edge.gather import blocks
 from geo3d.ops.library import define
 
-COARSE, FINE, FEW, TURNS = 17, 9, 6, 10  # of the search for the first step and offset
+COARSE, FINE, FEW, TURNS = 17, 9, 6, 10  # for least_squares: sizes of both grids, candidates to refine, refinements
 
 
 def _spread(values: Tensor, x: Tensor, axis: int) -> Tensor:
-    """(1,), (C,) or (M, 1): the groups' values as they meet the matrix."""
+    """(1,), (C,) or (M, 1) the groups' values, which broadcast with ``x`` (M, C)."""
     if axis == 1 or len(values) == 1:
         return values
     return values.repeat_interleave(len(x) // len(values))[:, None]
@@ -36,7 +36,7 @@ def _rounded(x: Tensor, step: Tensor, offset: Tensor | None, qmin: int, qmax: in
     step = _spread(step, x, axis)
     offset = None if offset is None else _spread(offset, x, axis)
     code = _position(x, step, offset).clamp_(qmin, qmax).round_()
-    return code.mul_(step).add_(0.0 if offset is None else offset)  # adding 0 makes 0 of -0, as an integer code does
+    return code.mul_(step).add_(0.0 if offset is None else offset)  # adding 0 turns -0 into 0, as an integer code does
 
 
 def _gradients(
@@ -47,12 +47,12 @@ def _gradients(
     step = _spread(step, x, axis)
     offset = None if offset is None else _spread(offset, x, axis)
     of_x = torch.empty_like(x)
-    parts: list[list[Tensor]] = [[], []]  # of step and offset, for one block of rows after the other
+    parts: list[list[Tensor]] = [[], []]  # for step and offset, one for each block of rows
     for block in blocks(x) or [slice(0)]:
         t = _position(x[block], _part(step, block), None if offset is None else _part(offset, block))
         # Whether a value is inside, as 0 or 1 in its own type: far faster than booleans and torch.where.
         inside = torch.gt(t, qmin, out=torch.empty_like(t)).mul_(torch.lt(t, qmax, out=torch.empty_like(t)))
-        code = t.clamp_(qmin, qmax)  # t itself, inside
+        code = t.clamp_(qmin, qmax)  # inside, this is t itself
         of_step = code.round().addcmul_(inside, code, value=-1).mul_(grad[block])
         torch.mul(grad[block], inside, out=of_x[block])
         for part, values in zip(parts, (of_step, grad[block] - of_x[block]), strict=True):
@@ -110,7 +110,7 @@ def _codes_on_cpu(x: Tensor, step: Tensor, offset: Tensor | None, qmin: int, qma
         return _codes(x, step, offset, qmin, qmax, axis)
     x, step, offset = x.contiguous(), step.contiguous(), None if offset is None else offset.contiguous()
     codes = torch.empty_like(x, dtype=_code_type(qmin))
-    bytes_ = codes.view(torch.uint8)  # signed or unsigned, as low is
+    bytes_ = codes.view(torch.uint8)  # the kernel writes signed codes if qmin is negative
     native.call("quantize", *_layout(x, step, axis), x, step, offset, float(qmin), float(qmax), bytes_, what="x")
     return codes
 
@@ -162,8 +162,8 @@ def _check(x: Tensor, step: Tensor, offset: Tensor | None, qmin: int, qmax: int,
     fits = x.dim() == 2 and groups > 0 and (offset is None or offset.shape == step.shape) and axis in (0, 1)
     if not fits or (groups > 1 and (x.shape[1] != groups if axis == 1 else x.shape[0] % groups)):
         raise CloudError(
-            "rounding needs x (M, C), step and offset (G,) of which there is 1, one a column (axis 1) or one for each "
-            f"of G equal runs of rows (axis 0); found {tuple(x.shape)}, {tuple(step.shape)}, "
+            "rounding needs x (M, C), and step and offset (G,): one for all, one for each column (axis 1) or one for "
+            f"each of G equal runs of rows (axis 0); found {tuple(x.shape)}, {tuple(step.shape)}, "
             f"{None if offset is None else tuple(offset.shape)} and axis {axis}"
         )
     if not (0 <= qmin < qmax <= 255 or -128 <= qmin < 0 < qmax <= 127):
@@ -171,17 +171,17 @@ def _check(x: Tensor, step: Tensor, offset: Tensor | None, qmin: int, qmax: int,
 
 
 def fake_quantize(x: Tensor, step: Tensor, offset: Tensor | None, qmin: int, qmax: int, axis: int = 0) -> Tensor:
-    """(M, C) ``round(clamp((x - offset) / step, qmin, qmax)) * step + offset``, half to even, of the steps' type.
+    """(M, C) ``round(clamp((x - offset) / step, qmin, qmax)) * step + offset``, half to even, in the type of ``step``.
 
     Differentiable in ``x``, ``step`` and ``offset`` by the rules of LSQ+, with ``t = (x - offset) / step``:
 
-    ========  =====================  =====================================
-    gradient  where low < t < high   elsewhere
-    ========  =====================  =====================================
+    ========  =====================  =======================================
+    gradient  where qmin < t < qmax  elsewhere
+    ========  =====================  =======================================
     x         1                      0
-    step      round(t) - t           low or high, whichever is nearer to t
+    step      round(t) - t           qmin or qmax, whichever is nearer to t
     offset    0                      1
-    ========  =====================  =====================================
+    ========  =====================  =======================================
 
     Args:
         x: (M, C).
@@ -190,7 +190,7 @@ def fake_quantize(x: Tensor, step: Tensor, offset: Tensor | None, qmin: int, qma
         offset: (G,) or None.
         qmin: Smallest code.
         qmax: Largest code.
-        axis: What the groups divide; of no consequence where there is but one.
+        axis: 0 if the groups are runs of rows, 1 if they are columns; has no effect if G is 1.
 
     Raises:
         CloudError: If shapes or codes do not fit.
@@ -224,22 +224,23 @@ def quantize(x: Tensor, step: Tensor, offset: Tensor | None, qmin: int, qmax: in
 def least_squares(values: Tensor, qmin: int, qmax: int, with_offset: bool) -> tuple[Tensor, Tensor | None]:
     """(G,) steps, and offsets if wanted, that round the values (G, V) of each group with the least squared error.
 
-    There is no closed form. Of a coarse grid of ranges, and then of a fine one around what was found, the best few are
-    improved in turns: the nearest codes for given levels, and by least squares the levels for given codes.
+    There is no closed form. The search starts from a coarse grid of ranges, then from a fine grid around the result.
+    Each time it refines the best few candidates, by turns: it takes the nearest codes for the present levels, then fits
+    the levels to these codes by least squares.
 
     Args:
         values: (G, V) finite.
         qmin: Smallest code.
         qmax: Largest code.
-        with_offset: Whether the level of code 0 is free; otherwise it is 0.
+        with_offset: Whether to fit the level of code 0; otherwise that level is 0.
 
     Returns:
-        Steps, 0 for a group where any would do (all values equal, or without codes for their sign); offsets or None.
+        Steps, 0 for a group where any step would do (all values equal, or no codes for their sign); offsets, or None.
     """
     least, most = values.amin(1), values.amax(1)
     middle = values.mean(1).clamp(least, most) if with_offset else torch.zeros_like(least)
     values, below, above = values - middle[:, None], least - middle, most - middle
-    reach = min(2.0, (qmax - qmin) / 4)  # of the fine grid, in steps at either end
+    reach = min(2.0, (qmax - qmin) / 4)  # how far the fine grid moves either end, in steps
     moves = torch.linspace(-reach, reach, FINE if with_offset else FINE**2, dtype=torch.float32).to(values)
     shrink = torch.logspace(0, -1.6, COARSE if with_offset else COARSE**2, dtype=torch.float32).to(values)
     if with_offset:
@@ -257,7 +258,7 @@ def least_squares(values: Tensor, qmin: int, qmax: int, with_offset: bool) -> tu
 
 
 def _settled(values: Tensor, steps: Tensor, starts: Tensor | None, qmin: int, qmax: int) -> tuple[Tensor, Tensor]:
-    """(G,) step and offset: the best of the candidates (K, G), given by step and lowest level, after some turns."""
+    """(G,) step and offset of the best candidate after refinement; candidates (K, G) are steps and lowest levels."""
     steps = steps.clamp_min(torch.finfo(values.dtype).tiny)
     offsets = None if starts is None else starts - qmin * steps
 
@@ -266,14 +267,14 @@ def _settled(values: Tensor, steps: Tensor, starts: Tensor | None, qmin: int, qm
 
     errors = [error(steps[k], None if offsets is None else offsets[k]) for k in range(len(steps))]
     few = torch.stack(errors).topk(FEW, 0, largest=False).indices
-    found = []
+    refined = []
     for k in few:
         step = steps.gather(0, k[None])[0]
         offset = None if offsets is None else offsets.gather(0, k[None])[0]
         for _ in range(TURNS):
             step, offset = _refitted(values, step, offset, qmin, qmax)
-        found.append((error(step, offset), step, torch.zeros_like(step) if offset is None else offset))
-    error_of, step_of, offset_of = (torch.stack(parts) for parts in zip(*found, strict=True))
+        refined.append((error(step, offset), step, torch.zeros_like(step) if offset is None else offset))
+    error_of, step_of, offset_of = (torch.stack(parts) for parts in zip(*refined, strict=True))
     best = error_of.argmin(0, keepdim=True)
     return step_of.gather(0, best)[0], offset_of.gather(0, best)[0]
 
@@ -281,7 +282,7 @@ def _settled(values: Tensor, steps: Tensor, starts: Tensor | None, qmin: int, qm
 def _refitted(
     values: Tensor, step: Tensor, offset: Tensor | None, qmin: int, qmax: int
 ) -> tuple[Tensor, Tensor | None]:
-    """Step and offset that suit the codes best which the present ones give."""
+    """(G,) step and offset that fit the codes of the present step and offset best, by least squares."""
     codes = quantize(values, step, offset, qmin, qmax).to(values.dtype)
     code, value = (codes.mean(1), values.mean(1)) if offset is not None else (torch.zeros_like(step),) * 2
     codes -= code[:, None]

@@ -1,13 +1,13 @@
-"""Layers on 8-bit codes, for inference: compiled where a library runs, else ``int8_reference``, with the same bits.
+"""Layers on 8-bit codes, for inference: the compiled kernels or ``int8_reference``, which give the same bits.
 
-M points, K inputs, C outputs, B clouds. A rounded input stands for ``x = step q + offset`` with codes q (M, K) in
-uint8, a rounded weight for ``w = weight_step[c] code[c, k]`` with codes in int8 that never leave [-63, 63]: so two
-products fit into 16 bits and all instruction sets give the same sum. A layer is ``acc * scale + shift``, where ``acc``
-is the exact int32 sum of products of codes; for a plain layer ``scale = step weight_step`` and ``shift = offset
-weight_step code.sum(1)``, and what follows (a norm, a bias) is folded into both at load, in float64.
+M points, K inputs, C outputs, B clouds. A rounded input stands for ``x = step q + offset`` with uint8 codes q (M, K), a
+rounded weight for ``w = weight_step[c] code[c, k]`` with int8 codes within [-63, 63]. So the sum of two products fits
+into 16 bits, and all instruction sets give the same sum. A layer is ``acc * scale + shift``, where ``acc`` is the exact
+int32 sum of products of codes. For a plain layer ``scale = step weight_step`` and ``shift = offset weight_step
+code.sum(1)``; a norm or bias after it is folded into both at load, in float64.
 
-Every operation on float32 is rounded by itself and their order is fixed: results have the same bits on every machine
-and at any number of threads. No gradients.
+Every float32 operation is rounded by itself, in a fixed order. So results have the same bits on every machine and at
+any number of threads. No gradients.
 """
 
 from collections.abc import Iterator
@@ -29,9 +29,9 @@ __all__ = [
 ]  # fmt: skip
 
 PATHS = ("portable", "avx2", "vnni256", "vnni512")
-"""Instructions for the products of codes, from the slowest."""
+"""Instructions for the products of codes, slowest first."""
 ROW = 64
-"""A row of a table of codes fills a multiple of so many bytes."""
+"""An edge convolution's rows of codes are padded to a multiple of this many bytes."""
 
 
 def path() -> str | None:
@@ -52,7 +52,7 @@ def _paths(choice: int = -1) -> list[int]:
 
 @contextmanager
 def using(path: str) -> Iterator[None]:
-    """Inside, products of codes are made by these instructions, in the library in use; for tests and comparisons.
+    """Context in which the library in use computes products of codes by these instructions; for tests and comparisons.
 
     Raises:
         ConfigError: If the library in use or this processor does not have them.
@@ -72,12 +72,12 @@ def _vector(values: Tensor, *sizes: int) -> bool:
 
 
 def _placed(out: Tensor | None, like: Tensor, rows: int, channels: int) -> Tensor:
-    """Where results go."""
+    """``out`` if it fits, else an error; a new tensor (rows, channels) if it is None."""
     if out is None:
         return torch.empty(rows, channels, dtype=torch.float32, device=like.device)
     if out.shape != (rows, channels) or out.dtype != torch.float32 or out.stride(1) != 1 or out.stride(0) < channels:
         raise CloudError(
-            f"out must be float32 {(rows, channels)}, dense in its rows; found {out.dtype} {tuple(out.shape)} with "
+            f"out must be float32 {(rows, channels)} with contiguous rows; found {out.dtype} {tuple(out.shape)} with "
             f"strides {out.stride()}"
         )
     return out
@@ -86,7 +86,7 @@ def _placed(out: Tensor | None, like: Tensor, rows: int, channels: int) -> Tenso
 def _check_rounding(channels: int, step: Tensor, offset: Tensor, qmax: int = 255) -> None:
     if not (_vector(step, 1, channels) and _vector(offset, 1, channels) and 0 < qmax < 256):
         raise CloudError(
-            f"codes need float32 step and offset (1,){f' or ({channels},)' if channels > 1 else ''} and high in "
+            f"codes need float32 step and offset (1,){f' or ({channels},)' if channels > 1 else ''} and qmax in "
             f"[1, 255]; found {step.dtype} {tuple(step.shape)}, {offset.dtype} {tuple(offset.shape)} and {qmax}"
         )
 
@@ -106,7 +106,7 @@ def quantize_rows(x: Tensor, step: Tensor, offset: Tensor, qmax: int) -> Tensor:
     """(M, K rounded up to 4) uint8 codes ``round(clamp((x - offset) / step, 0, qmax))``, half to even; then zeros.
 
     Args:
-        x: (M, K) float32; rows may lie apart.
+        x: (M, K) float32; its row stride may exceed its width.
         step: (1,) float32, positive.
         offset: (1,) float32.
         qmax: The largest code, at most 255.
@@ -159,8 +159,8 @@ def linear(
         packed: From :func:`pack`, in one part.
         scale: (C,) float32.
         shift: (C,) float32.
-        slope: Of the LeakyReLU; 0 for ReLU, 1 for none.
-        out: (M, C) to write into; its rows may lie apart.
+        slope: Negative slope of the LeakyReLU; 0 for ReLU, 1 for none.
+        out: (M, C) to write into; its row stride may exceed its width.
 
     Raises:
         CloudError: If types or shapes do not fit.
@@ -184,10 +184,10 @@ def linear(
 def edge_parts(
     q: Tensor, packed: Packed, scale: Tensor, shift: Tensor, step: Tensor, offset: Tensor, qmax: int
 ) -> tuple[Tensor, Tensor]:
-    """The parts of an edge convolution ``a_i + max_j b_j``: a (M, C) float32, b as codes (M, C rounded up to 64) uint8.
+    """(M, C) float32 a and (M, C rounded up to 64) uint8 codes of b, for an edge convolution ``a_i + max_j b_j``.
 
-    The two parts of the weight give c and b, both ``acc * scale + shift``; ``a = c - b`` with this b, which then
-    becomes ``round(clamp((b - offset) / step, 0, qmax))``. Codes beyond C are 0.
+    The two parts of the weight give c and b, each as ``acc * scale + shift``. ``a = c - b`` uses b before it is rounded
+    to the codes ``round(clamp((b - offset) / step, 0, qmax))``. Codes beyond C are 0.
 
     Args:
         q: (M, K rounded up to 4) from :func:`quantize_rows`.
@@ -232,8 +232,8 @@ def edge_evaluate(
         offset: (1,) or (C,) float32.
         scale: (C,) float32, not negative (signs are folded into the weights).
         shift: (C,) float32.
-        slope: Of the LeakyReLU.
-        out: (M, C) to write into; its rows may lie apart.
+        slope: Negative slope of the LeakyReLU.
+        out: (M, C) to write into; its row stride may exceed its width.
 
     Raises:
         CloudError: If types or shapes do not fit, or an index is out of range.
@@ -250,10 +250,10 @@ def edge_evaluate(
         and neighbors.dtype == torch.int64
     )
     if not fits or not (_vector(scale, channels) and _vector(shift, channels)):
-        found = ", ".join(f"{t.dtype} {tuple(t.shape)}" for t in (a, codes, neighbors, scale, shift))
+        shapes = ", ".join(f"{t.dtype} {tuple(t.shape)}" for t in (a, codes, neighbors, scale, shift))
         raise CloudError(
             f"an edge convolution on codes needs float32 a (M, C), uint8 codes (M, {width}), int64 neighbors (M, k) "
-            f"and float32 scale and shift (C,); found {found}"
+            f"and float32 scale and shift (C,); found {shapes}"
         )
     _check_rounding(channels, step, offset)
     out = _placed(out, a, rows, channels)
@@ -274,17 +274,18 @@ def linear_pool(
 ) -> Tensor:
     """(B, 2 C) maximum and mean over each cloud of ``z > 0 ? z : slope z`` with ``z = acc * scale + shift``.
 
-    The sum of a cloud is made in this order: runs of 192 of its rows from the first on, row after row, from 0; then the
-    sums of the runs, one after another, from 0. The mean is that sum divided by the number of rows, all in float32.
+    Each cloud is summed in a fixed order. It is cut into runs of 192 rows, from its first row on. The rows of a run are
+    added one after another, from 0; then the sums of the runs likewise. The mean is the sum divided by the number of
+    rows. All of this is in float32.
 
     Args:
         q: (M, K rounded up to 4) from :func:`quantize_rows`.
         packed: From :func:`pack`, in one part.
         scale: (C,) float32 of any sign.
         shift: (C,) float32.
-        slope: Of the LeakyReLU.
+        slope: Negative slope of the LeakyReLU.
         ptr: (B + 1,) int64 offsets of the clouds.
-        out: (B, 2 C) to write into; its rows may lie apart.
+        out: (B, 2 C) to write into; its row stride may exceed its width.
 
     Raises:
         CloudError: If types or shapes do not fit, or offsets do not rise from 0 to M.

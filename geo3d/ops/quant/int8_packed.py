@@ -9,18 +9,18 @@ from torch.nn.functional import pad
 from geo3d.errors import ConfigError
 
 LIMIT = 63
-"""The largest size of a weight's code."""
+"""Largest absolute value of a weight's code."""
 GROUP, PANEL = 4, 16
-"""Inputs and outputs that lie together."""
+"""Inputs of a group and outputs of a panel, which are stored together."""
 MAX_DEPTH = 1 << 17
-"""Inputs at most: 255 * 63 * MAX_DEPTH < 2^31."""
+"""Most inputs of a layer: 255 * 63 * MAX_DEPTH < 2^31, so an int32 sum cannot overflow."""
 
 
 class Packed(NamedTuple):
     """A weight's codes in the order in which the kernels read them; :func:`pack` makes it.
 
     Attributes:
-        data: (parts, panels, groups, 16, 4) int8: panels of 16 outputs, groups of 4 inputs, filled up with zeros.
+        data: (parts, panels, groups, 16, 4) int8: panels of 16 outputs, groups of 4 inputs, padded with zeros.
         channels: C, the outputs of each part.
         depth: K, the inputs.
     """
@@ -30,14 +30,14 @@ class Packed(NamedTuple):
     depth: int
 
     def codes(self) -> Tensor:
-        """(parts C, K) int8, what was packed."""
+        """(parts C, K) int8 codes as they were before packing."""
         parts, panels, groups = self.data.shape[:3]
         rows = self.data.permute(0, 1, 3, 2, 4).reshape(parts, panels * PANEL, groups * GROUP)
         return rows[:, : self.channels, : self.depth].reshape(-1, self.depth)
 
 
 def pack(codes: Tensor, parts: int = 1) -> Packed:
-    """A weight made ready for the kernels, once, at load; the same for all instruction sets.
+    """The codes of a weight packed for the kernels, once at load; the order is the same for all instruction sets.
 
     Args:
         codes: (parts C, K) int8 within [-63, 63].

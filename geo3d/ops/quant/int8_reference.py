@@ -1,14 +1,14 @@
-"""Layers on 8-bit codes by definition, in torch; the kernels behind ``int8`` agree with them in every bit.
+"""The definition of the layers on 8-bit codes, in torch; the kernels behind ``int8`` agree with it in every bit.
 
 Each operation on float32 is rounded by itself (no fused multiply-add), and sums have a stated order. Names and shapes
-are those of ``geo3d.ops.quant.int8``; weights are plain codes here, nothing is checked or filled up.
+are those of ``geo3d.ops.quant.int8``. Weights are plain codes here, and nothing is checked or padded.
 """
 
 import torch
 from torch import Tensor
 
 BLOCK = 192
-"""Rows that are summed before their sum is added to that of other rows."""
+"""Rows of a run: the rows of a run are summed first, then the sums of the runs."""
 
 
 def rounded(x: Tensor, step: Tensor, offset: Tensor, qmax: int) -> Tensor:
@@ -63,16 +63,16 @@ def linear_pool(q: Tensor, codes: Tensor, scale: Tensor, shift: Tensor, slope: f
 
 
 def sums(z: Tensor, ptr: Tensor) -> Tensor:
-    """(B, C) the sum over each cloud: of runs of 192 of its rows from the first on, then of the sums of these runs.
+    """(B, C) the sum over each cloud: first over runs of 192 rows, from its first row on, then over these sums.
 
-    Both are made one addition after another, from zero.
+    Each sum starts at zero and adds one row after another.
 
     Example:
         >>> sums(torch.tensor([[1.0], [2.0], [4.0]]), torch.tensor([0, 2, 3])).tolist()
         [[3.0], [4.0]]
     """
     runs = (ptr.diff() + BLOCK - 1) // BLOCK
-    first = torch.cat([runs.new_zeros(1), runs.cumsum(0)])  # run of each cloud, then the number of runs
+    first = torch.cat([runs.new_zeros(1), runs.cumsum(0)])  # first run of each cloud, then the number of runs
     cloud = torch.arange(len(runs), device=z.device).repeat_interleave(runs)
     start = ptr[cloud] + BLOCK * (torch.arange(len(cloud), device=z.device) - first[cloud])
     of_runs = _one_after_another(z, start, ptr[cloud + 1].minimum(start + BLOCK))
@@ -80,7 +80,7 @@ def sums(z: Tensor, ptr: Tensor) -> Tensor:
 
 
 def _one_after_another(z: Tensor, start: Tensor, stop: Tensor) -> Tensor:
-    """(S, C) the sums of the rows in each of S ranges; where one is shorter than others, zeros change nothing."""
+    """(S, C) the sums of the rows in each of S ranges; shorter ranges add zeros, which do not change their sums."""
     total = z.new_zeros(len(start), z.shape[1])
     for i in range(int((stop - start).max())):
         row = start + i

@@ -22,7 +22,7 @@ def squared_distances(
     """Slices of clouds (b) and of their centres (s), with the (b, s, N) squared distances to the cloud's points.
 
     They are sums of squared differences, not the faster but less exact expansion with a matrix product. Where a
-    cloud has fewer than N points the distance is infinite; centres are padded to the size of the largest group.
+    cloud has fewer than N points the distance is infinite. Centres are padded to the most centres of any cloud.
     """
     points = padded(pos, ptr, num_points, torch.inf).transpose(1, 2).contiguous()
     queries = padded(centers, center_ptr, num_centers, 0.0).transpose(1, 2).contiguous()
@@ -44,7 +44,7 @@ def check_pair(
     num_points: int | None,
     num_centers: int | None,
 ) -> None:
-    """Check that points and centers belong to equally many clouds; looks at shapes alone.
+    """Check that points and centres can belong to equally many clouds; does not read their values.
 
     Raises:
         CloudError: If they cannot.
@@ -52,7 +52,10 @@ def check_pair(
     check_shapes(what, pos, ptr, num_points)
     check_shapes(f"{what}, centres", centers, center_ptr, num_centers)
     if ptr.shape != center_ptr.shape:
-        raise CloudError(f"{what}: points are of {ptr.shape[0] - 1} clouds and centres of {center_ptr.shape[0] - 1}")
+        raise CloudError(
+            f"{what}: points and centres must be of equally many clouds; found {ptr.shape[0] - 1} and "
+            f"{center_ptr.shape[0] - 1}"
+        )
 
 
 def check_pair_values(what: str, pos: Tensor, ptr: Tensor, centers: Tensor, center_ptr: Tensor) -> None:
@@ -85,8 +88,8 @@ def _reference(
         reach = distance.amin(2, keepdim=True).clamp_min(radius**2)
         count = (distance <= reach).cumsum(2, dtype=torch.int32)
         # The j-th point inside is where the count first becomes j; past the end means there is none.
-        found = torch.searchsorted(count, wanted.expand(*count.shape[:2], k).contiguous())
-        neighbors[b, s] = torch.where(found < count.shape[2], found, found[..., :1])
+        place = torch.searchsorted(count, wanted.expand(*count.shape[:2], k).contiguous())
+        neighbors[b, s] = torch.where(place < count.shape[2], place, place[..., :1])
         inside[b, s] = count[..., -1].clamp(max=k).long()
     neighbors += ptr[:-1, None, None]
     neighbors, inside = neighbors.view(-1, k), inside.view(-1)
@@ -136,8 +139,8 @@ _ball_query = define(
 def ball_query(pos: Tensor, layout: Layout, centers: Tensor, center_layout: Layout, radius: float, k: int) -> Tensor:
     """(Mc, k) flat indices of the first k points, in index order, no farther than ``radius`` from each centre.
 
-    A row with fewer than k such points is filled up with its first one, as published: the row's maximum is not
-    changed, statistics over rows count the first point more than once. A centre with nothing inside its radius
+    A row with fewer than k such points is padded with its first one, as published: this does not change the row's
+    maximum, but statistics over rows count the first point more than once. A centre without a point inside its radius
     takes its nearest point (all of them, if several are equally near).
 
     Args:
@@ -146,7 +149,7 @@ def ball_query(pos: Tensor, layout: Layout, centers: Tensor, center_layout: Layo
         centers: (Mc, 3) positions of the centres of all clouds, one after another.
         center_layout: Which of them belongs to which cloud.
         radius: In units of ``pos``.
-        k: Points a row.
+        k: Points in each row.
 
     Raises:
         ConfigError: If ``radius`` or ``k`` is not positive.
@@ -165,9 +168,9 @@ def ball_query(pos: Tensor, layout: Layout, centers: Tensor, center_layout: Layo
 def ball_query_counts(
     pos: Tensor, layout: Layout, centers: Tensor, center_layout: Layout, radius: float, k: int
 ) -> tuple[Tensor, Tensor]:
-    """(Mc, k) the table of :func:`ball_query`, and (Mc,) how many of each row were found; the rest is the fill.
+    """(Mc, k) the indices of :func:`ball_query`, and (Mc,) how many of each row are distinct; the rest is padding.
 
-    Takes and raises the same.
+    Arguments and errors are those of :func:`ball_query`.
 
     Example:
         >>> line, layout = torch.tensor([[0.0, 0, 0], [1, 0, 0], [2, 0, 0]]), Layout(torch.tensor([0, 3]))

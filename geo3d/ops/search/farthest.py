@@ -1,4 +1,4 @@
-"""Farthest point sampling, and the padded layout in which ragged clouds are worked on all at once."""
+"""Farthest point sampling, and a padded layout to work on ragged clouds all at once."""
 
 import torch
 from torch import Tensor
@@ -38,10 +38,10 @@ def padded(x: Tensor, ptr: Tensor, num_points: int | None, fill: float) -> Tenso
 
 
 def check_shapes(what: str, pos: Tensor, ptr: Tensor, num_points: int | None) -> None:
-    """Check that these can be clouds; looks at shapes alone.
+    """Check that points and offsets have the shapes of clouds; does not read their values.
 
     Raises:
-        CloudError: If they cannot.
+        CloudError: If they do not.
     """
     if pos.dim() != 2 or pos.shape[1] != 3 or ptr.dim() != 1 or ptr.shape[0] < 2:
         raise CloudError(
@@ -67,7 +67,7 @@ def check_values(what: str, pos: Tensor, ptr: Tensor) -> None:
 
 
 def _planes(pos: Tensor, ptr: Tensor, num_points: int | None) -> tuple[Tensor, Tensor]:
-    """(B, 3, N) whole rows of x, of y and of z, and (B, N) which of them are points."""
+    """(B, 3, N) coordinates, one row each for x, y and z, and (B, N) which columns are points and not padding."""
     points = padded(pos, ptr, num_points, 0.0).transpose(1, 2).contiguous()
     return points, torch.arange(points.shape[2], device=pos.device) < ptr.diff()[:, None]
 
@@ -129,7 +129,7 @@ def _farthest_points_cuda(pos: Tensor, ptr: Tensor, first: Tensor, num_samples: 
         return _farthest_points_reference(pos, ptr, first, num_samples, num_points)
     from geo3d.ops.triton import fps
 
-    # Of ragged clouds the largest size is not looked at: that would make the GPU wait.
+    # num_points is None for ragged clouds: reading their largest size would wait for the GPU.
     return fps.farthest_points(pos, ptr, num_samples, first, num_points)
 
 
@@ -168,7 +168,7 @@ def _first_samples(pos: Tensor, ptr: Tensor, num_points: int | None, start: str 
 
 
 def as_float(pos: Tensor) -> Tensor:
-    """Without gradient, float64 or else float32."""
+    """``pos`` without gradient, as float32 unless it is float64."""
     return pos.detach().to(torch.float64 if pos.dtype == torch.float64 else torch.float32)
 
 
@@ -181,10 +181,10 @@ def farthest_points(
 ) -> Tensor:
     """(B * num_samples,) flat indices of points of each cloud, each the farthest from those picked before it.
 
-    Samples are nested: the first n of a cloud's samples are its samples when n are asked for. So one call serves
+    Samples are nested: the first n samples of a cloud are those of a call with ``num_samples=n``. So one call serves
     every level of an encoder, and a cloud in this order can be cut anywhere. Ties go to the lower index. No point is
-    picked twice before all of its cloud are; a cloud with fewer than ``num_samples`` points then begins again with
-    its first pick (sample i is sample ``i % N``).
+    picked twice before all points of its cloud are. A cloud of N < ``num_samples`` points then begins again with its
+    first pick (sample i is sample ``i % N``).
 
     Args:
         pos: (M, 3) coordinates of all clouds, one after another.
@@ -192,7 +192,7 @@ def farthest_points(
         num_samples: How many points to pick from each cloud.
         start: The first pick: ``"first"``, point 0 of each cloud; ``"farthest"``, the point farthest from the
             centroid, so that the picks do not depend on the order of the points; (B,) positions inside the clouds; or
-            a generator, from which one position a cloud is drawn.
+            a generator, which draws one position for each cloud.
 
     Raises:
         ConfigError: If ``start`` is none of these or ``num_samples`` is not positive.

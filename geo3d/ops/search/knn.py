@@ -1,7 +1,7 @@
-"""Nearest neighbours inside each cloud, as tables (M, k) of flat indices.
+"""Nearest neighbours inside each cloud, as ``neighbors`` (M, k) of flat indices.
 
-Sizes: M points in all, B clouds, N points a cloud, C channels. The search itself is compiled, for the CPU or a GPU;
-what it finds is defined by :mod:`geo3d.ops.search.knn_reference`.
+Sizes: M points in all, B clouds, N points a cloud, C channels. Compiled kernels search on the CPU or a GPU;
+:mod:`geo3d.ops.search.knn_reference` defines their result.
 """
 
 import torch
@@ -17,25 +17,25 @@ from geo3d.ops.search.knn_reference import chunks, search, select_smallest
 __all__ = ["chunks", "degree", "knn", "knn_query", "select_smallest", "to_edge_index"]
 
 TREE_FROM = 1536
-"""Points in up to three channels from which a cloud is searched through a tree; measured, without it all distances are
-faster"""
+"""Clouds with at least this many points, in up to three channels, are searched with a tree; for smaller ones computing
+all distances was measured to be faster."""
 
 MOST_ON_GPU = 256
-"""Neighbours up to which the streaming search of a GPU is faster than sorting"""
+"""Largest k for which the streaming search on a GPU is faster than sorting."""
 
 
 def knn(x: Tensor, layout: Layout, k: int) -> Tensor:
     """(M, k) flat indices of the ``k`` nearest points of each point in its own cloud, itself included, nearest first.
 
     Equally near points come in the order of their indices. In a cloud of fewer than ``k`` points the neighbours are
-    repeated cyclically. Up to three channels distances are sums of squared differences, so duplicates are exactly at
-    zero; beyond, they come from a matrix product of the centred clouds, are exact up to rounding, and a point is always
-    its own first neighbour, even where it has duplicates.
+    repeated cyclically. With up to three channels distances are sums of squared differences, so that duplicates have
+    distance zero exactly. With more channels they come from a matrix product of the centred clouds, exact up to
+    rounding; a point is then always its own first neighbour, even where it has duplicates.
 
     Args:
         x: (M, C) coordinates or features of all clouds, one after another.
         layout: Which row belongs to which cloud. On a CPU an unknown size is read off the offsets.
-        k: Neighbours a point, at least 1.
+        k: Neighbours of each point, at least 1.
 
     Raises:
         CloudError: If ``k`` is smaller than 1 or ``x`` is not a matrix; on a CPU also if ``x`` holds NaN, infinite
@@ -53,15 +53,15 @@ def knn(x: Tensor, layout: Layout, k: int) -> Tensor:
 def knn_query(x: Tensor, layout: Layout, y: Tensor, layout_y: Layout, k: int) -> Tensor:
     """(len(y), k) flat indices into ``x``: the points of the same cloud that are nearest to each row of ``y``.
 
-    Ties, repetition and distances as in :func:`knn`, but no query is a point: beyond three channels none comes first
-    for its index.
+    Ties, repetition and distances are as in :func:`knn`. But a query is not one of the points: beyond three channels no
+    point is put first.
 
     Args:
-        x: (M, C) points that are looked for.
+        x: (M, C) points to search.
         layout: Which of them belongs to which cloud.
-        y: (M', C) points that look.
+        y: (M', C) queries.
         layout_y: Which of them belongs to which cloud.
-        k: Neighbours a query, at least 1.
+        k: Neighbours of each query, at least 1.
 
     Raises:
         CloudError: If ``k`` is smaller than 1 or the shapes do not fit; on a CPU also for values as in :func:`knn`.
@@ -109,7 +109,7 @@ def _on_cpu(
 
 
 def _squared_norms(x: Tensor, ptr_x: Tensor, y: Tensor, ptr_y: Tensor) -> tuple[Tensor, ...]:
-    """Of single-precision features, measured from the mean of their cloud: infinite where sums of them may be."""
+    """16 |x - mean of its cloud|^2 for float32 features, else (): infinite where the kernels' sums may overflow."""
     if x.shape[1] <= 3 or x.dtype != torch.float32:
         return ()
     sizes = ptr_x.diff()
@@ -164,7 +164,7 @@ _knn_query = define(
 
 
 def to_edge_index(neighbors: Tensor) -> Tensor:
-    """(2, M * k) the edges of neighbors (M, k) as PyG has them: from each neighbour (row 0) to its point (row 1).
+    """(2, M * k) the edges of ``neighbors`` (M, k) as in PyG: from each neighbour (row 0) to its point (row 1).
 
     Example:
         >>> to_edge_index(torch.tensor([[0, 1], [1, 0]])).tolist()

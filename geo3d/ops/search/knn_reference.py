@@ -1,4 +1,4 @@
-"""The definition of the search for neighbours in torch: what runs where nothing compiled can.
+"""The definition of the search for neighbours, in torch; it runs where no compiled kernel can.
 
 Sizes: M points in all, B clouds, N points a cloud, Q query points a cloud, C channels.
 """
@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 GROUP = 8
-"""Columns to a group in the two-stage selection; 8 was fastest for rows of 256 to 1024 distances and k of 16 to 20."""
+"""Columns in a group of the two-stage selection; 8 was fastest for rows of 256 to 1024 distances and k of 16 to 20."""
 
 
 class Chunk(NamedTuple):
-    """Some clouds side by side: padded index tables of their points and of their queries."""
+    """Some clouds side by side: padded indices of their points and of their queries."""
 
     x: Tensor
     """(b, N) flat indices of the points; padding repeats the last point"""
@@ -36,7 +36,7 @@ def chunks(
         ptr_y: (B + 1,) offsets of the queries.
         num_x: Points in each cloud, when they all have the same number (saves a wait for the GPU).
         num_y: Queries in each cloud, likewise.
-        elements: Bound of b * Q * N; a single cloud may exceed it. By default what suits the device.
+        elements: Bound of b * Q * N; a single cloud may exceed it. The default suits the device.
     """
     device, clouds = ptr_x.device, len(ptr_x) - 1
     if elements is None:  # a CPU is fastest when the distances stay in its cache
@@ -81,12 +81,12 @@ def _padded(ptr: Tensor, clouds: Tensor, sizes: list[int]) -> tuple[Tensor, Tens
 def search(
     x: Tensor, ptr_x: Tensor, y: Tensor, ptr_y: Tensor, k: int, num_x: int | None, num_y: int | None, *, same: bool
 ) -> Tensor:
-    """(len(y), k) what :func:`geo3d.ops.search.knn.knn_query` finds; with ``same``, what ``knn`` finds."""
+    """(len(y), k) the result of :func:`geo3d.ops.search.knn.knn_query`; with ``same``, that of ``knn``."""
     out = torch.empty(y.shape[0], k, dtype=torch.int64, device=x.device)
     with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
         for chunk in chunks(ptr_x, ptr_y, num_x, num_y):
             column = _nearest(x[chunk.x], chunk.x_size, y[chunk.y], k, same=same)
-            flat = chunk.x[:, :1, None] + column  # the points of a cloud follow each other
+            flat = chunk.x[:, :1, None] + column  # the points of a cloud are consecutive
             if chunk.y_size is None:
                 out[chunk.y.flatten()] = flat.flatten(0, 1)
             else:
@@ -96,22 +96,22 @@ def search(
 
 
 def _nearest(x: Tensor, size: Tensor | None, y: Tensor, k: int, *, same: bool) -> Tensor:
-    """(b, Q, k) columns of ``x (b, N, C)`` nearest to ``y (b, Q, C)``; ``size`` tells how many columns are real."""
+    """(b, Q, k) columns of ``x (b, N, C)`` nearest to ``y (b, Q, C)``; ``size`` (b,) says how many are not padding."""
     b, n, channels = x.shape
     if channels > 3:  # rounding grows with the distance from the origin
         center = x.mean(1, keepdim=True)
         x, y = x - center, y - center
     padding = None if size is None else torch.arange(n, device=x.device) >= size[:, None, None]
     step = max(1, ((1 << 19) if x.device.type == "cpu" else (1 << 24)) // (b * n))
-    found = []
+    columns = []
     for start in range(0, y.shape[1], step):
         distance = _ranks(x, y[:, start : start + step])
         if same and channels > 3:  # a point is its own neighbour whatever the rounding
             distance.diagonal(start, 1, 2).fill_(-torch.inf)
         if padding is not None:
             distance.masked_fill_(padding, torch.inf)
-        found.append(select_smallest(distance.flatten(0, 1), min(k, n)).view(b, -1, min(k, n)))
-    column = torch.cat(found, 1) if len(found) > 1 else found[0]
+        columns.append(select_smallest(distance.flatten(0, 1), min(k, n)).view(b, -1, min(k, n)))
+    column = torch.cat(columns, 1) if len(columns) > 1 else columns[0]
     if size is None and n >= k:
         return column
     period = torch.full((b, 1), n, device=x.device) if size is None else size[:, None]
@@ -120,7 +120,7 @@ def _nearest(x: Tensor, size: Tensor | None, y: Tensor, k: int, *, same: bool) -
 
 
 def _ranks(x: Tensor, y: Tensor) -> Tensor:
-    """(b, Q, N) what ranks the columns in each row: the squared distance, up to a constant of the row."""
+    """(b, Q, N) squared distances, up to a constant in each row, which does not change the order of the columns."""
     if x.shape[2] <= 3:
         row, column = y.permute(2, 0, 1)[..., None], x.permute(2, 0, 1)[:, :, None].contiguous()
         total = (row[0] - column[0]).square_()
@@ -149,7 +149,7 @@ def select_smallest(values: Tensor, k: int) -> Tensor:
 
 
 def _select_roughly(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """(R, k) columns and values of the smallest, ascending; which of equal values are taken is left open."""
+    """(R, k) columns and values of the smallest, ascending; of equal values any may be taken."""
     rows, n = values.shape
     if n < 2 * GROUP * k:
         smallest = values.topk(k, dim=1, largest=False)
@@ -166,7 +166,7 @@ def _select_roughly(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def _select_exactly(values: Tensor, k: int) -> Tensor:
-    """As :func:`select_smallest`, without looking at any value from Python."""
+    """As :func:`select_smallest`, without reading any value in Python, which would wait for a GPU."""
     if values.dtype != torch.float32:
         return values.sort(dim=1, stable=True).indices[:, :k]
     bits = (values + 0.0).view(torch.int32)  # + 0.0 makes -0.0 equal to 0.0

@@ -1,4 +1,7 @@
-"""Features carried from a few centres to all points by inverse squared distance (arXiv:1706.02413, section 3.4)."""
+"""Interpolation of features from a few centres to all points by inverse squared distance.
+
+See arXiv:1706.02413, section 3.4.
+"""
 
 import torch
 from torch import Tensor
@@ -19,7 +22,7 @@ def _reference(
     size = num_points if num_points is not None else int(ptr.diff().max())
     index = torch.empty(len(ptr) - 1, size, 3, dtype=torch.long, device=pos.device)
     weight = torch.empty(index.shape, dtype=pos.dtype, device=pos.device)
-    # Here the points ask and the centres are asked.
+    # Here the points are the queries, and the search is among the centres.
     for b, s, distance in squared_distances(centers, center_ptr, pos, ptr, num_centers, num_points):
         for j in range(3):
             nearest = distance.argmin(2, keepdim=True)
@@ -67,8 +70,8 @@ def three_nearest(pos: Tensor, layout: Layout, centers: Tensor, center_layout: L
     """(M, 3) flat indices of the three centres nearest to each point, and (M, 3) weights that sum to one.
 
     The weights are the published ones, proportional to 1 / (squared distance + 1e-8), and are held constant in the
-    backward pass. Ties go to the lower index. With fewer than three centres in its cloud a point shares its weight
-    among those, and the indices left over have weight 0.
+    backward pass. Ties go to the lower index. In a cloud with fewer than three centres these share the weight, and the
+    remaining indices have weight 0.
 
     Args:
         pos: (M, 3) points of all clouds, one after another.

@@ -13,7 +13,7 @@ from geo3d.ops.library import define
 from geo3d.ops.search.farthest import as_float, check_shapes, check_values, padded
 
 CELLS = 1 << 21
-"""Cells along one axis: with these, a cell has a number of 63 bits."""
+"""Most cells along one axis, so that the number of a cell fits into 63 bits."""
 
 Groups = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -29,7 +29,7 @@ def _lowest(pos: Tensor, ptr: Tensor, cloud: Tensor, num_points: int | None) -> 
 def _reference(pos: Tensor, ptr: Tensor, size: float, num_points: int | None) -> Groups:
     rows, clouds = len(pos), len(ptr) - 1
     cloud = torch.arange(clouds, device=ptr.device).repeat_interleave(ptr.diff(), output_size=rows)
-    # Double precision, and a tensor: by a plain number CUDA would multiply with its inverse.
+    # Double precision, and the size as a tensor: for a plain number CUDA would multiply with its inverse.
     offset = pos.double() - _lowest(pos, ptr, cloud, num_points).double()[cloud]
     cell = (offset / torch.tensor(size, dtype=torch.float64, device=pos.device)).floor()
     if bool((cell >= CELLS).any()):
@@ -81,10 +81,10 @@ _voxel_groups = define(
 
 @torch.no_grad()
 def voxel_groups(pos: Tensor, layout: Layout, size: float) -> Groups:
-    """Points in the same cell of their cloud's grid, whose corner is the lowest coordinates of the cloud.
+    """Groups of the points in the same cell of a grid, which begins at each cloud's lowest coordinates.
 
-    Groups are numbered over the whole batch, in each cloud in the order in which they first occur. On a GPU the call
-    waits for it, as their number has to be known.
+    Groups are numbered over the whole batch, and in each cloud in the order in which they first occur. On a GPU the
+    call waits for the result, because it must know the number of groups.
 
     Args:
         pos: (M, 3) points of all clouds, one after another.

@@ -2,9 +2,9 @@
 
 The modules of this folder (``knn``, ``fps``, ``edge``) can be imported anywhere but run only where :func:`available`
 says so: on CUDA tensors, or on CPU tensors in Triton's interpreter (``TRITON_INTERPRET=1``). They never wait for the
-GPU, and indices or offsets that are wrong never make them touch memory outside their tensors. They check no
-arguments: what calls them does. The pure functions they stand for are :mod:`geo3d.ops.search.knn`,
-:mod:`geo3d.ops.search.farthest` and :mod:`geo3d.ops.edge.moments`.
+GPU, and wrong indices or offsets never make them touch memory outside their tensors. They do not check their
+arguments; their callers do. The operators that call them are in :mod:`geo3d.ops.search.knn`,
+:mod:`geo3d.ops.search.farthest` and :mod:`geo3d.ops.edge.gather`.
 """
 
 from functools import cache

@@ -1,8 +1,8 @@
 """EdgeConv's reductions over neighbours, forward and backward, without a tensor of the edges.
 
-Forward, a program owns some points and channels and visits their neighbours once for maximum, slot and sum. Backward,
-the table is transposed once (which edges lead to each point, in order) and a program adds up what the edges of one
-point bring: no atomic additions, so the same input gives the same bits.
+In the forward pass a program owns some points and channels and reads their neighbours once, for maximum, slot and sum.
+In the backward pass ``neighbors`` is transposed once (which edges lead to each point, in order), and a program adds up
+the gradients from the edges of one point. There are no atomic additions, so the same input gives the same bits.
 """
 
 from typing import NamedTuple
@@ -15,11 +15,11 @@ from geo3d.ops.triton.language import constexpr, jit, power_of_2, tensor, tl
 __all__ = ["Transposed", "gather_max", "scatter", "transposed"]
 
 CHANNELS = 128
-"""Channels to a program at most."""
+"""Most channels of a program."""
 ELEMENTS = 1024
-"""Points times channels to a program."""
+"""Points times channels of a program."""
 EDGES = 8
-"""Edges that a program of the backward pass has in flight."""
+"""Edges that a program of the backward pass loads at a time."""
 
 
 @jit
@@ -47,7 +47,7 @@ def _gather_kernel(
     for j in range(k):
         index = tl.load(neighbors + row * k + j, mask=row < num_rows, other=0)[:, None]
         known = here & (index >= 0) & (index < num_points)
-        value = tl.load(b + index * C + c, mask=known, other=float("nan"))  # a wrong index shows, and touches nothing
+        value = tl.load(b + index * C + c, mask=known, other=float("nan"))  # a wrong index reads nothing and gives NaN
         greater = (value > top) | (value != value)  # the first of equals; NaN stays
         top = tl.where(greater, value, top)
         at = tl.where(greater, j, at)
@@ -63,9 +63,9 @@ def _gather_kernel(
 def gather_max(
     b: Tensor, neighbors: Tensor, *, wants_slot: bool = True, wants_sum: bool = True
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """(M, C) the largest ``b_j`` over the neighbours of each point, (M, C) the slots it has in the table, (M, C) sums.
+    """(M, C) the largest ``b_j`` over the neighbours of each point, (M, C) which of the k it is (slots), (M, C) sums.
 
-    Of equally large neighbours the slot is the first one's. What a wrong index leads to is NaN.
+    Of equally large neighbours the slot is that of the first. A wrong index gives NaN.
 
     Args:
         b: (M', C) float32.
@@ -91,10 +91,10 @@ def gather_max(
 
 
 class Transposed(NamedTuple):
-    """The edges of a table by the point they lead to."""
+    """The edges of ``neighbors (M, k)``, sorted by the point they lead to."""
 
     edges: Tensor
-    """(M * k,) int64 places ``i * k + slot`` in the flattened table, sorted by point, then by i"""
+    """(M * k,) int64 places ``i * k + slot`` in the flattened neighbors, sorted by point, then by i"""
     ptr: Tensor
     """(rows + 1,) int64 where the edges of each point begin; those of indices out of range are left out"""
 
@@ -107,7 +107,7 @@ def transposed(neighbors: Tensor, rows: int) -> Transposed:
         [[0, 1, 2, 3], [0, 1, 4, 4]]
     """
     flat = neighbors.flatten()
-    if rows < 2**31 - 1:  # sorting takes half the passes
+    if rows < 2**31 - 1:  # sorting int32 takes half the passes
         flat = flat.clamp(-1, rows).int()
     point, edges = flat.sort(stable=True)
     return Transposed(
@@ -166,9 +166,9 @@ def scatter(
         grad_max: (M, C) float32 gradient of the maxima, or None.
         slot: (M, C) the slots of the maxima, or None where ``grad_max`` is.
         grad_sum: (M, C) float32 gradient of the sums, or None.
-        neighbors: (M, k) int64 neighbours; indices out of range are passed over.
+        neighbors: (M, k) int64 neighbours; indices out of range are ignored.
         rows: Rows of ``b``.
-        edges: ``transposed(neighbors, rows)`` of these very arguments, if it is at hand.
+        edges: ``transposed(neighbors, rows)`` of the same arguments, if the caller has it already.
 
     Raises:
         ValueError: If both gradients are None, or ``grad_max`` comes without slots.

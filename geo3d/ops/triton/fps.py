@@ -1,7 +1,7 @@
 """Farthest point sampling, one program per cloud.
 
-A cloud that fits into the registers of one program stays there for all picks; of a larger one only the distances to
-the nearest pick are written down and read again, tile by tile.
+A cloud that fits into the registers of one program stays there for all picks. For a larger cloud the program stores
+each point's distance to the nearest pick in memory and works tile by tile.
 """
 
 import torch
@@ -14,7 +14,7 @@ __all__ = ["farthest_points"]
 RESIDENT = 8192
 """Points of the largest cloud that is held in registers."""
 TILE = 4096
-"""Points to a tile of a larger cloud."""
+"""Points in a tile of a larger cloud."""
 
 
 @jit
@@ -78,7 +78,7 @@ def _farthest_kernel(
                     where = tile + tl.argmax(distance, 0, tie_break_left=True)
                     following = tl.where(top > farthest, where, following)
                     farthest = tl.maximum(farthest, top)
-                tl.debug_barrier()  # what one thread wrote another one may read
+                tl.debug_barrier()  # from here on threads may read what others wrote
                 pick = following
             pick = tl.minimum(pick, n - 1)  # whatever NaN does, the next pick is a point of the cloud
 
@@ -95,8 +95,8 @@ def farthest_points(pos: Tensor, ptr: Tensor, num_samples: int, first: Tensor, m
         ptr: (B + 1,) int64 offsets of the clouds.
         num_samples: How many points to pick from each cloud.
         first: (B,) int64 the first pick of each cloud, as a position inside it.
-        max_points: What no cloud has more points than, if that is known; the closer, the faster. Points of a cloud
-            beyond a bound that is none may never be picked.
+        max_points: An upper bound of the points in a cloud, if known; the closer, the faster. If a cloud has more
+            points, those beyond the bound may never be picked.
     """
     rows, clouds = len(pos), len(ptr) - 1
     pos, ptr, first = pos.contiguous(), ptr.contiguous(), first.contiguous()

@@ -1,9 +1,9 @@
 """Nearest neighbours in one pass over each cloud: no matrix of distances is ever in memory.
 
 A program owns a few queries of one cloud and walks over its points tile by tile. It keeps the best ``k`` (distance,
-column) pairs of each query and exchanges the worst of them as long as the tile has something nearer. A tile's points
-are taken nearest first, so what is exchanged belongs to the best so far: about ``k`` exchanges for the first tile and
-``k / t`` for the t-th, ``k log(N / TILE)`` in all. Distances are compared as integers of the same order, because
+column) pairs of each query and replaces the worst of them as long as the tile has a nearer point. It takes a tile's
+points nearest first, so that it only ever takes points which are among the best so far: about ``k`` for the first tile
+and ``k / t`` for the t-th, ``k log(N / TILE)`` in all. Distances are compared as integers of the same order, because
 the minimum of 32 integers is a single instruction of a GPU.
 """
 
@@ -15,14 +15,15 @@ from geo3d.ops.triton.language import constexpr, jit, power_of_2, tensor, tl
 __all__ = ["knn"]
 
 AT_ONCE = 64
-"""Neighbours found in one pass; more take several, each of which looks behind the last neighbour of the one before."""
+"""Most neighbours found in one pass; for more, each further pass continues after the last neighbour of the one before.
+"""
 
 
 @jit
 def _cloud_of(block: tensor, ptr: tensor, clouds: tensor, QUERIES: constexpr) -> tensor:
-    """The cloud of a block of queries: those of cloud c begin with block ``ptr[c] // QUERIES + c``.
+    """The cloud of a block of queries; the blocks of cloud c begin with number ``ptr[c] // QUERIES + c``.
 
-    These blocks cannot overlap, and their number is bounded by sizes that the host knows.
+    So the blocks of different clouds do not overlap, and sizes that the host knows bound the number of blocks.
     """
     low = block * 0
     high = low + clouds
@@ -38,7 +39,7 @@ def _cloud_of(block: tensor, ptr: tensor, clouds: tensor, QUERIES: constexpr) ->
 def _ranks(
     x: tensor, query: tensor, point: tensor, stop: tensor, C: constexpr, QUERIES: constexpr, TILE: constexpr
 ) -> tensor:
-    """(QUERIES, TILE) what ranks the points: the squared distance, up to a constant of the row."""
+    """(QUERIES, TILE) squared distances, up to a constant in each row, which does not change the points' order."""
     rank = tl.zeros((QUERIES, TILE), tl.float32)
     if C <= 3:
         for c in tl.static_range(C):
@@ -54,7 +55,7 @@ def _ranks(
             c = start + tl.arange(0, BLOCK)
             real = (query < stop)[:, None] & (c < C)[None, :]
             mine = tl.load(x + query[:, None] * C + c[None, :], mask=real, other=0.0)
-            # Rounding grows with the distance from the origin, which is therefore put amid the queries.
+            # Rounding errors grow with the distance from the origin, so the mean of the queries becomes the origin.
             origin = (tl.sum(mine, 0) / number)[None, :]
             mine = tl.where(real, mine - origin, 0.0)
             there = (point < stop)[:, None] & (c < C)[None, :]
@@ -83,8 +84,8 @@ def _knn_kernel(
     KEPT: constexpr,
     FIRST: constexpr,
 ) -> None:
-    """Columns ``begin`` to ``begin + number`` of the table; ``last (M, 2)`` holds the last neighbour of each query."""
-    FAR: constexpr = 0x7FFFFFFF  # farther than every point, one at infinity or nowhere (NaN) included
+    """Neighbours ``begin`` to ``begin + number`` of each query; ``last (M, 2)`` holds rank and column of the last."""
+    FAR: constexpr = 0x7FFFFFFF  # farther than every point, also one at infinity or NaN
     block = tl.program_id(0)
     cloud = _cloud_of(block, ptr, clouds, QUERIES)
     start = tl.minimum(tl.maximum(tl.load(ptr + cloud), 0), rows)
@@ -105,7 +106,7 @@ def _knn_kernel(
         column = (tile + tl.arange(0, TILE))[None, :]
         point = start + tile + tl.arange(0, TILE)
         rank = _ranks(x, query, point, stop, C, QUERIES, TILE)
-        bits = rank.to(tl.int32, bitcast=True)  # made integers in the order of the floats
+        bits = rank.to(tl.int32, bitcast=True)  # becomes an integer in the order of the floats
         near = tl.where(rank == rank, bits ^ ((bits >> 31) & 0x7FFFFFFF), FAR - 1)
         if C > 3:  # a point is nearest to itself whatever the rounding
             near = tl.where(point[None, :] == query[:, None], -FAR, near)
@@ -145,7 +146,7 @@ def knn(x: Tensor, ptr: Tensor, k: int) -> Tensor:
     Args:
         x: (M, C) float32 coordinates or features of all clouds, one after another.
         ptr: (B + 1,) int64 offsets of the clouds.
-        k: Neighbours a point, at least 1.
+        k: Neighbours of each point, at least 1.
     """
     rows, channels = x.shape
     clouds = len(ptr) - 1
@@ -154,8 +155,8 @@ def knn(x: Tensor, ptr: Tensor, k: int) -> Tensor:
     last = torch.empty(rows, 2, dtype=torch.int32, device=x.device)
     if rows == 0 or clouds == 0:
         return out
-    # A program is one warp, so that what runs along a row needs no exchange between warps; it holds as many queries and
-    # points to a tile as its registers do.
+    # A program is one warp, so that reductions along a row need no exchange between warps. Its registers limit the
+    # queries and the points of a tile.
     queries, tile = (8, 64) if channels <= 3 else (16, 32)
     with torch.cuda.device_of(x):
         for begin in range(0, k, AT_ONCE):
@@ -164,6 +165,6 @@ def knn(x: Tensor, ptr: Tensor, k: int) -> Tensor:
                 x, ptr, out, last, rows, clouds, k, begin, number,
                 C=channels, QUERIES=queries, TILE=tile, KEPT=max(32, power_of_2(number)), FIRST=begin == 0,
                 num_warps=1,
-                enable_fp_fusion=channels > 3,  # the sums of squares come out as those of a CPU
+                enable_fp_fusion=channels > 3,  # without it sums of squares have the bits of a CPU's
             )  # fmt: skip
     return out

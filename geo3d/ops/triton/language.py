@@ -1,6 +1,6 @@
-"""What kernels are written with: Triton's ``tl``, ``constexpr`` and ``jit``, or stand-ins where Triton is missing.
+"""Triton's ``tl``, ``constexpr`` and ``jit`` for the kernels, or stand-ins where Triton is not installed.
 
-With the stand-ins the modules of the kernels can be imported and read, and nothing more.
+With the stand-ins the kernels' modules can be imported but not run.
 """
 
 from collections.abc import Callable
@@ -10,13 +10,13 @@ from geo3d.ops.triton import available
 
 __all__ = ["constexpr", "jit", "power_of_2", "tensor", "tl"]
 
-if TYPE_CHECKING or not available():  # kernels are another language in Python's clothes: their types are not checked
+if TYPE_CHECKING or not available():  # kernels are not really Python: types are not checked
     tl: Any = None
     constexpr: TypeAlias = Any
     tensor: TypeAlias = Any
 
     def jit(kernel: Callable[..., Any]) -> Any:
-        """``kernel``, which cannot be launched."""
+        """``kernel`` itself, which cannot be launched."""
         return kernel
 else:
     import triton.language as tl
@@ -25,7 +25,7 @@ else:
 
 
 def power_of_2(n: int) -> int:
-    """The smallest power of 2 that is at least ``n`` and 1.
+    """The smallest power of 2 that is at least ``n``, and at least 1.
 
     Example:
         >>> [power_of_2(n) for n in (0, 1, 5, 64)]

@@ -134,7 +134,7 @@ def test_edges_of_a_table_need_all_their_parts(name):
     labels, given = [label for _, label in declarations()[name]], arguments_for(name)
     for label in ("pos", "centers", "offset_weight"):
         missing = [None if other == label else value for other, value in zip(labels, given, strict=True)]
-        with pytest.raises(ArgumentError, match="edges of a table need positions, centres"):
+        with pytest.raises(ArgumentError, match="edges to neighbors need positions, centres"):
             KERNELS[name].bound(missing)
 
 

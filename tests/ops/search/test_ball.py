@@ -124,7 +124,7 @@ def test_bad_values(build):
         ((pos, ptr, spoiled[:3], center_ptr), "NaN or infinite"),
         ((pos, short, centers, center_ptr), "offsets"),
         ((pos, ptr, centers, center_ptr[[0, 0, 2]]), "offsets"),
-        ((pos, ptr, centers, center_ptr[::2]), "points are of 2 clouds and centres of 1"),
+        ((pos, ptr, centers, center_ptr[::2]), "must be of equally many clouds; found 2 and 1"),
         ((pos[:, :2], ptr, centers, center_ptr), "found shapes"),
     ]
     for given, message in cases:

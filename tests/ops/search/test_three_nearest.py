@@ -100,7 +100,7 @@ def test_bad_values(build):
         ((pos / torch.tensor([1.0, 1, 0]), ptr, centers, center_ptr), "NaN or infinite"),
         ((pos, ptr, centers * torch.nan, center_ptr), "NaN or infinite"),
         ((pos, ptr[[0, 2, 1]], centers, center_ptr), "offsets"),
-        ((pos, ptr, centers, center_ptr[:2]), "centres of 1"),
+        ((pos, ptr, centers, center_ptr[:2]), "must be of equally many clouds; found 2 and 1"),
     ]
     for given, message in cases:
         with switched(build), pytest.raises(CloudError, match=message):

@@ -1,7 +1,7 @@
-// What every exported function shares: plain C, a status, no exception across the border.
+// Conventions of all exported functions: a plain C interface that returns a status and throws no exceptions.
 //
 // Arrays are dense and row-major, of float32, int64 (indices, offsets) and uint8 (slots); the caller has checked
-// shapes and types. Functions check what only the values tell: a status other than OK means that outputs are void.
+// shapes and types. Functions check values only. With a status other than OK the outputs are invalid.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -17,7 +17,7 @@ namespace geo3d {
 
 enum Status : int32_t { OK = 0, OUT_OF_MEMORY = 1, BAD_INDEX = 2, NOT_FINITE = 3, BAD_OFFSETS = 4 };
 
-// Of several faults the one with the highest number is told.
+// The status of several tasks: of several faults the one with the highest number.
 class Fault {
  public:
   void raise(Status status) {

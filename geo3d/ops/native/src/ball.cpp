@@ -1,7 +1,7 @@
 // Ball query: the first k points, in the order of their indices, no farther from a centre than the radius.
 //
-// A scan in index order may stop at the k-th. Where balls hold few of a large cloud's points, those near a centre are
-// looked up in a grid instead, and a set of bits puts them back in order. Both find the same.
+// A scan in index order may stop at the k-th point. Where balls hold few points of a large cloud, a grid gives the
+// points near a centre instead, and a set of bits puts them back in order. Both give the same result.
 #include "exact.h"
 
 #include <cmath>
@@ -14,7 +14,7 @@
 namespace geo3d {
 namespace {
 
-// Writes first + lane for each bit and returns how many; up to LANES places may be overwritten.
+// Writes first + lane for each bit set and returns how many; up to LANES places may be overwritten.
 #if defined(__AVX512F__)
 inline int append(int32_t* to, int32_t first, uint32_t bits) {
   store(to, (Ints)_mm512_maskz_compress_epi32((__mmask16)bits, (__m512i)(first + iota())));
@@ -87,7 +87,7 @@ class Ordered {
   std::vector<uint64_t> bits_, words_;
 };
 
-// The points of one cloud by cells no narrower than the radius; the cells of one row follow each other.
+// The points of one cloud sorted by cells no narrower than the radius; the cells of one row are consecutive.
 class Grid {
  public:
   Grid(const Columns& points, int64_t from, int64_t to, double radius, double extent)
@@ -110,7 +110,7 @@ class Grid {
     }
   }
 
-  // Runs of places that hold every point within the radius of the centre: fills run[0 ... 17] and returns their length.
+  // Fills run[0 ... 17] with runs of places that hold all points within the radius of the centre; returns their length.
   int64_t near(Point center, int32_t* run) const {
     int x = coordinate(center.x, 0), y = coordinate(center.y, 1), z = coordinate(center.z, 2);
     int x0 = std::max(x - 1, 0), x1 = std::min(x + 1, cells_[0] - 1);
@@ -136,7 +136,7 @@ class Grid {
   }
 
  private:
-  // A centre outside of the grid by more than a cell may as well be there.
+  // A centre farther than a cell outside of the grid is treated as one cell outside.
   int coordinate(float at, int d) const {
     return (int)std::floor(std::min(std::max(((double)at - low_[d]) / side_, -2.0), cells_[d] + 1.0));
   }
@@ -151,7 +151,7 @@ class Grid {
   std::vector<int32_t> original_;
 };
 
-// A grid where it pays: many queries into a large cloud, whose balls hold fewer points than would stop a scan early.
+// A grid where it pays: for many queries in a large cloud, if balls hold too few points to stop a scan early.
 std::unique_ptr<Grid> grid_if_worth_it(const Columns& points, int64_t from, int64_t to, int64_t queries, float reach,
                                        int64_t k) {
   int64_t size = to - from;
@@ -172,7 +172,7 @@ class Searcher {
   Searcher(const Columns& points, float reach, int64_t k)
       : points_(points), reach_(reach), k_(k), found_((size_t)(k + LANES)) {}
 
-  // The cloud that the following queries go to.
+  // Sets the cloud of the following queries.
   void enter(int64_t from, int64_t to, const Grid* grid) {
     from_ = from, to_ = to, grid_ = grid;
     if (grid) inside_ = std::make_unique<Ordered>(to - from);
@@ -212,7 +212,7 @@ class Searcher {
 
 using namespace geo3d;
 
-// table (queries x k): flat rows of pos; count: how many of each row differ. reach: the squared radius.
+// neighbors (queries x k): flat rows of pos; count: how many of each row are distinct. reach: the squared radius.
 GEO3D_API int32_t geo3d_ball_query(int32_t threads, int64_t rows, int64_t queries, int64_t clouds, int64_t k,
                                    float reach, const float* pos, const int64_t* ptr, const float* centers,
                                    const int64_t* center_ptr, int64_t* neighbors, int64_t* count) {

@@ -1,4 +1,4 @@
-// Clouds that lie one after another: their offsets, and their coordinates as three arrays.
+// Clouds stored one after another: their offsets, and their coordinates as three arrays.
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -68,7 +68,7 @@ class Columns {
   Scratch<float> values_;
 };
 
-// Rows of (x, y, z) taken apart, by all threads.
+// Splits rows of (x, y, z) into three arrays, with all threads.
 inline void split(int threads, const float* pos, int64_t rows, Columns& columns, Fault& fault) {
   constexpr int64_t BLOCK = 4096;
   parallel(threads, ceil_div(rows, BLOCK), [&](int64_t block) {

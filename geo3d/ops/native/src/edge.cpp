@@ -1,6 +1,6 @@
 // Edge convolutions per point: y_ij = a_i + b_j for the k neighbours j of each point i, never stored for all edges.
 //
-// a and b lie side by side, ab (rows, 2 C) = [a | b], with C a multiple of 16 (the caller fills up with zeros).
+// a and b are stored side by side, ab (rows, 2 C) = [a | b], with C a multiple of 16 (the caller pads with zeros).
 #include <algorithm>
 #include <cmath>
 #include <vector>
@@ -41,7 +41,7 @@ void evaluate(const float* a, const float* b, int64_t stride, const int64_t* ind
   }
 }
 
-// What one row of a table says in training.
+// Maximum, slot and sums over the edges of one row, in training.
 template <int V>
 void collect(const float* a, const float* b, int64_t stride, const int64_t* index, int64_t k, const float* shift_a,
              const float* shift_b, float* top, float* sum, uint8_t* slot, float* total, float* square) {
@@ -83,7 +83,7 @@ struct Gradient {
   float slope;
   float* grad_ab;
 
-  // Rows [start, stop), which no other rows are neighbours of, and V vectors of channels from c on.
+  // Gradients of rows [start, stop), whose edges stay among them, in V vectors of channels from c on.
   template <int V>
   void run(int64_t start, int64_t stop, int64_t c, float* received, const int32_t* degree) const {
     constexpr int WIDE = V * LANES;
@@ -98,7 +98,7 @@ struct Gradient {
   }
 
  private:
-  // The gradient of a_i, and what i sends to its neighbours: to all what comes from the variance, to the largest dz.
+  // The gradient of a_i, and what i adds to its neighbours' gradients: to all through the variance, to the largest dz.
   template <int V>
   void give(int64_t i, int64_t c, float* received) const {
     constexpr int WIDE = V * LANES;
@@ -148,8 +148,8 @@ GEO3D_API int32_t geo3d_edge_evaluate(int32_t threads, int64_t rows, int64_t k, 
   });
 }
 
-// Of each row the largest y (a_i + max_j b_j), its slot, and the sum of y - shift_a - shift_b over its edges (rows, C);
-// totals (2, C): the sums of these, and of their squares, over all edges. k is at most 256.
+// For each row (rows, C): the largest y (a_i + max_j b_j), its slot, and the sum of y - shift_a - shift_b over its
+// edges. totals (2, C): sums of y - shift_a - shift_b, and of its square, over all edges. k is at most 256.
 GEO3D_API int32_t geo3d_edge_collect(int32_t threads, int64_t rows, int64_t k, int64_t channels, const float* ab,
                                      const int64_t* neighbors, const float* shift_a, const float* shift_b, float* top,
                                      float* sum, uint8_t* slot, double* totals) {
@@ -222,8 +222,8 @@ GEO3D_API int32_t geo3d_edge_reduce(int32_t threads, int64_t rows, int64_t chann
 // The gradient of ab through y -> (y - mean) rstd -> act -> max, when the statistics are those of all edges:
 // per edge it is g (dz [is the largest] - m1 - m2 rstd (y - mean)).
 //
-// scale: g; first: g m1; second: g m2 rstd; center: mean - shift_a - shift_b (as `sum` is measured); center_b: mean -
-// shift_a, what b is measured from while a is measured from shift_a.
+// scale: g; first: g m1; second: g m2 rstd; center: mean - shift_a - shift_b, for `sum`; center_b: mean - shift_a,
+// which is subtracted from b where shift_a is subtracted from a.
 GEO3D_API int32_t geo3d_edge_backward(int32_t threads, int64_t rows, int64_t k, int64_t channels, const float* ab,
                                       const int64_t* neighbors, const float* sum, const uint8_t* slot,
                                       const float* grad,

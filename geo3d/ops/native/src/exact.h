@@ -1,5 +1,5 @@
-// Include before anything else: products and sums are rounded one by one, as in the torch references, so that every
-// build finds the same distances bit by bit. Left alone, compilers join them to multiply-adds.
+// Include before anything else: it keeps compilers from fusing products and sums into multiply-adds. Each is rounded by
+// itself, as in the torch references, so that every build computes the same distances bit by bit.
 #pragma once
 #if defined(__clang__)
 #pragma STDC FP_CONTRACT OFF

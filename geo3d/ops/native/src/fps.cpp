@@ -1,5 +1,6 @@
-// Farthest point sampling. The points of a cloud are put into boxes of near ones: a pick leaves a box as it is when
-// it lies no nearer to it than every point's distance so far. That is exact, as rounding keeps the order of distances.
+// Farthest point sampling. The points of a cloud are put into boxes of nearby points. A pick changes nothing in a box
+// that is at least as far from it as the largest distance of the box's points so far. This is exact, because rounding
+// keeps the order of distances.
 #include "exact.h"
 
 #include <cmath>
@@ -28,7 +29,7 @@ void bounds(const float* values, int64_t begin, int64_t end, float& low, float& 
   for (; i < end; ++i) low = std::min(low, values[i]), high = std::max(high, values[i]);
 }
 
-// Number of the cell on a space-filling curve, for a grid of 2^bits cells a side over the cloud.
+// Number of a point's cell on a space-filling curve, for a grid over the cloud with 2^bits cells on each side.
 class Curve {
  public:
   Curve(const Columns& points, int64_t size, int bits) : top_((float)((1 << bits) - 1)) {
@@ -174,7 +175,7 @@ class Boxes {
     return best;
   }
 
-  // Bits of the points of a block whose distance is at least `wanted`; a whole block, so that no branch is missed.
+  // Bits of the points of a block whose distance is at least `wanted`; the whole block, to avoid branch mispredictions.
   uint64_t at_least(Floats wanted, int64_t i) const {
     uint64_t bits = 0;
     for (int64_t j = 0; j < BLOCK; j += LANES)

@@ -1,4 +1,4 @@
-// Maxima over the rows that a table names, and the way back: for b (source_rows, C), table (rows, k), any C.
+// Maxima over neighbours, and their gradients: b (source_rows, C), neighbors (rows, k) with rows of b, any C.
 #include <algorithm>
 #include <cmath>
 #include <vector>
@@ -45,7 +45,7 @@ void best_row(const float* b, int64_t channels, const int64_t* index, int64_t k,
   std::memcpy(slot + c, &bytes, (size_t)count);
 }
 
-// Calls f(first row, end, first channel, end): parts of the table that write to rows of their own.
+// Calls f(first row, end, first channel, end) for parts of neighbors that write to separate rows.
 template <class F>
 void scatter(int threads, int64_t rows, int64_t k, int64_t channels, int64_t source_rows, const int64_t* neighbors,
              F&& f) {
@@ -81,7 +81,7 @@ GEO3D_API int32_t geo3d_gather_max(int32_t threads, int64_t rows, int64_t k, int
   });
 }
 
-// grad_b (source_rows, C): what comes back to the rows that were largest.
+// grad_b (source_rows, C): each row's sum of the gradients of the maxima that it provided.
 GEO3D_API int32_t geo3d_scatter_max(int32_t threads, int64_t rows, int64_t k, int64_t channels, int64_t source_rows,
                                     const float* grad, const uint8_t* slot, const int64_t* neighbors, float* grad_b) {
   return guarded([&]() -> int32_t {
@@ -98,7 +98,7 @@ GEO3D_API int32_t geo3d_scatter_max(int32_t threads, int64_t rows, int64_t k, in
   });
 }
 
-// grad_b (source_rows, C): the sum of grad_i over the rows i that name it.
+// grad_b (source_rows, C): for each row, the sum of grad_i over the rows i that have it as a neighbour.
 GEO3D_API int32_t geo3d_scatter_sum(int32_t threads, int64_t rows, int64_t k, int64_t channels, int64_t source_rows,
                                     const float* grad, const int64_t* neighbors, float* grad_b) {
   return guarded([&]() -> int32_t {

@@ -15,8 +15,8 @@ constexpr int64_t CHUNK = 1 << 16;  // floats of the packed factor that are work
 // Rows of a at a time; few enough that there are tasks for all threads.
 int64_t block_rows(int64_t rows) { return std::min<int64_t>(round_up(256, MR), round_up(ceil_div(rows, 16), MR)); }
 
-// c = a b' where pack_chunk(first, width, to) packs columns of b'; done(block, row, height, first, width) is called when
-// some rows and columns are finished and in the cache.
+// c = a b', where pack_chunk(first, width, to) packs columns of b'. Calls done(block, row, height, first, width) when
+// some rows and columns are finished and still in the cache.
 template <class Pack, class Done>
 void product(int threads, int64_t rows, int64_t columns, int64_t depth, const float* a, int64_t a_stride, float* c,
              int64_t c_stride, const float* bias, Pack&& pack_chunk, Done&& done) {

@@ -1,7 +1,7 @@
-// Matrix products on tiles that stay in registers, for kernels that go on with the tile before it leaves the cache.
+// Matrix products on tiles that stay in registers, for kernels that use the tile before it leaves the cache.
 //
-// The left factor is read as it lies; the right one is packed into panels of NR columns: panel p holds, for each k,
-// the columns p NR ... p NR + NR - 1, filled up with zeros.
+// The left factor is read in place; the right one is packed into panels of NR columns. Panel p holds, for each k, the
+// columns p NR ... p NR + NR - 1, padded with zeros.
 #pragma once
 #include "parallel.h"
 #include "simd.h"
@@ -45,8 +45,8 @@ struct Tile {
   const float* row(int r) const { return (const float*)value[r]; }
 };
 
-// Fewer than MR rows are multiplied from a copy, so that nothing beyond the last row is read. The copy is made anew
-// when the rows lie elsewhere: what lies there must not change while a Rows is in use.
+// Multiplies fewer than MR rows from a copy, so that it reads nothing beyond the last row. It makes a new copy when the
+// address of the rows changes: the values at one address must not change while a Rows is in use.
 class Rows {
  public:
   explicit Rows(int64_t depth) : depth_(depth), copy_(MR * depth) {}

@@ -1,8 +1,8 @@
-// Small networks on rows in groups, and the maximum of each group: what forward and backward passes share.
+// Shared MLPs on grouped rows, and the maximum of each group: what forward and backward passes share.
 //
-// Rows are the distinct entries of a ball query's table, group after group; a row of the table is filled up with its
-// first entry, which is worked on once and counted as often as it occurs. They are taken in blocks that stay in the
-// cache. Blocks and parts of them do not depend on the threads, so that neither do the sums.
+// Rows are the distinct neighbours of a ball query, group after group. A ball query pads a group with its first entry,
+// which is computed once and counted as often as it occurs. Rows are processed in blocks that stay in the cache. Blocks
+// and their parts do not depend on the number of threads, so the sums do not either.
 #pragma once
 #include <algorithm>
 #include <vector>
@@ -14,13 +14,13 @@ namespace geo3d {
 
 constexpr int64_t PARTS = 32;  // tasks; each has sums of its own
 
-// Rows of a block: full tiles but in the last one, and several blocks where there are few rows.
+// Rows of a block: full tiles in every block but the last, and several blocks even if there are few rows.
 inline int64_t block_rows(int64_t rows) {
   static_assert(24 % MR == 0, "");
   return std::clamp<int64_t>(round_up(ceil_div(rows, 8), 24), 24, 192);
 }
 
-// Channels in memory: what is behind the last one is zero, so that nothing needs a special end.
+// Channels in memory: those after the last one are zero, so that loops need no special end.
 inline int64_t wide(int64_t channels) { return round_up(channels, NR); }
 
 inline const float* address(const int64_t* list, int64_t i) { return (const float*)(intptr_t)list[i]; }
@@ -31,7 +31,7 @@ inline void copy_wide(const float* from, int64_t n, float* to) {
   std::fill(to + n, to + wide(n), 0.0f);
 }
 
-// What the first layer gives for each row: of_points[j] + weight (pos[j] - centers[group]), or `of_points` themselves.
+// The first layer's output for each row: of_points[j] + weight (pos[j] - centers[group]), or just of_points[row].
 struct Source {
   int64_t groups, k, points, channels;
   const float *of_points, *pos, *centers, *weight;  // of_points may be null
@@ -88,7 +88,7 @@ class Grouping {
     const float *p = s.pos + 3 * index[(size_t)row], *c = s.centers + 3 * g;
     for (int i = 0; i < 3; ++i) d[i] = p[i] - c[i];
   }
-  // The point's own part of what the first layer gives.
+  // The part of the first layer's output that comes from the point's features.
   void point(int64_t j, float* to) const {
     if (s.of_points) copy_wide(s.of_points + j * s.channels, s.channels, to);
     else std::fill(to, to + wide(s.channels), 0.0f);
@@ -114,7 +114,7 @@ class Grouping {
       fill_row(first + r, g, to + r * wide(s.channels));
     }
   }
-  // How often each row of the block occurs; their sum.
+  // Writes how often each row of the block occurs to mu; returns the sum.
   float weigh(int64_t block, float* mu) const {
     int64_t first = block * step, g = group_of(first);
     float sum = 0.0f;
@@ -134,7 +134,8 @@ class Grouping {
   Scratch<float> weights_;
 };
 
-// The tasks of a pass: part p works on blocks first(p) ... first(p + 1). Fewer where each needs `room` floats for sums.
+// The tasks of a pass: part p works on blocks first(p) ... first(p + 1). The larger `room`, the floats that each part
+// needs for its sums, the fewer parts there are.
 struct Parts {
   int64_t blocks, count;
   explicit Parts(int64_t blocks, int64_t room = 0)
@@ -154,7 +155,7 @@ class Affine {
   Floats apply(Floats y, int64_t c) const {
     return (y - load(all_ + c)) * load(all_ + width + c) + load(all_ + 2 * width + c);
   }
-  // Keeps NaN.
+  // A ReLU that keeps NaN.
   static Floats relu(Floats z) { return z < 0.0f ? Floats{} : z; }
   void activate(const float* y, int64_t rows, float* x) const {
     for (int64_t c = 0; c < width; c += LANES) {
@@ -181,7 +182,8 @@ class Packed {
   Scratch<float> data;
 };
 
-// The tiles of x W' for a block of rows, wide(depth) apart: use(tile, row, height, column), columns outermost.
+// Calls use(tile, row, height, column) for the tiles of x W', panel of columns after panel; rows of x are wide(depth)
+// apart.
 template <class F>
 void multiply_block(const float* x, int64_t rows, int64_t depth, const float* packed, int64_t columns,
                     const float* init, F&& use) {

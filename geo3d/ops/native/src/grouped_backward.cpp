@@ -1,8 +1,8 @@
-// Gradients of layers on rows in groups with their training statistics.
+// Gradients of the layers on grouped rows with batch statistics.
 //
-// What the layers gave is computed again. The last one's own rows are not needed: all that its statistics ask of a row
-// x is linear in x, so that its gradients follow from the second moments of x and, through a matrix as small as these,
-// from x itself; what the maxima ask goes to few rows.
+// The layers' outputs are computed again, except those of the last layer, which are not needed. The gradient through
+// its statistics is linear in its input row x: the weight's follows from the second moments of x, and that of x from x
+// and a matrix as small as these moments. The gradient through the maxima reaches few rows only.
 #include <numeric>
 
 #include "grouped_backward.h"
@@ -22,21 +22,21 @@ class Backward {
     for (int64_t l = 0; l <= net.last; var += net.channels[l++]) var_.push_back(var);
   }
 
-  // From the gradient of the normalised maxima to that of the last layer's weight and, in front of the ReLU, input.
+  // From the gradient of the normalised maxima to those of the last layer's weight and of its input before the ReLU.
   void last_layer(const float* weight, const float* input_mean, const float* top, const int32_t* slot,
                   const float* d_out, float* d_weight, float* d_gamma, float* d_beta);
-  // From the gradient in front of layer l's ReLU to that of its weight and in front of the one before.
+  // From the gradient before layer l's ReLU to those of its weight and before the ReLU of layer l - 1.
   void hidden_layer(int64_t l, const float* weight, float* d_weight, float* d_gamma, float* d_beta);
-  // d_rows: the gradient of the source's own rows.
+  // d_rows: the gradient of the source's rows, where there are no neighbors.
   void rows_source(float* d_rows, float* d_gamma, float* d_beta);
   void points_source(float* d_of_points, float* d_offset_weight, float* d_gamma, float* d_beta);
 
  private:
   static int64_t widest(const Layers& net) { return wide(*std::max_element(net.channels, net.channels + net.last)); }
-  // That in front of the ReLU of the latest layer; a block's rows lie side by side in a room that fits any layer.
+  // The gradient before the ReLU of the layer worked on last. A block's rows are dense, in room for the widest layer.
   float* gradient(int64_t block) { return gradients_.at(block * rows_.step * room_); }
   float* gradient_of_row(int64_t row, int64_t width) { return gradient(row / rows_.step) + row % rows_.step * width; }
-  // What the layers up to l < last give for a block, kept; that of l.
+  // Computes the outputs of the layers up to l < last for a block again and keeps them; returns that of l.
   const float* again(int64_t l, int64_t block, float* buffer, float* x);
   NormBackward norm_backward(int64_t l, float* d_gamma, float* d_beta) {
     return {net_.norm(l), var_[(size_t)l], eps_, rows_.total(), *sums_, d_gamma, d_beta};
@@ -165,8 +165,8 @@ struct Edge {
   float occurs, offset[3];
 };
 
-// Over the edges of one point, whose own part of the first layer is `own`: the sums of the gradients of what the layer
-// gives, and of their products with the three offsets.
+// Sums over the edges of one point: the gradients d of the first layer's output, and d times each of the three offsets.
+// `own`: the point's part of that output.
 void add_edges(const std::vector<Edge>& edges, const Grouping& rows, const NormBackward& norm, const float* own,
                float* sum, float* moved) {
   int64_t width = wide(rows.s.channels);
@@ -184,7 +184,7 @@ void add_edges(const std::vector<Edge>& edges, const Grouping& rows, const NormB
   }
 }
 
-// Rows sorted by their points: each point's gradient is then a sum in a fixed order.
+// Sorts rows by their points, so that each point's gradient is a sum in a fixed order.
 void Backward::points_source(float* d_of_points, float* d_offset_weight, float* d_gamma, float* d_beta) {
   int64_t channels = net_.channels[0], width = wide(channels), points = rows_.s.points;
   NormBackward norm = norm_backward(0, d_gamma, d_beta);
@@ -225,8 +225,8 @@ void Backward::points_source(float* d_of_points, float* d_offset_weight, float* 
 
 using namespace geo3d;
 
-// Gradients from d_out, the one of the normalised maxima (groups, channels of the last layer), and from what
-// geo3d_grouped_train gave: of of_points, of offset_weight, of the weights (addresses), of gamma and beta (addresses).
+// Gradients of of_points, of offset_weight, of the weights (addresses), and of gamma and beta (addresses). d_out: the
+// gradient of the normalised maxima (groups, channels of the last layer); top, slot, moments: from geo3d_grouped_train.
 GEO3D_API int32_t geo3d_grouped_backward(int32_t threads, int64_t groups, int64_t k, int64_t points,
                                          const float* of_points, const float* pos, const float* centers,
                                          const float* offset_weight, const int64_t* neighbors, const int64_t* count,

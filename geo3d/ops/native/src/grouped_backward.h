@@ -1,4 +1,4 @@
-// What the gradients of all layers on rows in groups are made of: sums over parts of the rows, and a norm's backward.
+// Pieces of the backward pass on grouped rows: sums over parts of the rows, and the backward pass of a norm.
 #pragma once
 #include "grouped_layers.h"
 
@@ -7,7 +7,7 @@ extern "C" int32_t geo3d_outer(int32_t, int64_t, int64_t, int64_t, const float*,
 
 namespace geo3d {
 
-// Arrays of one size for each part of the work, and their sum in the order of the parts.
+// One array for each part of the work, all of one size, and their sum in the order of the parts.
 template <class T>
 class PartSums {
  public:
@@ -21,7 +21,7 @@ class PartSums {
     for (int64_t p = 0; p < parts_; ++p) total += (double)all_[p * size_ + i];
     return total;
   }
-  // The first `columns` of each of `rows` rows, which lie `stride` apart; on several threads.
+  // Sums the first `columns` of each of `rows` rows, which are `stride` apart; on several threads.
   void sum(int threads, int64_t rows, int64_t columns, int64_t stride, float* to) const {
     parallel(threads, ceil_div(rows, 16), [&](int64_t task) {
       for (int64_t r = task * 16; r < std::min(rows, task * 16 + 16); ++r)
@@ -34,8 +34,8 @@ class PartSums {
   Scratch<T> all_;
 };
 
-// d (rows, channels), the gradient behind a norm and its ReLU, becomes that before the ReLU; adds its sum and its
-// product with y - center, channel by channel, to `sums`. A block's sums are single precision, those of blocks double.
+// Turns d (rows, channels), the gradient after a norm and its ReLU, into the gradient before the ReLU. Adds the sums of
+// d and of d (y - center) in each channel to `sums`. Sums are float32 within a block and float64 across blocks.
 inline void through_relu(const Affine& norm, const float* y, int64_t rows, float* d, double* sums) {
   int64_t width = norm.width;
   const float* center = const_cast<Affine&>(norm).center();
@@ -51,10 +51,10 @@ inline void through_relu(const Affine& norm, const float* y, int64_t rows, float
   }
 }
 
-// What a norm with training statistics does to gradients: d scale - mu (lift + slope (y - center)).
+// Backward pass of a norm with batch statistics: d scale - mu (lift + slope (y - center)).
 class NormBackward {
  public:
-  // Takes the sums of `through_relu` over all rows; gives the gradients of gamma and beta.
+  // Takes the sums of `through_relu` over all rows; writes the gradients of gamma and beta.
   NormBackward(Affine& norm, const float* var, float eps, double total, const PartSums<double>& sums, float* d_gamma,
                float* d_beta)
       : norm_(norm), lift_(norm.width), slope_(norm.width) {
@@ -82,7 +82,8 @@ class NormBackward {
   Scratch<float> lift_, slope_;
 };
 
-// What is asked of the last layer. Of an input row x, centred, the statistics ask packed x + init, each time it occurs.
+// Gradients at the last layer. Through the statistics a centred input row x gets the gradient packed x + init, once for
+// each time it occurs.
 struct Asked {
   Asked(int threads, const Grouping& rows, Affine& norm, const float* var, float eps, const float* weight, int64_t in,
         const float* input_mean, const float* top, const float* d_out, float* d_gamma, float* d_beta);
@@ -118,7 +119,7 @@ inline Asked::Asked(int threads, const Grouping& rows, Affine& norm, const float
   std::copy(lift.begin(), lift.end(), init + 0);
 }
 
-// What the maxima ask of the rows of a block, whose centred inputs are x: added to d, and to the sums for the weight.
+// Adds the gradient through the maxima to d, the rows' gradient, and to `won`, the weight's. x: a block's centred rows.
 inline void add_maxima(const Asked& asked, const Grouping& rows, int64_t block, const int32_t* slot, int64_t out,
                 int64_t width, const float* x, float* d, float* won) {
   int64_t first = block * rows.step, height = rows.rows_of(block);

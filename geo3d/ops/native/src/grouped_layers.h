@@ -1,4 +1,4 @@
-// The layers of a training step on rows in groups: their weights, norms and what they gave.
+// The layers of a training step on grouped rows: their weights, norms and outputs.
 #pragma once
 #include <cmath>
 #include <memory>
@@ -10,8 +10,8 @@
 
 namespace geo3d {
 
-// Uninitialised floats for what all rows give, on large pages where the system has them: touching a page of the usual
-// size for the first time costs more than what is computed for it.
+// Uninitialised floats for the outputs of all rows, on large pages where the system has them: touching a page of the
+// usual size for the first time costs more than computing its values.
 class Large {
  public:
   explicit Large(int64_t n) : bytes_((size_t)round_up(n * (int64_t)sizeof(float), PAGE)) {
@@ -34,7 +34,7 @@ class Large {
   float* data_ = nullptr;
 };
 
-// Layer 0 is the source; layer l has weights (channels[l], channels[l - 1]). What layers 1 ... last - 1 gave is kept.
+// Layer 0 is the source; layer l has weights (channels[l], channels[l - 1]). Outputs of layers 1 ... last - 1 are kept.
 class Layers {
  public:
   Layers(int threads, const Grouping& rows, int64_t count, const int64_t* channels, const int64_t* weights)
@@ -50,7 +50,7 @@ class Layers {
   Affine& norm(int64_t l) { return *norms_[(size_t)l]; }
   const float* packed(int64_t l) const { return packed_[(size_t)l - 1]->data; }
   float* kept(int64_t l, int64_t block) { return kept_[(size_t)l]->at(block * rows.step * wide(channels[l])); }
-  // What layer l < last gave for a block, before its norm; layer 0 does it again, into `buffer`.
+  // The output of layer l < last for a block, before its norm; that of layer 0 is computed again, into `buffer`.
   const float* raw(int64_t l, int64_t block, float* buffer) {
     if (l) return kept(l, block);
     rows.fill(block, buffer);

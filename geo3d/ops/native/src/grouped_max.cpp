@@ -1,4 +1,4 @@
-// Layers on rows in groups and the maximum of each group, with given statistics: nothing but the maxima is kept.
+// Shared MLP on grouped rows and the maximum of each group, with known statistics: only the maxima are kept.
 #include <memory>
 
 #include "clouds.h"
@@ -21,8 +21,8 @@ void set(Affine& norm, const float* bias, const float* gamma, const float* beta,
 
 using namespace geo3d;
 
-// out (groups, channels of the last layer) with given statistics. Layer 0 is the source, with channels[0]; the others
-// have weights[l - 1] (channels[l], channels[l - 1]); norms: of each layer bias, gamma, beta, mean and variance.
+// out (groups, channels of the last layer): the maxima. Layer 0 is the source, with channels[0]; the others have
+// weights[l - 1] (channels[l], channels[l - 1]). norms: for each layer bias, gamma, beta, mean and variance.
 GEO3D_API int32_t geo3d_grouped_max(int32_t threads, int64_t groups, int64_t k, int64_t points, const float* of_points,
                                     const float* pos, const float* centers, const float* offset_weight,
                                     const int64_t* neighbors, const int64_t* count, int64_t layers,

@@ -4,7 +4,7 @@
 
 namespace geo3d {
 
-// The rows of one group in one block; groups that lie in several blocks are put together afterwards.
+// The rows of one group in one block; Maxima::join combines groups that extend over several blocks.
 struct Segment {
   int64_t group, begin, end;  // in the block
   bool whole;
@@ -20,7 +20,7 @@ inline std::vector<Segment> segments(const Grouping& rows, int64_t block) {
   return found;
 }
 
-// Maxima (groups, channels) and, if asked for, which row of its group is the first that has it.
+// Maxima (groups, channels) and, if asked for, the first row of its group that has each.
 class Maxima {
  public:
   Maxima(const Grouping& rows, int64_t channels, float* top, int32_t* slot)
@@ -60,7 +60,7 @@ class Maxima {
     Ints where_[2];
   };
 
-  // After all blocks.
+  // To be called after all blocks.
   void join() {
     for (int64_t block = 0; block < rows_.blocks(); ++block)
       for (const Segment& part : segments(rows_, block)) {

@@ -1,17 +1,17 @@
-// The same in training: the statistics of each layer are those of all rows, which takes a pass for each.
+// As grouped_max.cpp, in training: each layer needs the statistics of all rows, so each layer takes a pass over them.
 #include "grouped_layers.h"
 #include "grouped_maxima.h"
 
 namespace geo3d {
 namespace {
 
-// Mean and variance of columns of which each block has sums of its own, taken about a value near them.
+// Mean and variance of columns. Each block has its own sums, taken about a value near its mean.
 class Moments {
  public:
   Moments(const Grouping& rows, int64_t channels)
       : rows_(rows), channels_(channels), width_(wide(channels)), sums_(3 * rows.blocks() * width_) {}
 
-  // Adds `height` rows of NR columns, LANES apart in pairs as in a tile; r is the first one's place in the block.
+  // Adds `height` rows of NR columns, each as two vectors as in a tile; r is the place of the first row in the block.
   void add(const Floats (*value)[2], int64_t r, int64_t height, const float* mu, int64_t block, int64_t column) {
     for (int half = 0; half < 2; ++half) {
       float* at = sums_ + 3 * block * width_ + column + half * LANES;
@@ -70,10 +70,10 @@ class Moments {
 
 using namespace geo3d;
 
-// As geo3d_grouped_max with the statistics of all rows, filled-up ones included, and without biases, which those take
-// away: norms holds gamma and beta. top (groups, channels of the last layer): the maxima, raw: the last gamma must not
-// be negative; slot: which row of its group each one is. moments: means of all layers, their variances, mean of the
-// last layer's input.
+// As geo3d_grouped_max with the statistics of all rows, padded ones included. There are no biases, because the means
+// cancel them: norms holds gamma and beta. top (groups, channels of the last layer): the maxima before the last norm,
+// whose gamma must not be negative; slot: which row of its group each one is. moments: means of all layers, their
+// variances, mean of the last layer's input.
 GEO3D_API int32_t geo3d_grouped_train(int32_t threads, int64_t groups, int64_t k, int64_t points,
                                       const float* of_points, const float* pos, const float* centers,
                                       const float* offset_weight, const int64_t* neighbors, const int64_t* count,

@@ -10,7 +10,7 @@ namespace {
 
 constexpr int64_t BLOCK = 96, PANELS = 8;  // rows and panels of a task
 
-// Calls done as each_tile does, on all threads.
+// As each_tile, for all rows and panels, on all threads.
 template <class Done>
 void each_tile_of_all(int threads, int64_t rows, int64_t channels, int64_t depth, const uint8_t* q,
                       const int8_t* packed, Done&& done) {

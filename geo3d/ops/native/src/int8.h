@@ -1,8 +1,8 @@
 // Layers on 8-bit codes: exact sums of products of uint8 inputs and int8 weights, then float32 in a fixed order.
 //
-// Codes of inputs: (rows, 4 groups) with zeros at the end of a row. Weights, within [-63, 63], lie in panels of 16
-// outputs: panel p holds, for each group of 4 inputs, these of the outputs 16 p ... 16 p + 15, filled up with zeros.
-// Two products and their sum fit into 16 bits, so that nothing saturates and every path gives the same sum.
+// Codes of inputs: (rows, 4 groups), padded with zeros. Weights, within [-63, 63], are stored in panels of 16 outputs:
+// panel p holds, for each group of 4 inputs, their weights for outputs 16 p ... 16 p + 15, padded with zeros. The sum
+// of two products fits into 16 bits, so that nothing saturates and every path gives the same sum.
 #pragma once
 #include <cmath>
 
@@ -14,20 +14,20 @@ namespace geo3d {
 constexpr int64_t PANEL = 16, GROUP = 4;
 constexpr int TILE_ROWS = 12, TILE_PANELS = 2, TILE_COLUMNS = TILE_PANELS * (int)PANEL;
 
-// Sums for some rows, `stride` apart, and 1 or 2 panels; rows of acc are TILE_COLUMNS apart.
+// Computes the sums of some rows, `stride` apart, and 1 or 2 panels; rows of acc are TILE_COLUMNS apart.
 using TileProduct = void (*)(const uint8_t* q, int64_t stride, const int8_t* panel, int64_t groups, int32_t* acc);
 
-// For 1 or 2 panels and each number of rows up to `rows`.
+// The tile functions of one path, for 1 or 2 panels and each number of rows up to `rows`.
 struct Products {
   int rows;
   TileProduct run[TILE_PANELS][TILE_ROWS];
 };
 
-// Those of the path in use.
+// The tile functions of the path in use.
 const Products& products();
 
 // Calls done(row, height, column, width, acc) for the tiles of all rows and of the panels [first, last); rows of acc
-// are TILE_COLUMNS apart. The tiles of two panels come one after another, so that these stay in the nearest cache.
+// are TILE_COLUMNS apart. All tiles of two panels come before those of the next two, so panels stay in the L1 cache.
 template <class Done>
 void each_tile(const uint8_t* q, int64_t rows, int64_t groups, const int8_t* packed, int64_t first, int64_t last,
                Done&& done) {
@@ -44,7 +44,7 @@ void each_tile(const uint8_t* q, int64_t rows, int64_t groups, const int8_t* pac
   }
 }
 
-// The value as it is, rounded: what it enters cannot be fused with the product that it is.
+// The value itself. It keeps the compiler from fusing the product x with a following sum.
 inline Floats rounded(Floats x) {
 #if defined(__AVX512F__)
   asm("" : "+v"(x));
@@ -78,7 +78,7 @@ inline Floats load_codes(const uint8_t* p) {
 #endif
 }
 
-// The lowest byte of each.
+// Stores the lowest byte of each lane.
 inline void store_codes(uint8_t* p, Ints x) {
 #if defined(__AVX512F__)
   _mm_storeu_si128((__m128i*)p, _mm512_maskz_cvtepi32_epi8(0xffff, (__m512i)x));
@@ -93,12 +93,12 @@ inline void store_codes(uint8_t* p, Ints x) {
 
 // x as codes round(clamp((x - offset) / step, 0, high)), half to even; 0 for NaN.
 //
-// A product with the inverse of the step lies within 2^-14 of the quotient. Only where it comes near the middle between
-// two codes it may be on the wrong side; then the division is made, which takes much longer.
+// A product with the inverse of the step is within 2^-14 of the quotient. It can give the wrong code only near the
+// middle between two codes; only there it divides, which takes much longer.
 struct Rounding {
   Floats step, inverse, offset, high;
 
-  // In the lowest byte of each.
+  // The codes, in the lowest byte of each lane.
   Ints codes(Floats x) const {
     constexpr float NEAR = 0.5f - 1.0f / 4096.0f, WHOLE = 8388608.0f;  // 2^23 and more have no fraction
     Floats y = inside((x - offset) * inverse), sum = y + WHOLE, off = y - (sum - WHOLE);
@@ -113,17 +113,17 @@ struct Rounding {
   Floats inside(Floats y) const { return min(high, max(Floats{}, y)); }  // NaN stays
 };
 
-// NaN where it would not be precise.
+// 1 / step; NaN where it would not be precise.
 inline float inverse_of(float step) { return step > 1e-30f && step < 1e30f ? 1.0f / step : NAN; }
 
-// A vector (channels) filled up to whole panels; of a single value, all of it.
+// A vector (channels), padded to whole panels; a single value is repeated.
 class Filled {
  public:
   Filled(const float* values, int64_t count, int64_t channels, float rest)
       : size_(round_up(channels, PANEL)), data_(size_) {
     for (int64_t c = 0; c < size_; ++c) data_[c] = c >= channels ? rest : count == 1 ? values[0] : values[c];
   }
-  // f of another.
+  // f applied to each value of another.
   Filled(const Filled& other, float (*f)(float)) : size_(other.size_), data_(size_) {
     for (int64_t c = 0; c < size_; ++c) data_[c] = f(other.data_[c]);
   }
@@ -135,7 +135,7 @@ class Filled {
   Scratch<float> data_;
 };
 
-// Subtracts x from those of LANES channels from c on that there are.
+// Subtracts x from the channels c ... c + LANES - 1, as far as they exist.
 inline void subtract_channels(float* row, int64_t c, int64_t channels, Floats x) {
   if (c + LANES <= channels) {
     store(row + c, load(row + c) - x);
@@ -144,7 +144,7 @@ inline void subtract_channels(float* row, int64_t c, int64_t channels, Floats x)
   }
 }
 
-// Stores those of LANES channels from c on that there are.
+// Stores the channels c ... c + LANES - 1, as far as they exist.
 inline void store_channels(float* row, int64_t c, int64_t channels, Floats x) {
   if (c + LANES <= channels) {
     store(row + c, x);

@@ -1,4 +1,4 @@
-// Edge convolutions on codes: y_ij = a_i + b_j, where b is a table of 8-bit codes and its maximum one of bytes.
+// Edge convolutions on codes: y_ij = a_i + b_j, where b is stored as 8-bit codes and its maximum is that of bytes.
 #include <algorithm>
 
 #include "api.h"
@@ -29,7 +29,7 @@ Row larger(Row a, Row b) {
 #endif
 }
 
-// What a layer does with rows of a table.
+// Evaluates a layer for rows of neighbors.
 struct Evaluation {
   int64_t k, channels, width, out_stride;
   const float* a;
@@ -69,9 +69,9 @@ struct Evaluation {
 
 using namespace geo3d;
 
-// With c and b the values acc * scale + shift from the first and the second part of the packed weight: a (rows,
-// channels) = c - b, codes (rows, width) those of b, then zeros. scale and shift (2 channels); width is channels
-// rounded up to 64; step and offset of the codes have 1 value or one a channel.
+// c and b are acc * scale + shift from the first and the second part of the packed weight. a (rows, channels) = c - b;
+// codes (rows, width): those of b, then zeros. scale and shift have 2 channels values; width is channels rounded up to
+// 64; step and offset of the codes have one value, or one for each channel.
 GEO3D_API int32_t geo3d_int8_edge_parts(int32_t threads, int64_t rows, int64_t channels, int64_t depth,
                                         const uint8_t* q, const int8_t* packed, const float* scale, const float* shift,
                                         int64_t steps, const float* step, int64_t offsets, const float* offset,
@@ -113,7 +113,7 @@ GEO3D_API int32_t geo3d_int8_edge_parts(int32_t threads, int64_t rows, int64_t c
 }
 
 // out (rows, channels, `out_stride` apart) = leaky((a + (max_j code_j * step + offset)) * scale + shift); a (rows,
-// channels), codes (rows, width), table (rows, k).
+// channels), codes (rows, width), neighbors (rows, k).
 GEO3D_API int32_t geo3d_int8_edge_evaluate(int32_t threads, int64_t rows, int64_t k, int64_t channels, const float* a,
                                            const uint8_t* codes, int64_t width, const int64_t* neighbors, int64_t steps,
                                            const float* step, int64_t offsets, const float* offset, const float* scale,

@@ -15,8 +15,8 @@ constexpr int64_t BLOCK = 192, PANELS = 8;  // rows and panels of a task; the re
 
 using namespace geo3d;
 
-// out (clouds, 2 C, `out_stride` apart) = maximum and mean over each cloud of leaky(acc * scale + shift). Sums: runs of
-// BLOCK rows from the cloud's first on, row after row, then run after run, all in float32.
+// out (clouds, 2 C, `out_stride` apart) = maximum and mean over each cloud of leaky(acc * scale + shift). A cloud is
+// cut into runs of BLOCK rows, from its first row on: rows are added in each run, then the runs' sums, all in float32.
 GEO3D_API int32_t geo3d_int8_linear_pool(int32_t threads, int64_t rows, int64_t channels, int64_t depth, int64_t clouds,
                                          const int64_t* ptr, const uint8_t* q, const int8_t* packed, const float* scale,
                                          const float* shift, float slope, float* out, int64_t out_stride) {

@@ -1,4 +1,4 @@
-// Sums of products of codes on tiles, in the instructions that the processor has for them; chosen at run time.
+// Sums of products of codes on tiles, with the best instructions that the processor has, chosen at run time.
 #include <atomic>
 #include <utility>
 #if defined(__AVX2__)
@@ -13,9 +13,9 @@ namespace {
 
 typedef int32_t EightInts __attribute__((vector_size(32)));
 
-// Each path has ROWS and PANELS, what its registers hold; Vector; and dot, which adds to each int32 of sum the products
-// of its four bytes of x, unsigned, and of w. The new instructions are given as text: then no file or function needs a
-// flag that would allow them elsewhere.
+// Each path has ROWS and PANELS, as many as its registers hold; Vector; and dot, which adds to each int32 of sum the
+// products of the four unsigned bytes of x and the four signed bytes of w. New instructions are inline assembly, so
+// that no file or function needs a compiler flag that would allow them elsewhere.
 
 struct Portable {
   static constexpr int ROWS = 4, PANELS = 1;
@@ -116,7 +116,7 @@ constexpr Products tiles() {
   return tiles<Path>(std::make_integer_sequence<int, Path::ROWS>());
 }
 
-// Places agree with PATHS in geo3d/ops/quant/int8.py; a library without some of them repeats the one before.
+// In the order of PATHS in geo3d/ops/quant/int8.py.
 constexpr Products PATHS[] = {
     tiles<Portable>(),
 #if defined(__AVX2__)
@@ -162,7 +162,7 @@ const Products& products() { return PATHS[chosen().load(std::memory_order_relaxe
 
 using namespace geo3d;
 
-// told (2,): the path in use, and a bit for each that can be used. `choice` is taken if it is one of these.
+// told (2,): the path in use, and a bit for each path that can be used. Uses path `choice` from now on if it is one.
 GEO3D_API int32_t geo3d_int8_paths(int32_t, int64_t choice, int64_t* told) {
   if (choice >= 0 && choice < 8 && usable() >> choice & 1) chosen().store((int)choice);
   told[0] = chosen().load(), told[1] = usable();

@@ -7,8 +7,8 @@ using namespace geo3d;
 
 // out (num_y, k): the rows of x (num_x, channels) that are nearest to each row of y (num_y, channels), nearest first,
 // equally near ones in the order of their numbers; ptr_x and ptr_y (clouds + 1) are the offsets of the clouds. With
-// `same`, y is x, and beyond three channels every row is its own first neighbour. Clouds of fewer than `tree_from`
-// points in up to three channels are searched as a whole; the result does not depend on it.
+// `same`, y is x, and beyond three channels every row is its own first neighbour. In up to three channels, clouds of at
+// least `tree_from` points are searched with a tree; the result does not depend on `tree_from`.
 GEO3D_API int32_t geo3d_knn(int32_t threads, int64_t clouds, int64_t channels, int64_t k, int64_t same, int64_t num_x,
                             const float* x, const int64_t* ptr_x, int64_t num_y, const float* y, const int64_t* ptr_y,
                             int64_t tree_from, int64_t* out) {

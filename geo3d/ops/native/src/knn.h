@@ -1,4 +1,4 @@
-// What the two searches for neighbours share.
+// Shared by the two searches for neighbours.
 #pragma once
 #include <algorithm>
 #include <atomic>
@@ -35,7 +35,7 @@ struct Search {
 int32_t search_points(const Search& search, int64_t tree_from);  // up to three channels
 int32_t search_features(const Search& search);
 
-// As `parallel`, with what make() returns for each thread to work on: f(own, i).
+// As `parallel`, but calls f(own, i), where make() has created `own` for each thread.
 template <class Make, class F>
 void parallel_with(int threads, int64_t count, Make&& make, F&& f) {
   std::atomic<int64_t> next{0};

@@ -1,5 +1,5 @@
-// Nearest neighbours among features: what ranks the points j for a query i is |x_j|^2 - 2 y_i x_j, a matrix product of
-// which a few rows exist at a time. Clouds are centred, as rounding grows with the distance from the origin.
+// Nearest neighbours among features: |x_j|^2 - 2 y_i x_j ranks the points j for a query i. Only a few rows of this
+// matrix product exist at a time. Clouds are centred, because rounding errors grow with the distance from the origin.
 #include <cfloat>
 #include <cmath>
 #include <vector>
@@ -108,7 +108,7 @@ class Wave {
   Scratch<float> center_, packed_, norm_;
 };
 
-// What a thread works on.
+// Working memory of a thread.
 struct Bench {
   Bench(const Search& search, int64_t most)
       : stride(round_up(most, ROW) + LANES), rows(HEIGHT * search.channels), values(HEIGHT * stride), ids(stride),

@@ -1,5 +1,5 @@
-// Nearest neighbours of points in up to three dimensions: distances to all points of a small cloud, to those of the
-// nearby leaves of a tree in a large one.
+// Nearest neighbours of points in up to three dimensions: from the distances to all points of a small cloud, or to the
+// points in nearby leaves of a tree in a large cloud.
 #include "exact.h"
 
 #include <memory>
@@ -31,7 +31,7 @@ void distances(const Points& points, int64_t n, const float* query, float* row) 
     store(row + j, squared(load(points.x + j) - x, load(points.y + j) - y, load(points.z + j) - z));
 }
 
-// The points that the queries of one leaf have to be compared with, and what else a thread works on.
+// Working memory of a thread, with the points that the queries of one leaf must be compared with.
 class Bench {
  public:
   explicit Bench(int64_t most)
@@ -48,7 +48,7 @@ class Bench {
     return selector_.bound(row_, n, k);
   }
 
-  // Copies the leaves within a squared distance; returns how many points (with ABSENT ones) they have.
+  // Copies the leaves within a squared distance; returns how many points they have, ABSENT ones included.
   int64_t gather(const Tree& tree, const Box& from, float reach) {
     int64_t n = 0;
     for (int64_t leaf = 0; leaf < tree.leaves; leaf += LANES)
@@ -117,7 +117,7 @@ void search_leaf(const Search& search, int64_t cloud, const Tree& tree, const Tr
   }
 }
 
-// All clouds, the small ones as three arrays and the large ones as trees.
+// All clouds: small ones as three arrays, large ones as trees.
 class Clouds {
  public:
   Clouds(const Search& search, int64_t tree_from)
@@ -168,7 +168,7 @@ class Clouds {
     return most;
   }
 
-  // Makes the trees; returns the room that the small clouds need.
+  // Creates the trees; returns the room that the small clouds need.
   int64_t place(int64_t tree_from) {
     int64_t room = 0;
     for (int64_t b = 0; b < search_.clouds; ++b) {

@@ -1,4 +1,4 @@
-// What the library says of itself, and what the machine can run.
+// The library's name and fingerprint, and what the machine can run.
 #include "api.h"
 
 GEO3D_API const char* geo3d_name() { return GEO3D_NAME; }

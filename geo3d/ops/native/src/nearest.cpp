@@ -13,7 +13,7 @@ struct Three {
   Floats distance[3];
   Ints index[3];
 
-  // Puts a centre in; equally near ones stay behind those that came before.
+  // Inserts a centre; equally near ones stay after those inserted before.
   void insert(Floats d, Ints i) {
     Ints first = d < distance[0], second = d < distance[1], third = d < distance[2];
     distance[2] = second ? distance[1] : third ? d : distance[2], index[2] = second ? index[1] : third ? i : index[2];
@@ -53,7 +53,7 @@ void write(const Three& best, int64_t count, int64_t* index, float* weight) {
 
 using namespace geo3d;
 
-// index, weight (rows x 3): flat rows of centers. With fewer than three, the first stands in with weight zero.
+// index (rows x 3): flat rows of centers; weight (rows x 3). With fewer than three, the first repeats with weight zero.
 GEO3D_API int32_t geo3d_three_nearest(int32_t threads, int64_t rows, int64_t others, int64_t clouds, const float* pos,
                                       const int64_t* ptr, const float* centers, const int64_t* center_ptr,
                                       int64_t* index,

@@ -8,7 +8,7 @@ namespace geo3d {
 
 constexpr int64_t DEPTH = 256;  // rows added up at a time
 
-// Columns i ... i + present of `depth` rows, side by side, filled up to MR with zeros: what Tile::multiply<true> takes.
+// Packs `present` columns of `depth` rows, padded to MR with zeros, as Tile::multiply<true> takes them.
 inline void pack_rows(const float* a, int64_t stride, int64_t depth, int64_t present, float* to) {
   for (int64_t k = 0; k < depth; ++k, a += stride, to += MR) {
     if (present == MR) {
@@ -41,8 +41,8 @@ void add_outer(int64_t start, int64_t stop, int64_t top, int64_t height, int64_t
 }
 
 // c (height x width) = a^T b over all rows; pack_left(row, depth, i, to) packs columns i ... i + MR of `depth` rows of
-// a as pack_rows does. Parts of the rows are added up on their own where the result alone would not occupy the threads;
-// how many does not depend on the threads, so that neither do the sums. ADD: c += instead.
+// a as pack_rows does. Where the result alone would not occupy all threads, parts of the rows are added up separately.
+// The parts do not depend on the number of threads, so the sums do not either. ADD: c += instead.
 template <bool ADD = false, class Left>
 void outer(int threads, int64_t rows, int64_t height, int64_t width, const float* b, int64_t b_stride, float* c,
            Left pack_left) {

@@ -1,4 +1,4 @@
-// Layers whose float weight was packed once, at load: for inference on few rows, where packing would be half the work.
+// Layers whose float weight is packed once, at load: for inference on few rows, where packing would be half the work.
 #include <algorithm>
 
 #include "api.h"
@@ -12,7 +12,7 @@ constexpr int64_t BLOCK = 16 * MR, COLUMNS = 128;  // rows and outputs of a task
 
 Floats leaky(Floats z, float slope) { return z > 0.0f ? z : z * slope; }
 
-// In place, rows `stride` apart.
+// LeakyReLU in place, rows `stride` apart.
 void activate(float* x, int64_t stride, int64_t rows, int64_t columns, float slope) {
   for (int64_t i = 0; i < rows; ++i) {
     float* row = x + i * stride;

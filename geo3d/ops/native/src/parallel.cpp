@@ -1,6 +1,6 @@
-// The library's threads: a pool of its own, or those of the OpenMP run-time library that torch has brought along.
+// The library's threads: its own pool, or the threads of the OpenMP run-time library that torch ships.
 //
-// Two pools on the same cores get in each other's way, as OpenMP's threads go on spinning for a while after their work.
+// Two pools on the same cores slow each other down, because OpenMP's threads spin for a while after their work.
 #include "parallel.h"
 
 #include <atomic>
@@ -106,7 +106,7 @@ class Pool {
 
 std::atomic<Pool*> pool{nullptr};
 
-// The threads do not exist in a forked process: it starts with none. Never deleted, as they never end.
+// A forked process has none of the threads, so it starts a new pool. The pool is never deleted: its threads never end.
 Pool* the_pool() {
   Pool* present = pool.load(std::memory_order_acquire);
   if (present) return present;
@@ -147,5 +147,5 @@ void run_tasks(int threads, int64_t count, void (*task)(void*, int64_t), void* d
 
 }  // namespace geo3d
 
-// The address of GOMP_parallel of the run-time library whose threads shall be used; null for threads of our own.
+// region: the address of GOMP_parallel in the run-time library whose threads to use; null for this library's own.
 GEO3D_API void geo3d_use_openmp(void* region) { geo3d::openmp.store((geo3d::ParallelRegion)region); }

@@ -1,4 +1,4 @@
-// Work shared by threads. Tasks are numbered; what a task computes must not depend on who runs it or when.
+// Work shared by threads. Tasks are numbered; the result of a task must not depend on which thread runs it, or when.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -16,7 +16,7 @@ void parallel(int threads, int64_t count, F&& f) {
   run_tasks(threads, count, [](void* data, int64_t i) { (*static_cast<Function*>(data))(i); }, (void*)&f);
 }
 
-// Uninitialised floats (or what T is) on a cache line; throws std::bad_alloc.
+// Uninitialised values aligned to a cache line; throws std::bad_alloc.
 template <class T = float>
 class Scratch {
  public:

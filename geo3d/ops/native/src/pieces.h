@@ -1,4 +1,4 @@
-// Clouds cut into runs of rows, so that threads have equal work whatever the sizes, and what was found put together.
+// Clouds cut into runs of rows, so that threads have equal work whatever the sizes; and how to join the runs' results.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -26,8 +26,8 @@ inline bool offsets_rise(const int64_t* ptr, int64_t clouds, int64_t rows) {
   return clouds > 0 && ptr[0] == 0 && ptr[clouds] == rows;
 }
 
-// out (clouds, 2 C, `out_stride` apart): maximum and mean, from the largest and the sums (runs, 2, `width`), added one
-// after another from zero.
+// out (clouds, 2 C, `out_stride` apart): maximum and mean, from the maxima and sums of the runs (runs, 2, `width`). The
+// sums are added one after another, from zero.
 inline void join_runs(const std::vector<Run>& all, const int64_t* ptr, int64_t clouds, int64_t channels,
                       const float* found, int64_t width, float* out, int64_t out_stride) {
   for (int64_t b = 0; b < clouds; ++b) {

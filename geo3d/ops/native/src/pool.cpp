@@ -1,6 +1,6 @@
 // The layer before the global pooling: linear, norm, activation, then maximum and mean over the points of each cloud.
 //
-// act(z) = z > 0 ? z : slope z, z = h scale + shift. C, the channels of h, is a multiple of 16 (the caller fills up).
+// act(z) = z > 0 ? z : slope z, z = h scale + shift. C, the channels of h, is a multiple of 16 (the caller pads).
 #include <algorithm>
 #include <cfloat>
 #include <cmath>
@@ -38,7 +38,7 @@ bool rising(const int64_t* ptr, int64_t clouds, int64_t rows) {
 
 Floats activate(Floats z, float slope) { return z > 0.0f ? z : z * slope; }
 
-// Joins what pieces found (2, C each: largest, sum) into maximum and mean of their clouds.
+// Joins the results of the pieces (2, C each: largest, sum) into maximum and mean of their clouds.
 void join(const std::vector<Piece>& all, const int64_t* ptr, int64_t clouds, int64_t channels, const float* found,
           float* out) {
   for (int64_t b = 0; b < clouds; ++b)
@@ -78,7 +78,7 @@ void pool_columns(int64_t start, int64_t stop, int64_t channels, int64_t c, cons
   }
 }
 
-// What flows back to h (rows, C) from the pooled clouds: from the mean to every row, from the maximum to one a channel.
+// The gradient of h (rows, C): through the mean it reaches every row, through the maximum one row for each channel.
 struct Backward {
   int64_t channels;
   const int64_t *ptr, *cloud_of, *winner;        // (B + 1,), (rows,), (B, C): rows that were largest
@@ -86,24 +86,24 @@ struct Backward {
   const float *first, *second;                   // (C,) m1 and m2 rstd
   float slope;
 
-  // From the mean, before the activation, for LANES channels from c on.
+  // The gradient through the mean, before the activation, for LANES channels from c on.
   Floats before(int64_t row, int64_t c) const {
     int64_t b = cloud_of[row];
     Floats d = load(grad + (b * 2 + 1) * channels + c) * (1.0f / (float)(ptr[b + 1] - ptr[b]));
     Floats z = load(h + row * channels + c) * load(scale + c) + load(shift + c);
     return z > 0.0f ? d : d * slope;
   }
-  // From the maximum, before the activation, to row winner[b, c].
+  // The gradient through the maximum, before the activation, at row winner[b, c].
   float direct(int64_t b, int64_t c) const {
     float d = grad[b * 2 * channels + c];
     return h[winner[b * channels + c] * channels + c] * scale[c] + shift[c] > 0.0f ? d : d * slope;
   }
-  // At h itself, but for what comes from the maximum.
+  // The gradient at h, without the part through the maximum.
   Floats at(int64_t row, int64_t c) const {
     Floats centered = load(h + row * channels + c) - load(mean + c);
     return load(scale + c) * (before(row, c) - load(first + c) - centered * load(second + c));
   }
-  // Calls f(row, c, what comes from the maximum at h) for the winners among rows [start, stop) in channels [c0, c1).
+  // Calls f(row, c, gradient at h through the maximum) for the winners among rows [start, stop) in channels [c0, c1).
   template <class F>
   void winners(int64_t start, int64_t stop, int64_t c0, int64_t c1, F&& f) const {
     for (int64_t b = cloud_of[start]; b <= cloud_of[stop - 1]; ++b)
@@ -181,7 +181,7 @@ GEO3D_API int32_t geo3d_pool(int32_t threads, int64_t rows, int64_t channels, in
   });
 }
 
-// totals (2, C): sums over all rows of dz, what flows back to before the activation, and of dz (h - mean).
+// totals (2, C): sums over all rows of dz, the gradient before the activation, and of dz (h - mean).
 GEO3D_API int32_t geo3d_pool_reduce(int32_t threads, int64_t rows, int64_t channels, int64_t clouds,
                                     const int64_t* ptr, const int64_t* cloud_of, const int64_t* winner, const float* h,
                                     const float* grad, const float* scale, const float* shift, const float* mean,
@@ -216,8 +216,8 @@ GEO3D_API int32_t geo3d_pool_reduce(int32_t threads, int64_t rows, int64_t chann
   });
 }
 
-// grad_x (rows, depth) and grad_w (C, depth) of h = x w^T. The gradient of h is made for some rows at a time, which
-// then are still in the cache. first: m1 (the mean of dz); second: m2 rstd (m2 the mean of dz times the normalised h).
+// grad_x (rows, depth) and grad_w (C, depth) of h = x w^T. The gradient of h is computed for some rows at a time and
+// used while it is in the cache. first: m1 (mean of dz); second: m2 rstd (m2 the mean of dz times the normalised h).
 GEO3D_API int32_t geo3d_pool_backward(int32_t threads, int64_t rows, int64_t channels, int64_t depth, const int64_t* ptr,
                                       const int64_t* cloud_of, const int64_t* winner, const float* h, const float* grad,
                                       const float* scale, const float* shift, const float* mean, const float* first,

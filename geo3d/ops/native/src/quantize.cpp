@@ -1,8 +1,8 @@
 // Rounding to few levels with a learned step and offset (LSQ+): values, gradients and codes, each in one pass.
 //
 // x (rows, columns); t = (x - offset) / step by a true division, never a product with 1 / step: torch, every build and
-// what runs on integers must find the same codes. Groups (one step and offset each) are equal runs of rows or, with
-// by_column, the columns, as many as there may be. NaN goes through values and gradients; as a code it is a fault.
+// the layers on codes must find the same codes. Groups (one step and offset each) are equal runs of rows or, with
+// by_column, the columns. NaN passes through values and gradients; as a code it is a fault.
 #include "exact.h"
 
 #include <algorithm>
@@ -37,7 +37,7 @@ struct Range {
   }
 };
 
-// What comes back to a value, and its share of what comes back to step and offset.
+// The gradient of a value, and its contributions to the gradients of step and offset.
 struct Gradients {
   Floats x, step, offset;
 };
@@ -54,8 +54,8 @@ inline Floats take(const float* p, int64_t count, float rest = 0.0f) {
 inline void put(float* p, int64_t count, Floats v) { count == LANES ? store(p, v) : store_part(p, count, v); }
 inline void put(uint8_t* p, int64_t count, Bytes v) { std::memcpy(p, &v, (size_t)count); }
 
-// Calls f(first, count, seen) for vectors that cover n values. The last one reaches back over `seen` values that were
-// done already, which is faster than doing it by parts; count is below LANES only if n is.
+// Calls f(first, count, seen) for vectors that cover n values. The last vector includes `seen` values that were done
+// already, which is faster than a partial vector; count is below LANES only if n is.
 template <class F>
 inline void each_vector(int64_t n, F&& f) {
   int64_t c = 0;
@@ -190,7 +190,7 @@ GEO3D_API int32_t geo3d_fake_quantize(int32_t threads, int64_t rows, int64_t col
   });
 }
 
-// of_x (rows, columns), of_step and of_offset (groups,): what comes back from grad (rows, columns).
+// of_x (rows, columns), of_step and of_offset (groups,): the gradients, from grad (rows, columns).
 GEO3D_API int32_t geo3d_fake_quantize_backward(int32_t threads, int64_t rows, int64_t columns, int64_t groups,
                                                int64_t by_column, const float* grad, const float* x, const float* step,
                                                const float* offset, float low, float high, float* of_x, float* of_step,
@@ -203,7 +203,7 @@ GEO3D_API int32_t geo3d_fake_quantize_backward(int32_t threads, int64_t rows, in
   });
 }
 
-// codes (rows, columns): bytes, as signed or unsigned as low is.
+// codes (rows, columns): bytes, signed if low is negative.
 GEO3D_API int32_t geo3d_quantize(int32_t threads, int64_t rows, int64_t columns, int64_t groups, int64_t by_column,
                                  const float* x, const float* step, const float* offset, float low, float high,
                                  uint8_t* codes) {

@@ -1,7 +1,7 @@
 // The k smallest values of a row in ascending order, equal ones in the order of their ids, with few branches.
 //
-// A bound comes first: split into groups, the row has at least k values up to the k-th smallest of the groups' minima.
-// What lies within the bound is little more than k values; counting for each how many go before it sorts them.
+// First it finds a bound: the row is split into groups, and at least k values are no larger than the k-th smallest of
+// the groups' minima. Few more than k values are within this bound. To sort them, it counts how many precede each.
 #pragma once
 #include <algorithm>
 #include <limits>
@@ -18,7 +18,7 @@ constexpr int64_t RANKED_MOST = 640;  // beyond, counting is slower than sorting
 
 constexpr int64_t GROUPS_MOST = 384;
 
-// Groups a row is split into for a bound: 1.5 k keep both the bound tight and their ranking short; 0 for none.
+// Number of groups for the bound: about 1.5 k, which keeps the bound tight and the ranking short; 0 for no bound.
 inline int64_t groups_for(int64_t k) {
   int64_t groups = round_up(std::max<int64_t>(32, k + k / 2), 32);
   return groups <= GROUPS_MOST ? groups : 0;
@@ -32,7 +32,7 @@ class Selector {
   explicit Selector(int64_t n)
       : values_(n + ROW), ranks_(RANKED_MOST + ROW), ids_(n + ROW), sorted_(n + ROW), keys_(n + ROW) {}
 
-  // No smaller than the k-th smallest value; n is a multiple of 32.
+  // A bound no smaller than the k-th smallest value; n is a multiple of 32.
   float bound(const float* row, int64_t n, int64_t k) const {
     int64_t groups = groups_for(k);
     if (!groups || n < 2 * groups) return INFINITE;
@@ -117,7 +117,7 @@ class Selector {
     return found;
   }
 
-  // Sorts what was collected; false where values are equal and TIES is not set.
+  // Sorts the collected values; false where values are equal and TIES is not set.
   template <bool TIES>
   bool rank(int64_t found) {
     for (int64_t j = found; j < round_up(found, 32); ++j) values_[j] = INFINITE, ids_[j] = 0;
@@ -131,7 +131,7 @@ class Selector {
     return total == found * (found - 1) / 2;  // a pair of equals counts once too little
   }
 
-  // As `rank`, whatever is to be sorted: by keys of value and id.
+  // As `rank`, for any values: sorts by keys of value and id.
   void sort(int64_t found, int64_t k) {
     for (int64_t j = 0; j < found; ++j) {
       float value = values_[j] + 0.0f;  // one zero only

@@ -1,4 +1,4 @@
-// Vectors as wide as the instruction set has them, by the compilers' own vector types: the same code runs everywhere.
+// Vectors as wide as the instruction set allows, with the compilers' vector types: the same code runs everywhere.
 #pragma once
 #include <cstdint>
 #include <cstring>
@@ -34,7 +34,7 @@ inline void store(int32_t* p, Ints v) { std::memcpy(p, &v, sizeof v); }
 inline Floats splat(float x) { return x - Floats{}; }
 inline Ints splat(int32_t x) { return x - Ints{}; }
 
-// The second one where they are equal or not comparable.
+// Both return b where a and b are equal or not comparable.
 inline Floats max(Floats a, Floats b) { return a > b ? a : b; }
 inline Floats min(Floats a, Floats b) { return a < b ? a : b; }
 

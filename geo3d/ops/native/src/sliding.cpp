@@ -1,8 +1,8 @@
-// Sums over all windows of consecutive channels, of rows whose channels are taken in a given order; and the way back.
+// Sums over all windows of consecutive channels, with the channels in a given order; and the gradients.
 //
-// Rows are worked on LANES at a time, transposed, so that a vector holds one channel of all of them. Nothing is ever
-// subtracted: where a window crosses the border of two blocks as long as it is, it is the sum of an end of the one and
-// a beginning of the other, so the error is that of adding its terms up.
+// Rows are processed LANES at a time, transposed, so that a vector holds one channel of all of them. Nothing is ever
+// subtracted: channels are cut into blocks as long as a window, and a window is the sum of the end of one block and the
+// beginning of the next. So the error is that of adding up its terms.
 #include <algorithm>
 #include <utility>
 #include <vector>
@@ -59,7 +59,7 @@ void take(const float* x, int64_t rows, int64_t channels, const int64_t* place, 
   }
 }
 
-// The way back, times `scale`.
+// The inverse of take, times `scale`.
 void give(const Floats* from, int64_t rows, int64_t channels, const int64_t* place, float scale, float* out) {
   for (int64_t c = 0; c < channels; c += LANES) {
     int64_t width = std::min<int64_t>(LANES, channels - c);
@@ -121,8 +121,8 @@ void each_group(int threads, int64_t rows, int64_t inner, int64_t outer, F&& f) 
 
 using namespace geo3d;
 
-// out (rows, rank): scale times the sums of x (rows, channels) over windows of channels - rank + 1 in `order`, or as
-// they lie where that is null.
+// out (rows, rank): scale times the sums of x (rows, channels) over windows of channels - rank + 1, in `order` if it is
+// not null.
 GEO3D_API int32_t geo3d_sliding_sum(int32_t threads, int64_t rows, int64_t channels, int64_t rank, const float* x,
                                     const int64_t* order, float scale, float* out) {
   return guarded([&] {
@@ -137,7 +137,7 @@ GEO3D_API int32_t geo3d_sliding_sum(int32_t threads, int64_t rows, int64_t chann
   });
 }
 
-// out (rows, channels): what the windows' gradients (rows, rank) send to each channel.
+// out (rows, channels): the gradient of each channel, from the windows' gradients (rows, rank).
 GEO3D_API int32_t geo3d_sliding_spread(int32_t threads, int64_t rows, int64_t channels, int64_t rank, const float* grad,
                                        const int64_t* order, float scale, float* out) {
   return guarded([&] {

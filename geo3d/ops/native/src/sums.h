@@ -18,7 +18,7 @@ void each_group(int64_t channels, F&& f) {
   for (; c < channels; c += LANES) f(std::integral_constant<int, 1>(), c);
 }
 
-// sum and square (channels): of x - shift over `rows` rows, `stride` apart.
+// sum and square (channels): sums of x - shift and of its square over `rows` rows, `stride` apart.
 inline void column_sums(const float* x, int64_t stride, int64_t rows, int64_t channels, const float* shift, float* sum,
                         float* square) {
   each_group(channels, [&](auto group, int64_t c) {

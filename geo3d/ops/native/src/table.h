@@ -1,4 +1,4 @@
-// What can be learned from a table of neighbours (rows, k) before it is used.
+// Checks of neighbors (rows, k), and where they can be cut into independent parts.
 #pragma once
 #include <algorithm>
 #include <vector>
@@ -14,8 +14,8 @@ inline bool in_range(const int64_t* index, int64_t count, int64_t rows) {
   return low >= 0 && high < rows;
 }
 
-// Rows between which no neighbourhood reaches: each part of the table can be worked on alone. Parts have at least
-// `least` rows where that can be had.
+// Rows where neighbors can be cut so that no row has neighbours in another part: each part can be worked on alone.
+// Parts have at least `least` rows where possible.
 inline std::vector<int64_t> cuts(int threads, const int64_t* neighbors, int64_t rows, int64_t k, int64_t least) {
   std::vector<int64_t> low((size_t)rows), high((size_t)rows), found{0};
   parallel(threads, ceil_div(rows, 1024), [&](int64_t block) {

@@ -1,7 +1,7 @@
-// Points in up to three dimensions, coordinate by coordinate, and an order of them in which neighbours lie together.
+// Points in up to three dimensions, as one array for each coordinate, in an order that keeps neighbours together.
 //
-// The order is that of a balanced k-d tree. Of the tree itself only the boxes of its leaves are kept: to compare a box
-// with all of them takes less time than to descend, as many are compared at once and many queries share the answer.
+// The order is that of a balanced k-d tree. Only the boxes of the tree's leaves are kept. Comparing a box with all of
+// them is faster than descending the tree, because many are compared at once and many queries share the result.
 #pragma once
 #include <algorithm>
 #include <vector>
@@ -14,7 +14,7 @@ namespace geo3d {
 
 constexpr int64_t LEAF = 32;
 
-// The same operations in the same order wherever distances are compared: rounding then keeps their order.
+// Wherever distances are compared they come from these operations in this order, so that rounding keeps their order.
 inline Floats squared(Floats x, Floats y, Floats z) { return x * x + y * y + z * z; }
 
 struct Points {
@@ -47,8 +47,8 @@ struct Box {
   }
 };
 
-// Points in the order of the tree; leaf i holds those from i LEAF on. Points at one place beyond the first `enough` by
-// id are nobody's neighbours: leaves full of them have no box.
+// Points in the order of the tree; leaf i begins at point i LEAF. Of points at one place, only the first `enough` by id
+// can be neighbours of a query: leaves full of others have no box.
 class Tree {
  public:
   // A part of the order that is still to be sorted.
@@ -62,7 +62,7 @@ class Tree {
 
   Item* items() { return items_; }
 
-  // Halves a part; false if it needs no more work.
+  // Splits a part into halves; false if it needs no more work.
   bool split(Part part, Part halves[2]) {
     int64_t first = part.first * LEAF, last = std::min((part.first + part.leaves) * LEAF, count);
     Box box = Box::of(items_ + first, last - first);
@@ -79,7 +79,7 @@ class Tree {
     Part halves[2];
     if (split(part, halves)) sort(halves[0]), sort(halves[1]);
   }
-  // To be called once all is sorted.
+  // To be called when all parts are sorted.
   void close() {
     for (int64_t i = count; i < round_up(count, ROW); ++i) {
       for (int c = 0; c < 3; ++c) axis(c)[i] = ABSENT;
@@ -94,11 +94,11 @@ class Tree {
     for (int c = 0; c < 3; ++c) box.low[c] = low(c)[leaf], box.high[c] = high(c)[leaf];
     return box;
   }
-  // How many points from the start of the leaf on are at one place and share their neighbours; 0 if their leaf is an
-  // earlier one.
+  // How many points, from the start of the leaf on, are at one place and share their neighbours; 0 if these points
+  // begin in an earlier leaf.
   int64_t alike(int64_t leaf) const { return alike_[leaf]; }
 
-  // Squared distances of a box to LANES leaves, none larger than that of any pair of their points.
+  // Squared distances from a box to LANES leaves; none is larger than the distance of any pair of their points.
   Floats distances(const Box& from, int64_t leaf) const {
     Floats gap[3];
     for (int c = 0; c < 3; ++c) {
@@ -108,8 +108,7 @@ class Tree {
     return squared(gap[0], gap[1], gap[2]);
   }
 
-  // The smallest part of the tree around a leaf with at least `least` points, if there is one: its first leaf and
-  // where its points end.
+  // The smallest part of the tree that contains the leaf and at least `least` points; else the whole tree.
   Part around(int64_t leaf, int64_t least) const {
     Part part{0, leaves};
     for (;;) {

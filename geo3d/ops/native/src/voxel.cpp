@@ -10,7 +10,7 @@ namespace {
 constexpr int BITS = 21;  // of a cell's number along one axis: three of them make a key
 constexpr uint64_t NONE = ~0ull;
 
-// A table from keys to numbers given in the order of first occurrence.
+// A hash table from keys to numbers, which count the keys in the order of their first occurrence.
 class Numbers {
  public:
   explicit Numbers(int64_t capacity) {
