@@ -117,10 +117,11 @@ def save_head(head: nn.Module, folder: str | Path) -> Path:
             NaN or infinite weights.
     """
     card, state = prepared(head, "head")
+    folder = encoder_folder(folder)
     blob = as_bytes(card, state, read_card(folder)["sha256"])
-    with replacing(Path(folder) / HEAD) as path:
+    with replacing(folder / HEAD) as path:
         path.write_bytes(blob)
-    return Path(folder)
+    return folder
 
 
 def load_head(path: str | Path) -> nn.Module | None:

@@ -2,14 +2,13 @@
 
 import sys
 
-from support.blobs import Blobs
-
 from geo3d.encoders import DGCNN
 from geo3d.invariance import Compose
 from geo3d.jobs import pretrain
 from geo3d.objectives import InfoNCE
 from geo3d.seeds import seeded
 from geo3d.tasks.datamodule import DataModule
+from support.blobs import Blobs
 
 if __name__ == "__main__":
     out, devices, batch_size = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])

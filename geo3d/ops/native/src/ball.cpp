@@ -31,9 +31,9 @@ struct SetLanes {
   }
 };
 inline int append(int32_t* to, int32_t first, uint32_t bits) {
-  static constexpr SetLanes neighbors;
-  store(to, first + load(neighbors.lane[bits]));
-  return neighbors.count[bits];
+  static constexpr SetLanes lanes;
+  store(to, first + load(lanes.lane[bits]));
+  return lanes.count[bits];
 }
 #endif
 
