@@ -209,7 +209,7 @@ def test_what_does_not_fit_is_refused():
     encoder = made("static")
     with pytest.raises(ConfigError, match="no layer 'layers.7.linear'"):
         shrink(encoder, {"layers.7.linear": torch.ones(8)})
-    with pytest.raises(ConfigError, match="expected 8 entries, one an output; found 9"):
+    with pytest.raises(ConfigError, match="expected 8 entries, one per output; found 9"):
         shrink(encoder, {"layers.0.linear": torch.ones(9)})
     with pytest.raises(ConfigError, match="lose all its 8 channels"):
         shrink(encoder, {"layers.0.linear": torch.zeros(8)})

@@ -338,7 +338,7 @@ def test_what_does_not_fit_is_refused():
         structure(encoder, ranks={"embedding": 8})
     with pytest.raises(ConfigError, match="embed takes a rank from 1 to 104; found 105"):
         structure(encoder, ranks={"embed": 105})
-    with pytest.raises(ConfigError, match=r"moments: embed needs 104 x 104 of them; found None"):
+    with pytest.raises(ConfigError, match=r"moments: embed needs a 104 x 104 matrix; found None"):
         structure(encoder, moments={})
     with pytest.raises(ConfigError, match="each once"):
         structure(structure(encoder, **WIDE), **WIDE)

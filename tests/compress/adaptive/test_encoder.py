@@ -453,9 +453,9 @@ def test_a_structured_encoder_keeps_its_channels() -> None:
 @pytest.mark.parametrize(
     ("choices", "message"),
     [
-        ({"widths": (0.5,)}, "widths must be fractions from 0 to 1, with 1"),
+        ({"widths": (0.5,)}, "widths must be fractions above 0 and up to 1, with 1"),
         ({"widths": (0.0, 1)}, "adapt.widths: .* is not a list of float above 0 and up to 1"),
-        ({"depths": (2,)}, r"exits must be from 1 to 3, .* with 3; found \[2\]"),
+        ({"depths": (2,)}, r"depths must be from 1 to 3, .* with 3 among them; found \[2\]"),
         ({"depths": (3, 4)}, "depths"),
         ({"ks": (0, 4)}, r"adapt.ks: \(0, 4\) is not a list of int from 1"),
         ({"points": ()}, r"adapt.points: \(\) is not a list .* of length 1 to 8"),
