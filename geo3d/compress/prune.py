@@ -103,8 +103,8 @@ def prune(
             ``"weight"``, which saves bytes but no time.
         block: Channels in a block, 8 or 16.
         criterion: What is compared with the threshold. ``"weight"``: the mean square of a row of the weight, as in the
-            paper. ``"scaled"``: the mean square of the row times the norm's ``|gamma| / sigma``. A BatchNorm divides
-            its input by its size, so the size of a row alone says nothing; the scaled row is what acts in evaluation.
+            paper. ``"scaled"``: the mean square of the row times the norm's ``|gamma| / sigma``. A BatchNorm cancels
+            the size of a row, which alone therefore says nothing; the scaled row is what acts in evaluation.
             The scale is taken once, when the encoder is pruned; it is 1 for a layer whose norm has no statistics yet.
             By default ``"scaled"`` for channels and blocks, ``"weight"`` for single weights.
         strength: Weight of the penalty.
@@ -286,12 +286,12 @@ def _counts(thresholds: Thresholds, ordered: Mapping[str, Tensor], log_factor: f
 
 def _whole(mask: Threshold, out_channels: int, count: int) -> int:
     """How many gates to keep open: ``count``, rounded up to a multiple of ``LANES`` for channels of wide layers."""
-    whole = mask.rows == 1 and out_channels >= 2 * LANES
-    return min(out_channels, -(-count // LANES) * LANES) if whole else count
+    in_lanes = mask.rows == 1 and out_channels >= 2 * LANES
+    return min(out_channels, -(-count // LANES) * LANES) if in_lanes else count
 
 
 def _share(budget: Sparsity, found: Mapping[str, int]) -> float:
-    """The fraction of multiplications that is left if ``found`` gates are open, a number for each layer."""
+    """The fraction of multiplications that is left with ``found[name]`` gates open in each layer."""
     outputs, density = {}, {}
     for name, (mask, weight) in budget.thresholds().items():
         if mask.rows is None:

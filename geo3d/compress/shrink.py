@@ -36,7 +36,7 @@ def multiplications(
         columns = sum(one.rows * (sizes[one.of] if isinstance(one.of, str) else one.of) for one in layer.sources)
         if isinstance(linear.pool, LowRank):
             total = total + linear.pool.rank * columns
-        if linear.pool is not None:  # the matrix behind the pool keeps its width
+        if linear.pool is not None:  # the matrix after the pool keeps its width
             columns = layer.sources[-1].rows * linear.weight.shape[1]
         elif layer.halves:
             columns = 2 * columns
@@ -62,7 +62,7 @@ def prunable(encoder: nn.Module, layers: Sequence[Layer], output: bool = False) 
 
 
 def shrink(encoder: nn.Module, kept: Mapping[str, Tensor]) -> nn.Module:
-    """An encoder of the same class with fewer channels, equal to the given one with the removed rows set to zero.
+    """A smaller encoder of the same class, which computes what the given one does with the removed rows set to zero.
 
     A channel whose row is zero is the constant ``act(beta - mean gamma / sigma)`` after its norm and activation. What a
     constant adds to the next layer is a constant too: in training the next norm subtracts it, and for evaluation it is

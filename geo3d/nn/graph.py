@@ -64,7 +64,7 @@ class Op(NamedTuple):
     number: int = 0
     """Channels of an ``input``, or how many points ``farthest`` takes from each cloud."""
     start: str = "first"
-    """Which point ``farthest`` takes first."""
+    """Which point ``farthest`` takes first, see :func:`geo3d.ops.search.farthest.farthest_points`."""
 
 
 class Source(NamedTuple):
