@@ -38,7 +38,7 @@ def clouds(count=3, seed=0):
 
 
 def dense_equivalent(encoder, small):
-    """The dense encoder whose weights are what the structured one computes."""
+    """The dense encoder with the dense equivalents of the structured encoder's weights."""
     other = copy.deepcopy(encoder)
     for wide, narrow in zip(layer_sites(other), layer_sites(small), strict=True):
         skip, pool = wide.layer.skip, narrow.layer.pool
@@ -51,7 +51,7 @@ def dense_equivalent(encoder, small):
 
 
 def distances(encoder, small):
-    """By path the relative error of the weight."""
+    """The relative error of each layer's weight, by path."""
     found = {}
     for wide, same in zip(layer_sites(encoder), layer_sites(dense_equivalent(encoder, small)), strict=True):
         found[wide.path] = float((wide.columns - same.columns).norm() / wide.columns.norm().clamp_min(1e-9))
@@ -67,7 +67,7 @@ def test_is_the_dense_encoder_with_the_equivalent_weights(name, low_rank, traini
     dense = dense_equivalent(encoder, small)
     assert type(small) is type(encoder)
     batch = clouds()
-    if name == "dgcnn":  # whose graphs hang on the last digits
+    if name == "dgcnn":  # its neighbour graphs depend on the last digits
         small.dynamic = dense.dynamic = False
     outs = []
     for one in (dense, small):
