@@ -1,7 +1,7 @@
 """Smaller and faster encoders of the same interface: structure, prune, quantize, adapt, in this order.
 
-Each takes an encoder and gives back a rewritten copy, which can then be trained: without labels from the start, by
-imitating the encoder it was made from, or with labels.
+Each step takes an encoder and returns a rewritten copy, which can then be trained: without labels from the start, by
+distillation from the original encoder, or with labels.
 """
 
 from geo3d.compress.adaptive.encoder import Adaptive, Setting, adapt

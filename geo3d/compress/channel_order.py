@@ -1,9 +1,16 @@
 """The order of a layer's input channels in which its weight is nearest to a structured one.
 
-With windows of L channels, ``W = alpha A^T`` for some alpha if and only if the columns of W, summed over each class of
-positions p mod L, give L equal sums: vectors that are orthogonal to all windows are those of period L and mean zero.
-So only which channels share a class matters. If ``R <= L``, which holds for reductions by 2 and more, R - 1 classes
-have two members and the others one: each pair keeps its difference, and the rest is one common column.
+A structured weight ``W (out, P)`` of rank R is ``alpha A^T``: alpha is (out, R), and column r of A (P, R) is one on a
+window of ``L = P - R + 1`` channels and zero elsewhere (:mod:`geo3d.nn.structured`). Put the positions p of the
+channels into L classes by ``p mod L``. Then W is structured if and only if the sum of its columns over a class is the
+same for all classes. Proof: the rows of W have to be orthogonal to every vector n that is orthogonal to all windows.
+Neighbouring windows differ by their ends, so n has period L, and its sum over a window, one period, is zero. Hence
+``W n`` adds up the class sums with weights that sum to zero, and all such combinations vanish only if the class sums
+are equal.
+
+So the error depends only on which channels share a class. If ``R <= L``, which holds when R is at most half of P, then
+R - 1 classes have two members and the others have one. A structured weight is then free in the difference of the two
+columns of each pair, and in one class sum that all classes share.
 """
 
 import numpy as np
@@ -11,24 +18,25 @@ import torch
 from torch import Tensor
 
 SWEEPS = 1 << 33
-"""Number of sweeps: min(100, SWEEPS / P^3). A sweep costs P^3 and exchanges all pairs that do not interfere."""
+"""The search makes at most min(100, SWEEPS / P^3) sweeps. A sweep costs about P^3 operations, and exchanges many pairs
+of channels at once, no two of which involve the same class."""
 
 ENOUGH = 1e-3
 """The search ends after a sweep that lowers the error by less than this fraction."""
 
 
 def channel_order(columns: Tensor, rank: int, precision: Tensor | None = None) -> Tensor:
-    """(P,) int64 permutation in which ``columns`` are closer to a structured matrix than as they lie.
+    """(P,) int64 permutation ``order`` with which ``columns[:, order]`` is closer to a structured matrix than before.
 
-    Channels of different classes are exchanged as long as that lowers the error of the best fit. The error is
-    ``tr (W U) Q (W U)^T``: U (P, L) says which channel is of which class, K is the precision, and Q inverts ``U^T K U``
-    on vectors of mean zero.
+    The search exchanges channels of different classes as long as that lowers the error of the best structured fit. The
+    error is ``tr (W U) Q (W U)^T``. Entry (p, g) of U (P, L) is one if channel p is in class g, else zero. K is the
+    precision, and ``Q = Z (Z^T U^T K U Z)^-1 Z^T`` for a basis Z of the vectors (L,) whose entries sum to zero.
 
     Args:
-        columns: (out, P) weight.
-        rank: R.
-        precision: (P, P) inverse K of the second moments of the inputs, for the error behind such inputs; by default
-            the identity, for that of the weight.
+        columns: (out, P) dense weight W of the layer.
+        rank: R, the number of windows of the structured layer.
+        precision: (P, P) K, the inverse of the second moments ``E[x x^T]`` of the layer's inputs x; the error is then
+            that of the layer's outputs. By default the identity: the error is that of the weight.
     """
     channels = columns.shape[1]
     length = channels - rank + 1
@@ -41,7 +49,7 @@ def channel_order(columns: Tensor, rank: int, precision: Tensor | None = None) -
 
 
 def _searched(gram: np.ndarray, precision: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """The class of each channel after all exchanges that lower the error, for ``gram = W^T W``."""
+    """(P,) class of each channel after the exchanges that lower the error, for ``gram = W^T W``."""
     error, gain = _gains(gram, precision, group)
     number = len(group)
     for _ in range(min(100, SWEEPS // number**3)):
@@ -63,11 +71,12 @@ def _searched(gram: np.ndarray, precision: np.ndarray, group: np.ndarray) -> np.
 
 
 def _gains(gram: np.ndarray, precision: np.ndarray, group: np.ndarray) -> tuple[float, np.ndarray]:
-    """The error, and (P, P) how much exchanging channels a and b lowers it.
+    """The error, and (P, P) by how much exchanging channels a and b lowers it; 0 where the exchange does not help.
 
-    The exchange adds ``d = w_b - w_a`` to the sum of a's class and takes it from that of b's, ``U' = U + e delta^T``
-    with ``e = e_b - e_a``, and changes ``U^T K U`` by a matrix of rank two, ``[delta, v] [[kappa, 1], [1, 0]] [delta,
-    v]^T`` with ``v = U^T K e`` and ``kappa = e^T K e``: the inverse follows by Woodbury's formula.
+    Exchanging a and b adds the difference ``w_b - w_a`` of their columns to the sum of a's class and subtracts it from
+    that of b's: ``U' = U + e delta^T``. Here ``e = e_b - e_a`` in channels, and delta is one at a's class and minus one
+    at b's. This changes ``U^T K U`` by the rank-two matrix ``[delta, v] [[kappa, 1], [1, 0]] [delta, v]^T`` with
+    ``v = U^T K e`` and ``kappa = e^T K e``, so the new inverse follows from Woodbury's formula.
     """
     member = np.eye(group.max() + 1)[group]
     z = member.T @ precision
@@ -105,21 +114,21 @@ def _spans(x: np.ndarray) -> np.ndarray:
 
 
 def _swaps(gain: np.ndarray, group: np.ndarray) -> list[tuple[int, int]]:
-    """The best exchanges, with no class in more than one of them."""
+    """The most useful exchanges (a, b), such that no class takes part in more than one."""
     partner = gain.argmax(1)
     best = gain[np.arange(len(group)), partner]
     used: set[int] = set()
-    found = []
+    swaps = []
     for a in np.argsort(-best, kind="stable").tolist():
         b = int(partner[a])
         if best[a] > 0 and not used & {int(group[a]), int(group[b])}:
             used |= {int(group[a]), int(group[b])}
-            found.append((a, b))
-    return found
+            swaps.append((a, b))
+    return swaps
 
 
 def _positions(group: np.ndarray, length: int) -> np.ndarray:
-    """(P,) the channel at each position, class g at g, g + L, g + 2 L, ..."""
+    """(P,) channel to put at each position: those of class g at the positions g, g + L, g + 2 L, ..."""
     channel = np.argsort(group, kind="stable")
     classes = group[channel]
     number = np.arange(len(group)) - np.searchsorted(classes, classes)

@@ -1,4 +1,4 @@
-"""Several steps after one another, as a recipe names them, and what training has to know of them."""
+"""Compression by a recipe of several steps, and what a training loop needs: loss terms and the final form."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +33,7 @@ class Step(NamedTuple):
     run: Callable[..., nn.Module]
     """(encoder, **keywords) -> the rewritten copy, to be trained"""
     restore: Callable[[nn.Module, Mapping[str, Any]], nn.Module]
-    """(encoder, record) -> the encoder with the modules of a stored one, whose values are still to be loaded"""
+    """(encoder, record) -> the encoder with the modules that the record describes; values are still to be loaded"""
     finalize: Callable[[nn.Module], nn.Module]
     """(encoder) -> its final form, after training"""
 
@@ -46,15 +46,15 @@ STEPS = {
 }
 
 SHAPING = ("structure", "prune")
-"""Steps that may change the shapes of layers at their end, by :func:`finalize`; the others come after that."""
+"""Steps whose :func:`finalize` may change the shapes of layers; the other steps come after that."""
 
 
 def parse_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """The steps of a recipe with their keywords, in order.
 
     Args:
-        recipe: For each step a mapping of its keywords, or null; ``encoder`` changes keywords of the encoder that
-            weights do not depend on, such as ``k`` or ``dynamic``.
+        recipe: A mapping from each step to its keywords, or to null. The entry ``encoder`` changes keywords of the
+            encoder on which the weights do not depend, such as ``k`` or ``dynamic``.
 
     Raises:
         ConfigError: For an unknown step or keyword, or a value out of its range.
@@ -64,34 +64,36 @@ def parse_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
         raise ConfigError(f"recipe.{unknown[0]}: no such step; a recipe has encoder, {', '.join(ORDER)}")
     for name in ORDER:
         takes = [key for key in list(inspect.signature(step(name)).parameters)[1:] if key != "moments"]
-        given = {} if recipe.get(name) is None else recipe[name]
-        if not isinstance(given, Mapping):
-            raise ConfigError(f"recipe.{name}: expected keywords of {name} ({', '.join(takes)}); found {shown(given)}")
-        wrong = [key for key in given if key not in takes]
+        keywords = {} if recipe.get(name) is None else recipe[name]
+        if not isinstance(keywords, Mapping):
+            raise ConfigError(
+                f"recipe.{name}: expected keywords of {name} ({', '.join(takes)}); found {shown(keywords)}"
+            )
+        wrong = [key for key in keywords if key not in takes]
         if wrong:
             raise ConfigError(f"recipe.{name}.{wrong[0]}: {name} takes no '{wrong[0]}'; it takes {', '.join(takes)}")
-        for key, value in given.items():
+        for key, value in keywords.items():
             if not fits(value, annotation := parameters(step(name))[key].annotation):
                 raise ConfigError(f"recipe.{name}.{key}: {mistake(value, annotation)}")
     if not isinstance(recipe.get("encoder"), Mapping | None):
-        found = shown(recipe["encoder"])
-        raise ConfigError(f"recipe.encoder: expected keywords of the encoder, such as k; found {found}")
+        value = shown(recipe["encoder"])
+        raise ConfigError(f"recipe.encoder: expected keywords of the encoder, such as k; found {value}")
     return {name: dict(recipe[name] or {}) for name in ("encoder", *ORDER) if name in recipe}
 
 
 def step(name: str) -> Any:
-    """The function of that name."""
+    """The function of the compression step with this name."""
     return STEPS[name].run
 
 
 def apply(encoder: nn.Module, recipe: Mapping[str, Any], only: tuple[str, ...] = ORDER, **extra: Any) -> nn.Module:
-    """A rewritten copy of the encoder, after those steps of the recipe that ``only`` names.
+    """A rewritten copy of the encoder, after the steps of the recipe that ``only`` names.
 
     Args:
         encoder: Any encoder.
         recipe: See :func:`parse_recipe`.
-        only: Leave out the other steps.
-        extra: Keywords of ``structure`` that are no plain values, such as ``moments``.
+        only: Names of the steps to apply; the others are left out.
+        extra: Keywords of ``structure`` that a recipe cannot hold, such as ``moments``.
     """
     for name, keywords in parse_recipe(recipe).items():
         if name in only:
@@ -101,10 +103,10 @@ def apply(encoder: nn.Module, recipe: Mapping[str, Any], only: tuple[str, ...] =
 
 
 def with_keywords(encoder: nn.Module, recipe: Mapping[str, Any]) -> nn.Module:
-    """The encoder with the keywords that a recipe's ``encoder`` changes; its weights do not depend on them.
+    """The encoder with the keywords that the recipe's entry ``encoder`` changes, and with the same weights.
 
     Raises:
-        ConfigError: If one of them is not known, or changes the shape of weights.
+        ConfigError: If a keyword is not known, its value does not fit, or it changes the shape of weights.
     """
     changes = parse_recipe(recipe).get("encoder", {})
     if not changes:
@@ -123,13 +125,13 @@ def with_keywords(encoder: nn.Module, recipe: Mapping[str, Any]) -> nn.Module:
         other.load_state_dict(encoder.state_dict())
     except RuntimeError:
         raise ConfigError(
-            f"recipe.encoder: {', '.join(changes)} would change the weights' shapes; give only what does not"
+            f"recipe.encoder: {', '.join(changes)} would change the weights' shapes; give only keywords that do not"
         ) from None
     return other.train(encoder.training)
 
 
 def outputs_left(encoder: Any) -> Tensor | None:
-    """Which of the original cloud features a pruned encoder still has; None if it has them all."""
+    """(C,) indices of the original cloud features that a pruned encoder still has; None if it has them all."""
     left = [(record["outputs"], record["outputs_of"]) for record in records(encoder) if "outputs" in record]
     if not left:
         return None
@@ -139,7 +141,7 @@ def outputs_left(encoder: Any) -> Tensor | None:
 
 
 def penalty(encoder: nn.Module) -> Tensor | None:
-    """What a compressed encoder adds to the loss: regularisers and soft counts; None if it adds nothing."""
+    """() sum of the penalties that structure and pruning add to the loss; None if there are none."""
     owners: list[Any] = [module for module in encoder.modules() if hasattr(module, "penalty")]
     terms = [owner.penalty() for owner in owners]
     return torch.stack([term.reshape(()) for term in terms]).sum() if terms else None
@@ -148,31 +150,31 @@ def penalty(encoder: nn.Module) -> Tensor | None:
 def added_loss(
     encoder: Any, batch: Batch, cloud: Tensor, generator: torch.Generator, head: Any = None
 ) -> Tensor | None:
-    """What a compressed encoder adds to the loss of a training step; None if it adds nothing.
+    """() what a compressed encoder adds to the loss of a training step; None if it adds nothing.
 
     Args:
-        encoder: That is trained, plain ones too.
-        batch: What it has just seen.
-        cloud: (B, cloud_channels) what it made of the batch.
-        generator: For an adaptive encoder's choice of settings.
-        head: The classifier behind it, if there is one.
+        encoder: The encoder in training; it need not be compressed.
+        batch: The batch that it has just seen.
+        cloud: (B, cloud_channels) its features of the batch.
+        generator: Draws the settings of an adaptive encoder.
+        head: The classifier on top of the encoder, if there is one.
     """
     terms = [penalty(encoder)]
     if hasattr(encoder, "extra_loss"):
         terms.append(encoder.extra_loss(batch, cloud, generator, head))
-    found = [term for term in terms if term is not None]
-    return torch.stack(found).sum() if found else None
+    present = [term for term in terms if term is not None]
+    return torch.stack(present).sum() if present else None
 
 
 def finalize(encoder: nn.Module) -> nn.Module:
-    """The encoder after training, in its final form: decomposed, its thresholds hard, its layers shrunk."""
+    """The encoder in its final form after training: layers decomposed, thresholds hard, pruned channels removed."""
     for record in records(encoder):
         encoder = STEPS[record["step"]].finalize(encoder)
     return encoder
 
 
 def rebuild(encoder: nn.Module, steps: Sequence[Mapping[str, Any]]) -> nn.Module:
-    """The encoder with the modules that ``steps`` put into it, their values still to be loaded.
+    """The encoder with the modules that the records ``steps`` describe; their values are still to be loaded.
 
     Raises:
         CheckpointError: If a step is not known, or does not fit the encoder.

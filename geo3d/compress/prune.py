@@ -19,33 +19,34 @@ from geo3d.nn.norm import BatchNorm
 from geo3d.nn.threshold import Threshold
 
 LANES = 8
-"""Layers of 16 channels and more keep a multiple of so many: the kernels work on 8 or 16 channels at a time."""
+"""Layers of 16 channels and more keep a multiple of this number: the kernels work on 8 or 16 channels at a time."""
 
 Thresholds = dict[str, tuple[Threshold, Tensor]]
-"""By the layers' names the thresholds, and the weights that they act on."""
+"""By layer name: the threshold, and the weight it acts on."""
 
 RANGE = 60.0
-"""The logarithm of the factor that thresholds are moved by lies between minus and plus this."""
+"""The logarithm of the common factor of the thresholds is searched between minus and plus this."""
 
 
 class Sparsity(nn.Module):
-    """Owns what pruning adds to the loss: how far the fraction of multiplications kept, softly, is from the target.
+    """The penalty of pruning: how far the soft fraction of multiplications kept is from the target.
 
-    With a target it is ``strength * (fraction / target - 1)^2``, for the encoder as a whole: layers find their own
-    fractions. Without, ``strength * fraction``: the paper's lambda times the sum of all soft counts, each weight
-    counted as often as it is multiplied, in units of the encoder's own multiplications.
+    With a target the penalty is ``strength * (fraction / target - 1)^2``, where the fraction is that of the whole
+    encoder, so that layers find their own fractions. Without a target it is ``strength * fraction``: the paper's lambda
+    times the sum of all soft counts, where each weight counts as often as it is multiplied, in units of the encoder's
+    own multiplications.
 
     Args:
-        encoder: With thresholds in some of its layers.
-        layers: Those of its graph.
-        target: Fraction of the multiplications to be kept, or None.
+        encoder: An encoder with thresholds in some of its layers.
+        layers: The layers of its graph.
+        target: Fraction of the multiplications to keep, or None.
         strength: Weight of the penalty.
     """
 
     def __init__(self, encoder: nn.Module, layers: Sequence[Layer], target: float | None, strength: float) -> None:
         super().__init__()
         self.target, self.strength, self.layers = target, strength, tuple(layers)
-        # In a dictionary of their own they are not registered a second time.
+        # A plain dict keeps the layers from being registered a second time.
         self.linears: dict[str, Linear] = {layer.name: _linear(encoder, layer.name) for layer in layers}
         self.whole = float(self.multiplications({}, {}))
 
@@ -54,12 +55,12 @@ class Sparsity(nn.Module):
         return multiplications(self.layers, self.linears, outputs, density)
 
     def thresholds(self) -> Thresholds:
-        """Those of its layers."""
+        """The thresholds of the layers, with the weights they act on."""
         masked = {name: (linear.mask, linear.weight) for name, linear in self.linears.items()}
         return {name: (mask, weight) for name, (mask, weight) in masked.items() if isinstance(mask, Threshold)}
 
     def fraction(self) -> Tensor:
-        """() the soft fraction of multiplications kept, with gradients to the thresholds."""
+        """() soft fraction of multiplications kept, with gradients to the thresholds."""
         outputs, density = {}, {}
         for name, (mask, weight) in self.thresholds().items():
             left = mask.l0(weight)
@@ -70,7 +71,7 @@ class Sparsity(nn.Module):
         return torch.as_tensor(self.multiplications(outputs, density) / self.whole)
 
     def penalty(self) -> Tensor:
-        """() what is added to the loss."""
+        """() term to add to the loss."""
         fraction = self.fraction()
         return self.strength * (fraction if self.target is None else (fraction / self.target - 1) ** 2)
 
@@ -91,30 +92,30 @@ def prune(
 ) -> nn.Module:
     """A copy of the encoder with learned thresholds (LTP, arXiv 2003.00075) in its layers, to be trained and finalized.
 
-    While it trains, ``compress.penalty`` pulls the multiplications to ``kept``; :func:`finalize` makes the thresholds
-    hard, moved by one common factor so that no more than ``kept`` is left, and takes channels out physically. Layers of
-    16 channels and more then keep a multiple of 8.
+    In training ``compress.penalty`` pulls the fraction of multiplications towards ``kept``. :func:`finalize` then
+    multiplies the thresholds by one common factor so that at most ``kept`` is left, makes them hard, and removes
+    channels physically. Layers of 16 channels and more keep a multiple of 8 channels.
 
     Args:
-        encoder: One that describes itself (``layer_graph``), and for groups one with ``with_channels``.
-        kept: Fraction of the multiplications that is left, over all layers; None: the penalty is the paper's, and what
-            the thresholds have learned decides.
-        group: What goes at once: ``"channel"``, ``"block"`` of successive output channels, or ``"weight"``, which saves
-            bytes but no time.
+        encoder: An encoder with a ``layer_graph``; to remove channels or blocks it also needs ``with_channels``.
+        kept: Fraction of the multiplications to keep, over all layers. With None the penalty is the paper's, and the
+            learned thresholds alone decide what is removed.
+        group: What is removed together: a ``"channel"``, a ``"block"`` of successive output channels, or a single
+            ``"weight"``, which saves bytes but no time.
         block: Channels in a block, 8 or 16.
-        criterion: What is compared with the threshold: ``"weight"``, the mean square of a row as in the paper, or
-            ``"scaled"``, that of the row times the norm's ``|gamma| / sigma``. Behind a BatchNorm the size of a row
-            says nothing by itself, as the norm divides by it; scaled rows are those that act in evaluation. The scale
-            is that of the moment when the encoder is pruned; without statistics sigma is 1. By default ``"scaled"``
-            for groups, ``"weight"`` for weights.
-        strength: Of the penalty.
+        criterion: What is compared with the threshold. ``"weight"``: the mean square of a row of the weight, as in the
+            paper. ``"scaled"``: the mean square of the row times the norm's ``|gamma| / sigma``. A BatchNorm cancels
+            the size of a row, which alone therefore says nothing; the scaled row is what acts in evaluation.
+            The scale is taken once, when the encoder is pruned; it is 1 for a layer whose norm has no statistics yet.
+            By default ``"scaled"`` for channels and blocks, ``"weight"`` for single weights.
+        strength: Weight of the penalty.
         temperature: T0; see :class:`geo3d.nn.threshold.Threshold`.
-        layers: Names of the layers to prune; by default all that can be. Those that structured layers read cannot lose
-            channels, see :func:`geo3d.compress.shrink.prunable`.
-        shrink_output: Whether the layer that makes the cloud's features may lose channels, too: heads made for the
-            whole encoder do not fit then. Without, that layer, the largest, only loses inputs: the layers before it
-            get very narrow when a tenth is to be left.
-        one_shot: Prune now, by the size of the weights in proportion to their layer's mean, without training.
+        layers: Names of the layers to prune; by default all that can be pruned. Layers that structured layers read
+            cannot lose channels, see :func:`geo3d.compress.shrink.prunable`.
+        shrink_output: Whether the layer that makes the cloud features may lose channels too; heads made for the whole
+            encoder then no longer fit. If not, that layer, the largest, loses only inputs, and the layers before it get
+            very narrow when only a tenth is to be kept.
+        one_shot: Prune now, without training, by the size of the weights relative to their layer's mean.
 
     Raises:
         ConfigError: If an option does not fit, nothing can be pruned, an earlier step is not finalized, or ``kept``
@@ -177,7 +178,11 @@ def _chosen(encoder: nn.Module, group: str, rows: int | None, wanted: Sequence[s
 
 
 def _check_widths(encoder: nn.Module, layers: Sequence[Layer]) -> None:
-    """Check that the encoder can be made with other widths: with its own, for a start."""
+    """Check that the encoder can be made with other widths, by making one with its present widths.
+
+    Raises:
+        ConfigError: If it has no ``with_channels``, or that refuses them.
+    """
     if not hasattr(encoder, "with_channels"):
         raise ConfigError(
             f"prune: a {type(encoder).__name__} cannot be made with other numbers of channels (it has no "
@@ -193,9 +198,10 @@ def _rows(group: str, block: int) -> int | None:
 
 
 def restore(encoder: nn.Module, record: Mapping[str, Any]) -> nn.Module:
-    """The encoder, changed in place, with the modules that the record speaks of, their values still to be loaded.
+    """The encoder, changed in place, with the modules that the record describes; their values are still to be loaded.
 
-    A finalized encoder of fewer channels has none; a finalized one with single weights at zero keeps its frozen masks.
+    An encoder that was finalized with fewer channels has no such modules; one that was finalized with single weights at
+    zero keeps its frozen masks.
     """
     if record["finalized"] and record["group"] != "weight":
         return encoder
@@ -212,14 +218,14 @@ def restore(encoder: nn.Module, record: Mapping[str, Any]) -> nn.Module:
 
 @torch.no_grad()
 def finalize(encoder: nn.Module) -> nn.Module:
-    """A copy with hard thresholds: channels are gone, or weights are zero and stay so; the encoder if it is not pruned.
+    """A copy with hard thresholds: channels are removed, or weights stay at zero; the encoder itself if not pruned.
 
-    The thresholds are first multiplied by one common factor, the smallest with which no more than the promised fraction
-    of multiplications is left. A removed channel's running mean is zeroed, so its output is beta. Re-estimate the
-    statistics of later norms afterwards; a short training with what is left mends most of what was lost.
+    The thresholds are first multiplied by one common factor, the smallest that leaves at most the target fraction of
+    multiplications. A removed channel's running mean is set to the layer's bias (0 without one), so its output is beta.
+    Recalibrate the statistics of later norms afterwards; a short fine-tuning then recovers most of what was lost.
     """
-    found = records(encoder)
-    record = next((r for r in found if r["step"] == "prune" and not r["finalized"]), None)
+    history = records(encoder)
+    record = next((r for r in history if r["step"] == "prune" and not r["finalized"]), None)
     if record is None:
         return encoder
     other: Any = copy.deepcopy(encoder)
@@ -239,54 +245,54 @@ def finalize(encoder: nn.Module) -> nn.Module:
             if norm.running_mean is not None:
                 norm.running_mean[gone] = 0.0 if linear.bias is None else linear.bias[gone]
     other = shrink(other, rows) if rows else other
-    said: dict[str, Any] = {"finalized": True, "fraction": round(fraction, 6)}
+    outcome: dict[str, Any] = {"finalized": True, "fraction": round(fraction, 6)}
     for last in (rows[layer.name] for layer in _layers(encoder) if layer.output and layer.name in rows):
-        said |= {"outputs": last.nonzero()[:, 0].tolist(), "outputs_of": len(last)}
-    other.compression = [{**r, **said} if r is record else r for r in found]
+        outcome |= {"outputs": last.nonzero()[:, 0].tolist(), "outputs_of": len(last)}
+    other.compression = [{**r, **outcome} if r is record else r for r in history]
     return other
 
 
 def hardened(budget: Sparsity) -> tuple[dict[str, Tensor], float]:
-    """The gates that stay open in each layer, and the fraction of multiplications that is left."""
+    """Bool gates of each layer, True where a gate stays open, and the fraction of multiplications that is left."""
     thresholds = budget.thresholds()
     sizes = {name: mask.squares(weight).flatten() for name, (mask, weight) in thresholds.items()}
     ordered = {name: z.sort().values for name, z in sizes.items()}
-    found = _counts(thresholds, ordered, 0.0)
+    counts = _counts(thresholds, ordered, 0.0)
     if budget.target is not None:
         least, most = -RANGE, RANGE
         for _ in range(60):
             middle = (least + most) / 2
             enough = _share(budget, _counts(thresholds, ordered, middle)) <= budget.target
             least, most = (least, middle) if enough else (middle, most)
-        found = _counts(thresholds, ordered, most)
+        counts = _counts(thresholds, ordered, most)
     kept = {}
     for name, z in sizes.items():
-        largest = z.topk(found[name]).indices
+        largest = z.topk(counts[name]).indices
         kept[name] = (
             torch.zeros_like(z, dtype=torch.bool).index_fill(0, largest, True).view_as(thresholds[name][0].kept)
         )
-    return kept, _share(budget, found)
+    return kept, _share(budget, counts)
 
 
 def _counts(thresholds: Thresholds, ordered: Mapping[str, Tensor], log_factor: float) -> dict[str, int]:
     """How many gates of each layer stay open when the thresholds are multiplied by ``exp(log_factor)``."""
-    found = {}
+    counts = {}
     for name, (mask, weight) in thresholds.items():
         z = ordered[name]
         tau = z.new_tensor(float(mask.tau) * math.exp(log_factor))
         count = max(1, len(z) - int(torch.searchsorted(z, tau, right=True)))
-        found[name] = _whole(mask, len(weight), count)
-    return found
+        counts[name] = _whole(mask, len(weight), count)
+    return counts
 
 
 def _whole(mask: Threshold, out_channels: int, count: int) -> int:
-    """So many channels, rounded up to what the kernels work on at a time."""
-    whole = mask.rows == 1 and out_channels >= 2 * LANES
-    return min(out_channels, -(-count // LANES) * LANES) if whole else count
+    """How many gates to keep open: ``count``, rounded up to a multiple of ``LANES`` for channels of wide layers."""
+    in_lanes = mask.rows == 1 and out_channels >= 2 * LANES
+    return min(out_channels, -(-count // LANES) * LANES) if in_lanes else count
 
 
 def _share(budget: Sparsity, found: Mapping[str, int]) -> float:
-    """The fraction of multiplications that is left with so many gates open in each layer."""
+    """The fraction of multiplications that is left with ``found[name]`` gates open in each layer."""
     outputs, density = {}, {}
     for name, (mask, weight) in budget.thresholds().items():
         if mask.rows is None:

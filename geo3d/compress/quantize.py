@@ -31,27 +31,27 @@ def quantize(
     layers: Mapping[str, Annotated[Sequence[Annotated[int, Range(0, 8)]], Length(2, 2)]] | None = None,
     per_channel: bool = True,
 ) -> nn.Module:
-    """A copy whose linear layers work on rounded weights and inputs; its steps are set by the first training batch.
+    """A copy whose linear layers round their weights and inputs; the first training batch sets the steps.
 
-    Layers that read nothing but what the cloud comes with have ``first`` bits for their weights and for what they give
-    to the next layer; coordinates stay as they are. Neighbours are told apart there by small differences. A layer
-    without a norm behind it, such as the last one of a classifier, has ``last`` bits. Of an edge convolution we round
-    the input, the two halves of the weight and the table of the neighbours' parts; the neighbours themselves are
-    searched among the features as they were before rounding.
+    The first layers, which read only the network's inputs (coordinates and extra channels), have ``first`` bits for
+    their weights, and so have the inputs of the layers right after them, because neighbours differ only a little there.
+    The network's inputs themselves are not rounded. A layer without a norm, such as the last one of a classifier, has
+    ``last`` bits. An edge convolution rounds its input, the two halves of its weight, and the neighbours' part b;
+    neighbours are searched among the features before rounding.
 
     Args:
-        encoder: An encoder or a head that describes itself (``layer_graph``).
-        weights: Bits of weights, 2 to 8 (8: whole numbers from -63 to 63, see :class:`geo3d.nn.quantizer.Quantizer`).
-        activations: Bits of what enters the products, 2 to 8.
-        first: Bits of the weights of layers that read coordinates, and of the inputs of the layers behind these.
-        last: Bits of both in layers without a norm behind them.
-        layers: Bits ``[weights, activations]`` of single layers by their path in the encoder, instead of the above; 0
-            activations where a layer reads coordinates.
+        encoder: An encoder or a head with a ``layer_graph``.
+        weights: Bits of weights, 2 to 8. Codes stay within -63 to 63, see :class:`geo3d.nn.quantizer.Quantizer`.
+        activations: Bits of the inputs of the products, 2 to 8.
+        first: Bits of the weights of the first layers, and of the inputs of the layers right after them.
+        last: Bits of weights and inputs in layers without a norm.
+        layers: Bits ``[weights, activations]`` of single layers by path, instead of the above. The first layers take 0
+            for activations, as their inputs are not rounded.
         per_channel: One step for each output channel; otherwise one for each matrix.
 
     Raises:
-        ConfigError: For other numbers of bits, unknown layers, steps in another order, or if an earlier step is still
-            to change the shapes of layers.
+        ConfigError: If a number of bits or the name of a layer does not fit, this step is out of order, or an earlier
+            step still has to change the shapes of layers.
     """
     encoder = copied(encoder, "quantize")
     _check_shapes(encoder)
@@ -81,22 +81,22 @@ def _check_shapes(encoder: nn.Module) -> None:
 
 
 def _bits(encoder: nn.Module, bits: tuple[int, int], first: int, last: int) -> dict[str, tuple[int, int]]:
-    """Bits of the weights and of the inputs of every layer."""
+    """Bits of the weights and of the inputs of every layer, by name."""
     ops = graph_of(encoder, "quantize")
-    inputs, found = input_layers(ops), {}
+    inputs, layer_bits = input_layers(ops), {}
     for layer in layers_of(ops):
         if layer.name in inputs:
-            found[layer.name] = (first, 0)
+            layer_bits[layer.name] = (first, 0)
         elif not layer.norm:
-            found[layer.name] = (last, last)
+            layer_bits[layer.name] = (last, last)
         else:
-            behind = all(source.of in inputs for source in layer.sources)
-            found[layer.name] = (bits[0], first if behind else bits[1])
-    return found
+            after_first = all(source.of in inputs for source in layer.sources)
+            layer_bits[layer.name] = (bits[0], first if after_first else bits[1])
+    return layer_bits
 
 
 def restore(encoder: nn.Module, record: Mapping[str, Any]) -> nn.Module:
-    """The encoder with the quantisers that a record names, their steps not yet set."""
+    """The encoder, changed in place, with the quantisers that the record describes; their steps are not yet set."""
     modules = dict(encoder.named_modules())
     edges = {id(module.linear): module for module in modules.values() if isinstance(module, EdgeConv)}
     for name, (weights, activations) in record["bits"].items():
@@ -115,7 +115,10 @@ def restore(encoder: nn.Module, record: Mapping[str, Any]) -> nn.Module:
 
 @torch.no_grad()
 def calibrate(encoder: nn.Module, batches: Iterable[Batch]) -> nn.Module:
-    """The same encoder, steps and offsets that were not set yet now set by these clouds; norms are as in evaluation."""
+    """The same encoder, after these clouds have set the steps and offsets that were not set yet.
+
+    Everything but the quantisers runs in evaluation mode.
+    """
     quantizers = [module for module in encoder.modules() if isinstance(module, Quantizer)]
     training = encoder.training
     encoder.eval()
@@ -127,5 +130,5 @@ def calibrate(encoder: nn.Module, batches: Iterable[Batch]) -> nn.Module:
 
 
 def finalize(encoder: nn.Module) -> nn.Module:
-    """The encoder as it is: rounding needs nothing at the end."""
+    """The encoder unchanged: there is nothing to do after training."""
     return encoder

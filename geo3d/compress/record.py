@@ -1,4 +1,4 @@
-"""What has been done to an encoder: the list ``encoder.compression``, from which its modules can be built again."""
+"""The compression steps applied to an encoder: the list ``encoder.compression``, from which it can be rebuilt."""
 
 import copy
 from typing import Any
@@ -8,11 +8,11 @@ from torch import nn
 from geo3d.errors import ConfigError
 
 ORDER = ("structure", "prune", "quantize", "adapt")
-"""Each step works on what those before it have left."""
+"""The order of the steps; each step works on the result of those before it."""
 
 
 def records(encoder: nn.Module) -> list[dict[str, Any]]:
-    """The steps that have been done to an encoder, each as a JSON-able record."""
+    """The steps that have been applied to an encoder, each as a JSON-able record."""
     return list(getattr(encoder, "compression", []))
 
 
@@ -20,7 +20,7 @@ def check_order(encoder: nn.Module, step: str) -> None:
     """Check that ``step`` may be applied to the encoder now.
 
     Raises:
-        ConfigError: If it has been done, or comes before one that has.
+        ConfigError: If this step, or one that comes after it in ``ORDER``, has been applied already.
     """
     done = [record["step"] for record in records(encoder)]
     late = [name for name in done if ORDER.index(name) >= ORDER.index(step)]
@@ -34,7 +34,7 @@ def copied(encoder: nn.Module, step: str) -> nn.Module:
     """A copy of the encoder for one more step to work on.
 
     Raises:
-        ConfigError: If it is not that step's turn.
+        ConfigError: If the step may not be applied now, see :func:`check_order`.
     """
     check_order(encoder, step)
     other = copy.deepcopy(encoder)

@@ -1,4 +1,4 @@
-"""Physically smaller encoders: output channels taken out for good, together with what they fed."""
+"""Physically smaller encoders: removes output channels of layers, and the columns of later layers that read them."""
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -20,13 +20,15 @@ from geo3d.nn.structured import LowRank
 def multiplications(
     layers: Sequence[Layer], linears: Mapping[str, Linear], outputs: Mapping[str, Any], density: Mapping[str, Any]
 ) -> Any:
-    """How many there are, for a point or a cloud: a number, or a tensor if sizes are tensors.
+    """Number of multiplications for one cloud of as many points as ``layers`` were counted for.
+
+    It is a tensor if ``outputs`` or ``density`` hold tensors.
 
     Args:
-        layers: Those of a graph.
-        linears: Its linear layers by name.
-        outputs: Of some layers the number of output channels; others have them all.
-        density: Of some layers the fraction of weights that are not zero.
+        layers: The layers of a graph, from :func:`geo3d.nn.graph.layers_of`.
+        linears: Their linear layers by name.
+        outputs: Number of output channels of some layers, by name; the others keep all.
+        density: Fraction of weights that are not zero in some layers, by name; 1 in the others.
     """
     sizes = {name: len(linear.weight) for name, linear in linears.items()} | dict(outputs)
     total: Any = 0.0
@@ -35,7 +37,7 @@ def multiplications(
         columns = sum(one.rows * (sizes[one.of] if isinstance(one.of, str) else one.of) for one in layer.sources)
         if isinstance(linear.pool, LowRank):
             total = total + linear.pool.rank * columns
-        if linear.pool is not None:  # the matrix behind the pool keeps its width
+        if linear.pool is not None:  # the matrix after the pool keeps its width
             columns = layer.sources[-1].rows * linear.weight.shape[1]
         elif layer.halves:
             columns = 2 * columns
@@ -44,16 +46,16 @@ def multiplications(
 
 
 def prunable(encoder: nn.Module, layers: Sequence[Layer], output: bool = False) -> list[str]:
-    """The layers whose output channels can be taken out.
+    """Names of the layers whose output channels can be removed.
 
-    A structured layer sums windows of its inputs in a fixed order, in which each input belongs to several windows: no
-    input can be missing. So what a structured layer reads stays as it is; its own outputs may go if those who read
-    them are dense (or of low rank, which is dense, too).
+    A structured layer sums windows of its inputs in a fixed order, and each input belongs to several windows, so none
+    can be missing. Hence a layer that a structured layer reads keeps all its outputs. A structured layer itself may
+    lose outputs if the layers that read it are dense or of low rank.
 
     Args:
-        encoder: What ``layers`` are of.
-        layers: Those of its graph.
-        output: Whether the layer that makes the cloud's features may lose some.
+        encoder: The encoder.
+        layers: The layers of its graph.
+        output: Whether the layer that makes the cloud features may lose channels.
     """
     pools = [(layer, encoder.get_submodule(layer.name).pool) for layer in layers]
     fixed = {one.of for layer, pool in pools if not isinstance(pool, LowRank | None) for one in layer.sources}
@@ -61,21 +63,21 @@ def prunable(encoder: nn.Module, layers: Sequence[Layer], output: bool = False) 
 
 
 def shrink(encoder: nn.Module, kept: Mapping[str, Tensor]) -> nn.Module:
-    """An encoder of the same class with fewer channels that computes what the given one does with rows at zero.
+    """A smaller encoder of the same class, which computes what the given one does with the removed rows set to zero.
 
-    A channel whose row is zero is the constant ``act(beta - mean gamma / sigma)`` behind its norm, and what a constant
-    adds to the next layer is a constant that the next norm subtracts again in training, and that is folded into its
-    running mean (or the layer's bias) for evaluation. Neighbours in the space of the features do not depend on it.
-    The features of points lose the channels that are taken out of a last level or an edge convolution.
+    A channel whose row is zero is the constant ``act(beta - mean gamma / sigma)`` after its norm and activation. What a
+    constant adds to the next layer is a constant too: in training the next norm subtracts it, and for evaluation it is
+    folded into that norm's running mean (or the layer's bias). Nearest neighbours among features do not depend on it.
+    The point features lose the channels that are removed from a last level or an edge convolution.
 
     Args:
-        encoder: One that describes itself and has ``with_channels``; it is not changed.
-        kept: For names of linear layers (out,) bool, True where an output channel stays.
+        encoder: An encoder with ``layer_graph`` and ``with_channels``; not changed.
+        kept: By name of a linear layer: (out,) bool, True where an output channel stays. Other layers keep all.
 
     Raises:
         ConfigError: If the encoder does not describe itself or refuses other widths, a name or a length does not fit, a
-            layer has no norm, a layer would lose all its channels, or one that a structured layer reads would lose
-            some.
+            layer has no norm, a layer would lose all its channels, a layer that a structured layer reads would lose
+            some, or a layer is quantised.
     """
     layers = layers_of(graph_of(encoder, "shrink"))
     if bare := [layer.name for layer in layers if not layer.norm]:
@@ -84,7 +86,7 @@ def shrink(encoder: nn.Module, kept: Mapping[str, Tensor]) -> nn.Module:
     _check(encoder, layers, keep, kept)
     with seeds.seeded("shrink"):  # what is drawn here is replaced below
         small: nn.Module = encoder.with_channels({name: int(k.sum()) for name, k in keep.items()})  # type: ignore[operator]
-    stands: dict[str, Tensor] = {}  # what the channels that go are, behind the activation; 0 for those that stay
+    stands: dict[str, Tensor] = {}  # the constants, after the activation, of removed channels; 0 for those that stay
     for layer in layers:
         linear, norm = _pair(encoder, layer)
         columns = _joined(layer, keep, linear.weight, torch.ones).bool()
@@ -123,17 +125,17 @@ def _check(
         linear = encoder.get_submodule(name)
         assert isinstance(linear, Linear)
         if len(k) != len(linear.weight):
-            raise ConfigError(f"kept[{name!r}]: expected {len(linear.weight)} entries, one an output; found {len(k)}")
+            raise ConfigError(f"kept[{name!r}]: expected {len(linear.weight)} entries, one per output; found {len(k)}")
         if not bool(k.any()):
             raise ConfigError(f"{name} would lose all its {len(k)} channels; keep at least one")
         if name not in free and not bool(k.all()):
             raise ConfigError(f"{name} feeds a structured layer, which needs all its inputs; leave {name} out of kept")
         if linear.quantizer is not None or linear.input_quantizer is not None:
-            raise ConfigError(f"{name} is quantised; take channels out before quantize, not after")
+            raise ConfigError(f"{name} is quantised; remove channels before quantize, not after")
 
 
 def _joined(layer: Layer, parts: Mapping[str, Tensor], like: Tensor, outside: Any) -> Tensor:
-    """One entry for each channel that the layer reads; ``outside`` makes those of what is no layer's output."""
+    """One entry per input channel of the layer; ``outside(n)`` makes the entries of n inputs of the network."""
     pieces = [
         parts[source.of].to(like) if isinstance(source.of, str) else outside(source.of).to(like)
         for source in layer.sources
@@ -143,7 +145,7 @@ def _joined(layer: Layer, parts: Mapping[str, Tensor], like: Tensor, outside: An
 
 @torch.no_grad()
 def _constant_outputs(linear: Linear, norm: BatchNorm, slope: float) -> Tensor:
-    """(out,) what each channel is behind the activation if its row is zero."""
+    """(out,) value of each channel after the activation if its row is zero."""
     value = norm.bias.clone()
     if norm.running_mean is not None and norm.running_var is not None:
         before = 0.0 if linear.bias is None else linear.bias
@@ -153,14 +155,17 @@ def _constant_outputs(linear: Linear, norm: BatchNorm, slope: float) -> Tensor:
 
 @torch.no_grad()
 def _added(linear: Linear, constant: Tensor, halves: bool) -> Tensor:
-    """(out,) what constant inputs add to each output; for an edge, whose differences are zero, as its centre."""
+    """(out,) what constant inputs add to each output; in an edge convolution only by the centre's half of the weight.
+
+    The neighbours' half multiplies differences, which are zero for constants.
+    """
     values, matrix = linear.inputs(constant[None])[0], linear.masked()
     return (matrix.chunk(2, 1)[1] if halves else matrix) @ values
 
 
 @torch.no_grad()
 def _fewer_rows(linear: Linear, norm: BatchNorm, keep: Tensor, added: Tensor) -> tuple[Linear, BatchNorm]:
-    """Copies with the outputs ``keep``, and with what constants add to them folded in."""
+    """Copies of layer and norm with only the outputs ``keep``; ``added`` is folded into the bias or running mean."""
     weight = linear.masked().detach()[keep]
     mask, linear.mask = linear.mask, None
     less, linear.mask = deepcopy(linear), mask
@@ -179,7 +184,7 @@ def _fewer_rows(linear: Linear, norm: BatchNorm, keep: Tensor, added: Tensor) ->
 
 @torch.no_grad()
 def _fewer_columns(linear: Linear, columns: Tensor, halves: bool) -> Linear:
-    """The layer, changed in place, with the inputs ``columns``."""
+    """The layer, changed in place, with only the inputs ``columns``."""
     if linear.pool is None:
         linear.weight = nn.Parameter(linear.weight.detach()[:, columns.repeat(2) if halves else columns])
         linear.in_features = linear.weight.shape[1]

@@ -18,10 +18,10 @@ from geo3d.nn.linear import Linear
 from geo3d.nn.structured import LowRank, SlidingSum, Structural
 
 MULTIPLE = 8
-"""Ranks are rounded up to a multiple of it, the width of a vector register."""
+"""Ranks are rounded up to a multiple of this, the width of a vector register."""
 
 RIDGE = 1e-6
-"""This fraction of the mean diagonal is added to the second moments, as some channels may always be zero."""
+"""This fraction of the mean diagonal is added to the diagonal of the second moments: some channels may always be 0."""
 
 
 class LayerSite(NamedTuple):
@@ -34,17 +34,17 @@ class LayerSite(NamedTuple):
 
     @property
     def channels(self) -> int:
-        """P, of a dense layer, without columns of coordinates."""
+        """P: input channels of a dense layer, without its columns of coordinates."""
         return (self.layer.weight.shape[1] - self.layer.skip) // self.parts
 
     @property
     def columns(self) -> Tensor:
-        """(parts * out, P) float64 the weight of a dense layer on the CPU, its parts as rows of their own."""
+        """(parts * out, P) float64 weight of a dense layer on the CPU; each part of a row is a row by itself."""
         weight = self.layer.masked()[:, self.layer.skip :]
         return weight.detach().cpu().double().unflatten(1, (self.parts, -1)).flatten(0, 1)
 
     def put(self, pool: nn.Module, alpha: Tensor) -> None:
-        """Sets the pooling, and behind it the weight ``alpha`` (parts * out, R)."""
+        """Set the layer's pooling, and ``alpha`` (parts * out, R) as its weight after the pooling."""
         dense = self.layer.weight
         alpha = alpha.reshape(len(dense), -1).to(dense)
         self.layer.pool = pool.to(dense)
@@ -53,7 +53,7 @@ class LayerSite(NamedTuple):
 
 
 def layer_sites(encoder: nn.Module) -> Iterator[LayerSite]:
-    """All linear layers of an encoder."""
+    """All linear layers of an encoder, in the order of its modules."""
     doubled = {id(module.linear) for module in encoder.modules() if isinstance(module, EdgeConv)}
     for path, module in encoder.named_modules():
         if isinstance(module, Linear):
@@ -75,27 +75,27 @@ def structure(
 ) -> nn.Module:
     """A copy of the encoder whose wide layers take about ``reduction`` times fewer multiplications.
 
-    Each weight ``W (out, P)`` becomes ``alpha (out, R)`` behind sums over windows of channels, fitted by least squares:
-    the error of the weight, or with ``moments`` that of the layer's output. Both halves of an edge convolution share
-    the sums; columns of coordinates stay as they are.
+    Each weight ``W (out, P)`` is replaced by sums over R windows of channels and a weight ``alpha (out, R)`` after
+    them. Least squares fits alpha to W, or with ``moments`` to the layer's output. Both halves of an edge convolution
+    share the sums; columns of coordinates stay as they are.
 
     Args:
-        encoder: It is not changed.
+        encoder: Not changed.
         reduction: R is P / reduction, rounded up to a multiple of 8; a layer where that is not below P stays dense.
-        ranks: R of layers by their paths, which take precedence; P leaves a layer dense.
+        ranks: R for single layers by path, instead of the above; R = P leaves a layer dense.
         min_channels: Layers with fewer input channels stay dense unless ``ranks`` names them.
         permute: Choose the order of the channels, see :mod:`geo3d.compress.channel_order`.
-        regularize: If not zero, the layers stay dense for now, and their distance from structured ones, times this, is
-            what :func:`geo3d.compress.penalty` adds to the loss; :func:`finalize` then decomposes them.
-        low_rank: For comparison: a learned narrow matrix (from the singular values) in place of the sums, of the rank
-            that takes as many multiplications, rounded down.
+        regularize: If not zero, the layers stay dense for now. :func:`geo3d.compress.penalty` then adds their distance
+            from structured layers, times this, to the loss, and :func:`finalize` decomposes them after training.
+        low_rank: For comparison: replace the sums by a learned matrix with few outputs (from the singular values). Its
+            rank is the largest that takes no more multiplications than the structured layer.
         fresh: The weights are random and will be trained in this form from the start. They are rescaled so that the
             output variance matches the dense layer for i.i.d. inputs; least squares shrinks it. Channels keep their
             order.
-        moments: From :func:`input_moments`; for every layer that is to be rewritten.
+        moments: Second moments of the inputs of every layer that is rewritten, from :func:`input_moments`.
 
     Raises:
-        ConfigError: If the encoder has been compressed before, or an option does not fit it.
+        ConfigError: If the encoder has been compressed before, does not describe itself, or an option does not fit.
     """
     other = copied(encoder, "structure")
     graph_of(encoder, "structure")
@@ -106,7 +106,7 @@ def structure(
         )
     permute = permute and not fresh and not low_rank
     chosen = _chosen(other, reduction, ranks or {}, min_channels)
-    found: dict[str, int] = {}
+    rank_of: dict[str, int] = {}
     for place, rank in chosen:
         c = None if moments is None else _moments(place, moments)
         pool: nn.Module
@@ -118,16 +118,16 @@ def structure(
             if regularize:
                 _regularize(place, rank, regularize, order)
             pool, alpha = _summed(place, rank, order, c)
-        found[place.path] = rank
+        rank_of[place.path] = rank
         if not regularize:
             place.put(pool, _as_large(place, pool, alpha) if fresh else alpha)
-    record = {"step": "structure", "ranks": found, "low_rank": low_rank, "permute": permute, "regularize": regularize}
+    record = {"step": "structure", "ranks": rank_of, "low_rank": low_rank, "permute": permute, "regularize": regularize}
     other.compression = [*records(other), record]  # type: ignore[assignment]
     return other
 
 
 def restore(encoder: nn.Module, record: Mapping[str, Any]) -> nn.Module:
-    """The encoder with the modules that :func:`structure` with this record put into it, without their values."""
+    """The encoder, changed in place, with the modules that the record describes; values are still to be loaded."""
     known = {place.path: place for place in layer_sites(encoder)}
     for path, rank in record["ranks"].items():
         place = known[path]
@@ -147,7 +147,7 @@ def finalize(encoder: nn.Module) -> nn.Module:
     """A copy of the encoder with its regularised layers decomposed; the encoder itself if it has none.
 
     Raises:
-        ConfigError: If one of them has been quantised, with steps that suit the dense weight only.
+        ConfigError: If one of these layers is already quantised, as its steps fit the dense weight only.
     """
     if not any(isinstance(module, Structural) for module in encoder.modules()):
         return encoder
@@ -166,7 +166,7 @@ def finalize(encoder: nn.Module) -> nn.Module:
 
 
 class _Recorder(nn.Module):
-    """Lets pass what enters a product, and adds up its second moments."""
+    """Returns its input unchanged, and adds up the second moments of the rows."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -174,7 +174,7 @@ class _Recorder(nn.Module):
         self.count = 0
 
     def forward(self, x: Tensor) -> Tensor:
-        """The input."""
+        """(M, P) the input."""
         self.total = self.total + (x.double().t() @ x.double()).cpu()
         self.count += len(x)
         return x
@@ -185,8 +185,8 @@ def input_moments(encoder: nn.Module, batches: Iterable[Data]) -> dict[str, Tens
     """(P, P) float64 mean of ``x x^T`` over all inputs of each linear layer, coordinates left out.
 
     Args:
-        encoder: A dense one; evaluated, not changed.
-        batches: Clouds; as many points as the widest layer has channels are few.
+        encoder: A dense encoder; a copy is run in evaluation mode.
+        batches: Clouds; they should have many more points than the widest layer has channels.
 
     Raises:
         ConfigError: If there is no batch.
@@ -204,7 +204,7 @@ def input_moments(encoder: nn.Module, batches: Iterable[Data]) -> dict[str, Tens
 
 
 def equal_rank(place: LayerSite, rank: int) -> int:
-    """The largest rank, at least 1, whose two products cost no more than the one of a structured layer."""
+    """The largest rank, at least 1, with which a low-rank layer costs no more than a structured layer of ``rank``."""
     rows = place.parts * len(place.layer.weight)
     return max(1, rows * rank // (rows + place.channels))
 
@@ -233,20 +233,24 @@ def _chosen(
 
 
 def _moments(place: LayerSite, moments: Mapping[str, Tensor]) -> Tensor:
-    """(P, P) float64, made positive definite."""
-    found, size = moments.get(place.path), place.channels
-    if found is None or found.shape != (size, size):
-        shape = None if found is None else tuple(found.shape)
-        raise ConfigError(f"moments: {place.path} needs {size} x {size} of them; found {shape}")
-    c = found.cpu().double()
+    """(P, P) float64 second moments of the layer's inputs, made positive definite."""
+    stored, size = moments.get(place.path), place.channels
+    if stored is None or stored.shape != (size, size):
+        shape = None if stored is None else tuple(stored.shape)
+        raise ConfigError(
+            f"moments: {place.path} needs a {size} x {size} matrix; found {shape}: pass those of input_moments"
+        )
+    c = stored.cpu().double()
     return c + torch.eye(size, dtype=c.dtype) * c.diagonal().mean().clamp_min(1e-300) * RIDGE
 
 
 def _order(place: LayerSite, rank: int, c: Tensor | None) -> Tensor:
-    found = channel_order(place.columns, rank, None if c is None else torch.linalg.inv(c))
+    searched = channel_order(place.columns, rank, None if c is None else torch.linalg.inv(c))
     natural = torch.arange(place.channels)
     return (
-        found if c is None else min(found, natural, key=lambda order: _error(place, *_summed(place, rank, order, c), c))
+        searched
+        if c is None
+        else min(searched, natural, key=lambda order: _error(place, *_summed(place, rank, order, c), c))
     )
 
 
@@ -263,7 +267,10 @@ def _regularize(place: LayerSite, rank: int, strength: float, order: Tensor | No
 
 
 def _summed(place: LayerSite, rank: int, order: Tensor | None, c: Tensor | None) -> tuple[SlidingSum, Tensor]:
-    """Sums over windows, and alpha (parts * out, R): ``W B^+^T``, or with moments ``W C B (B^T C B)^-1``."""
+    """The sums over windows, and the best alpha (parts * out, R): ``W (B^+)^T``, or ``W C B (B^T C B)^-1``.
+
+    B is the basis of the sums; the second form, with the second moments C, minimises the error of the outputs.
+    """
     pool = SlidingSum(place.channels, rank, permuted=order is not None)
     if order is not None and pool.order is not None:
         pool.order.copy_(order)
@@ -275,7 +282,7 @@ def _summed(place: LayerSite, rank: int, order: Tensor | None, c: Tensor | None)
 
 
 def _narrowed(place: LayerSite, rank: int, c: Tensor | None) -> tuple[LowRank, Tensor]:
-    """The best product of two matrices of this rank, by the singular values of W, or of ``W C^(1/2)``."""
+    """The pool and the weight of the best low-rank layer, from the singular values of W, or with C of ``W C^(1/2)``."""
     factor = None if c is None else torch.linalg.cholesky(c)
     u, s, vh = torch.linalg.svd(place.columns if factor is None else place.columns @ factor, full_matrices=False)
     root, v = s[:rank].sqrt(), vh[:rank]
@@ -288,7 +295,7 @@ def _narrowed(place: LayerSite, rank: int, c: Tensor | None) -> tuple[LowRank, T
 
 
 def _as_large(place: LayerSite, pool: Any, alpha: Tensor) -> Tensor:
-    """Alpha, each part rescaled so that its dense equivalent has the norm of the weight it replaces."""
+    """(parts * out, R) alpha, each part rescaled so that its dense equivalent has the norm of the dense weight."""
     dense, alpha = place.columns.unflatten(0, (-1, place.parts)), alpha.unflatten(0, (-1, place.parts))
     size = torch.linalg.vector_norm(alpha @ pool.basis().cpu().t(), dim=(0, 2), keepdim=True)
     return (alpha * (torch.linalg.vector_norm(dense, dim=(0, 2), keepdim=True) / size)).flatten(0, 1)

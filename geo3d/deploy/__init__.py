@@ -1,1 +1,1 @@
-"""Encoders in use: faster programs, budgets of time, files for other runtimes."""
+"""Deployment of encoders: compiled programs, time budgets, and files for other runtimes."""

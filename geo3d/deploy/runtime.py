@@ -32,39 +32,39 @@ Compile = Callable[[nn.Module], Callable[[Batch], Features]]
 
 
 class Runtime:
-    """Calls an encoder on batches of one kind, in the setting that a time budget allows.
+    """Runs an encoder on batches of one size, in the most accurate setting that a time budget allows.
 
-    At the start every setting is measured as a whole call, the choice of farthest points included. ``set_budget`` takes
-    the most accurate setting whose 95th percentile is below the budget by a margin: what a later hour of the same
-    machine may add. Until then the most accurate setting runs.
+    When it is made, the runtime measures a complete call of every setting, farthest-point sampling included.
+    ``set_budget`` selects the most accurate setting whose 95th percentile is below the budget minus a margin for drift.
+    Until then the most accurate setting runs.
 
-    With ``feedback`` the runtime watches its own calls. If the 95th percentile of the last ``window`` of them exceeds
-    the budget, it takes all times of the table to have grown by as much as that of the setting in use, and chooses
-    again; it chooses a more accurate setting only if that one then stays below the budget by twice the margin, so that
-    it does not go to and fro. After each choice ``window`` calls pass before the next.
+    With ``feedback`` the runtime watches its own calls. It compares the 95th percentile of the last ``window`` calls
+    with the table, and assumes that the times of all settings have changed by the same factor. If the percentile is
+    above the budget, it chooses again. Otherwise it changes to a more accurate setting only if that one would stay
+    below the budget minus twice the margin, so that it does not go back and forth. After each change it waits for
+    ``window`` calls.
 
     Args:
-        encoder: Any encoder; an :class:`geo3d.compress.Adaptive` has several settings. Put into evaluation mode.
-        num_points: Points of the clouds that will come, one at a time; or
-        batch: a batch like those that will come.
-        threads: Of torch, for the whole process; left as they are by default.
-        accuracy: Of the settings by name (``str(setting)``); only these are chosen from. Without, a setting counts as
-            the better the longer it takes.
-        compile: Makes of an encoder what is called; by default a :class:`~geo3d.deploy.program.program.Program` where
-            there is one.
-        table: A file of :meth:`save_table`, instead of measuring.
-        margin: Fraction of the budget that is kept free.
-        feedback: See above.
-        window: Calls that are looked at.
+        encoder: Any encoder; an :class:`geo3d.compress.Adaptive` has several settings. It is put into evaluation mode.
+        num_points: Points per cloud, for calls on one cloud at a time. Give either this or ``batch``.
+        batch: A batch of the size that later calls will have.
+        threads: Number of torch's threads, for the whole process; not changed by default.
+        accuracy: Accuracy of the settings by name (``str(setting)``); only these settings are used. By default a
+            setting counts as more accurate the longer it takes.
+        compile: Turns an encoder into a callable; by default :class:`~geo3d.deploy.program.program.Program`.
+        table: A file written by :meth:`save_table`, to use instead of measuring.
+        margin: Fraction of the budget to keep free.
+        feedback: Whether to change the setting by the measured times, see above.
+        window: How many of the last calls are looked at.
         repeats: Rounds of measuring.
-        clock: Gives seconds.
+        clock: Returns the time in seconds.
 
     Attributes:
         table: Latency of each setting by name.
 
     Raises:
-        ConfigError: If neither or both of ``num_points`` and ``batch`` are given, accuracies name no setting, or the
-            table is another machine's or encoder's.
+        ConfigError: If neither or both of ``num_points`` and ``batch`` are given, ``margin`` or ``window`` is out of
+            range, ``accuracy`` names an unknown setting, or the table is of another machine or encoder.
 
     Example:
         >>> from geo3d.encoders import DGCNN
@@ -115,11 +115,11 @@ class Runtime:
 
     @classmethod
     def load(cls, path: str | Path, **options: Any) -> "Runtime":
-        """Of a checkpoint, with the accuracies that its card names under ``settings``, if it does.
+        """A runtime for the encoder of a checkpoint; its card's ``settings``, if present, give the accuracies.
 
         Args:
             path: As for :func:`geo3d.checkpoint.load_encoder`.
-            options: Of the class.
+            options: Keyword arguments of the class.
         """
         opened = open_checkpoint(path)
         options.setdefault("accuracy", opened.card.get("settings"))
@@ -127,17 +127,17 @@ class Runtime:
 
     @property
     def setting(self) -> Setting | None:
-        """The one in use; None for an encoder that is not adaptive."""
+        """The setting in use; None for an encoder that is not adaptive."""
         return self._settings[self._name]
 
     def set_budget(self, ms: float) -> Setting | None:
-        """The most accurate setting whose 95th percentile is below the budget by the margin; from now on it runs.
+        """The most accurate setting whose 95th percentile is below the budget minus the margin; it runs from now on.
 
         Args:
-            ms: Milliseconds for a call.
+            ms: Budget of a call in milliseconds.
 
         Raises:
-            ConfigError: If there is none; names the fastest.
+            ConfigError: If no setting is fast enough; the message names the fastest.
         """
         name = self._best(ms * (1 - self.margin))
         if name is None:
@@ -162,35 +162,35 @@ class Runtime:
         return features
 
     def observed(self) -> Latency | None:
-        """Of the last calls in this setting, at most ``window``; None before the first."""
+        """Latency of the last calls in the current setting, at most ``window`` of them; None before the first call."""
         return percentiles(self._seconds) if self._seconds else None
 
     def save_table(self, path: str | Path) -> None:
-        """Write the latencies, and what they were measured on, as JSON."""
+        """Write the latencies as JSON, with the machine, encoder and batch size that they were measured with."""
         write_json(path, self._key() | {"table": {name: list(entry) for name, entry in self.table.items()}})
 
     def load_table(self, path: str | Path) -> None:
-        """Take the latencies from a file of :meth:`save_table`.
+        """Take the latencies from a file written by :meth:`save_table`.
 
         Raises:
-            ConfigError: If it cannot be read, or is of another machine, other libraries, encoder or clouds.
+            ConfigError: If the file cannot be read, or was made with another machine, libraries, encoder or batch size.
         """
         try:
-            found = json.loads(Path(path).read_text(encoding="utf-8"))
-            table = {name: Latency(*map(float, entry)) for name, entry in found["table"].items()}
+            stored = json.loads(Path(path).read_text(encoding="utf-8"))
+            table = {name: Latency(*map(float, entry)) for name, entry in stored["table"].items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigError(f"{path}: not a table of latencies ({error}); measure again and save it") from None
         for what, expected in self._key().items():
-            if found.get(what) != expected:
+            if stored.get(what) != expected:
                 raise ConfigError(
-                    f"{path}: measured with {what} {found.get(what)}, but here it is {expected}; measure again"
+                    f"{path}: measured with {what} {stored.get(what)}, but here it is {expected}; measure again"
                 )
         if table.keys() != self._calls.keys():
             raise ConfigError(f"{path}: does not have the encoder's {len(self._calls)} settings; measure again")
         self.table = table
 
     def _key(self) -> dict[str, Any]:
-        """What latencies depend on."""
+        """What the latencies depend on: machine, encoder and batch size."""
         clouds, size = num_clouds(self._sample), len(self._sample.pos)
         return {"machine": machine(), "encoder": self._encoder, "batch": {"clouds": clouds, "points": size}}
 
@@ -206,7 +206,7 @@ class Runtime:
         self._seconds.clear()
 
     def _adjust(self, budget: float) -> None:
-        """Another setting, if the last calls ask for it."""
+        """Change the setting if the latency of the last calls asks for it."""
         p95 = percentiles(self._seconds).p95
         factor = p95 / self.table[self._name].p95
         if p95 > budget:
@@ -219,14 +219,14 @@ class Runtime:
 
 
 def _program() -> Compile:
-    """``geo3d.deploy.program.program.Program``, or what leaves an encoder as it is."""
+    """``geo3d.deploy.program.program.Program``; if that module is missing, a function that returns the encoder."""
     if find_spec("geo3d.deploy.program.program") is None:
         return lambda encoder: encoder
     return import_module("geo3d.deploy.program.program").Program
 
 
 def _calls(encoder: nn.Module, compile: Compile) -> tuple[dict[str, Setting | None], dict[str, Any]]:
-    """The settings by name, and what runs each on a batch."""
+    """The settings by name, and for each name the function that runs it on a batch."""
     if not isinstance(encoder, Adaptive):
         return {PLAIN: None}, {PLAIN: compile(encoder)}
     settings = {str(setting): setting for setting in encoder.settings}
@@ -240,7 +240,7 @@ def _whole(encoder: Adaptive, setting: Setting, fast: Callable[[Batch], Features
 
 
 def _run(call: Callable[[Batch], Features], batch: Batch) -> Callable[[], Features]:
-    """A call that has ended when it returns, on a GPU too."""
+    """A function that runs the call and waits until it has ended, on a GPU too."""
 
     @torch.no_grad()
     def run() -> Features:
@@ -261,8 +261,8 @@ def _clouds(num_points: int | None) -> Batch:
 
 
 def _fingerprint(encoder: nn.Module, compile: Compile | None) -> str:
-    """Tells apart encoders that may take different times: not the weights."""
+    """A hash of what the time of an encoder depends on: class, k, shapes, compression and ``compile``; not weights."""
     shapes = {name: list(value.shape) for name, value in encoder.state_dict().items()}
     k = getattr(encoder, "k", None)
-    said = json.dumps([type(encoder).__name__, k, shapes, records(encoder), getattr(compile, "__qualname__", None)])
-    return sha256(said.encode()).hexdigest()[:16]
+    facts = json.dumps([type(encoder).__name__, k, shapes, records(encoder), getattr(compile, "__qualname__", None)])
+    return sha256(facts.encode()).hexdigest()[:16]

@@ -1,7 +1,8 @@
-"""The memory on which signals are handled, kept as it is where a library leaves memory there that it frees.
+"""Restores a thread's signal stack after a library has replaced it by one that the library may free.
 
-OpenVINO gives the calling thread a stack for signals with every compiled model and takes it back with it. Models that
-go in another order than they came leave one that is freed, and the next Ctrl-C is a segmentation fault.
+With every compiled model OpenVINO gives the calling thread an alternate signal stack, and it frees that stack together
+with the model. If models are freed in another order than they were created, the thread is left with a stack that is
+already freed, and the next Ctrl-C is a segmentation fault.
 """
 
 import ctypes
@@ -18,7 +19,7 @@ class Stack(ctypes.Structure):
 
 @contextmanager
 def kept() -> Iterator[None]:
-    """After the block this thread handles signals where it did before; on Linux, the only system it is needed on."""
+    """Context after which this thread has the signal stack that it had before; does nothing on systems but Linux."""
     if sys.platform != "linux":
         yield
         return
@@ -30,7 +31,7 @@ def kept() -> Iterator[None]:
 
 
 def current() -> Stack:
-    """Where this thread handles signals."""
+    """The signal stack of this thread."""
     stack = Stack()
     ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack))
     return stack

@@ -24,7 +24,7 @@ class Latency(NamedTuple):
 
 
 def percentiles(seconds: Sequence[float]) -> Latency:
-    """Median and 95th percentile in milliseconds: the smallest time that this fraction does not exceed.
+    """Median and 95th percentile in milliseconds: the smallest time that 50 or 95 % of the calls do not exceed.
 
     Example:
         >>> percentiles([0.001 * i for i in range(1, 101)])
@@ -35,22 +35,22 @@ def percentiles(seconds: Sequence[float]) -> Latency:
 
 
 def latency(call: Callable[[], Any], repeats: int = 40, warmup: int = 3, clock: Clock = perf_counter) -> Latency:
-    """Median and 95th percentile of ``repeats`` calls after ``warmup`` that do not count."""
+    """Median and 95th percentile of ``repeats`` calls, after ``warmup`` calls that do not count."""
     return latency_table({"": call}, repeats, warmup, clock)[""]
 
 
 def latency_table(
     calls: Mapping[K, Callable[[], Any]], repeats: int = 40, warmup: int = 3, clock: Clock = perf_counter
 ) -> dict[K, Latency]:
-    """The same for several calls, taken in turn, so that whatever disturbs the machine disturbs them all.
+    """Median and 95th percentile of each of several calls, measured in turns so that disturbances affect all of them.
 
-    Each round begins with another one; garbage is collected as in use.
+    Each round begins with another call. Garbage collection stays on, as it is in use.
 
     Args:
-        calls: What to measure.
-        repeats: Rounds.
-        warmup: Rounds before, which do not count.
-        clock: Gives seconds.
+        calls: The calls by name.
+        repeats: Number of rounds.
+        warmup: Number of rounds before these, which do not count.
+        clock: Returns the time in seconds.
     """
     names = list(calls)
     times: dict[K, list[float]] = {name: [] for name in names}
@@ -66,7 +66,7 @@ def latency_table(
 
 
 def machine() -> dict[str, Any]:
-    """What a latency depends on apart from the call: processor, threads, libraries (JSON-able).
+    """What latencies depend on apart from the call: processor, number of threads, and libraries (JSON-able).
 
     Example:
         >>> sorted(machine())

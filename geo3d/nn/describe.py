@@ -77,6 +77,8 @@ def _check_names(op: Op, before: set[str]) -> None:
     least, most = SOURCES[op.kind]
     if len(op.sources) < least or (most is not None and len(op.sources) > most):
         raise ConfigError(f"{op.path}: {op.kind} cannot have {len(op.sources)} sources, {op.sources}")
+    if op.kind == "interpolate" and op.k != 3:
+        raise ConfigError(f"{op.path}: interpolate is defined between k=3 centers; found k={op.k}")
 
 
 def _check_modules(module: nn.Module, op: Op) -> list[str]:

@@ -28,27 +28,27 @@ class EdgeConv(nn.Module):
     """(M, out_channels): ``max_j LeakyReLU(BatchNorm(W [x_j - x_i ; x_i]))`` over the neighbours j of each point i.
 
     The layer of DGCNN (arXiv 1801.07829). As ``W [x_j - x_i ; x_i] = a_i + b_j`` with ``b = Wd x``, ``a = (Wc - Wd) x``
-    and ``W = [Wd | Wc]``, two products per point replace one per edge, and as the norm and the activation are monotone
-    in each channel, only the largest b_j is needed (of -b_j where the norm's weight is negative). This is exact, in
+    and ``W = [Wd | Wc]``, two products per point replace one per edge. The norm and the activation are monotone in each
+    channel, so only the largest b_j is needed (the smallest where the norm's weight is negative). This is exact, in
     training too: batch statistics and gradients are those over all M * k edges.
 
-    Compressed forms (see :class:`geo3d.nn.linear.Linear`) act on points, not on edges. Channels of the input are pooled
-    once a point, which is the same as pooling both halves of the edge alike. We quantize the input, the two halves
-    of the weight and the table b, each with its own steps, but not a: it is ``Wc x - b`` with b before its rounding, so
-    that the error of Wd acts on differences only. As
-    rounding is monotone it commutes with the maximum; the gradient goes to the neighbour that is the largest before
-    rounding. The statistics are those of the rounded edges.
+    Compressed forms (see :class:`geo3d.nn.linear.Linear`) act on points, not on edges. A structured layer pools the
+    channels of its input once per point, which equals pooling both halves of each edge. A quantised layer rounds the
+    input, the two halves of the weight and b, each with its own steps, but not a. It computes ``a = Wc x - b`` from the
+    rounded halves and b before b itself is rounded, so that the error of Wd acts on differences only. Rounding is
+    monotone, so it commutes with the maximum; the gradient goes to the neighbour that is the largest before rounding.
+    The batch statistics are those of the rounded edges.
 
     Args:
         in_channels: C of the input.
         out_channels: C of the output.
-        negative_slope: Of the LeakyReLU; from 0 (ReLU) to 1.
+        negative_slope: Slope of the LeakyReLU, from 0 (ReLU) to 1.
         sync: Take the batch statistics over the edges of all processes.
 
     Attributes:
         linear: Weight (out_channels, 2 * in_channels) in the published column order.
         norm: The BatchNorm over edges.
-        neighbor_quantizer: Rounds b, the part of the neighbours; None leaves it.
+        neighbor_quantizer: Rounds b, the neighbours' part of the sum; None leaves b as it is.
     """
 
     def __init__(self, in_channels: int, out_channels: int, negative_slope: float = 0.2, sync: bool = True) -> None:
@@ -70,24 +70,27 @@ class EdgeConv(nn.Module):
         if self.linear.quantizer is not None or self.neighbor_quantizer is not None:
             return self._rounded(x, neighbors)
         norm, weight = self.norm, self.linear.masked()
-        whole = runs(x, weight)  # the compiled kernels work in full precision, and are faster than half by torch
-        # Neighbours differ in the last digits of their coordinates: those are multiplied in full precision.
-        half = torch.is_autocast_enabled(x.device.type) and x.shape[1] > COORDINATES and not whole
+        compiled = runs(x, weight)  # these kernels use single precision, and are faster than torch in half precision
+        # Neighbours differ in the last digits of their coordinates, so coordinates are never multiplied in half.
+        half = torch.is_autocast_enabled(x.device.type) and x.shape[1] > COORDINATES and not compiled
         with torch.autocast(x.device.type, enabled=half):
             if norm.training or norm.running_mean is None or norm.running_var is None:
-                given = (x, weight, norm.weight, norm.bias, neighbors, norm.eps, self.negative_slope)
+                arguments = (x, weight, norm.weight, norm.bias, neighbors, norm.eps, self.negative_slope)
                 out, mean, var, count = (
-                    edge_conv(*given, norm.shared) if whole else edge_conv_reference(*given, norm.joined)
+                    edge_conv(*arguments, norm.shared) if compiled else edge_conv_reference(*arguments, norm.joined)
                 )
                 if norm.training:
                     norm.update(mean, var, count if norm.shared else float(neighbors.numel()))
                 return out
             scale, shift = norm.folded()
-            function = edge_conv_fixed if whole and not torch.is_grad_enabled() else edge_conv_given
+            function = edge_conv_fixed if compiled and not torch.is_grad_enabled() else edge_conv_given
             return function(x, weight, scale, shift, neighbors, self.negative_slope)
 
     def parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(M, 2 * out_channels) [a | b] with the signs folded in, from pooled and rounded inputs, and the signs."""
+        """(M, 2 * out_channels) ``[a | b]`` from pooled and rounded inputs, and (out_channels,) signs folded into it.
+
+        The signs are those of the norm's weight; see :func:`geo3d.ops.edge.conv.center_and_neighbor_weights`.
+        """
         both, sign = center_and_neighbor_weights(self.linear.masked(), self.norm.weight)
         if self.linear.quantizer is not None:
             both = self.linear.quantizer(both)
@@ -96,7 +99,7 @@ class EdgeConv(nn.Module):
 
     def _rounded(self, x: Tensor, neighbors: Tensor) -> Tensor:
         norm = self.norm
-        with torch.autocast(x.device.type, enabled=False):  # steps are finer than half precision
+        with torch.autocast(x.device.type, enabled=False):  # quantisation steps are finer than half precision
             ab, sign = self.parts(x.to(norm.weight.dtype))
             exact = None
             if self.neighbor_quantizer is not None:

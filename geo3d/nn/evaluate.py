@@ -1,4 +1,4 @@
-"""A layer graph computed plainly, operation by operation: the reference for whatever else is made of it."""
+"""A layer graph computed operation by operation in torch: the reference for exported and compiled encoders."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -18,19 +18,19 @@ from geo3d.ops.search.three_nearest import interpolate, three_nearest
 
 
 class Value(NamedTuple):
-    """What an operation gives. A search gives its table or picks; :func:`evaluate` goes on to the features."""
+    """The result of an operation, with the indices that it found on the way."""
 
     x: Tensor
-    """(rows, channels), or a table of neighbours."""
+    """(rows, channels) features or positions; the (rows, k) table of a ``neighbors`` operation."""
     layout: Layout
-    """Which rows belong to which cloud."""
+    """Which rows belong to which cloud; for rows in balls, which rows belong to which ball."""
     taken: Tensor | None = None
-    """Of ``farthest``: the rows that were taken. Of ``group``: (centers, k) the rows in each ball. Of ``interpolate``:
-    (points, 3) the nearest centers."""
+    """Indices into the source rows. ``farthest``: the picked rows. ``group``: (centers, k) the rows in each ball.
+    ``interpolate``: (points, 3) the nearest centers."""
     weight: Tensor | None = None
-    """Of ``interpolate``: (points, 3)."""
+    """``interpolate``: (points, 3) the weights of the nearest centers."""
     around: Layout | None = None
-    """Of rows in balls: which balls, one a center, belong to which cloud."""
+    """For rows in balls: which balls belong to which cloud. There is one ball per center."""
 
 
 def evaluate(
@@ -39,20 +39,20 @@ def evaluate(
     """The value of every operation, by name.
 
     Args:
-        module: The network whose graph it is, in evaluation mode.
+        module: The network, in evaluation mode.
         ops: Its graph.
         inputs: The values of the operations of the kind ``input``.
-        wanted: Only these values, and what they are made of; by default all.
+        wanted: Names of values. Only these and the values they depend on are computed; by default all.
     """
     values: dict[str, Value] = {}
     for op in ops if wanted is None else leading_to(ops, wanted):
-        given = [values[name] for name in op.sources]
-        values[op.path] = inputs[op.path] if op.kind == "input" else COMPUTE[op.kind](module, op, *given)
+        sources = [values[name] for name in op.sources]
+        values[op.path] = inputs[op.path] if op.kind == "input" else COMPUTE[op.kind](module, op, *sources)
     return values
 
 
 def _behind(module: nn.Module, op: Op, x: Tensor) -> Tensor:
-    """Norm and activation."""
+    """(rows, channels) ``x`` after the operation's norm and activation, where it has them."""
     x = module.get_submodule(op.norm)(x) if op.norm else x
     return x if op.slope is None else leaky_relu(x, op.slope)
 
@@ -78,7 +78,7 @@ def _group(module: nn.Module, op: Op, pos: Value, centers: Value, *features: Val
 
 
 def balls(op: Op, pos: Value, centers: Value) -> Tensor:
-    """(centers, k) the rows of ``pos`` in each ball of a ``group``."""
+    """(centers, k) rows of ``pos`` in each ball of a ``group``."""
     return ball_query(pos.x, pos.layout, centers.x, centers.layout, op.radius, op.k)
 
 
@@ -88,7 +88,7 @@ def _neighbors(module: nn.Module, op: Op, rows: Value) -> Value:
 
 def _farthest(module: nn.Module, op: Op, pos: Value) -> Value:
     ptr, size = pos.layout
-    if pos.taken is not None and op.start == "first":  # points in the order in which they were picked
+    if pos.taken is not None and op.start == "first":  # the points are in picking order already: take the leading ones
         picks = ptr[:-1, None] + torch.arange(op.number, device=ptr.device)
     else:
         picks = farthest_points(pos.x, pos.layout, op.number, op.start).view(len(ptr) - 1, -1)
@@ -128,7 +128,7 @@ def _interpolate(module: nn.Module, op: Op, rows: Value, centers: Value, pos: Va
 
 
 def nearest_centers(centers: Value, pos: Value) -> tuple[Tensor, Tensor]:
-    """(points, 3) the nearest centers of each point, and their weights."""
+    """(points, 3) the nearest centers of each point, and (points, 3) their weights."""
     return three_nearest(pos.x, pos.layout, centers.x, centers.layout)
 
 

@@ -1,8 +1,8 @@
 """How a network describes itself: the operations between its inputs and its results, in the order of the data.
 
 A network with a method ``layer_graph() -> tuple[Op, ...]`` can be compressed, counted, compiled and exported. Nothing
-else about its class is looked at. :func:`geo3d.nn.evaluate.evaluate` computes a graph plainly, which tells whether it
-speaks the truth.
+else about its class is looked at. :func:`geo3d.nn.evaluate.evaluate` computes the graph operation by operation: compare
+its results with the network's own to test that the graph is right.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -15,7 +15,7 @@ Kind = Literal[
     "interpolate",
 ]  # fmt: skip
 WEIGHTED = ("dense", "edge", "group")
-"""Kinds that have a linear layer, whose path is the operation's name."""
+"""Kinds that have a linear layer; the operation's ``path`` is the path of that layer."""
 
 
 class Op(NamedTuple):
@@ -24,18 +24,21 @@ class Op(NamedTuple):
     ====================  ===========================================  ==============================================
     kind                  sources                                      value
     ====================  ===========================================  ==============================================
-    ``input``             none; ``number`` channels                    what the network is given
-    ``dense``             rows                                         linear layer, norm, activation of each row
-    ``edge``              rows, neighbors                              edge convolution: the maximum over neighbours
-    ``group``             positions, centers, maybe features           linear layer, norm, activation of the rows
+    ``input``             none; ``number`` channels                    an input of the network
+    ``dense``             rows                                         linear layer, norm and activation on each row
+    ``edge``              rows, neighbors                              a whole :class:`geo3d.nn.edge_conv.EdgeConv`:
+                                                                       linear layer, norm, LeakyReLU, then the
+                                                                       maximum over the neighbours
+    ``group``             positions, centers, maybe features           linear layer, norm and activation on the rows
                                                                        ``[p_j - c_i ; f_j]`` in a ball of ``radius``
-    ``neighbors``         rows                                         (M, k) nearest rows of the same cloud
+    ``neighbors``         rows                                         (M, k) the nearest rows of the same cloud
     ``farthest``          positions                                    positions of ``number`` farthest points
-    ``matmul``            rows, matrices (one row a cloud)             each row times (I + its cloud's matrix)
-    ``concat``            any, over the same rows                      side by side
-    ``max``, ``mean``     rows                                         over the rows of a ball, else of a cloud
-    ``expand``            one row a cloud, rows                        the cloud's row for each of the rows
-    ``interpolate``       rows of centers, centers, positions          between the k nearest centers
+    ``matmul``            rows, matrices (one row per cloud)           each row times (I + its cloud's matrix)
+    ``concat``            any, over the same rows                      the sources side by side
+    ``max``, ``mean``     rows                                         one row per ball if the rows lie in balls,
+                                                                       else one row per cloud
+    ``expand``            one row per cloud, rows                      the cloud's row, repeated for each of the rows
+    ``interpolate``       rows of centers, centers, positions          weighted mean of the k nearest centers' rows
     ====================  ===========================================  ==============================================
 
     The values ``point`` and ``cloud`` of an encoder are its features. A head reads ``cloud`` and ends in ``logits``. A
@@ -44,43 +47,45 @@ class Op(NamedTuple):
 
     kind: Kind
     path: str
-    """Name of the value. For a kind with weights: the path of its ``Linear`` in the network."""
+    """Name of the value. For ``dense``, ``edge`` and ``group`` it is the path of the operation's ``Linear`` in the
+    network, with or without a norm; for ``edge`` that of the ``Linear`` inside the ``EdgeConv``."""
     sources: tuple[str, ...] = ()
+    """Names of the values that the operation reads."""
     norm: str = ""
-    """Path of the BatchNorm behind the linear layer; empty without one."""
+    """Path of the BatchNorm after the linear layer; empty if there is none."""
     slope: float | None = None
-    """Of the LeakyReLU behind the norm; 0 is a ReLU, None is no activation."""
+    """Slope of the LeakyReLU after the norm; 0 means ReLU, None means no activation."""
     k: int = 0
-    """Neighbours a row, of ``neighbors``, ``group`` and ``interpolate``."""
+    """Neighbours per row, for ``neighbors``, ``group`` and ``interpolate``."""
     radius: float = 0.0
-    """Of a ``group``."""
+    """Radius of the balls of a ``group``."""
     number: int = 0
-    """Channels of an ``input``, or points that ``farthest`` takes of each cloud."""
+    """Channels of an ``input``, or how many points ``farthest`` takes from each cloud."""
     start: str = "first"
-    """Where ``farthest`` begins."""
+    """Which point ``farthest`` takes first, see :func:`geo3d.ops.search.farthest.farthest_points`."""
 
 
 class Source(NamedTuple):
-    """Columns of a layer's input."""
+    """Successive columns of a layer's input that come from the same place."""
 
     of: str | int
-    """The layer whose outputs they are, or their number if they come from outside."""
+    """Name of the layer whose outputs they are; if they are inputs of the network, how many columns there are."""
     rows: float
-    """How often each is multiplied in a cloud."""
+    """How many rows of each cloud have these columns multiplied by the layer's weight."""
 
 
 class Layer(NamedTuple):
-    """A linear layer, its norm, and what it reads through operations without weights."""
+    """A linear layer, its norm, and the layers it reads from, with operations without weights skipped."""
 
     name: str
     norm: str
     sources: tuple[Source, ...]
     slope: float
-    """Of the activation behind its norm, below zero; 1 without one."""
+    """Slope of the activation for negative values: 0 for a ReLU, 1 if there is no activation."""
     halves: bool = False
-    """Whether its weight has two halves over the same columns: an edge convolution."""
+    """Whether the weight has two halves that multiply the same input columns, as in an edge convolution."""
     output: bool = False
-    """Whether it makes the cloud's features."""
+    """Whether the layer's outputs are the cloud features."""
 
 
 def layers_of(ops: Sequence[Op], num_points: int | None = None) -> list[Layer]:
@@ -88,30 +93,30 @@ def layers_of(ops: Sequence[Op], num_points: int | None = None) -> list[Layer]:
 
     Args:
         ops: A graph.
-        num_points: Points of a cloud, for the counts; by default twice as many as ``farthest`` takes, or 1 if nothing
-            depends on it.
+        num_points: Points of a cloud, from which the rows are counted; by default twice the largest number that a
+            ``farthest`` takes, or 1 if there is none.
     """
     by_name = {op.path: op for op in ops}
     if num_points is None:
         num_points = 2 * max((op.number for op in ops if op.kind == "farthest"), default=0) or 1
     rows = rows_of(ops, num_points)
     ends = reads(by_name, "cloud") if "cloud" in by_name and by_name["cloud"].kind != "input" else []
-    found = []
+    layers = []
     for op in ops:
         if op.kind not in WEIGHTED:
             continue
-        if op.kind == "group":  # features are multiplied once a point, coordinates once a neighbour
+        if op.kind == "group":  # features are multiplied once per point, coordinates once per neighbour
             features = [Source(of, rows[name]) for name in op.sources[2:] for of in reads(by_name, name)]
             sources = (Source(3, rows[op.path]), *features)
         else:
             sources = tuple(Source(of, rows[op.path]) for of in reads(by_name, op.sources[0]))
         slope = 1.0 if op.slope is None else op.slope
-        found.append(Layer(op.path, op.norm, sources, slope, op.kind == "edge", op.path in ends))
-    return found
+        layers.append(Layer(op.path, op.norm, sources, slope, op.kind == "edge", op.path in ends))
+    return layers
 
 
 def reads(by_name: Mapping[str, Op], name: str) -> list[str | int]:
-    """The layers whose outputs make a value, in the order of its channels; numbers of channels for inputs."""
+    """The layers whose outputs make up a value, in the order of its channels; a channel count for a network input."""
     op = by_name[name]
     if op.kind == "input":
         return [op.number]
@@ -145,7 +150,7 @@ def rows_of(ops: Sequence[Op], num_points: int) -> dict[str, int]:
 
 
 def widths_of(ops: Sequence[Op], module: nn.Module) -> dict[str, int]:
-    """How many channels each value has; neighbours a row, of a table."""
+    """How many channels each value has; for the table of a ``neighbors`` operation, how many neighbours per row."""
     widths: dict[str, int] = {}
     for op in ops:
         if op.kind in WEIGHTED:
@@ -159,18 +164,18 @@ def widths_of(ops: Sequence[Op], module: nn.Module) -> dict[str, int]:
 
 
 def grouped(ops: Sequence[Op]) -> dict[str, Op | None]:
-    """For each value the ``group`` whose balls its rows lie in; None for rows of points, centers or clouds."""
-    found: dict[str, Op | None] = {}
+    """The ``group`` in whose balls the rows of each value lie; None if its rows are points, centers or clouds."""
+    balls: dict[str, Op | None] = {}
     for op in ops:
         inside = op if op.kind == "group" else None
         if op.kind in ("dense", "concat"):
-            inside = found[op.sources[0]]
-        found[op.path] = inside
-    return found
+            inside = balls[op.sources[0]]
+        balls[op.path] = inside
+    return balls
 
 
 def leading_to(ops: Sequence[Op], wanted: Collection[str]) -> list[Op]:
-    """The operations that these values are made of, themselves included, in order."""
+    """The operations that compute the ``wanted`` values and everything these depend on, in order."""
     needed = set(wanted)
     for op in reversed(ops):
         if op.path in needed:
@@ -179,13 +184,13 @@ def leading_to(ops: Sequence[Op], wanted: Collection[str]) -> list[Op]:
 
 
 def input_layers(ops: Sequence[Op]) -> set[str]:
-    """The layers whose input holds coordinates that cannot be told from its other columns: those that stay exact.
+    """Names of the layers that read only network inputs (coordinates and extra channels); their inputs stay exact.
 
-    They read nothing but coordinates and input channels. A ``group`` with features is none of them, since compression
-    leaves its three columns of coordinates alone.
+    A ``group`` with features is not among them. It may read network inputs only, but its coordinates are the first
+    three columns, which compression leaves alone, so that the other columns can be rounded. A head has no such layer.
     """
     if any(op.kind == "input" and op.path == "cloud" for op in ops):
         return set()  # a head
-    apart = {op.path for op in ops if op.kind == "group" and len(op.sources) > 2}
-    found = [one for one in layers_of(ops) if one.name not in apart]
-    return {one.name for one in found if not any(isinstance(source.of, str) for source in one.sources)}
+    with_features = {op.path for op in ops if op.kind == "group" and len(op.sources) > 2}
+    layers = [layer for layer in layers_of(ops) if layer.name not in with_features]
+    return {layer.name for layer in layers if not any(isinstance(source.of, str) for source in layer.sources)}

@@ -1,4 +1,4 @@
-"""The one place where the encoders' linear layers are made, and every form that they can take."""
+"""The linear layer of all encoders, and what compression can put into it."""
 
 from typing import Any
 
@@ -8,20 +8,20 @@ from torch import Tensor, nn
 
 
 class Linear(nn.Linear):
-    """``nn.Linear`` with places for what compression puts into it; without any it is just that.
+    """``nn.Linear`` with four slots that compression fills; while they are None it is a plain ``nn.Linear``.
 
-    The product is ``inputs(x) matrix()^T + bias``. What stands between x and the product:
+    The layer computes ``inputs(x) matrix()^T + bias``. Two slots act on the input before the product:
 
     - ``pool`` (structured): sums over windows of channels, (M, P) -> (M, R); ``weight`` then is (out_channels, R);
-    - ``input_quantizer``: rounds what enters the product, the sums of windows included.
+    - ``input_quantizer``: rounds the input, after the pooling.
 
-    And what stands between the weight and the product:
+    Two slots act on the weight before the product:
 
-    - ``mask`` (pruned): weights that are on their way to zero, or there;
-    - ``quantizer``: rounds the weight.
+    - ``mask`` (pruned): scales weights towards zero, or sets them to zero;
+    - ``quantizer``: rounds the weight, after the mask.
 
     Attributes:
-        skip: So many leading columns of the input are coordinates, which are neither summed nor rounded.
+        skip: How many leading columns of the input are coordinates, which are neither pooled nor rounded.
     """
 
     def __init__(self, in_channels: int, out_channels: int, bias: bool = False) -> None:
@@ -33,10 +33,10 @@ class Linear(nn.Linear):
         self.skip = 0
 
     def inputs(self, x: Tensor, skip: int | None = None) -> Tensor:
-        """What enters the product.
+        """(M, K) input of the product: x after the pooling and the rounding; coordinates stay as they are.
 
         Args:
-            x: (M, in_channels), or the columns behind the coordinates alone with ``skip=0``.
+            x: (M, in_channels), or with ``skip=0`` only the columns after the coordinates.
             skip: How many leading columns are coordinates; by default the layer's own number.
         """
         skip = self.skip if skip is None else skip
@@ -50,11 +50,11 @@ class Linear(nn.Linear):
         return torch.cat([x[:, :skip], values], 1) if skip else values
 
     def masked(self) -> Tensor:
-        """The weight as pruning leaves it, before it is rounded."""
+        """The weight after the mask, before it is rounded."""
         return self.weight if self.mask is None else self.mask(self.weight)
 
     def matrix(self) -> Tensor:
-        """What the inputs are multiplied by."""
+        """The weight after the mask and the rounding: what the inputs are multiplied by."""
         weight = self.masked()
         return weight if self.quantizer is None else self.quantizer(weight)
 
@@ -64,5 +64,5 @@ class Linear(nn.Linear):
 
 
 def linear(in_channels: int, out_channels: int, bias: bool = False) -> Linear:
-    """A layer with ``weight (out_channels, in_channels)``; geo3d's encoders put a norm behind it, hence no bias."""
+    """A layer with ``weight (out_channels, in_channels)``; by default without a bias, since a norm usually follows."""
     return Linear(in_channels, out_channels, bias=bias)

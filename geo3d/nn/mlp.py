@@ -1,4 +1,4 @@
-"""Shared multi-layer perceptrons: the same small network for every row."""
+"""Shared multi-layer perceptrons: the same small network on every row."""
 
 from collections.abc import Sequence
 
@@ -14,8 +14,8 @@ def mlp(channels: Sequence[int], *, last: bool = True, activation: type[nn.Modul
 
     Args:
         channels: Sizes from input to output.
-        last: Whether the last layer, too, has its norm and activation; without, it is linear with a bias.
-        activation: Made anew for each layer.
+        last: Whether the last layer also has a norm and an activation; if not, it is only linear, with a bias.
+        activation: The class of the activations; each layer gets its own instance.
     """
     layers: list[nn.Module] = []
     for i, (inner, outer) in enumerate(zip(channels[:-1], channels[1:], strict=True)):
@@ -27,10 +27,10 @@ def mlp(channels: Sequence[int], *, last: bool = True, activation: type[nn.Modul
 
 
 def sequential_ops(layers: nn.Sequential, in_channels: int) -> tuple[Op, ...]:
-    """The operations of a small network ``layers`` on the cloud features: linear layers, each with what follows it.
+    """The operations of a small network on the cloud features: each linear layer with the norm and activation after it.
 
     Args:
-        layers: Its linear layers, norms, activations and dropouts, kept in the attribute ``layers``.
+        layers: Linear layers, norms, activations and dropouts; the network holds them in its attribute ``layers``.
         in_channels: Channels of the input.
     """
     ops = [Op("input", "cloud", number=in_channels)]

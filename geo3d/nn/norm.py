@@ -1,4 +1,4 @@
-"""Batch normalisation over flat rows, with statistics that can be shared by all processes."""
+"""Batch normalisation over flat rows, with batch statistics that can be taken over all processes."""
 
 import torch
 from torch import Tensor, nn
@@ -7,13 +7,15 @@ from geo3d.distributed import sum_over_processes, world_size
 
 
 class BatchNorm(nn.BatchNorm1d):
-    """``nn.BatchNorm1d`` for rows (M, C) whose training statistics can be those of all processes together.
+    """``nn.BatchNorm1d`` for rows (M, C) that can take its batch statistics over all processes, on the CPU too.
 
     torch's SyncBatchNorm refuses the CPU. Parameters, buffers and results are those of ``nn.BatchNorm1d``.
 
     Args:
         num_features: C.
-        sync: Take the statistics over the rows of all processes.
+        eps: Added to the variance.
+        momentum: How far each batch moves the running statistics; None averages all batches.
+        sync: Take the batch statistics over the rows of all processes.
     """
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, sync: bool = True) -> None:
@@ -30,7 +32,7 @@ class BatchNorm(nn.BatchNorm1d):
         if not self.shared:
             return super().forward(x)
         dtype = x.dtype
-        if dtype in (torch.float16, torch.bfloat16):  # neither sums nor counts fit into these
+        if dtype in (torch.float16, torch.bfloat16):  # too few digits for sums and counts
             x = x.float()
         count, total = self.joined(x.new_full((), x.shape[0]), x.sum(0))
         mean = total / count
@@ -46,7 +48,7 @@ class BatchNorm(nn.BatchNorm1d):
         return scale, self.bias - self.running_mean * scale
 
     def joined(self, *sums: Tensor) -> tuple[Tensor, ...]:
-        """The sums over all processes when statistics are shared, else the sums themselves."""
+        """The given sums, added up over all processes if the statistics of this step are shared."""
         return tuple(sum_over_processes(s) for s in sums) if self.shared else sums
 
     @torch.no_grad()
@@ -60,7 +62,7 @@ class BatchNorm(nn.BatchNorm1d):
             weight = 1.0 / self.num_batches_tracked.to(mean.dtype)
         else:
             weight = torch.as_tensor(self.momentum, dtype=mean.dtype, device=mean.device)
-        # Without a branch: where torch.compile traces ragged clouds the number is not known.
+        # No branch on a tensor: when torch.compile traces ragged clouds the count is not known.
         fewer = max(count - 1, 1.0) if isinstance(count, float) else count - 1
         unbiased = var * (count / fewer)
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), weight.to(self.running_mean.dtype))

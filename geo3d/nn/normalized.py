@@ -1,4 +1,4 @@
-"""Batch normalisation of many rows with a ReLU, its statistics good to the last digits."""
+"""Batch normalisation of many rows with a ReLU, with accurate statistics in single precision."""
 
 from typing import Any
 
@@ -11,26 +11,26 @@ from geo3d.errors import CloudError
 from geo3d.nn.norm import BatchNorm
 
 CHUNK = 1 << 13
-"""Rows worked on at a time where nothing has to be kept, so that they stay near the processor's cache."""
+"""Rows processed at a time where no intermediate result is kept, so that they stay near the processor's cache."""
 
 
 def moments(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """(C,) mean and (C,) biased variance of rows (R, C), good to the last digits even where they hardly vary."""
+    """(C,) mean and (C,) biased variance of rows (R, C), accurate to the last digits even if they hardly vary."""
     guess = rows.mean(0)
     shift, square = torch.zeros_like(guess), torch.zeros_like(guess)
     for part in rows.split(CHUNK):
         offset = part - guess
         shift += offset.sum(0)
         square += offset.square_().sum(0)
-    shift /= len(rows)  # what rounding took from the guess
+    shift /= len(rows)  # the rounding error of the first guess
     return guess + shift, (square / len(rows) - shift**2).clamp_min_(0)
 
 
 class _NormalizeReLU(torch.autograd.Function):
-    """Batch normalisation of rows and a ReLU in one; also mean and biased variance, for the running statistics.
+    """(R, C) batch-normalised rows after a ReLU, with their (C,) mean and (C,) biased variance.
 
-    On a CPU torch's own kernel adds the rows up one after another in single precision, which over the hundreds of
-    thousands of rows of a training step costs three digits and more.
+    On a CPU torch's own kernel adds the rows up one after another in single precision. Over the hundreds of thousands
+    of rows of a training step that loses three digits and more.
     """
 
     @staticmethod
@@ -61,27 +61,27 @@ class _NormalizeReLU(torch.autograd.Function):
 
 
 def check_rows(count: int) -> None:
-    """Check that there are enough rows for a variance.
+    """Check that there are enough rows to take a variance.
 
     Raises:
-        CloudError: For fewer than two.
+        CloudError: If there are fewer than two.
     """
-    if torch.compiler.is_compiling():  # the number may be data
+    if torch.compiler.is_compiling():  # the count may depend on the data
         torch._check(count >= 2)
     elif count < 2:
         raise CloudError("BatchNorm cannot be trained on a single row; give larger clouds or more of them at a time")
 
 
 def normalized_relu(norm: nn.Module, rows: Tensor) -> Tensor:
-    """(R, C) ``relu(norm(rows))`` for a BatchNorm, with training statistics that are exact for many rows too.
+    """(R, C) ``relu(norm(rows))`` for a BatchNorm, with accurate batch statistics even over many rows.
 
     ``rows`` may be overwritten.
 
     Raises:
-        CloudError: From a training step on a single row, which has no variance.
+        CloudError: In a training step on a single row, which has no variance.
     """
     assert isinstance(norm, BatchNorm)
-    rows = rows.to(norm.weight.dtype)  # under autocast they come with fewer digits than statistics need
+    rows = rows.to(norm.weight.dtype)  # under autocast rows have fewer digits than the statistics need
     if not norm.training or norm.shared:
         return F.relu_(norm(rows))
     check_rows(len(rows))

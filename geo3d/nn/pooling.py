@@ -15,11 +15,11 @@ def embed_and_pool(layer: Linear, norm: BatchNorm, slope: float, x: Tensor, layo
     """(B, 2 C) maximum and mean over each cloud of ``LeakyReLU(norm(linear(x, weight)))``.
 
     Args:
-        layer: To C channels, without bias.
-        norm: Of C channels; its running statistics follow in training.
-        slope: Of the LeakyReLU.
+        layer: A layer with C output channels and no bias.
+        norm: The norm of these C channels; in training its running statistics are updated.
+        slope: Slope of the LeakyReLU.
         x: (M, channels) features.
-        layout: Which row belongs to which cloud.
+        layout: Which rows belong to which cloud.
     """
     x, weight = layer.inputs(x), layer.matrix()
     fixed = not norm.training and norm.running_mean is not None and norm.running_var is not None

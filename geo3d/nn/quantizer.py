@@ -1,9 +1,9 @@
 """A learned quantiser: values rounded to a few levels whose spacing and origin are trained (LSQ+, arXiv 2004.09576).
 
-The step is stored as its logarithm, because Adam moves a parameter by about the learning rate whatever its size: at one
-rate for all, a step of 0.001 would be flung about and one of 10 would stand still, while a logarithm moves by the same
-fraction of any step, and no step can become negative. The published gradient is that of the step itself; by the chain
-rule the logarithm receives ``d/dlog = step * d/dstep``.
+The module stores the logarithm of the step. Adam moves a parameter by about the learning rate, whatever its size, so at
+one rate for all a step of 0.001 would be flung about and a step of 10 would hardly move. The logarithm changes every
+step by the same fraction, and no step can become negative. The published gradient is with respect to the step; by the
+chain rule the logarithm receives ``d/dlog = step * d/dstep``.
 """
 
 import math
@@ -17,14 +17,14 @@ from geo3d.errors import ConfigError, NotFiniteError
 from geo3d.ops.quant.fake_quantize import fake_quantize, least_squares, quantize
 
 SAMPLE = 1 << 16
-"""About so many values are looked at to find the first step and offset; at least 256 rows."""
+"""About how many values the search for the first step and offset looks at; it looks at 256 rows or more."""
 
 WEIGHT_LIMIT = 63
-"""Largest code of a weight: two products with codes up to 255 then fit into 16 bits, on every processor."""
+"""Largest code of a weight. Two products of such codes with codes up to 255 add up within 16 bits on any processor."""
 
 
 class _ScaledGradient(torch.autograd.Function):
-    """x as it is, bit for bit; its gradient times a factor."""
+    """x unchanged; the gradient is multiplied by a factor."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, factor: float) -> Tensor:
@@ -37,37 +37,39 @@ class _ScaledGradient(torch.autograd.Function):
 
 
 class Quantizer(nn.Module):
-    """Rounds the values of a matrix (M, C) to at most ``2 ** bits`` levels, whose step and offset are learned.
+    """Rounds the values of a matrix (M, C) to at most ``2 ** bits`` levels, with a learned step and offset.
 
-    The first training step finds both from the values it sees (:meth:`initialize`); ``initialized`` says that this is
-    done. A copy that follows by averaging weights is best made after that: it averages steps, too.
+    The first forward pass in training mode sets both from the values it sees (:meth:`initialize`) and then sets
+    ``initialized``. Make a copy that averages weights (EMA) only after that, because it averages the steps as well.
 
     Args:
         bits: 2 to 8.
-        signed: Codes from ``-2 ** (bits - 1)`` to ``2 ** (bits - 1) - 1``, otherwise from 0 to ``2 ** bits - 1``.
+        signed: Codes are from ``-2 ** (bits - 1)`` to ``2 ** (bits - 1) - 1``, otherwise from 0 to ``2 ** bits - 1``.
         offset: Learn a real-valued offset too.
         groups: How many steps (and offsets) there are.
         axis: What the groups divide. 0, for weights: the rows, into ``groups`` runs of equal length. 1, for features:
-            the columns, each of which is a group.
-        scale_gradient: Multiply the gradients of step and offset by ``1 / sqrt(N * qmax)``. N counts the values that
-            share them: of a weight (``axis=0``) all in a group, of features (``axis=1``) those of one point.
+            the columns; with more than one group, each column is a group.
+        scale_gradient: Multiply the gradients of step and offset by ``1 / sqrt(N * qmax)``. N is the number of values
+            that share a step: in a weight (``axis=0``) all values of the group, in features (``axis=1``) those of one
+            point.
         limit: Keep codes within ``[-limit, limit]``.
-        init: ``"mse"``: least squared error; ``"std"``: from mean and standard deviation, LSQ+'s way with weights;
-            ``"lsq"``: from the mean magnitude, as in LSQ (arXiv 1902.08153). By default ``"std"`` for weights
-            (``axis=0``, signed, no offset) and ``"mse"`` for others. Only ``"mse"`` finds an offset.
+        init: How the first step is found. ``"mse"``: by least squared error; ``"std"``: from mean and standard
+            deviation, as LSQ+ does for weights; ``"lsq"``: from the mean magnitude, as in LSQ (arXiv 1902.08153). By
+            default ``"std"`` for weights (``axis=0``, signed, no offset), otherwise ``"mse"``. Only ``"mse"`` also
+            finds an offset.
 
     Attributes:
         qmin: Smallest code.
         qmax: Largest code.
-        log_step: (groups,) parameter.
-        shift: (groups,) parameter, the offset; None without.
-        initialized: () bool buffer.
+        log_step: (groups,) parameter, the logarithm of the step.
+        shift: (groups,) parameter, the offset; None if there is none.
+        initialized: () bool buffer, whether step and offset have been set.
 
     Raises:
-        ConfigError: If an argument does not fit.
+        ConfigError: If an argument is out of its range, or ``init`` does not fit ``offset``.
 
     Example:
-        >>> quantizer = Quantizer.of_input(2)
+        >>> quantizer = Quantizer.for_activations(2)
         >>> x = torch.tensor([[0.0, 1.1, 1.9, 3.0]])
         >>> quantizer(x).shape, quantizer.codes(x).tolist()
         (torch.Size([1, 4]), [[0, 1, 2, 3]])
@@ -101,22 +103,22 @@ class Quantizer(nn.Module):
         self.log_step = nn.Parameter(torch.zeros(groups))
         self.shift = nn.Parameter(torch.zeros(groups)) if offset else None
         self.register_buffer("initialized", torch.tensor(False))
-        self._seen_initialized = False  # so that no later call has to look at a value that lies on a GPU
+        self._seen_initialized = False  # a copy on the CPU, so that later calls need not wait for a GPU
         self._mark()
 
     @classmethod
     def for_weights(cls, bits: int, groups: int = 1, **options: Any) -> "Quantizer":
-        """For weights: signed, no offset, codes within [-63, 63]; ``groups`` runs of rows have a step each."""
+        """A quantiser for weights: signed, no offset, codes within [-63, 63], one step for each run of rows."""
         return cls(bits, signed=True, offset=False, groups=groups, axis=0, limit=WEIGHT_LIMIT, **options)
 
     @classmethod
     def for_activations(cls, bits: int, groups: int = 1, axis: int = 1, **options: Any) -> "Quantizer":
-        """For features: configuration 4, unsigned with an offset, which the next layer's bias takes in exactly."""
+        """A quantiser for features: configuration 4, unsigned with an offset, which can be folded into the product."""
         return cls.configuration(4, bits, groups=groups, axis=axis, **options)
 
     @classmethod
     def configuration(cls, number: int, bits: int, groups: int = 1, axis: int = 1, **options: Any) -> "Quantizer":
-        """One of the four of LSQ+ (Table 1).
+        """A quantiser in one of the four configurations of LSQ+ (Table 1).
 
         ======  ========  ============
         number  codes     offset
@@ -133,20 +135,20 @@ class Quantizer(nn.Module):
 
     @property
     def step(self) -> Tensor:
-        """(groups,) the distance between neighbouring levels."""
+        """(groups,) distance between neighbouring levels."""
         return self.log_step.exp()
 
     @property
     def offset(self) -> Tensor | None:
-        """(groups,) the value of code 0, None if that is 0."""
+        """(groups,) value of code 0; None if there is no offset, when code 0 means 0."""
         return self.shift
 
     def forward(self, x: Tensor) -> Tensor:
         """(M, C) rounded values, differentiable in x, step and offset.
 
         Raises:
-            ConfigError: In evaluation before there is a step.
-            NotFiniteError: In the first training step, if x holds NaN or infinite values.
+            ConfigError: In evaluation mode, if the step has not been set yet.
+            NotFiniteError: When the step is set, if x holds NaN or infinite values.
         """
         if self.training and not self._is_initialized():
             self.initialize(x)
@@ -160,10 +162,10 @@ class Quantizer(nn.Module):
         return fake_quantize(x, step, offset, self.qmin, self.qmax, self.axis)
 
     def codes(self, x: Tensor) -> Tensor:
-        """(M, C) the codes of the rounded values: int8 if signed, else uint8.
+        """(M, C) codes of the rounded values: int8 if signed, else uint8.
 
         Raises:
-            ConfigError: Before there is a step.
+            ConfigError: If the step has not been set yet.
             NotFiniteError: If x holds NaN (on a CPU).
         """
         self._require_initialized()
@@ -171,23 +173,25 @@ class Quantizer(nn.Module):
 
     @torch.no_grad()
     def from_codes(self, codes: Tensor) -> Tensor:
-        """(M, C) the values of codes: those that :meth:`forward` gives, bit for bit."""
+        """(M, C) values of the codes, with the same bits as :meth:`forward` gives."""
         self._require_initialized()
         values = codes.to(self.log_step.dtype) * self._against(self.step, codes)
         return values if self.shift is None else values + self._against(self.shift, codes)
 
     @torch.no_grad()
     def initialize(self, x: Tensor) -> None:
-        """Set step and offset from the values (M, C), by the way named ``init``.
+        """Set step and offset from the values (M, C), by the method that ``init`` names.
 
         Raises:
             NotFiniteError: If x holds NaN or infinite values.
-            ConfigError: If x has no values, or not as many rows or columns as there are groups.
+            ConfigError: If x has no values, or the groups do not divide its rows or match its columns.
         """
         self._check_groups(x)
         x = x.detach().to(self.log_step.dtype)
         if not bool(x.isfinite().all()):
-            raise NotFiniteError("the values to be quantised hold NaN or infinite values; look for what made them")
+            raise NotFiniteError(
+                "the values to be quantised hold NaN or infinite values; find the layer or data they come from"
+            )
         values = self._by_group(self._sample(x) if self.init == "mse" else x)
         if self.init == "std":
             step, offset = self._from_std(values), None
@@ -204,10 +208,10 @@ class Quantizer(nn.Module):
         self._seen_initialized = True
 
     def _from_std(self, values: Tensor) -> Tensor:
-        """Three deviations from the mean meet the last code: LSQ+ for weights."""
+        """(groups,) step with which the last code is three standard deviations from the mean: LSQ+ for weights."""
         mean, std = values.mean(1), values.std(1, unbiased=False)
-        # The paper's divisor. Not where the range is cut to [-63, 63]: at 8 bits half of the codes are gone, and 128
-        # would clip everything beyond one and a half deviations.
+        # The paper divides by half the number of codes. Where the codes are limited to [-63, 63] we divide by qmax: at
+        # 8 bits half of the codes are missing, and 128 would clip everything beyond one and a half standard deviations.
         half = 2 ** (self.bits - 1)
         levels = half if self.qmin == -half else self.qmax
         return torch.maximum((mean - 3 * std).abs(), (mean + 3 * std).abs()) / levels
@@ -218,18 +222,18 @@ class Quantizer(nn.Module):
             fits = x.shape[1] == self.groups if self.axis else x.shape[0] % self.groups == 0
         if not fits:
             raise ConfigError(
-                f"a quantiser with groups={self.groups}, axis={self.axis} needs values (M, C) whose "
-                f"{'columns are the groups' if self.axis else 'rows the groups divide evenly'}; found {tuple(x.shape)}"
+                f"a quantiser with groups={self.groups}, axis={self.axis} needs values (M, C) with "
+                f"{'one column' if self.axis else 'equally many rows'} per group; found {tuple(x.shape)}"
             )
 
     def _sample(self, x: Tensor) -> Tensor:
-        """Whole rows, evenly from every run, so that each column is seen as often as the others."""
+        """Every n-th row of each run of rows; complete rows, so that all columns are seen equally often."""
         runs = x.reshape(1 if self.axis else self.groups, -1, x.shape[1])
         stride = min(-(-x.numel() // SAMPLE), -(-runs.shape[1] // 256))
         return runs[:, ::stride].reshape(-1, x.shape[1])
 
     def _by_group(self, x: Tensor) -> Tensor:
-        """(groups, values)."""
+        """(groups, values per group) of the matrix x."""
         return x.t().contiguous() if self.axis and self.groups > 1 else x.reshape(self.groups, -1)
 
     def _against(self, values: Tensor, x: Tensor) -> Tensor:
@@ -242,7 +246,7 @@ class Quantizer(nn.Module):
         return 1 / math.sqrt(max(1, shared // self.groups) * self.qmax)
 
     def _join_processes(self) -> None:
-        """All processes go on with the mean of what each found in its own batch."""
+        """Replace step and offset by their means over all processes, each of which found its own from its batch."""
         if world_size() > 1:
             for parameter in self.parameters():
                 parameter.data.copy_(sum_over_processes(parameter.data) / world_size())
@@ -254,7 +258,7 @@ class Quantizer(nn.Module):
 
     def _require_initialized(self) -> None:
         if not self._is_initialized():
-            raise ConfigError("a quantiser has no step yet: run it once in training mode, or compress.calibrate")
+            raise ConfigError("a quantiser has no step yet: run it once in training mode, or call compress.calibrate")
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
@@ -263,14 +267,14 @@ class Quantizer(nn.Module):
 
     def _mark(self) -> None:
         for parameter in self.parameters():
-            parameter.lr_factor = 1.0  # type: ignore[attr-defined]  # an own optimiser group, without weight decay
+            parameter.lr_factor = 1.0  # type: ignore[attr-defined]  # a separate optimiser group, without weight decay
 
-    def __setstate__(self, state: dict[str, Any]) -> None:  # copies and unpickled parameters lose their attributes
+    def __setstate__(self, state: dict[str, Any]) -> None:  # copied and unpickled parameters lose their attributes
         super().__setstate__(state)
         self._mark()
 
     def extra_repr(self) -> str:
-        """What printing the module says of it."""
+        """What ``print`` shows."""
         parts = [f"bits={self.bits}", f"codes=[{self.qmin}, {self.qmax}]", f"groups={self.groups}", f"axis={self.axis}"]
         parts += ["offset"] if self.shift is not None else []
         return ", ".join(parts)

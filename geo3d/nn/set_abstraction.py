@@ -1,4 +1,4 @@
-"""Set abstraction of PointNet++ (arXiv:1706.02413): a small network on each neighbourhood, then its maximum."""
+"""Set abstraction of PointNet++ (arXiv:1706.02413): a small network on each neighbourhood, then the maximum."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -28,7 +28,7 @@ def _fake_largest(rows: Tensor, ptr: Tensor) -> tuple[Tensor, Tensor]:
     return top, torch.empty_like(top, dtype=torch.int64)
 
 
-_largest = define(  # an operator, since torch.compile does not know the size of the largest group
+_largest = define(  # an operator, because torch.compile does not know the size of the largest group
     "largest(Tensor rows, Tensor ptr) -> (Tensor, Tensor)",
     cpu=lambda rows, ptr: tuple(padded(rows, ptr, None, -torch.inf).max(1)),
     fake=_fake_largest,
@@ -36,9 +36,9 @@ _largest = define(  # an operator, since torch.compile does not know the size of
 
 
 class _MaxWithMoments(torch.autograd.Function):
-    """The maximum of each group of rows, and mean and biased variance of all rows, in one backward pass.
+    """(G, C) maximum of each group of rows, and (C,) mean and (C,) biased variance of all rows.
 
-    Normalising only the maxima keeps the normalised and the activated copies of all rows from ever being made.
+    The caller normalises only the maxima, so normalised and activated copies of all rows are never made.
     """
 
     @staticmethod
@@ -58,20 +58,21 @@ class _MaxWithMoments(torch.autograd.Function):
 
 
 def _dense(layer: Linear, pooled: bool) -> Tensor:
-    """The matrix of a layer; where the kernel leads from layer to layer, that of its pooling and its own in one."""
+    """(out, in) matrix of a layer; if ``pooled``, it includes the pooling, which the compiled kernel does not do."""
     return layer.pool.expanded(layer.matrix()) if pooled and layer.pool is not None else layer.matrix()
 
 
 class PooledMLP(nn.Module):
     """Linear + BatchNorm + ReLU for each step of ``channels`` on every row, then the maximum over groups of rows.
 
-    In training the statistics are those of all rows. The last layer is pooled before it is normalised, which is the
-    same function: its normalisation is monotone in each channel, with a sign that is folded into the linear layer.
+    In training the batch statistics are those of all rows. The maximum is taken before the last normalisation, which
+    gives the same result: the normalisation is monotone in each channel once the sign of its scale is folded into the
+    linear layer.
 
     Args:
         channels: Sizes from input to output, at least one step.
         activated: Whether a ReLU follows the last normalisation.
-        skip: So many leading columns of the input are coordinates, which compression leaves as they are.
+        skip: How many leading columns of the input are coordinates, which compression leaves as they are.
 
     Raises:
         ConfigError: If ``channels`` holds no step.
@@ -96,7 +97,7 @@ class PooledMLP(nn.Module):
         return layer
 
     def weights(self, i: int) -> tuple[Tensor, Tensor]:
-        """Weight and bias of layer i; in the last one the signs of the norm's scales are folded in."""
+        """Weight and bias of layer i; for the last layer with the signs of its norm's scales folded in."""
         layer = self.linears[i]
         assert isinstance(layer, Linear)
         if i < len(self.linears) - 1:
@@ -105,7 +106,7 @@ class PooledMLP(nn.Module):
         return layer.matrix() * sign[:, None], layer.bias * sign
 
     def sign(self) -> Tensor:
-        """(out_channels,) 1 or -1: which way the last norm turns its input."""
+        """(out_channels,) 1 or -1: the sign of the last norm's scale."""
         gamma = self.norms[-1].weight
         assert isinstance(gamma, Tensor)
         return signs(gamma)
@@ -129,7 +130,11 @@ class PooledMLP(nn.Module):
         return [(layer, norm) for layer, norm in pairs if isinstance(layer, Linear) and isinstance(norm, BatchNorm)]
 
     def runs_compiled(self, *inputs: Tensor | None) -> bool:
-        """Whether :meth:`grouped` can be used: norms of one kind, statistics of this process, the compiled kernels."""
+        """Whether :meth:`grouped` can be used with these inputs.
+
+        It needs the compiled kernels and at least two layers, all with a norm of the same mode and eps, with running
+        statistics, and with batch statistics that are not shared between processes.
+        """
         norms = [norm for _, norm in self._layers()]
         if not 1 < len(norms) == len(self.norms) or len({(norm.training, norm.eps) for norm in norms}) > 1:
             return False
@@ -137,19 +142,19 @@ class PooledMLP(nn.Module):
             return False
         later = [layer for layer, _ in self._layers()[1:]]
         if any(layer.input_quantizer is not None for layer in later):
-            return False  # rounding between the layers is not in the kernel
+            return False  # the kernel does not round between the layers
         if any(layer.pool is not None and not hasattr(layer.pool, "expanded") for layer in later):
-            return False  # nor is what only looks at the values between them
+            return False  # such a pool records the values between the layers, which the kernel does not give out
         floats = [norms[0].weight, *(t for t in inputs if t is not None)]
-        # Under autocast inputs may come with fewer digits.
+        # Under autocast inputs may be in half precision; grouped() converts them.
         return native.runs(*[t.float() if t.dtype in (torch.bfloat16, torch.float16) else t for t in floats])
 
     def grouped(self, rows: Rows, total: int) -> Tensor:
-        """The same from rows in groups by the compiled operator, in single precision under autocast too.
+        """(G, out_channels) from rows in groups, by the compiled operator; in single precision under autocast too.
 
         Args:
-            rows: With the edges of a ball query, or rows as they are.
-            total: How many there are, repeated ones too.
+            rows: The edges of a ball query, or rows as they are.
+            total: Number of rows; a row that a ball repeats counts each time.
         """
         layers = self._layers()
         weights, eps = [_dense(layer, i > 0) for i, (layer, _) in enumerate(layers)], layers[0][1].eps
@@ -165,7 +170,10 @@ class PooledMLP(nn.Module):
         return out
 
     def after_first(self, h: Tensor, layout: Layout) -> Tensor:
-        """The same from what the first linear layer (with ``weights(0)``) gave; ``h`` may be overwritten."""
+        """(G, out_channels) from the output h (R, C) of the first linear layer, made with ``weights(0)``.
+
+        ``h`` may be overwritten.
+        """
         for i, inner in enumerate(self.norms[:-1]):
             layer = self.linears[i + 1]
             assert isinstance(layer, Linear)
@@ -191,7 +199,14 @@ class PooledMLP(nn.Module):
 
 
 def pooled_ops(path: str, source: str, count: int, first: int = 0) -> list[Op]:
-    """The operations of a :class:`PooledMLP` of ``count`` layers on rows ``source``, from layer ``first`` on."""
+    """The operations of layers ``first`` to ``count - 1`` of a :class:`PooledMLP`, before its maximum.
+
+    Args:
+        path: Path of the module.
+        source: Name of the rows it reads.
+        count: Number of its layers.
+        first: Number of the first layer to describe.
+    """
     ops = []
     for i in range(first, count):
         ops.append(Op("dense", f"{path}.linears.{i}", (source,), f"{path}.norms.{i}", 0.0))
@@ -202,19 +217,20 @@ def pooled_ops(path: str, source: str, count: int, first: int = 0) -> list[Op]:
 class SetAbstraction(nn.Module):
     """Features of centres from the points in balls around them; several radii are concatenated (multi-scale grouping).
 
-    The input of an edge from centre i to point j is ``[p_j - c_i ; f_j]``. The first layer's part ``W_f f_j`` is
-    computed for points, before the gather; ``W_p (p_j - c_i)``, of three columns only, for edges, since the small
-    difference of two projected positions would lose digits. The batch statistics are the published ones, of every row
-    of the ball query's table; the compiled operator works on repeated rows once and counts them as often.
+    The input of an edge from centre i to point j is ``[p_j - c_i ; f_j]``. The first layer computes its part
+    ``W_f f_j`` once per point, before the gather. It computes ``W_p (p_j - c_i)``, which has three columns only, per
+    edge, because the small difference of two projected positions would lose digits. The batch statistics are the
+    published ones: over every row of the ball query's table. The compiled operator computes a repeated row once, and
+    counts it as often as it occurs.
 
     Args:
-        in_channels: Channels of f, 0 if the points have none.
-        radii: One for each scale.
-        num_neighbors: Points in a ball, one for each scale.
-        channels: Layer sizes, one sequence for each scale.
+        in_channels: Channels of the features f; 0 if the points have none.
+        radii: One radius per scale.
+        num_neighbors: Points in a ball, one number per scale.
+        channels: Layer sizes, one sequence per scale.
 
     Raises:
-        ConfigError: If the three have not the same length.
+        ConfigError: If ``radii``, ``num_neighbors`` and ``channels`` have different lengths.
     """
 
     def __init__(
@@ -254,7 +270,7 @@ class SetAbstraction(nn.Module):
     def _with_all_rows(
         self, scale: PooledMLP, pos: Tensor, features: Tensor | None, centers: Tensor, neighbors: Tensor
     ) -> Tensor:
-        """One scale by torch's own operators, repeated rows too."""
+        """(Mc, C) features of one scale, by torch's own operators, which compute repeated rows each time."""
         weight, bias = scale.weights(0)
         of_points = None if features is None else F.linear(features, weight[:, 3:], bias)
         if not self.training:
@@ -263,13 +279,13 @@ class SetAbstraction(nn.Module):
         step = len(neighbors) if self.training or torch.is_grad_enabled() else max(1, CHUNK // k)
         parts = []
         for some, near in zip(neighbors.split(step), centers.split(step), strict=True):
-            # Embedding, not indexing: its backward is parallel on a CPU, and several times faster.
+            # Embedding, not indexing: its backward pass is parallel on a CPU, and several times faster.
             offset = (F.embedding(some, pos) - near[:, None]).view(-1, 3)
             if of_points is None:
                 h = F.linear(offset, weight, bias)
             else:
                 h = F.embedding(some.view(-1), of_points)
-                h = h.addmm_(offset.to(h.dtype), weight[:, :3].t().to(h.dtype))  # autocast skips what is in place
+                h = h.addmm_(offset.to(h.dtype), weight[:, :3].t().to(h.dtype))  # autocast ignores in-place operations
             groups = torch.arange(0, len(h) + 1, k, device=h.device)
             parts.append(scale.after_first(h, Layout(groups, k)))
         return torch.cat(parts)

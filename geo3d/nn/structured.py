@@ -1,8 +1,9 @@
-"""Structured convolutions (arXiv 2008.02454) for products with matrices: sums over windows, then a small matrix.
+"""Structured convolutions (arXiv 2008.02454) for linear layers: sums over windows of channels, then a small matrix.
 
-P channels in, R the rank, windows of ``L = P - R + 1`` channels. A matrix ``W (out, P)`` is structured if it is
-``alpha A^T`` with the composite matrix ``A (P, R)`` of ones on a band: ``W x = alpha (A^T x)``, and ``A^T x`` are the
-sums over windows, which take no product.
+A layer has P input channels. A matrix ``W (out, P)`` is structured with rank R if ``W = alpha A^T`` for some
+``alpha (out, R)``. The composite matrix ``A (P, R)`` has ones on a band: column r covers the window of
+``L = P - R + 1`` channels that starts at channel r. Then ``W x = alpha (A^T x)``, where ``A^T x`` are the R sums over
+windows, which take additions only.
 """
 
 import torch
@@ -17,7 +18,7 @@ from geo3d.ops.native import runs
 
 
 def composite(channels: int, rank: int) -> Tensor:
-    """(P, R) float64 ``A``: column r is one on the window r, ..., r + P - R, and zero elsewhere. Of full rank.
+    """(P, R) float64 ``A``: column r is one on the channels r, ..., r + P - R and zero elsewhere. A has full rank.
 
     Raises:
         ConfigError: If the rank is not within 1 to ``channels``.
@@ -37,15 +38,15 @@ def _inverse(order: Tensor) -> Tensor:
 
 
 class SlidingSum(nn.Module):
-    """(M, rank) sums over windows of channels: what stands in a structured layer's ``pool``.
+    """(M, rank) sums over windows of channels: the ``pool`` of a structured layer.
 
     Args:
         in_channels: P.
         rank: R, the number of windows.
-        scaled: Divide each sum by the square root of its number of terms, so that sums are as large as what enters
-            them; otherwise weights and windows differ in size by that much, and train badly.
-        permuted: Have an order of the channels, the buffer ``order`` (P,) that is loaded with the weights; at first
-            it is the channels as they lie. Without, ``order`` is None.
+        scaled: Divide each sum by the square root of its number of terms, so that the sums are about as large as the
+            inputs; otherwise the sums and the weights differ in size by that factor, and the layer trains badly.
+        permuted: Sum the channels in the order of a buffer ``order`` (P,), which is stored with the weights and at
+            first keeps the channels as they are. If false, ``order`` is None.
 
     Raises:
         ConfigError: If the rank is not within 1 to ``in_channels``.
@@ -63,21 +64,21 @@ class SlidingSum(nn.Module):
 
     @property
     def multiplies_per_row(self) -> int:
-        """None: the scale can be folded into the matrix behind it."""
+        """Multiplications per row: 0, as the scale can be folded into the matrix that follows."""
         return 0
 
     @property
     def adds_per_row(self) -> int:
-        """Additions for all windows, each channel entering and leaving once."""
+        """Additions per row: a running sum, into which each channel enters once and which it leaves once."""
         return self.in_channels + self.rank
 
     def basis(self) -> Tensor:
-        """(P, R) float64 ``B`` with ``forward(x) = x B``: the dense equivalent of a weight alpha is ``alpha B^T``."""
+        """(P, R) float64 ``B`` with ``forward(x) = x B``; the dense equivalent of a weight alpha is ``alpha B^T``."""
         band = composite(self.in_channels, self.rank) * self.scale
         return band if self.order is None else band.to(self.order.device)[_inverse(self.order)]
 
     def expanded(self, alpha: Tensor) -> Tensor:
-        """(..., P) the dense equivalent ``alpha B^T`` of a weight (..., R), differentiable; takes no product either."""
+        """(..., P) the dense equivalent ``alpha B^T`` of a weight (..., R), differentiable, by additions only."""
         rows = alpha.reshape(-1, self.rank)
         return torch.ops.geo3d.sliding_spread(rows, self.in_channels, self.order, self.scale).view(
             *alpha.shape[:-1], -1
@@ -93,11 +94,11 @@ class SlidingSum(nn.Module):
 
 
 class LowRank(nn.Module):
-    """(M, rank) from (M, in_channels) by a learned matrix: the plain alternative to :class:`SlidingSum`.
+    """(M, rank) from (M, in_channels) by a learned matrix: the low-rank alternative to :class:`SlidingSum`.
 
     Args:
         in_channels: P.
-        rank: How many channels it leaves.
+        rank: Number of output channels.
     """
 
     def __init__(self, in_channels: int, rank: int) -> None:
@@ -107,12 +108,12 @@ class LowRank(nn.Module):
 
     @property
     def multiplies_per_row(self) -> int:
-        """Of the product with the matrix."""
+        """Multiplications per row, of the product with the matrix."""
         return self.in_channels * self.rank
 
     @property
     def adds_per_row(self) -> int:
-        """None beside those of the product."""
+        """Additions per row apart from those of the product: 0."""
         return 0
 
     def basis(self) -> Tensor:
@@ -135,16 +136,16 @@ class LowRank(nn.Module):
 
 
 class Structural(nn.Module):
-    """The regulariser that makes a layer's dense weight structured: ``||W (I - A A^+)||_F / ||W||_F``.
+    """A regulariser that pulls a layer's dense weight towards a structured one: ``||W (I - A A^+)||_F / ||W||_F``.
 
-    As ``I - A A^+ = N N^T`` for an orthonormal basis ``N (P, P - R)`` of what is orthogonal to A's columns, this is
-    ``||W N||_F / ||W||_F``; N is made once, in float64.
+    Let ``N (P, P - R)`` be an orthonormal basis of the space orthogonal to the columns of A. Then ``I - A A^+ = N N^T``
+    and the term equals ``||W N||_F / ||W||_F``. N is computed once, in float64.
 
     Args:
-        layer: The linear layer; columns of coordinates (its ``skip``) are left out. It is not made a child of this
-            module, which is a child of it.
+        layer: The linear layer; columns of coordinates (its ``skip``) are left out. This module is to become a child
+            of the layer, so it does not register the layer as its own child.
         rank: R.
-        parts: So many equal parts of the weight stand over the same channels: 2 for an edge convolution.
+        parts: How many equal parts of the weight multiply the same channels: 2 for an edge convolution.
         strength: Factor of the penalty.
         permuted: As in :class:`SlidingSum`.
 
@@ -165,13 +166,13 @@ class Structural(nn.Module):
         self.register_buffer("order", torch.arange(self.in_channels) if permuted else None)
 
     def distance(self, weight: Tensor) -> Tensor:
-        """() from 0 (structured) to 1 (orthogonal to all that is), differentiable, of ``weight`` (..., P)."""
-        taken = weight if self.order is None else weight[..., self.order]
-        outside = torch.linalg.vector_norm(taken @ self.complement.to(weight.dtype))
+        """() distance of ``weight`` (..., P), from 0 (structured) to 1 (orthogonal to the windows); differentiable."""
+        ordered = weight if self.order is None else weight[..., self.order]
+        outside = torch.linalg.vector_norm(ordered @ self.complement.to(weight.dtype))
         return outside / torch.linalg.vector_norm(weight).clamp_min(torch.finfo(weight.dtype).tiny)
 
     def penalty(self) -> Tensor:
-        """() what the layer adds to the loss."""
+        """() term that the layer adds to the loss."""
         (layer,) = self._layer
         return self.strength * self.distance(layer.masked()[:, layer.skip :].unflatten(1, (self.parts, -1)))
 

@@ -119,7 +119,7 @@ def train(encoder, steps=2):
 
 
 def again(encoder):
-    """From the records and the constructor keywords, as a file has them, and the state."""
+    """The encoder rebuilt from its records and constructor keywords, as a file stores them, and its state dict."""
     steps, keywords = (json.loads(json.dumps(each)) for each in (records(encoder), description(encoder)["keywords"]))
     other = rebuild(type(getattr(encoder, "inner", encoder))(**keywords), steps)
     other.load_state_dict(encoder.state_dict())
@@ -263,7 +263,7 @@ def test_what_is_left_of_the_outputs():
         few = records(small)[0]["outputs"]
         expected = few if name == "ssg" else few + [32 + channel for channel in few]
         assert left.tolist() == expected
-    # with all inputs in place the channels that stay say what they said
+    # only outputs are removed, so the remaining channels keep their values
     only = compress.prune(make("ssg"), 0.9, layers=["last.linears.1"], shrink_output=True, one_shot=True)
     batch = tiny_batch()
     torch.testing.assert_close(only.eval()(batch).cloud, make("ssg").eval()(batch).cloud[:, outputs_left(only)])
@@ -273,8 +273,8 @@ def test_penalties_are_summed_and_gone_when_finished():
     assert penalty(make("dgcnn")) is None
     both = {"structure": STRUCTURE | {"low_rank": True}, "prune": {"kept": 0.6, "shrink_output": True}}
     soft = apply(make("dgcnn"), both)
-    share = soft.sparsity.fraction()
-    torch.testing.assert_close(penalty(soft), (share / 0.6 - 1) ** 2)
+    fraction = soft.sparsity.fraction()
+    torch.testing.assert_close(penalty(soft), (fraction / 0.6 - 1) ** 2)
     regular = apply(make("dgcnn"), {"structure": STRUCTURE | {"regularize": 0.5}})
     each = [module.penalty() for module in regular.modules() if hasattr(module, "penalty")]
     assert len(each) == 2  # one for each layer of 16 channels and more

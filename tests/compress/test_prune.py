@@ -46,7 +46,7 @@ def cost(encoder, outputs=None, density=None):
 
 
 def train(encoder, steps, lr=2e-3, penalty=True):
-    """Towards fixed random features, thresholds with their own group; the soft share after each step."""
+    """The soft fraction after each step of training towards random features; thresholds have an optimiser group."""
     target = torch.randn(4, encoder.cloud_channels, generator=seeds.generator(0, "target"))
     own = [p for p in encoder.parameters() if hasattr(p, "lr_factor") and p.requires_grad]
     others = [p for p in encoder.parameters() if not hasattr(p, "lr_factor")]

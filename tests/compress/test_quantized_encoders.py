@@ -161,7 +161,7 @@ def test_steps_of_an_edge_convolution_are_of_the_two_halves_and_the_table(per_ch
     for edge in (module for module in encoder.modules() if isinstance(module, EdgeConv)):
         assert edge.linear.quantizer.groups == (2 * edge.out_channels if per_channel else 2)
         assert edge.neighbor_quantizer.groups == edge.out_channels
-    # coordinates are not rounded, but what is made of them is
+    # coordinates are not rounded, but the features computed from them are
     assert [edge.neighbor_quantizer.bits for edge in encoder.layers] == [8, 5]
     assert encoder.embed.quantizer.groups == (16 if per_channel else 1)
 
@@ -207,7 +207,7 @@ def test_set_abstraction_is_the_same_with_and_without_kernels(name, training):
         first = once(batch).cloud
         with native.disabled():
             second = again(batch).cloud
-    # a value on the border between two levels may fall to either side
+    # a value halfway between two levels may be rounded either way
     assert float(((first - second).abs() > 1e-3).float().mean()) < 0.05
     if training:
         for (key, a), b in zip(once.state_dict().items(), again.state_dict().values(), strict=True):
@@ -218,7 +218,7 @@ def test_set_abstraction_is_the_same_with_and_without_kernels(name, training):
 @pytest.mark.parametrize("name", ["ssg", "msg"])
 @pytest.mark.parametrize("training", [True, False])
 def test_rounded_first_layers_go_through_the_kernels_as_without(name, training):
-    """Later layers in float: then the compiled operator runs, on rounded features and coordinates as they are."""
+    """Later layers do not round, so the compiled operator runs, on rounded features and exact coordinates."""
     batch = tiny_batch()
     encoder = calibrate(quantize(make(name), 4, 4), [batch])
     for path, layer in [each for each in encoder.named_modules() if isinstance(each[1], Linear)]:

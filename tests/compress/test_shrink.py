@@ -65,7 +65,7 @@ def masked(encoder, kept):
 
 
 def selected(encoder, kept, features):
-    """The features of the whole encoder that the smaller one has left."""
+    """The features of the full encoder that the smaller one still has."""
     layers = layers_of(encoder.layer_graph())
     every = {name: torch.ones(len(encoder.get_submodule(name).weight), dtype=torch.bool) for name, *_ in layers} | kept
     dgcnn = isinstance(encoder, DGCNN)
@@ -121,7 +121,7 @@ def test_training_goes_on_alike(kind):
     inner = layers_of(encoder.layer_graph())[-1].sources[-1].of
     wanted = large.get_submodule(last).weight.grad[kept[last]][:, -len(kept[inner]) :][:, kept[inner]]
     torch.testing.assert_close(small.get_submodule(last).weight.grad[:, -int(kept[inner].sum()) :], wanted)
-    # The statistics gathered now are different, those of the large one hold the constants; the outputs are not.
+    # The running statistics differ now, since the large encoder's include the constants; the outputs do not differ.
     data = clouds(seed=8, dtype=torch.float64)
     (_, cloud), found = selected(encoder, kept, large.eval()(data)), small.eval()(data)
     torch.testing.assert_close(found.cloud, cloud, rtol=0, atol=1e-9)
@@ -209,7 +209,7 @@ def test_what_does_not_fit_is_refused():
     encoder = made("static")
     with pytest.raises(ConfigError, match="no layer 'layers.7.linear'"):
         shrink(encoder, {"layers.7.linear": torch.ones(8)})
-    with pytest.raises(ConfigError, match="expected 8 entries, one an output; found 9"):
+    with pytest.raises(ConfigError, match="expected 8 entries, one per output; found 9"):
         shrink(encoder, {"layers.0.linear": torch.ones(9)})
     with pytest.raises(ConfigError, match="lose all its 8 channels"):
         shrink(encoder, {"layers.0.linear": torch.zeros(8)})

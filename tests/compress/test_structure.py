@@ -38,7 +38,7 @@ def clouds(count=3, seed=0):
 
 
 def dense_equivalent(encoder, small):
-    """The dense encoder whose weights are what the structured one computes."""
+    """The dense encoder with the dense equivalents of the structured encoder's weights."""
     other = copy.deepcopy(encoder)
     for wide, narrow in zip(layer_sites(other), layer_sites(small), strict=True):
         skip, pool = wide.layer.skip, narrow.layer.pool
@@ -51,7 +51,7 @@ def dense_equivalent(encoder, small):
 
 
 def distances(encoder, small):
-    """By path the relative error of the weight."""
+    """The relative error of each layer's weight, by path."""
     found = {}
     for wide, same in zip(layer_sites(encoder), layer_sites(dense_equivalent(encoder, small)), strict=True):
         found[wide.path] = float((wide.columns - same.columns).norm() / wide.columns.norm().clamp_min(1e-9))
@@ -67,7 +67,7 @@ def test_is_the_dense_encoder_with_the_equivalent_weights(name, low_rank, traini
     dense = dense_equivalent(encoder, small)
     assert type(small) is type(encoder)
     batch = clouds()
-    if name == "dgcnn":  # whose graphs hang on the last digits
+    if name == "dgcnn":  # its neighbour graphs depend on the last digits
         small.dynamic = dense.dynamic = False
     outs = []
     for one in (dense, small):
@@ -338,7 +338,7 @@ def test_what_does_not_fit_is_refused():
         structure(encoder, ranks={"embedding": 8})
     with pytest.raises(ConfigError, match="embed takes a rank from 1 to 104; found 105"):
         structure(encoder, ranks={"embed": 105})
-    with pytest.raises(ConfigError, match=r"moments: embed needs 104 x 104 of them; found None"):
+    with pytest.raises(ConfigError, match=r"moments: embed needs a 104 x 104 matrix; found None"):
         structure(encoder, moments={})
     with pytest.raises(ConfigError, match="each once"):
         structure(structure(encoder, **WIDE), **WIDE)

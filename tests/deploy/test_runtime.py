@@ -1,4 +1,4 @@
-"""Which setting a budget chooses, from tables and clocks that are given; no test depends on how fast anything is."""
+"""Which setting a budget chooses, with made-up tables and clocks: no test depends on how fast anything is."""
 
 import json
 from collections.abc import Callable
@@ -35,7 +35,7 @@ def as_it_is(encoder: nn.Module) -> nn.Module:
 
 
 class Clock:
-    """Stands still but for what it is told."""
+    """A clock that moves only when a test moves it."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -53,7 +53,7 @@ def ready(table: dict[str, Latency] = TABLE, accuracy: dict[str, float] | None =
 
 
 def after(clock: Clock, seconds: Callable[[], float]) -> Callable[[nn.Module], Callable[[Any], Features]]:
-    """A ``compile`` under which every call takes so long by that clock."""
+    """A ``compile`` whose calls take ``seconds()`` each by that clock."""
 
     def compile(encoder: nn.Module) -> Callable[[Any], Features]:
         def call(batch: Any) -> Features:
@@ -181,7 +181,7 @@ def test_feedback_steps_down_under_load_and_up_again_with_room_to_spare() -> Non
     load["factor"] = 1.1  # BEST would take 11 ms: below the budget, but not below 13 * 0.8
     assert run(30) == MIDDLE
     load["factor"] = 1.0
-    assert run(4) == MIDDLE  # calls of before are still looked at
+    assert run(4) == MIDDLE  # the window still holds earlier calls
     assert run(1) == BEST
     load["factor"] = 9.0
     assert run(5) == FAST  # nothing fits: the fastest

@@ -1,4 +1,4 @@
-"""Signals are handled in memory that is still there."""
+"""Signals are handled on a stack that is not freed."""
 
 import sys
 

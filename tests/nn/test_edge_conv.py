@@ -16,7 +16,7 @@ from geo3d.ops.search.knn import knn
 
 
 class PlainEdgeConv(nn.Module):
-    """Every edge a row."""
+    """The layer computed edge by edge, one row per edge."""
 
     def __init__(self, layer: EdgeConv) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ def test_equals_the_plain_layer(name: str, training: bool, dtype: torch.dtype) -
 
 @pytest.mark.parametrize("training", [True, False])
 def test_scale_of_zero(training: bool) -> None:
-    """Such a channel is the norm's bias everywhere; any neighbour may be the largest."""
+    """A channel whose scale is zero equals the norm's bias everywhere, so any neighbour may count as the largest."""
     layer = prepared(zero=True).train(training)
     plain = PlainEdgeConv(layer).train(training)
     x, neighbors = points([20, 20])

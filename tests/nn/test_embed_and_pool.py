@@ -1,4 +1,4 @@
-"""The last layer and its pools against the same in single steps."""
+"""The fused last layer and pooling against the same computed in separate steps."""
 
 from copy import deepcopy
 

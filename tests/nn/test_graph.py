@@ -1,4 +1,4 @@
-"""What networks say of themselves: true, and complete."""
+"""Layer graphs of the networks: correct and complete."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ everyone = pytest.mark.parametrize("name", ENCODERS)
 
 
 def made(name: str, in_channels: int = 3) -> nn.Module:
-    """In evaluation, with statistics that are not those of the start."""
+    """A network in evaluation mode whose running statistics are not the initial ones."""
     with seeded(0, "graph", name):
         encoder = ENCODERS[name](in_channels).double()
         for norm in encoder.modules():
@@ -105,7 +105,7 @@ def test_layers_whose_coordinates_stay_exact():
     assert input_layers(made("dgcnn", 6).layer_graph()) == {"layers.0.linear"}
     assert input_layers(made("pointnet").layer_graph()) == {"input_net.pool.linears.0", "local.0"}
     assert input_layers(made("ssg").layer_graph()) == {"levels.0.scales.0.linears.0"}
-    assert input_layers(made("ssg", 6).layer_graph()) == set()  # its coordinates are columns of their own
+    assert input_layers(made("ssg", 6).layer_graph()) == set()  # its coordinates are separate columns
     assert input_layers(Classifier(8, 3).layer_graph()) == set()
 
 
@@ -129,7 +129,7 @@ def test_heads_describe_themselves(head, last):
 
 
 class Silent(nn.Module):
-    """An encoder that says nothing of itself."""
+    """An encoder without a layer_graph."""
 
     in_channels, point_channels, cloud_channels = 3, 4, 4
 

@@ -1,4 +1,4 @@
-"""The places of the linear layer: what stands where, in which order, and what coordinates are spared."""
+"""The slots of the linear layer: where they act, in which order, and that they leave coordinates alone."""
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ from geo3d.seeds import generator, seeded
 
 
 class Times(nn.Module):
-    """A place's stand-in whose trace in the product is a factor."""
+    """A stand-in for a slot: it multiplies by a factor that can be recognised in the product."""
 
     def __init__(self, factor):
         super().__init__()

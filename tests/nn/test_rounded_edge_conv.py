@@ -35,7 +35,7 @@ def made(weights=4, activations=4, signs=True):
 
 
 def by_edges(layer, x, neighbors, training):
-    """What the layer is, edge by edge, in torch: a and b from the two rounded halves, b rounded for each edge."""
+    """The layer computed edge by edge in torch: a and b from the two rounded halves, b rounded for each edge."""
     linear, norm = layer.linear, layer.norm
     x = linear.input_quantizer(x)
     sign = torch.where(norm.weight < 0, -1.0, 1.0)
@@ -83,10 +83,10 @@ def test_gradients_take_the_slot_before_rounding(build):
         largest = z.gather(1, edges.argmax(1, keepdim=True))[:, 0]
         parameters = [p for p in layer.parameters() if p is not layer.neighbor_quantizer.log_step]
         parameters = [p for p in parameters if p is not layer.neighbor_quantizer.shift]
-        # The table's own step is rounded once a point here and once an edge there: its gradient scale differs.
+        # The layer rounds b once per point, the reference once per edge, so the gradient scale of b's step differs.
         expected = torch.autograd.grad((largest * weights).sum(), parameters)
         if not training:
-            continue  # in evaluation the slot is that of the rounded maximum: nothing is trained there
+            continue  # in evaluation the rounded maximum picks the neighbour, and nothing is trained
         found = torch.autograd.grad((layer(x, neighbors) * weights).sum(), parameters)
         for one, other in zip(found, expected, strict=True):
             torch.testing.assert_close(one, other, rtol=2e-3, atol=2e-3)

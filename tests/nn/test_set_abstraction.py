@@ -22,7 +22,7 @@ def rows(count=12, channels=3, dtype=torch.float64, seed=0):
 
 
 def plain(mlp, x, ptr):
-    """Every layer on every row with torch's own modules, the maximum last."""
+    """All layers on all rows with torch's own modules, then the maximum."""
     for i, (layer, norm) in enumerate(zip(mlp.linears, mlp.norms, strict=True)):
         x = nn.BatchNorm1d.forward(norm, layer(x))
         if mlp.activated or i < len(mlp.linears) - 1:

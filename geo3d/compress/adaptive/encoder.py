@@ -1,4 +1,4 @@
-"""One set of DGCNN weights for many speeds: width, exit, neighbours and points are chosen when the encoder is run."""
+"""One set of DGCNN weights for many speeds: width, depth, neighbours and points are chosen when the encoder is run."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy, deepcopy
@@ -34,34 +34,37 @@ NAMES = ("widths", "depths", "ks", "points")
 
 
 class Adaptive(nn.Module):
-    """A DGCNN whose leading channels and first layers are encoders, too.
+    """A DGCNN whose leading channels and first layers also work as smaller encoders.
 
-    A sub-network of width w and exit e has the first e edge convolutions, with the leading fraction w of their channels
-    and of the embedding's; its parameters are slices of the full ones (slimmable networks, arXiv 1812.08928 and
-    1903.05134; the cloud features are nested, arXiv 2205.13147). k and the number of points need no weights.
-    Every setting has BatchNorm statistics of its own. Weights are rounded by the full encoder's steps; what rounds
-    features is of every (width, exit) its own.
+    A sub-network of width w and depth d consists of the first d edge convolutions, with the leading fraction w of their
+    channels and of the embedding's. Its parameters are slices of the full ones (slimmable networks, arXiv 1812.08928
+    and 1903.05134; the cloud features are nested, arXiv 2205.13147). k and the number of points do not affect the
+    weights. Every setting has its own BatchNorm statistics. Sub-networks round weights with the full encoder's steps;
+    each (width, depth) has its own activation quantizers.
 
-    Features of narrower settings are filled up with zeros, each channel at its place, so that one head serves all.
-    ``Features.point`` has a row for each point that is used, in farthest-point order where points are left out.
+    Features of smaller settings are padded with zeros to the full number of channels, with each channel at its place,
+    so that one head serves all settings. ``Features.point`` has one row per point that is used, in farthest-point order
+    where points are left out.
 
-    In training, ``forward`` gives the features of the largest setting and :meth:`extra_loss` teaches the others; in
-    evaluation it gives those of the setting last chosen by :meth:`use`.
+    In training, ``forward`` returns the features of the largest setting, and :meth:`extra_loss` trains the others. In
+    evaluation, ``forward`` returns the features of the setting last chosen by :meth:`use`.
 
     Args:
         inner: The full encoder, which is wrapped, not copied; its statistics are those of the largest setting.
-        widths: Shares of the channels; 1 among them. If left out, (0.25, 0.5, 1), or 1 for a structured encoder.
-        depths: Numbers of edge convolutions; all of them among these. If left out, all numbers from 2, or all
-            convolutions for a structured encoder.
+        widths: Fractions of the channels; 1 must be among them. By default (0.25, 0.5, 1), or (1,) for a structured
+            encoder.
+        depths: Numbers of edge convolutions; the encoder's own number must be among them. By default all numbers from
+            2 on, or only the encoder's own for a structured encoder.
         ks: Numbers of neighbours.
-        points: Numbers of points, at most, of each cloud.
+        points: Largest numbers of points per cloud; farthest-point sampling reduces larger clouds.
 
     Attributes:
-        settings: All of them, the largest first and the smallest last.
-        setting: The one in use.
+        settings: All settings, the largest first and the smallest last.
+        setting: The setting in use.
 
     Raises:
-        ConfigError: If the encoder is no DGCNN, a number does not fit it, or a structured one is to be narrowed.
+        ConfigError: If the encoder is not a DGCNN, a choice does not fit it, or a structured encoder is given several
+            widths or depths.
 
     Example:
         >>> adaptive = Adaptive(DGCNN(channels=(16, 16), embedding=32), widths=(0.5, 1), ks=(4, 8), points=(16, 32))
@@ -93,7 +96,7 @@ class Adaptive(nn.Module):
         self.level_channels = inner.level_channels
         self.settings = [Setting(*each) for each in product(*values)]
         self.setting = self.settings[0]
-        # A DGCNN without weights for each smaller shape: in a plain dict, hence not among the registered modules.
+        # One DGCNN without weights per smaller shape; a plain dict keeps them from being registered as submodules.
         shapes = dict.fromkeys(setting[:2] for setting in self.settings if setting[:2] != self.setting[:2])
         self._forms = {(width, depth): slice_encoder(inner, width, depth) for width, depth in shapes}
         self.quantizers = nn.ModuleList(nn.ModuleDict(own_quantizers(form)) for form in self._forms.values())
@@ -101,34 +104,34 @@ class Adaptive(nn.Module):
         self.compression = [*records(inner), {"step": "adapt"} | {name: list(getattr(self, name)) for name in NAMES}]
 
     def use(self, setting: Setting) -> "Adaptive":
-        """Itself, after the setting has been chosen for evaluation.
+        """The same adaptive encoder, with this setting selected for evaluation.
 
         Raises:
-            ConfigError: If it is not one of ``settings``.
+            ConfigError: If the setting is not one of ``settings``.
         """
         self.setting = self.settings[self._number(setting)]
         return self
 
     def forward(self, data: Data) -> Features:
-        """Features (M', point_channels) and (B, cloud_channels): in training of the largest setting."""
+        """(M', point_channels) and (B, cloud_channels) features of the selected, in training of the largest setting."""
         setting = self.settings[0] if self.training else self.setting
         return self.encode(setting, farthest_subset(input_batch(data), [setting.num_points])[setting.num_points])
 
     def encode(self, setting: Setting, batch: Batch) -> Features:
-        """Features of all points of the batch, by the sub-network of a setting, in the encoder's mode."""
-        form = copy(self._form(setting))  # k is of the copy, layers are shared
+        """Features of the batch, all points used, from the sub-network of a setting in the encoder's current mode."""
+        form = copy(self._form(setting))  # a shallow copy has its own k and shares the layers
         form.k = setting.k
         if setting[:2] in self._forms:
             for name, module in form.named_modules():
                 like = self.inner.get_submodule(name)
-                if not name.endswith(".quantizer"):  # the steps of weights are set by the full encoder alone
+                if not name.endswith(".quantizer"):  # only the full encoder sets the steps of weights
                     module.training = like.training
                 if isinstance(module, BatchNorm) and isinstance(like, BatchNorm):
                     module.momentum = like.momentum
         return self.pad_features(setting, functional_call(form, self.state(setting), (batch,)))
 
     def state(self, setting: Setting) -> dict[str, Tensor]:
-        """What a setting has instead of its form's tensors: weights, as differentiable slices, and statistics."""
+        """The tensors that run a setting's form, by name: differentiable slices of the weights, and the statistics."""
         number, form = self._number(setting), self._form(setting)
         inner: Any = self.inner
         state: dict[str, Tensor] = self.statistics[number - 1].named() if number else {}
@@ -144,7 +147,7 @@ class Adaptive(nn.Module):
         return state | self._shared("norm", "embed.quantizer", form.embedding)
 
     def _shared(self, norm: str, quantizer: str, count: int) -> dict[str, Tensor]:
-        """The leading parameters of a norm, and the leading steps that the weight before it is rounded by."""
+        """The leading parameters of a norm, and the leading steps of the quantizer of the weight before it, by name."""
         full: Any = self.inner.get_submodule(norm)
         out = {f"{norm}.{name}": getattr(full, name)[:count] for name in ("weight", "bias")}
         owner, _, _ = quantizer.rpartition(".")
@@ -155,7 +158,7 @@ class Adaptive(nn.Module):
         return out | {f"{quantizer}.log_step": steps, f"{quantizer}.initialized": rounds.initialized}
 
     def pad_features(self, setting: Setting, features: Features) -> Features:
-        """A sub-network's features at their places among the full number of channels, with zeros in between."""
+        """A sub-network's features in the full number of channels: each channel at its place, zeros elsewhere."""
         form, inner = self._form(setting), self.inner
         if form is inner:
             return features
@@ -167,10 +170,10 @@ class Adaptive(nn.Module):
 
     @torch.no_grad()
     def subnet(self, setting: Setting) -> DGCNN:
-        """A DGCNN of its own, in evaluation mode, with copies of the setting's weights; its features are not filled up.
+        """A stand-alone DGCNN, in evaluation mode, with copies of the setting's weights; its features are not padded.
 
-        It takes all points it is given: :func:`~geo3d.compress.adaptive.slices.farthest_subset` comes before it,
-        :meth:`pad_features` behind it.
+        It uses all points it is given. To reproduce the setting, apply
+        :func:`~geo3d.compress.adaptive.slices.farthest_subset` to the clouds and :meth:`pad_features` to the result.
         """
         out = deepcopy(self._form(setting))
         for path, value in self.state(setting).items():
@@ -178,7 +181,7 @@ class Adaptive(nn.Module):
             module, value = out.get_submodule(owner), value.clone(memory_format=torch.contiguous_format)
             old = getattr(module, name)
             new = nn.Parameter(value) if isinstance(old, nn.Parameter) else value
-            new.__dict__.update(vars(old))  # a step's lr_factor
+            new.__dict__.update(vars(old))  # attributes such as a step's lr_factor
             setattr(module, name, new)
         out.k = setting.k
         out.compression = remaining(self.compression, out, full=setting[:2] not in self._forms)
@@ -187,10 +190,10 @@ class Adaptive(nn.Module):
     def subnet_training(
         self, batch: Batch, generator: torch.Generator, count: int = 4
     ) -> list[tuple[Setting, Features]]:
-        """The largest setting, some drawn at random and the smallest, ``count`` in all, with their features.
+        """Settings with their features: the largest, ``count - 2`` drawn at random, and the smallest.
 
-        The sandwich rule of arXiv 1903.05134. Several processes must draw the same settings: give their generators
-        one key.
+        This is the sandwich rule of arXiv 1903.05134. All processes must draw the same settings: give their generators
+        the same key.
         """
         return list(self._each(input_batch(batch), sample_settings(self.settings, count, generator)))
 
@@ -202,17 +205,17 @@ class Adaptive(nn.Module):
         head: Callable[[Tensor], Tensor] | None = None,
         count: int = 4,
     ) -> Tensor:
-        """How far sub-networks are from the largest one on the same clouds: in-place distillation, without labels.
+        """() mean distillation loss of sub-networks against the largest setting on the same clouds, without labels.
 
         Args:
             batch: Clouds.
-            largest: (B, cloud_channels) features that the largest setting has made of these clouds; making them here
-                again would move its running statistics twice in a step.
-            generator: Draws the settings; of one key on all processes.
-            head: Without, the cloud features are compared, on the leading channels that the sub-network has; with
-                it, what the head makes of them, by the Kullback-Leibler divergence of its softmax. The head's own
-                running statistics do not follow the sub-networks.
-            count: Settings, the largest included.
+            largest: (B, cloud_channels) features of these clouds from the largest setting. They are passed in because
+                computing them again would update its running statistics twice in a step.
+            generator: Draws the settings; it needs the same key on all processes.
+            head: If None, the loss compares the cloud features, on the leading channels that the sub-network has. With
+                a head, the loss is the Kullback-Leibler divergence of the softmax of its logits; the head's running
+                statistics are not updated.
+            count: Number of settings, including the largest, which has no loss.
         """
         batch = input_batch(batch)
         _, *others = sample_settings(self.settings, count, generator)
@@ -251,18 +254,19 @@ def adapt(
     """A copy of a DGCNN that can be run at several speeds; see :class:`Adaptive` for the arguments.
 
     Raises:
-        ConfigError: If the encoder is adaptive already, or its pruning or structure is not finalized; or see there.
+        ConfigError: If the encoder is already adaptive, its pruning or structure is not finalized, or :class:`Adaptive`
+            refuses it.
     """
     if any(hasattr(module, "penalty") for module in encoder.modules()):
-        raise ConfigError("adapt: the encoder is still being pruned or structured; call compress.finalize on it before")
+        raise ConfigError("adapt: the encoder is still being pruned or structured; call compress.finalize on it first")
     return Adaptive(copied(encoder, "adapt"), widths, depths, ks, points)
 
 
 def restore(encoder: nn.Module, record: Mapping[str, Any]) -> Adaptive:
-    """The adaptive encoder that the record describes, around the encoder; ``load_state_dict`` then fills it in."""
+    """The encoder wrapped into the adaptive encoder that the record describes; the values are still to be loaded."""
     return Adaptive(encoder, *(record[name] for name in NAMES))
 
 
 def finalize(encoder: nn.Module) -> nn.Module:
-    """The encoder as it is: nothing has to be settled after training."""
+    """The encoder unchanged: there is nothing to do after training."""
     return encoder

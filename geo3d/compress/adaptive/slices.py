@@ -1,4 +1,4 @@
-"""What a setting means: a DGCNN with fewer channels and layers, clouds with fewer points."""
+"""The settings of an adaptive encoder, and what a setting selects: leading channels, first layers, fewer points."""
 
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +21,7 @@ from geo3d.ops.search.farthest import farthest_points
 
 
 class Setting(NamedTuple):
-    """One of the speeds of an adaptive encoder.
+    """One setting of an adaptive encoder: the sub-network, its number of neighbours, and the size of the clouds.
 
     Example:
         >>> str(Setting(0.5, 4, 20, 512))
@@ -33,9 +33,9 @@ class Setting(NamedTuple):
     depth: int
     """How many edge convolutions are used."""
     k: int
-    """Neighbours a point."""
+    """Neighbours per point."""
     num_points: int
-    """Points a cloud, at most."""
+    """Largest number of points per cloud."""
 
     def __str__(self) -> str:
         return f"w{self.width:g}-d{self.depth}-k{self.k}-n{self.num_points}"
@@ -44,18 +44,21 @@ class Setting(NamedTuple):
 def check_choices(
     inner: DGCNN, widths: Sequence[float], depths: Sequence[int], ks: Sequence[int], points: Sequence[int]
 ) -> None:
-    """Check that the encoder can be run with these choices, each list from the largest to the smallest.
+    """Check that the encoder can be run with these choices, each list sorted from the largest to the smallest.
 
     Raises:
-        ConfigError: If not.
+        ConfigError: If it cannot.
     """
     depth = len(inner.layers)
     if not all((widths, depths, ks, points)):
         raise ConfigError("adapt needs at least one of each of widths, depths, ks and points; found an empty list")
     if widths[0] != 1 or widths[-1] <= 0:
-        raise ConfigError(f"widths must be fractions from 0 to 1, with 1 among them; found {list(widths)}")
+        raise ConfigError(f"widths must be fractions above 0 and up to 1, with 1 among them; found {list(widths)}")
     if depths[0] != depth or depths[-1] < 1:
-        raise ConfigError(f"depths must be from 1 to {depth}, the encoder's layers, with {depth}; found {list(depths)}")
+        raise ConfigError(
+            f"depths must be from 1 to {depth}, the encoder's number of edge convolutions, with {depth} among them; "
+            f"found {list(depths)}"
+        )
     if ks[-1] < 1 or points[-1] < 1:
         raise ConfigError(f"ks and points must be positive; found {list(ks)} and {list(points)}")
     if (len(widths), len(depths)) != (1, 1) and structured(inner):
@@ -66,15 +69,15 @@ def check_choices(
 
 
 def structured(encoder: nn.Module) -> bool:
-    """Whether layers of the encoder sum windows of channels before their product."""
+    """Whether any layer of the encoder pools its input channels before its product."""
     return any(isinstance(module, Linear) and module.pool is not None for module in encoder.modules())
 
 
 def farthest_subset(batch: Batch, sizes: Iterable[int]) -> dict[int, Batch]:
-    """For each n of ``sizes`` the batch with at most n points of each cloud, spread out as far as can be.
+    """For each n in ``sizes``: the batch with at most n points per cloud, chosen by farthest-point sampling.
 
-    The smaller of two clouds is the beginning of the larger one: one farthest-point order serves them all. A batch
-    whose clouds all have at most n points is returned as it is.
+    The subsets are nested: the smaller of two is the beginning of the larger, because all come from one farthest-point
+    order. If no cloud has more than n points, the batch itself is returned for n.
     """
     sizes, size = sorted(set(sizes)), common_size(batch)
     lengths = batch.ptr.diff()
@@ -87,14 +90,16 @@ def farthest_subset(batch: Batch, sizes: Iterable[int]) -> dict[int, Batch]:
     for n in fewer:
         if size is not None:
             out[n] = select_points(batch, order[:, :n].reshape(-1), num_points=n)
-        else:  # behind the last point of a shorter cloud its order begins again
+        else:  # the order of a cloud with fewer than n points starts again after its last point
             kept = torch.arange(n, device=order.device) < lengths[:, None]
             out[n] = select_points(batch, order[:, :n][kept], ptr=F.pad(lengths.clamp_max(n).cumsum(0), (1, 0)))
     return out
 
 
 def scaled(channels: int, width: float) -> int:
-    """``width * channels``, to the next multiple of 8.
+    """``width * channels`` rounded to the nearest multiple of 8, at least 8 and at most ``channels``.
+
+    With width 1 the number of channels stays as it is.
 
     Example:
         >>> scaled(64, 0.25), scaled(20, 0.5), scaled(12, 0.1), scaled(20, 1.0)
@@ -104,14 +109,14 @@ def scaled(channels: int, width: float) -> int:
 
 
 def slice_encoder(inner: DGCNN, width: float, depth: int) -> DGCNN:
-    """The first ``depth`` layers with a fraction of their channels, without weights (on torch's meta device).
+    """A DGCNN of the first ``depth`` layers with a fraction of their channels, its weights on torch's meta device.
 
     Weight quantizers share the full encoder's steps, so the codes of a sub-network are a slice of the stored ones.
     Activation quantizers are the sub-network's own, because what they round depends on the width. They start as copies
     of the full encoder's.
 
     Raises:
-        ConfigError: If inputs are rounded with a step for each channel.
+        ConfigError: If a layer rounds its inputs with one step per channel.
     """
     keywords = {name: getattr(inner, name) for name in inspect.signature(DGCNN).parameters}
     channels = [scaled(count, width) for count in inner.channels[:depth]]
@@ -124,7 +129,7 @@ def slice_encoder(inner: DGCNN, width: float, depth: int) -> DGCNN:
         elif isinstance(module, Linear) and isinstance(full, Linear):
             if full.input_quantizer is not None and full.input_quantizer.groups > 1:
                 raise ConfigError(
-                    f"{name} rounds each input channel by a step of its own; adapt needs one step for all"
+                    f"{name}: adapt needs one step for all input channels of a layer; found one step per channel"
                 )
             module.input_quantizer = deepcopy(full.input_quantizer)
             module.quantizer = _of_fewer(full.quantizer, full.out_features, module.out_features)
@@ -136,9 +141,10 @@ def slice_encoder(inner: DGCNN, width: float, depth: int) -> DGCNN:
 
 
 def leading(steps: Tensor, full: int, small: int) -> Tensor:
-    """Those of the first ``small`` of ``full`` channels, of each of the matrices that are rounded together.
+    """The steps of the first ``small`` of ``full`` channels, for each matrix that the quantizer rounds.
 
-    Steps that are not one a channel stay as they are.
+    The quantizer of an edge convolution rounds two matrices of ``full`` rows. Steps that are not one per channel (fewer
+    than ``full``) are returned unchanged.
 
     Example:
         >>> leading(torch.arange(8), 4, 2).tolist(), leading(torch.arange(2), 4, 2).tolist()
@@ -148,7 +154,7 @@ def leading(steps: Tensor, full: int, small: int) -> Tensor:
 
 
 def _of_fewer(quantizer: Quantizer | None, full: int, small: int) -> Quantizer | None:
-    """A copy for the first ``small`` of ``full`` output channels."""
+    """A copy of the quantizer for the first ``small`` of ``full`` output channels."""
     copy = deepcopy(quantizer)
     if copy is not None:
         for parameter in copy.parameters():
@@ -158,15 +164,21 @@ def _of_fewer(quantizer: Quantizer | None, full: int, small: int) -> Quantizer |
 
 
 def own_quantizers(form: DGCNN) -> dict[str, nn.Module]:
-    """The quantisers that are a sub-network's own, under names that a ``ModuleDict`` takes."""
-    found = {name: module for name, module in form.named_modules() if isinstance(module, Quantizer)}
-    return {name.replace(".", "_"): module for name, module in found.items() if not module.log_step.is_meta}
+    """The activation quantizers of a sub-network; dots in their names become underscores, as ``ModuleDict`` needs."""
+    quantizers = {name: module for name, module in form.named_modules() if isinstance(module, Quantizer)}
+    return {name.replace(".", "_"): module for name, module in quantizers.items() if not module.log_step.is_meta}
 
 
 def remaining(records: Iterable[Mapping[str, Any]], form: DGCNN, full: bool) -> list[dict[str, Any]]:
-    """The compression records of a sub-network that stands alone.
+    """The compression records of a stand-alone sub-network.
 
-    In a narrower one the masks are part of the weights, and only some of the quantized layers exist.
+    A sub-network smaller than the full encoder keeps only the record of ``quantize``, for the layers that it has: its
+    weights have the masks of pruning already applied.
+
+    Args:
+        records: Those of the adaptive encoder.
+        form: The sub-network.
+        full: Whether it has the full width and depth.
     """
     out = [dict(record) for record in records if record["step"] != "adapt" and (full or record["step"] == "quantize")]
     for record in out:

@@ -1,4 +1,4 @@
-"""Statistics of every setting, and of a head behind it, taken anew once the weights are final."""
+"""Recalibration of the running statistics of every setting, and of a head, once the weights are final."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -16,9 +16,9 @@ from geo3d.nn.quantizer import Quantizer
 
 @contextmanager
 def measuring(module: nn.Module) -> Iterator[None]:
-    """Inside, the norms take plain averages over all batches, and everything else is in evaluation mode.
+    """Context in which the norms average over all batches and other modules are in evaluation mode.
 
-    But quantisers that were never run set their steps, as they do in training.
+    Quantizers are in training mode, so that those whose steps are not set yet set them.
     """
     modes = {each: each.training for each in module.modules()}
     momenta = {each: each.momentum for each in modes if isinstance(each, nn.modules.batchnorm._BatchNorm)}
@@ -38,13 +38,13 @@ def measuring(module: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def recalibrate_norms(adaptive: Adaptive, loader: Iterable[Batch], device: torch.device | str = "cpu") -> Adaptive:
-    """The same encoder, in evaluation mode, with every setting's statistics averaged anew over the loader's batches.
+    """The same encoder, in evaluation mode, with every setting's running statistics averaged over the loader's batches.
 
-    While it trains, a setting is seen now and then, with weights that go on changing; its statistics want to be those
-    of the final weights ("post-statistics", arXiv 1903.05134).
+    In training a setting is run only now and then, while the weights keep changing, so its running statistics are not
+    those of the final weights. This recalibration mends that ("post-statistics", arXiv 1903.05134).
 
     Args:
-        adaptive: The encoder; its weights stay.
+        adaptive: The encoder; its weights are not changed.
         loader: Training clouds.
         device: Where to compute.
     """
@@ -55,7 +55,7 @@ def recalibrate_norms(adaptive: Adaptive, loader: Iterable[Batch], device: torch
         statistics.reset()
     with measuring(adaptive):
         for i, batch in enumerate(loader):
-            if i and batch.num_graphs < 2:  # a last one alone would count as much as a whole batch
+            if i and batch.num_graphs < 2:  # a last batch of one cloud would count as much as a full batch
                 continue
             thin = farthest_subset(batch.to(device), adaptive.points)
             for setting in adaptive.settings:
@@ -67,11 +67,11 @@ def recalibrate_norms(adaptive: Adaptive, loader: Iterable[Batch], device: torch
 def head_for(
     head: nn.Module, adaptive: Adaptive, setting: Setting, loader: Iterable[Batch], device: torch.device | str = "cpu"
 ) -> nn.Module:
-    """A copy of the head, in evaluation mode, whose statistics are those of the setting's features.
+    """A copy of the head, in evaluation mode, with the running statistics of the setting's features.
 
     Args:
-        head: From cloud features (B, cloud_channels); dropout is off while its statistics are taken.
-        adaptive: The encoder; run in evaluation mode.
+        head: A head on cloud features (B, cloud_channels); its dropout is off while the statistics are taken.
+        adaptive: The encoder, which is run in evaluation mode.
         setting: One of its settings.
         loader: Training clouds.
         device: Where to compute.
@@ -86,5 +86,5 @@ def head_for(
     for norm in norms:
         norm.reset_running_stats()
     with measuring(copy):
-        copy(cloud)  # all clouds at once: exact
+        copy(cloud)  # all clouds in one batch: the statistics are exact
     return copy.eval()

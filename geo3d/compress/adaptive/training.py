@@ -1,4 +1,4 @@
-"""How sub-networks are taught by the largest one, and statistics of their own for each of them."""
+"""Training of the sub-networks: their running statistics, the choice of settings, and the distillation losses."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class Statistics(nn.Module):
-    """Running statistics of the norms of one setting, in three tensors; they begin as the leading ones of the full.
+    """Running statistics of all norms of one setting, in three buffers; at first copies of the full encoder's.
 
     Args:
         full: The full encoder.
@@ -35,7 +35,7 @@ class Statistics(nn.Module):
         self.register_buffer("batches", torch.stack([norm.num_batches_tracked for norm, _ in begins]))
 
     def named(self) -> dict[str, Tensor]:
-        """The norms' buffers by name, as views: what a norm writes into them stays."""
+        """The norms' buffers by name, as views, so that what a norm writes into them is stored here."""
         out, start = {}, 0
         for i, (name, size) in enumerate(self.sizes.items()):
             out[f"{name}.running_mean"] = self.mean[start : start + size]
@@ -45,14 +45,14 @@ class Statistics(nn.Module):
         return out
 
     def reset(self) -> None:
-        """Forget all batches."""
+        """Reset the statistics to those of a new norm."""
         self.mean.zero_()
         self.var.fill_(1)
         self.batches.zero_()
 
 
 def sample_settings(settings: Sequence[T], count: int, generator: torch.Generator) -> list[T]:
-    """The first, ``count - 2`` of those between at random, and the last; all, if there are not more."""
+    """The first setting, ``count - 2`` random ones between, and the last; all if there are at most ``count``."""
     if len(settings) <= count:
         return list(settings)
     drawn = torch.randperm(len(settings) - 2, generator=generator, device=generator.device)[: max(0, count - 2)]
@@ -60,29 +60,30 @@ def sample_settings(settings: Sequence[T], count: int, generator: torch.Generato
 
 
 def imitation(cloud: Tensor, target: Tensor, embedding: int) -> Tensor:
-    """Mean squared distance from the target on the leading channels, in units of its std over the batch.
+    """() mean squared distance from the target on the leading channels, in units of the target's std over the batch.
 
-    MSE, not cosine: one head reads all settings, so it needs features of equal scale. Divided by the batch std, so that
-    large channels do not dominate; the std is taken as at least a tenth of the mean one.
+    MSE, not cosine: one head reads all settings, so it needs features of equal scale. The differences are divided by
+    the batch std of each channel, so that large channels do not dominate. Stds below a tenth of their mean (or 1e-3)
+    are raised to it.
 
     Args:
         cloud: (B, 2 * E) features, maxima and means.
-        target: Those to be imitated, without gradient.
-        embedding: How many channels of either half are compared.
+        target: (B, 2 * E) features of the largest setting, without gradient.
+        embedding: How many leading channels of each half are compared.
     """
     cloud, target = (x.float().unflatten(1, (2, -1))[:, :, :embedding] for x in (cloud, target))
-    deviation = target.std(0, correction=0)
-    deviation = deviation.clamp_min(0.1 * float(deviation.mean())).clamp_min(1e-3)
-    return scaled_distance(cloud, target, deviation)
+    std = target.std(0, correction=0)
+    std = std.clamp_min(0.1 * float(std.mean())).clamp_min(1e-3)
+    return scaled_distance(cloud, target, std)
 
 
 def disagreement(logits: Tensor, target: Tensor) -> Tensor:
-    """Kullback-Leibler divergence of softmax(logits) from softmax(target), mean over the clouds."""
+    """() Kullback-Leibler divergence of softmax(logits) from softmax(target), mean over the clouds."""
     return divergence(logits.float(), target.float())
 
 
 def logits_of(head: Callable[[Tensor], Tensor], cloud: Tensor) -> Tensor:
-    """The head's logits without dropout; its running statistics are not changed."""
+    """(B, K) logits of the head, without dropout and without updating its running statistics."""
     if not isinstance(head, nn.Module):
         return head(cloud)
     dropping = [each for each in head.modules() if isinstance(each, nn.Dropout) and each.training]

@@ -1,1 +1,1 @@
-"""Encoders as ONNX, OpenVINO and torch.export files, and what checks them."""
+"""Export of encoders to ONNX, OpenVINO and torch.export files, and checks of these files."""

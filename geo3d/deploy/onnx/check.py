@@ -1,4 +1,4 @@
-"""Whether an exported file says what the encoder says."""
+"""Compares the features that an exported file gives with those of the encoder."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,18 +22,19 @@ Run = Callable[[Mapping[str, Array]], tuple[Array, Array]]
 """From inputs by name to ``point`` (B, N, C) and ``cloud`` (B, D)."""
 
 TOLERANCE = 1e-3
-"""Difference, relative to the largest feature, that single precision does not explain."""
+"""Difference, relative to the largest feature, that rounding in single precision explains."""
 
 FEW = 0.02
-"""Fraction of values that may differ by more: where two points are equally near a runtime may take the other one."""
+"""Fraction of values that may differ by more if the file searches neighbours: if two points are equally near, the
+runtime may take the other one."""
 
 MEAN = 0.02
-"""Mean difference, relative to the mean feature, that a quantised encoder may have: a value halfway between two codes
-may be rounded to the other one, and a coarse code moves all that follows."""
+"""Mean difference, relative to the mean magnitude of features, that a quantised encoder may have: a value halfway
+between two codes may be rounded to the other one, and with coarse codes that changes everything after it."""
 
 
 class Difference(NamedTuple):
-    """Between what a file and an encoder say of the same clouds: the worse of point and cloud features.
+    """How far a file's features are from an encoder's on the same clouds; the larger value of point and cloud features.
 
     Attributes:
         largest: The largest difference, relative to the largest feature.
@@ -50,11 +51,11 @@ class Difference(NamedTuple):
         return f"largest {self.largest:.1e}, mean {self.mean:.1e}, {beyond}"
 
     def acceptable(self, *, rounded: bool, searched: bool) -> bool:
-        """Whether it is what rounding explains.
+        """Whether rounding explains the difference.
 
         Args:
-            rounded: The encoder is quantised.
-            searched: The file looks for neighbours itself.
+            rounded: Whether the encoder is quantised.
+            searched: Whether the file searches neighbours itself.
         """
         if rounded:
             return self.mean <= MEAN
@@ -62,7 +63,7 @@ class Difference(NamedTuple):
 
 
 def difference(expected: Features, point: Array, cloud: Array) -> Difference:
-    """How far a file's outputs are from an encoder's."""
+    """How far a file's outputs are from an encoder's features."""
     parts = []
     for exact, other in ((expected.point, point), (expected.cloud, cloud)):
         exact = exact.cpu()
@@ -76,7 +77,7 @@ def difference(expected: Features, point: Array, cloud: Array) -> Difference:
 
 
 def random_clouds(encoder: nn.Module, clouds: int, num_points: int) -> Batch:
-    """Points within the unit sphere, with features if the encoder asks for them."""
+    """Clouds of random points within the unit sphere, with extra channels if the encoder takes them."""
     generator = seeds.generator(0, "export check")
     direction = normalize(torch.randn(clouds * num_points, 3, generator=generator, dtype=torch.float32), dim=1)
     pos = direction * torch.rand(len(direction), 1, generator=generator, dtype=torch.float32).pow(1 / 3)
@@ -86,11 +87,11 @@ def random_clouds(encoder: nn.Module, clouds: int, num_points: int) -> Batch:
 
 
 def in_onnxruntime(path: str | Path, threads: int = 1) -> Run:
-    """Runs an ONNX file on the CPU.
+    """A function that runs an ONNX file on the CPU with onnxruntime.
 
     Args:
         path: The file.
-        threads: 0: as many as there are cores.
+        threads: Number of threads; 0 means one per core.
 
     Raises:
         ConfigError: If onnxruntime is not installed.
@@ -103,11 +104,11 @@ def in_onnxruntime(path: str | Path, threads: int = 1) -> Run:
 
 
 def in_openvino(path: str | Path, threads: int = 1) -> Run:
-    """Runs an OpenVINO or ONNX file on the CPU, floats in single precision.
+    """A function that runs an OpenVINO or ONNX file on the CPU with OpenVINO, floats in single precision.
 
     Args:
         path: The file.
-        threads: 0: as many as there are cores.
+        threads: Number of threads; 0 means one per core.
 
     Raises:
         ConfigError: If OpenVINO is not installed.
@@ -124,7 +125,7 @@ def in_openvino(path: str | Path, threads: int = 1) -> Run:
 
 
 def in_torch(path: str | Path) -> Run:
-    """Runs a ``torch.export`` program."""
+    """A function that runs a ``torch.export`` program."""
     program = torch.export.load(str(path)).module()
 
     @torch.no_grad()
@@ -140,14 +141,14 @@ RUNTIMES: dict[str, tuple[str, Callable[..., Run]]] = {
     "openvino": ("openvino", in_openvino),
     "torch": ("torch", in_torch),
 }
-"""Format of a file: the package that runs it, and how."""
+"""For each format of a file: the package that runs it, and the function that loads it."""
 
 
 @torch.no_grad()
 def checked(
     encoder: nn.Module, path: str | Path, format: str, neighbors: str, clouds: int, num_points: int
 ) -> Difference:
-    """How far a file, run in the runtime of its format, is from geo3d on generated clouds.
+    """How far a file, run by the runtime of its format, is from the encoder on random clouds.
 
     Raises:
         ConfigError: If that runtime is not installed.

@@ -1,12 +1,16 @@
-"""Encoders as ONNX graphs, and what such graphs take as inputs.
+"""Encoders as ONNX graphs, and the inputs of these graphs.
 
-Inputs: ``pos (B, N, 3)``; ``x (B, N, in_channels - 3)`` for encoders with more channels; and with tables as inputs, all
-counted inside each cloud: ``idx_0, idx_1, ... (B, N, k)``, one for each search of neighbours; for set abstraction
-``centers_l (B, n)``, the points that are the centres of level l, ``idx_l_s (B, n, k)``, the points (of level 0) or
-centres (of the level before) in the ball around each for scale s, ``nearest (B, N, 3)`` and ``weight (B, N, 3)``, the
-centres of the last level that are nearest to each point and their weights.
+Inputs are ``pos (B, N, 3)``, and ``x (B, N, in_channels - 3)`` for encoders with more channels. With
+``neighbors="inputs"`` the results of all searches are inputs too, as indices within each cloud:
 
-Outputs: ``point (B, N, C)`` and ``cloud (B, D)``.
+- ``idx_0, idx_1, ... (B, N, k)``: the neighbours of each point, one table for each search of neighbours;
+- ``centers_l (B, n)``: the points that are the centres of level l of set abstraction;
+- ``idx_l_s (B, n, k)``: the points (at level 0) or the centres of the level before (at later levels) in the ball around
+  each centre of level l, for scale s;
+- ``nearest (B, N, 3)`` and ``weight (B, N, 3)``: the centres of the last level nearest to each point, and their
+  weights.
+
+Outputs are ``point (B, N, C)`` and ``cloud (B, D)``.
 """
 
 from collections import Counter
@@ -34,13 +38,13 @@ Sizes = tuple[int | str, int | str]
 
 
 class Drawing:
-    """The state of drawing an encoder's operations one after another.
+    """The state while an encoder's operations are added to an ONNX graph one after another.
 
     Args:
-        graph: What is drawn into.
-        encoder: Whose operations.
-        ops: Its graph.
-        sizes: Clouds and points, numbers or names.
+        graph: The ONNX graph to add to.
+        encoder: The encoder.
+        ops: Its operations.
+        sizes: The numbers of clouds and of points per cloud; a name where the number is free.
         inside: Whether neighbours are searched inside the graph.
     """
 
@@ -52,25 +56,25 @@ class Drawing:
         self.readers = Counter(source for op in ops for source in op.sources)
         self.readers.update(("point", "cloud"))  # whoever runs the file reads its outputs
         self.behind_maximum: dict[str, float] = {}
-        """Activations that act behind a maximum, on fewer values."""
+        """By path of an operation: the slope of its activation, which is applied after the maximum, on fewer values."""
         tops = {op.sources[0] for op in ops if op.kind == "max"}
         self.late = {op.path for op in ops if op.path in tops and self.readers[op.path] == 1}
         self.names: dict[str, str] = {}
 
     def layer(self, op: Op) -> tuple[Linear, BatchNorm | None]:
-        """The linear layer of an operation, and the norm behind it."""
+        """The linear layer of an operation, and its norm."""
         linear = self.encoder.get_submodule(op.path)
         norm = self.encoder.get_submodule(op.norm) if op.norm else None
         assert isinstance(linear, Linear) and isinstance(norm, BatchNorm | None)
         return linear, norm
 
     def number(self, centers: str) -> int | str:
-        """How many points ``farthest`` takes: a number, or a name where the clouds' size is not fixed."""
+        """How many points ``farthest`` takes: a number, or a name if the size of the clouds is free."""
         points = self.sizes[1]
         return self.tables[centers] if isinstance(points, str) else min(self.ops[centers].number, points)
 
     def activated(self, op: Op, y: str) -> str:
-        """The value behind its activation, which waits if only a maximum reads it."""
+        """The value after its activation; if only a maximum reads it, the activation is left to the maximum."""
         if op.path in self.late and op.slope is not None:
             self.behind_maximum[op.path] = op.slope
             return y
@@ -169,10 +173,10 @@ DRAW: dict[str, Callable[..., str]] = {
 
 
 def build(graph: Graph, encoder: nn.Module, sizes: Sizes, inside: bool) -> None:
-    """Add a whole encoder, inputs and outputs included.
+    """Add a whole encoder to the graph, with inputs and outputs.
 
     Raises:
-        ConfigError: If it does not describe itself, or cannot be written with its tables inside.
+        ConfigError: If the encoder does not describe itself, is adaptive, or needs a search that ONNX does not have.
     """
     if hasattr(encoder, "settings"):
         raise ConfigError(
@@ -190,27 +194,27 @@ def build(graph: Graph, encoder: nn.Module, sizes: Sizes, inside: bool) -> None:
 
 
 def tables_of(ops: Sequence[Op]) -> dict[str, str]:
-    """For each search the name of the input that can stand for it."""
-    found: dict[str, str] = {}
+    """The name of the graph input that can replace each search, by path of the search."""
+    names: dict[str, str] = {}
     scales: Counter[str] = Counter()
     levels = [op.path for op in ops if op.kind == "farthest"]
     for op in ops:
         if op.kind == "neighbors":
-            found[op.path] = f"idx_{sum(name.startswith('idx_') for name in found.values())}"
+            names[op.path] = f"idx_{sum(name.startswith('idx_') for name in names.values())}"
         elif op.kind == "farthest":
-            found[op.path] = f"centers_{levels.index(op.path)}"
+            names[op.path] = f"centers_{levels.index(op.path)}"
         elif op.kind == "group":
             centers = op.sources[1]
-            found[op.path] = f"idx_{levels.index(centers)}_{scales[centers]}"
+            names[op.path] = f"idx_{levels.index(centers)}_{scales[centers]}"
             scales[centers] += 1
         elif op.kind == "interpolate":
-            number = sum(name.startswith("nearest") for name in found.values())
-            found[op.path] = f"nearest_{number}" if number else "nearest"
-    return found
+            number = sum(name.startswith("nearest") for name in names.values())
+            names[op.path] = f"nearest_{number}" if number else "nearest"
+    return names
 
 
 def root_of(ops: Mapping[str, Op], op: Op) -> str:
-    """The input whose points a chain of ``farthest`` takes."""
+    """The path of the value from which a chain of ``farthest`` operations takes its points."""
     while op.kind == "farthest":
         op = ops[op.sources[0]]
     return op.path
@@ -218,15 +222,15 @@ def root_of(ops: Mapping[str, Op], op: Op) -> str:
 
 @torch.no_grad()
 def onnx_inputs(encoder: nn.Module, data: Data, neighbors: str = "inside") -> dict[str, np.ndarray[Any, Any]]:
-    """The inputs, by name, of an encoder's graph for clouds of equal size.
+    """The inputs of an encoder's graph for these clouds, by name.
 
-    With ``neighbors="inputs"`` geo3d's operators make the tables. Where they are found among features, the layers that
-    these come from are run on the way.
+    With ``neighbors="inputs"`` geo3d's operators compute the tables. A search among features first runs the layers that
+    compute these features.
 
     Args:
         encoder: The encoder that was exported.
-        data: Some clouds.
-        neighbors: As it was exported.
+        data: Clouds of one size.
+        neighbors: The option that the encoder was exported with.
 
     Raises:
         CloudError: If the clouds are not of one size.
@@ -238,42 +242,42 @@ def onnx_inputs(encoder: nn.Module, data: Data, neighbors: str = "inside") -> di
         raise CloudError("an exported encoder takes clouds of one size; sample them to the same number of points")
     clouds = len(batch.ptr) - 1
     x = point_inputs(batch, encoder.in_channels)  # type: ignore[arg-type]
-    found: dict[str, Tensor] = {"pos": x[:, :3].view(clouds, size, 3)}
+    tensors: dict[str, Tensor] = {"pos": x[:, :3].view(clouds, size, 3)}
     if x.shape[1] > 3:
-        found["x"] = x[:, 3:].view(clouds, size, -1)
+        tensors["x"] = x[:, 3:].view(clouds, size, -1)
     if neighbors == "inputs":
-        found |= _searched(encoder, {"pos": Value(batch.pos, layout), "x": Value(x[:, 3:], layout)})
-    return {name: np.ascontiguousarray(value.cpu().numpy()) for name, value in found.items()}
+        tensors |= _searched(encoder, {"pos": Value(batch.pos, layout), "x": Value(x[:, 3:], layout)})
+    return {name: np.ascontiguousarray(value.cpu().numpy()) for name, value in tensors.items()}
 
 
 def _searched(encoder: nn.Module, inputs: Mapping[str, Value]) -> dict[str, Tensor]:
-    """What every search of an encoder finds, counted inside each cloud."""
+    """The results of all searches of an encoder, by name of the graph input, as indices within each cloud."""
     ops = graph_of(encoder, "export to ONNX")
     by_name, names = {op.path: op for op in ops}, tables_of(ops)
     values = evaluate(encoder, ops, inputs, [op.path for op in ops if op.kind in ("neighbors", "farthest")])
-    found: dict[str, Tensor] = {}
+    tables: dict[str, Tensor] = {}
     roots: dict[str, Tensor] = {}
     for op in ops:
         if op.kind == "neighbors":
-            found[names[op.path]] = _inside(values[op.path].x, values[op.sources[0]])
+            tables[names[op.path]] = _inside(values[op.path].x, values[op.sources[0]])
         elif op.kind == "farthest":
             taken, source = values[op.path].taken, by_name[op.sources[0]]
             assert taken is not None
             roots[op.path] = roots[source.path][taken] if source.kind == "farthest" else taken
-            found[names[op.path]] = _inside(roots[op.path][:, None], values[root_of(by_name, op)])[..., 0]
+            tables[names[op.path]] = _inside(roots[op.path][:, None], values[root_of(by_name, op)])[..., 0]
         elif op.kind == "group":
             pos, centers = values[op.sources[0]], values[op.sources[1]]
-            found[names[op.path]] = _inside(balls(op, pos, centers), pos)
+            tables[names[op.path]] = _inside(balls(op, pos, centers), pos)
         elif op.kind == "interpolate":
             centers, pos = values[op.sources[1]], values[op.sources[2]]
             near, weight = nearest_centers(centers, pos)
             name = names[op.path]
-            found[name] = _inside(near, centers)
-            found[name.replace("nearest", "weight")] = weight.view(len(pos.layout.ptr) - 1, -1, 3)
-    return found
+            tables[name] = _inside(near, centers)
+            tables[name.replace("nearest", "weight")] = weight.view(len(pos.layout.ptr) - 1, -1, 3)
+    return tables
 
 
 def _inside(neighbors: Tensor, rows: Value) -> Tensor:
-    """Flat indices (n, k) of rows as (B, n / B, k) indices inside each cloud."""
+    """(B, n / B, k) indices within each cloud from flat indices (n, k) of rows."""
     first = rows.layout.ptr[:-1]
     return neighbors.view(len(first), -1, neighbors.shape[1]) - first[:, None, None]

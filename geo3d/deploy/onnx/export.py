@@ -42,7 +42,7 @@ def onnx_model(
     clouds: int | None = None,
     int4: bool = False,
 ) -> Any:
-    """The encoder in evaluation as an ``onnx.ModelProto``; arguments and errors are those of :func:`export_onnx`."""
+    """The encoder in evaluation as an ``onnx.ModelProto``; for arguments and errors see :func:`export_onnx`."""
     if neighbors not in ("inside", "inputs"):
         raise ConfigError(f"neighbors must be inside or inputs; found {neighbors!r}")
     if precision not in ("auto", "float", "int8"):
@@ -85,24 +85,27 @@ def export_onnx(
 ) -> Path:
     """The path, after the encoder in evaluation has been written there as an ONNX file.
 
-    The graph is the factored one: two products per point and edge convolution, never one per edge. What it takes and
-    gives is described in :mod:`geo3d.deploy.onnx.encoders`; what it is, the file's metadata say.
+    An edge convolution takes products per point in the graph, never one per edge.
+    :mod:`geo3d.deploy.onnx.encoders` describes the inputs and outputs; the file's metadata hold the encoder's class,
+    keywords and compression, and the options of the export.
 
-    A quantised encoder keeps its learned steps. Weights are int8 codes, activations uint8 codes with zero point 0, as
-    learned offsets are no multiples of the step: they are subtracted before rounding and folded into what follows.
+    A quantised encoder keeps its learned steps. Weights are int8 codes and activations uint8 codes, with zero point 0:
+    learned offsets are not multiples of the step, so they are subtracted before rounding and folded into the next
+    layer.
 
     Args:
         encoder: Any encoder. One without a ``layer_graph`` is traced, which needs ``clouds`` and ``num_points`` and
             operators that ONNX has.
-        path: The file; written whole or not at all.
-        neighbors: ``"inside"``: the graph finds neighbours itself; ``"inputs"``: it takes them, see
-            :func:`onnx_inputs`. PointNet2 knows the latter only.
-        precision: ``"int8"``: products of codes; ``"float"``: of the rounded values; ``"auto"``: the first if the
-            encoder is quantised.
+        path: The file; written completely or not at all.
+        neighbors: ``"inside"``: the graph searches neighbours itself; ``"inputs"``: they are inputs of the graph, see
+            :func:`onnx_inputs`. A PointNet2 needs ``"inputs"``.
+        precision: ``"int8"``: products of codes; ``"float"``: products of the rounded values as floats; ``"auto"``:
+            int8 if the encoder is quantised.
         opset: ONNX's operator set, from 18 to 23.
-        num_points: Fix the number of points of a cloud; by default any.
-        clouds: Fix the number of clouds; by default any.
-        int4: Store codes that fit into four bits as such. Smaller files; the runtimes of today multiply them as floats.
+        num_points: Fix the number of points per cloud; by default it is free.
+        clouds: Fix the number of clouds; by default it is free.
+        int4: Store codes that fit into four bits as int4. Files are smaller, but the runtimes of today multiply them as
+            floats.
 
     Raises:
         ConfigError: If the encoder or an option does not fit, or onnx is not installed.
@@ -115,12 +118,12 @@ def export_onnx(
 
 
 def export_openvino(encoder: nn.Module, path: str | Path, **options: Any) -> Path:
-    """The path ``NAME.xml``, after OpenVINO's form of the encoder has been written to it and to ``NAME.bin``.
+    """The path ``NAME.xml``, after the encoder has been written in OpenVINO's format to it and to ``NAME.bin``.
 
     Args:
         encoder: As for :func:`export_onnx`.
-        path: Of the ``.xml`` file.
-        options: Those of :func:`export_onnx`.
+        path: Path of the ``.xml`` file.
+        options: The options of :func:`export_onnx`.
 
     Raises:
         ConfigError: As :func:`export_onnx`; also for another suffix, or if OpenVINO is not installed.
@@ -142,14 +145,14 @@ def export_openvino(encoder: nn.Module, path: str | Path, **options: Any) -> Pat
 def export_torch(encoder: nn.Module, path: str | Path, data: Data) -> Path:
     """The path (``.pt2``), after a ``torch.export`` program of the encoder in evaluation has been written there.
 
-    It takes ``pos (B, N, 3)``, and ``x (B, N, in_channels - 3)`` for encoders with more channels, and gives the
-    features of points (B, N, C) and of clouds (B, D). B and N are those of ``data``: fixed. It calls geo3d's operators
-    (``torch.ops.geo3d.*``), so geo3d's encoders have to be imported before ``torch.export.load(path)``.
+    The program takes ``pos (B, N, 3)``, and ``x (B, N, in_channels - 3)`` for encoders with more channels. It returns
+    the features of points (B, N, C) and of clouds (B, D). B and N are fixed to those of ``data``. The program calls
+    geo3d's operators (``torch.ops.geo3d.*``), so import geo3d's encoders before ``torch.export.load(path)``.
 
     Args:
         encoder: Any of geo3d's.
-        path: The file; written whole or not at all.
-        data: Some clouds of one size.
+        path: The file; written completely or not at all.
+        data: Clouds of one size.
 
     Raises:
         CloudError: If they are not of one size.
@@ -159,11 +162,11 @@ def export_torch(encoder: nn.Module, path: str | Path, data: Data) -> Path:
     if size is None:
         raise CloudError("an exported encoder takes clouds of one size; sample them to the same number of points")
     x = point_inputs(batch, encoder.in_channels).unflatten(0, (-1, size))  # type: ignore[arg-type]
-    given = (x[..., :3].contiguous(), x[..., 3:].contiguous())[: 1 + (x.shape[2] > 3)]
+    arguments = (x[..., :3].contiguous(), x[..., 3:].contiguous())[: 1 + (x.shape[2] > 3)]
     training = encoder.training
     try:
         with torch.no_grad():
-            program = torch.export.export(UniformClouds(encoder.eval()), given, strict=False)
+            program = torch.export.export(UniformClouds(encoder.eval()), arguments, strict=False)
     finally:
         encoder.train(training)
     with replacing(path) as draft:

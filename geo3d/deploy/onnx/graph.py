@@ -1,4 +1,4 @@
-"""A graph of ONNX operators that is written down node by node, with readable names."""
+"""Builds an ONNX graph node by node, with readable names."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,18 +10,19 @@ import numpy as np
 from geo3d.errors import ConfigError
 
 IR_VERSION = 10
-"""Of the file format; what runtimes since 2024 read. It knows operator sets up to 23."""
+"""Version of the file format, which runtimes since 2024 can read. It allows operator sets up to 23."""
 
 OPSETS = range(18, 24)
-"""Operator sets that the nodes are valid in: from 18 on reductions take their axes as an input."""
+"""Operator sets in which the nodes are valid: from 18 on, reductions take their axes as an input."""
 
 INT4_FROM = 21
+"""The first operator set with int4."""
 
 Value = str | np.ndarray[Any, Any]
 
 
 def required(name: str) -> Any:
-    """The module of that name.
+    """The module with this name, imported.
 
     Raises:
         ConfigError: If it is not installed.
@@ -35,17 +36,17 @@ def required(name: str) -> Any:
 class Graph:
     """Nodes, constants, inputs and outputs of one ONNX graph, in the order in which they are added.
 
-    Values are known by their names; where a value is expected an array may be given and becomes a constant. Constants
-    that are equal are stored once.
+    Values are referred to by name. Wherever a value is expected, an array may be passed, which becomes a constant.
+    Equal constants are stored once.
 
     Args:
-        name: Of the graph.
+        name: Name of the graph.
         opset: The operator set, one of ``OPSETS``.
-        as_codes: Whether layers shall store rounded matrices as codes.
-        int4: Whether they shall store codes that fit into four bits as such; from operator set 21 on.
+        as_codes: Whether layers store rounded matrices as codes.
+        int4: Whether layers store codes that fit into four bits as int4; needs operator set 21 or later.
 
     Raises:
-        ConfigError: If onnx is not installed, or the operator set is none of those.
+        ConfigError: If onnx is not installed, or the operator set does not fit.
 
     Example:
         >>> graph = Graph("twice", 21)  # doctest: +SKIP
@@ -69,7 +70,7 @@ class Graph:
 
     @contextmanager
     def scope(self, name: str) -> Iterator[None]:
-        """Names of what is added inside the block begin with ``name/``."""
+        """Context in which the names of all added nodes and constants begin with ``name/``."""
         self._scopes.append(name)
         try:
             yield
@@ -77,11 +78,11 @@ class Graph:
             self._scopes.pop()
 
     def _unused(self, name: str) -> str:
-        whole = "/".join([*self._scopes, name])
-        number, free = 0, whole
+        path = "/".join([*self._scopes, name])
+        number, free = 0, path
         while free in self._used:
             number += 1
-            free = f"{whole}_{number}"
+            free = f"{path}_{number}"
         self._used.add(free)
         return free
 
@@ -92,8 +93,8 @@ class Graph:
 
         Args:
             array: Its values.
-            name: What it is called, if these values are not there yet.
-            type: ONNX's number of an element type that NumPy does not have, such as INT4; by default the array's own.
+            name: Name of the constant, unless an equal one exists already.
+            type: ONNX's number of an element type that NumPy does not have, such as INT4; by default the array's type.
         """
         array = np.asarray(array)
         key = (array.shape, array.dtype.str, type, array.tobytes())
@@ -121,13 +122,13 @@ class Graph:
         return outs
 
     def input(self, name: str, dtype: Any, shape: Sequence[int | str]) -> str:
-        """The name of a new input; sizes that are words are free."""
+        """The name of a new input; a size given as a name is free."""
         self.inputs.append(self._described(name, dtype, shape))
         self._used.add(name)
         return name
 
     def output(self, name: str, value: str, dtype: Any, shape: Sequence[int | str]) -> None:
-        """``value`` becomes an output called ``name``."""
+        """Make ``value`` an output with this ``name``."""
         self.nodes.append(self.onnx.helper.make_node("Identity", [value], [name], name=f"output/{name}"))
         self.outputs.append(self._described(name, dtype, shape))
 
@@ -136,10 +137,10 @@ class Graph:
         return self.onnx.helper.make_tensor_value_info(name, kind, list(shape))
 
     def model(self, metadata: Mapping[str, str]) -> Any:
-        """The whole as an ``onnx.ModelProto``, checked.
+        """The graph as an ``onnx.ModelProto``, checked by onnx.
 
         Args:
-            metadata: What the file says of itself.
+            metadata: Entries for the metadata of the file.
         """
         helper = self.onnx.helper
         constants = list(self._constants.values())

@@ -1,6 +1,6 @@
-"""geo3d's layers in evaluation as ONNX nodes, clouds padded to one size: values are (B, N, C), tables (B, n, k).
+"""geo3d's layers in evaluation as ONNX nodes, for clouds of one size: values are (B, N, C), neighbour tables (B, n, k).
 
-Norms are folded into matrices and shifts. What a product for each point gives is not computed for each edge.
+Norms are folded into matrices and shifts. A product that can be computed once per point is not computed per edge.
 """
 
 import numpy as np
@@ -26,9 +26,9 @@ from geo3d.nn.norm import BatchNorm
 from geo3d.ops.edge.conv import center_and_neighbor_weights
 
 AT_ONCE = 5
-"""Neighbours whose floats are gathered at a time: bounds the memory, and twice as fast as all at once where that does
-not fit into the cache. Bytes are gathered one neighbour at a time: runtimes compare whole rows of them faster than they
-reduce."""
+"""For how many neighbours rows of floats are gathered at a time. This bounds the memory, and is twice as fast as
+gathering all at once where these do not fit into the cache. Codes (bytes) are gathered one neighbour at a time, because
+runtimes compare whole rows of bytes faster than they reduce them."""
 
 
 def folded(norm: BatchNorm | None, bias: torch.Tensor | None, channels: int) -> tuple[Array, Array]:
@@ -42,7 +42,7 @@ def folded(norm: BatchNorm | None, bias: torch.Tensor | None, channels: int) -> 
 
 
 def products(graph: Graph, x: str, layer: Linear, *matrices: Matrix) -> list[tuple[str, Array]]:
-    """:func:`product` of what a layer makes of its input, none of its columns a coordinate, with each matrix."""
+    """The :func:`product` of a layer's pooled and rounded input with each matrix; x holds no coordinates."""
     if folds(layer, sum(len(matrix.rows) for matrix in matrices)):
         return [product(graph, Entering(x), folded_in(layer.pool, matrix)) for matrix in matrices]
     x = x if layer.pool is None else pooled(graph, x, layer.pool)
@@ -51,7 +51,7 @@ def products(graph: Graph, x: str, layer: Linear, *matrices: Matrix) -> list[tup
 
 
 def affine(graph: Graph, x: str, layer: Linear, norm: BatchNorm | None = None) -> str:
-    """``norm(layer(x))``."""
+    """(..., out) ``norm(layer(x))``."""
     scale, shift = folded(norm, layer.bias, layer.out_features)
     matrix, skip = matrix_of(layer.masked(), layer.quantizer).times(scale), layer.skip
     if layer.pool is None and layer.input_quantizer is None:
@@ -66,20 +66,21 @@ def affine(graph: Graph, x: str, layer: Linear, norm: BatchNorm | None = None) -
 
 
 def gathered(graph: Graph, rows: str, neighbors: str) -> str:
-    """(B, n, k, C) the rows (B, N, C) of each cloud that its table (B, n, k) names."""
+    """(B, n, k, C) rows of each cloud (B, N, C) at the indices of its table (B, n, k)."""
     return graph.op("GatherND", rows, graph.op("Unsqueeze", neighbors, np.array([-1])), batch_dims=1, name="gather")
 
 
 def maximum(graph: Graph, x: str, axis: int) -> str:
-    """The largest entries along an axis, which is gone.
+    """The largest entries along an axis, which is removed.
 
-    OpenVINO joins a reduction with what follows, and rounds wrongly then; taking the axis away later keeps them apart.
+    OpenVINO fuses a reduction with the nodes after it, and then rounds wrongly. Removing the axis in a node of its own
+    keeps them apart.
     """
     return graph.op("Squeeze", graph.op("ReduceMax", x, np.array([axis]), keepdims=1), np.array([axis]), name="maximum")
 
 
 def gather_max(graph: Graph, rows: str, neighbors: str, k: int, at_once: int) -> str:
-    """(B, N, C) the largest of the rows that a table of k columns names, ``at_once`` of them gathered at a time."""
+    """(B, N, C) maximum of the k rows that the table names for each point, gathered ``at_once`` rows at a time."""
     sizes = [at_once] * (k // at_once) + [k % at_once] * (k % at_once > 0)
     parts = graph.ops("Split", len(sizes), neighbors, np.array(sizes), axis=2) if len(sizes) > 1 else [neighbors]
     top = None
@@ -94,9 +95,10 @@ def gather_max(graph: Graph, rows: str, neighbors: str, k: int, at_once: int) ->
 
 
 def nearest(graph: Graph, x: str, k: int) -> str:
-    """(B, N, k) the nearest rows of x (B, N, C) to each row, itself among them; of fewer than k, again from the first.
+    """(B, N, k) indices of the nearest rows of x (B, N, C) to each row, itself included; fewer than k rows repeat.
 
-    ``2 x_i x_j - |x_j|^2`` is largest where the distance is smallest. Centred, so that it loses few digits.
+    ``2 x_i x_j - |x_j|^2`` is largest where the distance is smallest. The rows are centred first, so that few digits
+    are lost.
     """
     centred = graph.op("Sub", x, graph.op("ReduceMean", x, np.array([1])))
     squares = graph.op("ReduceSum", graph.op("Mul", centred, centred), np.array([2]))
@@ -108,15 +110,16 @@ def nearest(graph: Graph, x: str, k: int) -> str:
 
 
 def edge_conv(graph: Graph, x: str, layer: EdgeConv, neighbors: str, k: int) -> str:
-    """``max_j LeakyReLU(norm(a_i + b_j))``: products per point, and the largest b of the neighbours.
+    """(B, N, C) ``max_j LeakyReLU(norm(a_i + b_j))``, from products per point and the largest b of the neighbours.
 
-    We quantize the halves Wc and Wd of the weight; ``a = (Wc - Wd) x`` is one product of floats, or two of codes. The
-    table b has a product for itself: OpenVINO errs where what it rounds is used once more.
+    A quantiser rounds the halves Wc and Wd of the weight separately, so ``a = (Wc - Wd) x`` is one product with floats,
+    but two with codes. b is a further product, although Wd x is part of a: OpenVINO makes errors where a value that it
+    rounds is used a second time.
     """
     linear, norm = layer.linear, layer.norm
     both, sign = center_and_neighbor_weights(linear.masked(), norm.weight)
     scale, shift = folded(norm, None, layer.out_channels)
-    scale = scale * array(sign)  # not negative: the other sign is in the matrices
+    scale = scale * array(sign)  # not negative: the signs are folded into the matrices
     rounded = matrix_of(both, linear.quantizer)
     center, neighbor = rounded.part(slice(layer.out_channels)), rounded.part(slice(layer.out_channels, None))
     of_a = [center.times(scale), neighbor.times(scale)]
@@ -124,7 +127,8 @@ def edge_conv(graph: Graph, x: str, layer: EdgeConv, neighbors: str, k: int) -> 
         of_a = [Matrix(center.values() - neighbor.values()).times(scale)]
     rounding = layer.neighbor_quantizer
     if rounding is None:
-        *parts, (b, _) = products(graph, x, linear, *of_a, neighbor.times(scale))  # nothing is missing from floats
+        # quantize() rounds b wherever it rounds the inputs, so here no offset of the inputs is missing.
+        *parts, (b, _) = products(graph, x, linear, *of_a, neighbor.times(scale))
         top = gather_max(graph, b, neighbors, k, AT_ONCE)
     else:
         step, offset = array(rounding.step), 0.0 if rounding.offset is None else array(rounding.offset)
@@ -142,30 +146,30 @@ def edge_conv(graph: Graph, x: str, layer: EdgeConv, neighbors: str, k: int) -> 
 
 
 def mean(graph: Graph, y: str, axis: int = 1) -> str:
-    """The mean along an axis, which is gone, as a product with a row of 1 / N: runtimes are slow at reductions.
+    """The mean along an axis, which is removed, as a product with a row of 1 / N: reductions of runtimes are slow.
 
     Args:
-        graph: Where it is added.
+        graph: The graph to add it to.
         y: (B, N, C), or (B, n, k, C) with ``axis=2``.
-        axis: The one before the last.
+        axis: The axis before the last.
     """
     count = graph.op("Shape", y, start=axis, end=axis + 1)
-    share = graph.op("Reciprocal", graph.op("Cast", count, to=graph.onnx.TensorProto.FLOAT))
-    row = graph.op("Expand", share, graph.op("Concat", np.array([1]), count, axis=0))
+    fraction = graph.op("Reciprocal", graph.op("Cast", count, to=graph.onnx.TensorProto.FLOAT))
+    row = graph.op("Expand", fraction, graph.op("Concat", np.array([1]), count, axis=0))
     return graph.op("Squeeze", graph.op("MatMul", row, y), np.array([axis]), name="mean")
 
 
 def grouped(
     graph: Graph, layer: Linear, norm: BatchNorm, pos: str, features: str | None, centers: str, neighbors: str
 ) -> str:
-    """(B, n, k, C) the layer and its norm on the rows ``[p_j - c_i ; f_j]`` that a table (B, n, k) names."""
+    """(B, n, k, C) ``norm(layer(row))`` for the rows ``[p_j - c_i ; f_j]`` of the points in a table (B, n, k)."""
     factor, shift = folded(norm, layer.bias, layer.out_features)
     matrix = matrix_of(layer.masked(), layer.quantizer).times(factor)
     around = graph.op("Sub", gathered(graph, pos, neighbors), graph.op("Unsqueeze", centers, np.array([2])))
     h, _ = product(graph, Entering(around), matrix.part(columns=slice(3)))
     if features is None:
         return graph.op("Add", h, short(shift))
-    # once a point, before the gather
+    # once per point, before the gather
     ((of_points, missing),) = products(graph, features, layer, matrix.part(columns=slice(3, None)))
     of_points = graph.op("Add", of_points, short(shift + missing))
     return graph.op("Add", gathered(graph, of_points, neighbors), h)

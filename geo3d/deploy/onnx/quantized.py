@@ -1,11 +1,11 @@
-"""Matrices and rounding in an ONNX graph: codes of so many bits with the learned steps and offsets.
+"""Matrices and rounding in an ONNX graph: codes with the learned steps and offsets.
 
-A quantiser rounds x to ``step * code + offset``. ONNX knows whole zero points only, and the learned offset is not a
-multiple of the step. So the producer subtracts it before rounding, zero points are 0 everywhere, and the consumer adds
-``matrix @ offset`` to its shift, which is exact since nothing is padded.
+A quantiser rounds x to ``step * code + offset``. ONNX has whole-number zero points only, and the learned offset is not
+a multiple of the step. So the offset is subtracted before rounding, all zero points are 0, and the layer that reads the
+value adds ``matrix @ offset`` to its shift, which is exact since nothing is padded.
 
-Every value has one step only: runtimes take eighty times as long for one step a channel. Where there is one a channel,
-it is divided out before rounding and multiplied back behind.
+Every QuantizeLinear node has a single step, because runtimes take eighty times as long with one step per channel. A
+quantiser with one step per channel divides x by its steps before that node, and multiplies by them after it.
 """
 
 from dataclasses import dataclass
@@ -19,27 +19,27 @@ from geo3d.deploy.onnx.graph import Graph
 Array = np.ndarray[Any, Any]
 
 TINY = 1e-30
-"""A scale that stands for 0, which runtimes divide by."""
+"""A scale used instead of 0, because runtimes divide by scales."""
 
 
 def array(tensor: Tensor) -> Array:
-    """The values on the CPU; floats in double precision, so that folding them costs no digits."""
+    """The values as an array; floats in double precision, so that folding loses no digits."""
     tensor = tensor.detach().cpu()
     return (tensor.double() if tensor.is_floating_point() else tensor).numpy()
 
 
 def short(values: Any) -> Array:
-    """In single precision."""
+    """The values in single precision."""
     return np.asarray(values, np.float32)
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """A (out, in) matrix, and what it is stored as.
+    """A matrix (out, in) of floats, or of codes with one scale per row.
 
     Attributes:
         rows: (out, in) floats, or int8 codes.
-        scale: (out,) what the codes of each row are multiplied by; None for floats.
+        scale: (out,) factors of the codes of each row; None for floats.
     """
 
     rows: Array
@@ -54,20 +54,20 @@ class Matrix:
         return Matrix(self.rows[rows, columns], None if self.scale is None else self.scale[rows])
 
     def times(self, factor: Array) -> "Matrix":
-        """Row r times ``factor[r]``; scales stay positive, a negative factor turns the codes."""
+        """The matrix with row r multiplied by ``factor[r]``; scales stay positive, a negative factor negates codes."""
         if self.scale is None:
             return Matrix(self.rows * factor[:, None])
-        turned = np.where(factor[:, None] < 0, -self.rows, self.rows)
-        return Matrix(turned, np.maximum(self.scale * np.abs(factor), TINY))
+        rows = np.where(factor[:, None] < 0, -self.rows, self.rows)
+        return Matrix(rows, np.maximum(self.scale * np.abs(factor), TINY))
 
 
 class Entering(NamedTuple):
-    """What a product takes.
+    """The input of a product.
 
     Attributes:
         value: Its name in the graph.
-        offset: (1,) or (in,) a constant that is still missing in it; None if nothing is.
-        coded: Whether the value is one step times codes.
+        offset: (1,) or (in,) constant that is not yet added to the value; None if there is none.
+        coded: Whether the value is codes times a single step.
     """
 
     value: str
@@ -76,7 +76,7 @@ class Entering(NamedTuple):
 
 
 def matrix_of(weight: Tensor, quantizer: Any) -> Matrix:
-    """What a weight (out, in) becomes when ``quantizer`` rounds it; None leaves it."""
+    """The matrix of a weight (out, in): codes if it has a ``quantizer``, else floats."""
     if quantizer is None:
         return Matrix(array(weight))
     codes = array(quantizer.codes(weight)).astype(np.int8)
@@ -87,7 +87,7 @@ def matrix_of(weight: Tensor, quantizer: Any) -> Matrix:
 def codes(graph: Graph, x: str, qmin: int, qmax: int, step: float = 1.0) -> str:
     """The codes (uint8, or int8 where ``qmin`` is negative) of x, whose offset has been subtracted."""
     zero = np.zeros((), np.uint8 if qmin >= 0 else np.int8)
-    if (qmin, qmax) != (np.iinfo(zero.dtype).min, np.iinfo(zero.dtype).max):  # else the type cuts off by itself
+    if (qmin, qmax) != (np.iinfo(zero.dtype).min, np.iinfo(zero.dtype).max):  # otherwise the type itself clips
         x = graph.op("Clip", x, short(qmin * step), short(qmax * step))
     return graph.op("QuantizeLinear", x, short(step), zero)
 
@@ -98,7 +98,7 @@ def values(graph: Graph, codes: str, qmin: int, step: float = 1.0) -> str:
 
 
 def entering(graph: Graph, x: str, quantizer: Any) -> Entering:
-    """What enters a product: x (..., in) as ``quantizer`` rounds it; None leaves it."""
+    """The input of a product: x (..., in) rounded by ``quantizer``, or x itself if that is None."""
     if quantizer is None:
         return Entering(x)
     step, qmin, qmax = array(quantizer.step), quantizer.qmin, quantizer.qmax
@@ -107,15 +107,15 @@ def entering(graph: Graph, x: str, quantizer: Any) -> Entering:
         x = graph.op("Sub", x, short(offset), name="from_offset")
     if len(step) == 1:
         return Entering(values(graph, codes(graph, x, qmin, qmax, step[0]), qmin, step[0]), offset, coded=True)
-    counted = codes(graph, graph.op("Mul", x, short(1 / step)), qmin, qmax)
-    return Entering(graph.op("Mul", values(graph, counted, qmin), short(step)), offset)
+    in_steps = codes(graph, graph.op("Mul", x, short(1 / step)), qmin, qmax)
+    return Entering(graph.op("Mul", values(graph, in_steps, qmin), short(step)), offset)
 
 
 def product(graph: Graph, x: Entering, matrix: Matrix) -> tuple[str, Array]:
-    """The value of ``x matrix^T`` (..., out), and the (out,) constant that has still to be added to it.
+    """The name of ``x matrix^T`` (..., out), and the (out,) constant that still has to be added to it.
 
-    The matrix is stored as codes if the graph shall have codes and x has them: runtimes multiply codes by codes, and
-    would round what is meant to stay exact.
+    The matrix is stored as codes only if the graph stores codes and x is coded. If only the matrix had codes, runtimes
+    would round x too, which is meant to stay exact.
     """
     floats = matrix.values()
     missing = np.zeros(len(floats)) if x.offset is None else floats @ np.broadcast_to(x.offset, floats.shape[1:])

@@ -1,4 +1,4 @@
-"""Encoders that do not describe themselves as ONNX: PyTorch records what they do with some clouds."""
+"""ONNX export of encoders without a ``layer_graph``: PyTorch traces them on random clouds."""
 
 import warnings
 from io import BytesIO
@@ -12,11 +12,11 @@ from geo3d.deploy.onnx.graph import required
 from geo3d.errors import ConfigError
 
 OPSET = 18
-"""What is recorded in; the file is then converted to the operator set asked for."""
+"""Operator set of the trace; the model is then converted to the requested operator set."""
 
 
 class UniformClouds(nn.Module):
-    """An encoder of clouds of one size that takes plain tensors.
+    """An encoder wrapped so that it takes clouds of one size as plain tensors.
 
     Args:
         encoder: Any of geo3d's.
@@ -27,7 +27,7 @@ class UniformClouds(nn.Module):
         self.encoder = encoder
 
     def forward(self, pos: Tensor, x: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """(B, N, C) and (B, D) features from ``pos`` (B, N, 3) and, where there are more channels, ``x``."""
+        """(B, N, C) and (B, D) features from ``pos`` (B, N, 3) and further channels ``x`` (B, N, in_channels - 3)."""
         clouds, size = pos.shape[:2]
         extra = {} if x is None else {"x": x.flatten(0, 1)}
         features = self.encoder(make_batch(pos.flatten(0, 1), num_points=size, **extra))
@@ -37,8 +37,8 @@ class UniformClouds(nn.Module):
 def traced(encoder: nn.Module, clouds: int | None, num_points: int | None, opset: int) -> Any:
     """The encoder in evaluation as an ``onnx.ModelProto`` for one number of clouds and of points.
 
-    Inputs and outputs are those of :mod:`geo3d.deploy.onnx.encoders`. Whatever Python decides on the way is recorded as
-    it was for random clouds: compare the file with the encoder, as ``geo3d export`` does.
+    Inputs and outputs are those of :mod:`geo3d.deploy.onnx.encoders`. The trace keeps every decision that Python code
+    takes for the random clouds, so compare the file with the encoder, as ``geo3d export`` does.
 
     Raises:
         ConfigError: If a size is missing, or the encoder calls an operator that ONNX does not have, such as geo3d's.
@@ -53,19 +53,21 @@ def traced(encoder: nn.Module, clouds: int | None, num_points: int | None, opset
     channels = int(getattr(encoder, "in_channels", 3))
     draws = torch.Generator().manual_seed(0)
     rows = torch.rand(clouds, num_points, channels, generator=draws, dtype=torch.float32)
-    given = (rows[..., :3].contiguous(), rows[..., 3:].contiguous())[: 1 + (channels > 3)]
-    names, training = ["pos", "x"][: len(given)], encoder.training
-    content: Any = BytesIO()  # torch takes it, but does not say so
+    arguments = (rows[..., :3].contiguous(), rows[..., 3:].contiguous())[: 1 + (channels > 3)]
+    names, training = ["pos", "x"][: len(arguments)], encoder.training
+    content: Any = BytesIO()  # Any: torch accepts it, but its annotation does not say so
     try:
         with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # of every Python decision, which is meant here
+            warnings.simplefilter("ignore")  # torch warns of every Python decision, which is intended here
             torch.onnx.export(
-                UniformClouds(encoder.eval()), given, content, input_names=names, output_names=["point", "cloud"],
+                UniformClouds(encoder.eval()), arguments, content, input_names=names, output_names=["point", "cloud"],
                 opset_version=OPSET, dynamo=False,
             )  # fmt: skip
     except Exception as error:  # whatever the encoder, torch and its exporter raise
-        said = " ".join(str(error).split())[:200]
-        raise ConfigError(f"{name}: has no layer_graph, and cannot be traced ({said}); write a layer_graph") from error
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(
+            f"{name}: has no layer_graph, and cannot be traced ({reason}); write a layer_graph"
+        ) from error
     finally:
         encoder.train(training)
     return onnx.version_converter.convert_version(onnx.load_from_string(content.getvalue()), opset)

@@ -1,1 +1,1 @@
-"""Encoders as sequences of calls into the compiled kernels."""
+"""Encoders as sequences of calls of compiled kernels."""

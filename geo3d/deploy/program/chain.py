@@ -8,27 +8,31 @@ from geo3d.nn.graph import Op
 
 
 class Chain(NamedTuple):
-    """The operations of such a graph."""
+    """The parts of such a graph."""
 
     edges: tuple[Op, ...]
     embed: Op
     k: int
+    """Neighbours per point."""
     in_channels: int
     dynamic: bool
-    """Whether each edge convolution has neighbours among its own inputs; else all among the coordinates."""
+    """Whether each edge convolution searches neighbours among its own inputs, not among the coordinates."""
 
 
 def chain_of(ops: Sequence[Op]) -> Chain:
-    """The chain that the operations are.
+    """The parts of a graph that is a chain of edge convolutions.
 
     Raises:
-        ConfigError: If they are none: they have no compiled form.
+        ConfigError: If the graph has another shape, which cannot be compiled.
     """
     by_name = {op.path: op for op in ops}
     inputs = [op for op in ops if op.kind == "input" or op.path == "input"]
     edges, dense = [op for op in ops if op.kind == "edge"], [op for op in ops if op.kind == "dense"]
     if not edges or len(dense) != 1:
-        raise ConfigError("only edge convolutions with one layer behind them have a compiled form")
+        raise ConfigError(
+            "only edge convolutions followed by one dense layer have a compiled form; "
+            f"found {len(edges)} edge convolutions and {len(dense)} dense layers"
+        )
     searches, embed = [by_name[op.sources[1]] for op in edges], dense[0]
     dynamic = len({op.path for op in searches}) > 1 or searches[0].sources != ("pos",)
     x, expected = inputs[-1].path, list(inputs)
@@ -46,6 +50,6 @@ def chain_of(ops: Sequence[Op]) -> Chain:
         Op("concat", "cloud", (top, middle)),
     ]
     if list(ops) != expected or embed.slope is None or not embed.norm:
-        raise ConfigError("the operations are no chain of edge convolutions, which alone has a compiled form")
+        raise ConfigError("the operations are not a chain of edge convolutions; only such a chain has a compiled form")
     in_channels = sum(op.number for op in inputs)
     return Chain(tuple(edges), embed, searches[0].k, in_channels, dynamic)

@@ -1,9 +1,14 @@
-"""Edge convolutions as whole numbers: layers lowered to codes and scales, and the plain executor that defines them.
+"""Lowers a chain of edge convolutions to codes and scales, and runs it in torch: this reference defines the results.
 
-M points, B clouds, K channels into a product, C out of it. With inputs ``s q + o`` and weights ``t[c] w`` a product is
-``(s t[c]) sum(q w) + o t[c] sum(w)``: a sum of whole numbers, which is exact, then one multiplication and one addition,
-each rounded by itself. All that follows has a fixed order too (see :mod:`geo3d.ops.quant.int8`), so that compiled
-kernels give the same bits whatever the processor and the number of threads.
+M points, B clouds; a product has K input and C output channels. A rounded input is ``s q + o`` with a code q, the step
+s and the offset o. A rounded weight of output channel c is ``t[c] w`` with a code w and the step t[c]. So the product
+is ``(s t[c]) sum(q w) + o t[c] sum(w)``: an exact sum of whole numbers, then one multiplication and one addition, each
+rounded by itself. All later operations have a fixed order too (see :mod:`geo3d.ops.quant.int8`), so that compiled
+kernels give the same bits on every processor and with any number of threads.
+
+An edge convolution ``a_i + max_j b_j`` has ``a = (Wc - Wd) x`` and ``b = Wd x``. With floats, one product with the rows
+``[Wc - Wd ; Wd]`` gives a and b. With codes, Wc and Wd are rounded separately: the rows ``[Wc ; Wd]`` give
+``Wc x = a + b`` and b, and a is the difference.
 """
 
 from collections.abc import Sequence
@@ -35,52 +40,52 @@ from geo3d.ops.search.knn import knn
 
 @dataclass(frozen=True)
 class Rounding:
-    """How features become codes from 0 to ``qmax``, and what these mean: ``code * step + offset``."""
+    """Rounds features to codes from 0 to ``qmax``; a code stands for the value ``code * step + offset``."""
 
     step: Tensor
-    """(1,) or one a channel (C,)."""
+    """(1,), or (C,) with one step per channel."""
     offset: Tensor
-    """(1,) or (C,)."""
+    """(1,), or (C,) with one offset per channel."""
     qmax: int
 
     def codes(self, x: Tensor) -> Tensor:
-        """(M, C) uint8: the nearest code; a true division, half to even."""
+        """(M, C) uint8 nearest codes, by a true division and rounding half to even."""
         return ((x - self.offset) / self.step).clamp(0, self.qmax).round().to(torch.uint8)
 
 
 @dataclass(frozen=True)
 class Codes:
-    """A weight as whole numbers, and what a sum of their products with codes of inputs means."""
+    """A weight as codes, with the scale and shift that turn a sum of products of codes into a value of the layer."""
 
     weight: int8.Packed
-    """Codes within [-63, 63]; in two parts, those of ``a + b`` and of b, for an edge convolution."""
+    """Codes within [-63, 63]. For an edge convolution two parts, Wc and then Wd, whose products are ``a + b`` and b."""
     scale: Tensor
-    """(C,) ``s t``, times the norm's scale where a norm follows at once."""
+    """(C,) ``s t[c]``, multiplied by the norm's scale in the embedding; (2 C,) for the two parts of an edge layer."""
     shift: Tensor
-    """(C,) what a sum of 0 means."""
+    """(C,) or (2 C,) value that a sum of 0 stands for: ``o t[c] sum(w)``, with the norm applied in the embedding."""
 
 
 @dataclass(frozen=True)
 class Product:
-    """A linear layer in both forms: of floats, rounded where the layer rounds, and of whole numbers."""
+    """A linear layer in two forms: with floats, which are rounded where the layer rounds, and with codes."""
 
     matrix: Tensor
-    """(C, K) float32; of an edge convolution the rows of a, then of b."""
+    """(C, K) float32, rounded if the layer rounds its weight; (2 C, K) ``[Wc - Wd ; Wd]`` for an edge convolution."""
     pool: Any
-    """Sums windows of channels before the product (structured layers); None where there is nothing to sum."""
+    """Reduces the channels of the input of a structured layer, by sums over windows or a low-rank matrix; else None."""
     rounding: Rounding | None
-    """Of what enters the product, after the pooling."""
+    """Rounds the inputs of the product, after ``pool``; None if they are not rounded."""
     codes: Codes | None
-    """None where weights or inputs are not rounded; coordinates never are."""
+    """None if the weight or the inputs are not rounded; coordinates never are."""
 
     def inputs(self, x: Tensor) -> Tensor:
-        """(M, K) what enters the product, before it is rounded."""
+        """(M, K) inputs of the product: x after ``pool``, before it is rounded."""
         if self.pool is None or isinstance(self.pool, SlidingSum):
             return x if self.pool is None else self.pool(x)
-        return multiplied(x, self.pool.basis().t().float())  # of low rank: a matrix of its own
+        return multiplied(x, self.pool.basis().t().float())  # low rank: a product with a matrix
 
     def floats(self, x: Tensor) -> Tensor:
-        """(M, C) the product of floats."""
+        """(M, C) product with floats."""
         x = self.inputs(x)
         if self.rounding is not None:
             x = self.rounding.codes(x) * self.rounding.step + self.rounding.offset
@@ -88,7 +93,10 @@ class Product:
 
 
 def multiplied(x: Tensor, matrix: Tensor) -> Tensor:
-    """(M, C) ``x matrix^T`` by the compiled product in every build: with floats the order of the sums matters."""
+    """(M, C) ``x matrix^T`` by the compiled kernel, so that floats are added in the order of the compiled program.
+
+    Where the kernels cannot be used, torch computes it.
+    """
     if not native.usable(x, matrix):
         return linear(x, matrix)
     x, matrix, out = x.contiguous(), matrix.contiguous(), x.new_empty(len(x), len(matrix))
@@ -100,41 +108,46 @@ def multiplied(x: Tensor, matrix: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Edge:
-    """An edge convolution ``LeakyReLU((a + max_j b_j) gain + shift)``; the product's rows are those of a, then of b."""
+    """An edge convolution ``LeakyReLU((a + max_j b_j) gain + shift)``; its product gives a and b."""
 
     product: Product
     rounding: Rounding | None
-    """Of b."""
+    """Rounds b; None if b is not rounded."""
     gain: Tensor
-    """(C,) not negative: signs are in the weights."""
+    """(C,) scale of the norm, not negative: the signs of the norm's weight are folded into the product."""
     shift: Tensor
-    """(C,)"""
+    """(C,) shift of the norm."""
 
 
 @dataclass(frozen=True)
 class Lowered:
-    """All of such an encoder in evaluation."""
+    """A whole encoder in evaluation: edge convolutions, then the embedding, pooled by maximum and mean."""
 
     edges: tuple[Edge, ...]
     embed: Product
-    """Its codes have the norm folded in."""
+    """The embedding; its codes have the norm folded in, its floats do not."""
     gain: Tensor
-    """(embedding,) scale of the last norm, for the product of floats."""
+    """(embedding,) scale of the last norm, for the product with floats."""
     shift: Tensor
-    """(embedding,)"""
+    """(embedding,) shift of the last norm, for the product with floats."""
     k: int
+    """Neighbours per point."""
     in_channels: int
     dynamic: bool
+    """Whether each edge convolution searches neighbours among its own inputs, not among the coordinates."""
     slope: float
+    """Slope of every LeakyReLU."""
 
 
 @torch.no_grad()
 def lower(encoder: nn.Module) -> Lowered:
-    """Codes and scales of an encoder in whatever form compression has brought it; layers not rounded have floats only.
+    """Matrices, codes and scales of an encoder, which may be structured, pruned or quantised.
+
+    Layers that do not round their weight and inputs have no codes.
 
     Raises:
-        ConfigError: If its graph is no chain of edge convolutions, something is rounded in a way that has no
-            whole-number form, or a norm keeps no statistics.
+        ConfigError: If the encoder's graph is not a chain of edge convolutions, a quantiser has a form that codes
+            cannot have (:func:`geo3d.compress.quantize` makes none), or a norm keeps no running statistics.
     """
     chain = chain_of(graph_of(encoder, "compiling"))
     edges = []
@@ -146,7 +159,7 @@ def lower(encoder: nn.Module) -> Lowered:
         both, sign = center_and_neighbor_weights(weight, layer.norm.weight)
         gain, shift = _folded(layer.norm, op.norm)
         product = _product(layer.linear, both, path, parts=2)
-        of_center, of_neighbor = product.matrix.chunk(2)  # of floats: one product gives a and b
+        of_center, of_neighbor = product.matrix.chunk(2)  # with floats one product gives a and b
         product = replace(product, matrix=torch.cat([of_center - of_neighbor, of_neighbor]))
         rounding = None if layer.neighbor_quantizer is None else _rounding(layer.neighbor_quantizer, path)
         if rounding is None and product.codes is not None:
@@ -163,21 +176,21 @@ def lower(encoder: nn.Module) -> Lowered:
 
 
 def rounded(lowered: Lowered) -> bool:
-    """Whether any product is one of whole numbers."""
+    """Whether any product has codes."""
     return any(product.codes is not None for product in (*(edge.product for edge in lowered.edges), lowered.embed))
 
 
 def _folded(norm: BatchNorm, name: str) -> tuple[Tensor, Tensor]:
     if norm.running_mean is None or norm.running_var is None:
-        raise ConfigError(f"{name} keeps no statistics; an encoder without them cannot be deployed")
+        raise ConfigError(f"{name} keeps no running statistics; an encoder without them cannot be deployed")
     return norm.folded()
 
 
 def _rounding(quantizer: Quantizer, name: str) -> Rounding:
     if quantizer.qmin != 0 or (quantizer.groups > 1 and quantizer.axis != 1):
         raise ConfigError(
-            f"{name}: features are deployed as codes from 0 on, with one step or one a channel; found codes from "
-            f"{quantizer.qmin} on and {quantizer.groups} steps along axis {quantizer.axis}"
+            f"{name}: features are deployed as codes from 0 on, with one step or one step per channel; found codes "
+            f"from {quantizer.qmin} on and {quantizer.groups} steps along axis {quantizer.axis}"
         )
     step = quantizer.step.detach().float().clone()
     offset = torch.zeros_like(step) if quantizer.offset is None else quantizer.offset.detach().float().clone()
@@ -195,8 +208,8 @@ def _product(
     codes, step = quantizer.codes(weight), quantizer.step.double()
     if len(rounding.step) > 1 or codes.dtype != torch.int8 or quantizer.offset is not None:
         raise ConfigError(
-            f"{name}: a product of whole numbers needs one step for its inputs, and weights with signed codes and no "
-            "offset; quantise with geo3d.compress.quantize"
+            f"{name}: a product of codes needs one step for all inputs, and a weight with signed codes and no offset; "
+            "quantise with geo3d.compress.quantize"
         )
     step = step.repeat_interleave(len(codes) // len(step))
     scale = rounding.step.double() * step
@@ -210,17 +223,19 @@ def _product(
 def reference(
     lowered: Lowered, data: Data, tables: Sequence[Tensor] | None = None, trace: dict[str, Tensor] | None = None
 ) -> Features:
-    """What a lowered encoder gives by definition: whole numbers exactly, floats in a fixed order, all by torch.
+    """The features that define a lowered encoder: torch adds codes exactly and computes floats in a fixed order.
 
-    Coordinates, and with them the first layer's product, are floats; that product and the neighbours come from the same
-    operators as everywhere. Compiled kernels are bit-equal to this as long as both have the same neighbours.
+    Products with floats (always that of the first layer, which reads coordinates) and the search for neighbours use the
+    same operators as other encoders. A compiled program gives the same bits as this, provided that both have the same
+    neighbours. Where distances are equal up to rounding, two builds may pick different ones; ``tables`` rules this out.
 
     Args:
         lowered: From :func:`lower`.
         data: Clouds.
-        tables: (M, k) neighbours of each edge convolution, instead of those found here.
-        trace: Receives under ``"layers.0.codes"`` and the like: ``neighbors``, ``codes`` (of what enters the product),
-            ``sums`` (int32), ``b`` (its codes) and ``out``.
+        tables: (M, k) neighbours of each edge convolution, to use instead of searching.
+        trace: A dict that receives intermediate values under names such as ``"layers.0.codes"``: ``neighbors``,
+            ``codes`` (of the product's inputs), ``sums`` (int32), ``b`` (its codes) and ``out``; for ``embed`` only
+            ``codes`` and ``sums``.
     """
     batch, kept = input_batch(data), {} if trace is None else trace
     inputs, ptr, size = point_inputs(batch, lowered.in_channels), batch.ptr, common_size(batch)
@@ -228,9 +243,9 @@ def reference(
     near = None if lowered.dynamic or tables is not None else knn(batch.pos, Layout(ptr, size), lowered.k)
     outputs = []
     for i, edge in enumerate(lowered.edges):
-        found = tables[i] if tables is not None else knn(x, Layout(ptr, size), lowered.k) if near is None else near
-        kept[f"layers.{i}.neighbors"] = found
-        x = kept[f"layers.{i}.out"] = _edge(edge, x, found, lowered.slope, kept, f"layers.{i}")
+        table = tables[i] if tables is not None else knn(x, Layout(ptr, size), lowered.k) if near is None else near
+        kept[f"layers.{i}.neighbors"] = table
+        x = kept[f"layers.{i}.out"] = _edge(edge, x, table, lowered.slope, kept, f"layers.{i}")
         outputs.append(x)
     point = torch.cat(outputs, 1)
     levels = (Level(batch.pos, Layout(ptr, size), inputs),)
@@ -276,5 +291,5 @@ def _codes(product: Product, entering: Tensor) -> Tensor:
 
 
 def _sums(q: Tensor, codes: Codes) -> Tensor:
-    """Whole numbers below 2^53 are exact in double precision."""
+    """(M, C) int32 sums of products of codes; in double precision, where whole numbers below 2^53 are exact."""
     return (q[:, : codes.weight.depth].double() @ codes.weight.codes().double().t()).to(torch.int32)

@@ -1,6 +1,6 @@
-"""The compiled calls that make up a DGCNN for so many points, bound once to their buffers and made again and again.
+"""A DGCNN for a fixed number of points as a sequence of compiled calls, bound to their buffers once and run many times.
 
-M points, B clouds, K channels into a product, C out of a layer, S columns of all outputs side by side.
+M points, B clouds, K input channels of a product, C output channels of a layer, S columns of all outputs side by side.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,13 +20,13 @@ from geo3d.ops.quant import int8
 from geo3d.ops.search.knn import TREE_FROM
 
 Store = dict[tuple[str, str, str], PackedFloat]
-"""Packed weights by layer, its form, and what part of it they are."""
+"""Packed weights by name of the layer, its form, and the part of its weight."""
 
 STAGES = ("knn", "products", "gather", "pooling", "other")
 
 
 class Step(NamedTuple):
-    """One call."""
+    """One call of a plan."""
 
     layer: str
     stage: str
@@ -34,25 +34,32 @@ class Step(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """M rows of floats somewhere, as kernels are told of them."""
+    """M rows of floats in memory."""
 
     at: Tensor | Place | Part
+    """Where the first row begins."""
     stride: int
+    """Elements from the beginning of one row to the next."""
     width: int
+    """Elements of a row."""
 
 
 def forms(product: Product) -> tuple[str, ...]:
-    """The ways in which a product can be made: ``float``; ``int8`` if it is of codes; ``dense`` without its pooling."""
-    found = ["float"]
+    """The forms in which a product can be computed.
+
+    ``float`` always; ``int8`` if it has codes; ``dense``, which multiplies the pooling into the matrix, if there is a
+    pooling and the inputs are not rounded.
+    """
+    names = ["float"]
     if product.codes is not None:
-        found.append("int8")
+        names.append("int8")
     if product.pool is not None and product.rounding is None:
-        found.append("dense")
-    return tuple(found)
+        names.append("dense")
+    return tuple(names)
 
 
 def padded_width(lowered: Lowered) -> int:
-    """S: the sum of all channels, and what kernels that fill up to full vectors write beyond them."""
+    """S: the sum of all channels, plus columns at the end for the padding that kernels write up to a full vector."""
     first, last = 0, 0
     for edge in lowered.edges:
         channels = len(edge.gain)
@@ -62,15 +69,15 @@ def padded_width(lowered: Lowered) -> int:
 
 
 class Plan:
-    """Calls for M points in B clouds on so many threads, by the compiled library that is in use now.
+    """The calls for M points in B clouds, bound to the compiled library that is in use when the plan is made.
 
     Args:
         lowered: The encoder.
-        chosen: One of :func:`forms` for each of ``layers.0``, ..., ``embed``.
+        chosen: The form of each of ``layers.0``, ..., ``embed``, one of its :func:`forms`.
         rows: M.
         clouds: B.
-        threads: How many.
-        store: Packed weights of other plans for the same encoder, and from now on of this one.
+        threads: Number of threads.
+        store: Packed weights that the plans of one encoder share; this plan adds those that are missing.
     """
 
     def __init__(
@@ -94,21 +101,21 @@ class Plan:
         self._calls = [step.run for step in self.steps]
 
     def run(self, x: Tensor, pos: Tensor, ptr: Tensor, point: Tensor, cloud: Tensor) -> None:
-        """Fills point (M, columns) and cloud (B, pooled).
+        """Fill ``point`` (M, columns) and ``cloud`` (B, pooled) with the features.
 
         Args:
-            x: (M, in_channels) float32, dense.
-            pos: (M, 3) float32, dense.
-            ptr: (B + 1,) offsets, dense.
-            point: As above, dense.
-            cloud: As above, dense.
+            x: (M, in_channels) float32, contiguous.
+            pos: (M, 3) float32, contiguous.
+            ptr: (B + 1,) int64 offsets, contiguous.
+            point: (M, columns) float32, contiguous.
+            cloud: (B, pooled) float32, contiguous.
         """
         self._put(x, pos, ptr, point, cloud)
         for call in self._calls:
             call()
 
     def timed(self, clock: Callable[[], float], *tensors: Tensor) -> list[float]:
-        """As :meth:`run`; what the clock said in between each step took."""
+        """Run as :meth:`run` does; returns how long each step took by ``clock``."""
         self._put(*tensors)
         times = []
         for call in self._calls:
@@ -138,7 +145,7 @@ class Plan:
         self._embed(Rows(Part(self._point, 0), self.columns, self.channels))
 
     def _call(self, layer: str, stage: str, function: str, *arguments: Any, what: str = "input") -> None:
-        """One more call, its arguments checked and converted once and for all."""
+        """Append a call; its arguments are checked and converted here, not when it runs."""
         self.steps.append(Step(layer, stage, native.bound(function, self._threads, *arguments, what=what)))
 
     def _knn(self, name: str, x: Rows, near: Tensor) -> None:
@@ -149,7 +156,7 @@ class Plan:
         )  # fmt: skip
 
     def _dense(self, name: str, x: Rows) -> Rows:
-        """The same rows one behind the other; they are columns of the outputs."""
+        """The same rows, contiguous: rows that are columns of the output buffer are copied by a step of the plan."""
         if x.stride == x.width:
             return x
         assert isinstance(x.at, Part)
@@ -210,7 +217,7 @@ class Plan:
         )  # fmt: skip
 
     def _weight(self, name: str, part: str, make: Callable[[], Tensor]) -> PackedFloat:
-        """A packed weight; all plans of a program share it."""
+        """A packed weight, made once for all plans of a program."""
         key = name, self.chosen[name], part
         if key not in self._store:
             self._store[key] = pack(make().contiguous())
@@ -226,11 +233,11 @@ class Plan:
         return out
 
     def _pooled(self, name: str, product: Product, x: Rows) -> Rows:
-        """What enters the product, before it is rounded."""
+        """The inputs of the product: x after the product's pooling, before it is rounded."""
         pool = product.pool
         if pool is None:
             return x
-        if not isinstance(pool, SlidingSum):  # then it is a matrix
+        if not isinstance(pool, SlidingSum):  # low rank: a product with a matrix
             return self._whole(self._linear(name, x, "pool", lambda: pool.basis().t().float()))
         x, out = self._dense(name, x), _floats(self.rows, pool.rank)
         self._call(
@@ -250,7 +257,7 @@ class Plan:
         return q
 
     def _entering(self, name: str, product: Product, x: Rows) -> tuple[Rows, Callable[[], Tensor]]:
-        """Rows, and what makes the matrix whose product of floats with them is the layer's."""
+        """The rows that enter the layer's product with floats, and a function that makes the matrix for them."""
         if self.chosen[name] == "dense":
             return x, lambda: (product.matrix.double() @ product.pool.basis().t()).float()
         x, rounding = self._pooled(name, product, x), product.rounding

@@ -1,6 +1,6 @@
-"""An encoder made ready to be run: all that does not depend on the clouds is done once, at load.
+"""An encoder prepared for fast calls: all work that does not depend on the clouds is done once, at load.
 
-M points, B clouds, N points a cloud.
+M points, B clouds.
 """
 
 from collections.abc import Iterator
@@ -25,37 +25,38 @@ from geo3d.ops import native
 from geo3d.ops.checks import check_device, check_form_of_offsets, check_offsets
 
 PLANS = 8
-"""Sizes of batches whose buffers are kept."""
+"""For how many sizes of batches the plans, with their buffers, are kept."""
 
 
 class Program:
     """``program(data) -> Features``: an encoder in evaluation, computed with as little work per call as possible.
 
-    For a chain of edge convolutions, such as :class:`~geo3d.encoders.dgcnn.DGCNN`, in every form that compression gives
-    it, norms and signs are folded, weights factored, rounded and packed once, and a call consists of compiled functions
-    alone. Layers whose weights and
-    inputs are rounded can be computed on whole numbers; of these and of structured layers each is run in the form that
-    is the fastest here. Other encoders are called as they are, without gradients; so is a chain whose clouds are not on
-    the CPU, or without the compiled kernels.
+    A chain of edge convolutions, such as a :class:`~geo3d.encoders.dgcnn.DGCNN`, is compiled, whether it is structured,
+    pruned, quantised or none of these. Norms and signs are folded and weights factored, rounded and packed once; a call
+    then runs compiled functions only. A layer that rounds its weight and inputs can be computed on codes (int8) or on
+    floats, and a structured layer with or without its sums over windows; each runs in the form that is the fastest
+    here. Other encoders are called as they are, without gradients. So is a chain on clouds that are not on the CPU, or
+    without the compiled kernels; with ``precision="int8"`` it is then computed on codes by torch.
 
-    The encoder is copied: what happens to it later changes nothing. Programs may be called from several threads, which
-    wait for each other.
+    The encoder is copied, so later changes to it have no effect on the program. Several threads may call a program;
+    they wait for each other.
 
     Args:
         encoder: Any encoder.
-        threads: For the compiled functions; by default as many as torch has when the program is called.
-        autotune: Measure at load which form of each layer is the fastest; otherwise layers that can be are computed on
-            whole numbers, and structured ones by their sums over windows.
-        precision: ``"int8"`` or ``"float"`` instead: every layer that can be has this form.
-        num_points: Of the cloud that is measured with.
+        threads: Threads of the compiled functions; by default as many as torch has when the program is called.
+        autotune: Measure at load which form of each layer is the fastest. If false, layers that can be are computed on
+            codes, and structured layers by their sums over windows.
+        precision: ``"auto"``: as ``autotune`` says; ``"int8"`` or ``"float"``: this form for every layer that has it.
+        num_points: Points of the cloud that is used for measuring.
 
     Attributes:
         encoder: The copy.
-        lowered: Its codes, scales and folded weights; None where the encoder is called as it is.
-        choices: Form and measured times of ``layers.0``, ..., ``embed``; empty where there is nothing compiled.
+        lowered: Its codes, scales and folded weights; None if the encoder cannot be compiled.
+        choices: Form and measured times of ``layers.0``, ..., ``embed``; empty if nothing is compiled.
 
     Raises:
-        ConfigError: If ``precision`` is none of the three, or ``"int8"`` for an encoder that is not quantised.
+        ConfigError: If ``precision`` is none of the three, ``threads`` is below 1, or ``precision`` is ``"int8"`` for
+            an encoder that is not a quantised chain.
 
     Example:
         >>> from geo3d.encoders import DGCNN
@@ -76,7 +77,7 @@ class Program:
     ) -> None:
         if precision not in ("auto", "float", "int8") or (threads is not None and threads < 1):
             raise ConfigError(
-                f"Program takes precision auto, float or int8 and threads from 1 on; found {precision!r} and {threads}"
+                f"Program takes precision auto, float or int8, and 1 or more threads; found {precision!r} and {threads}"
             )
         self.encoder = deepcopy(encoder).eval().requires_grad_(False)
         self.threads, self.precision = threads, precision
@@ -162,24 +163,28 @@ class Program:
     def _plan(self, rows: int, clouds: int) -> tuple[Plan, Tensor]:
         threads = self._count()
         key = rows, clouds, threads, native.name()
-        found = self._plans.get(key)
-        if found is None:
+        plan = self._plans.get(key)
+        if plan is None:
             assert self.lowered is not None
             if len(self._plans) == PLANS:
                 del self._plans[next(iter(self._plans))]
             chosen = {name: choice.form for name, choice in self.choices.items()}
-            found = self._plans[key] = (
+            plan = self._plans[key] = (
                 Plan(self.lowered, chosen, *key[:3], self._store),
                 torch.tensor([0, rows], dtype=torch.int64),
             )
-        return found
+        return plan
 
 
 def _check(data: Data) -> None:
-    """Check what neither kernels nor encoders look at in the same way."""
+    """Check positions and offsets, which kernels and other encoders would check differently.
+
+    Raises:
+        CloudError: If they do not fit.
+    """
     pos, ptr = data.pos, data.get("ptr")
     if pos.dim() != 2 or pos.shape[1] != 3 or not pos.is_floating_point() or not len(pos):
-        raise CloudError(f"pos must be (M, 3) floats of one point at least; found {pos.dtype} {tuple(pos.shape)}")
+        raise CloudError(f"pos must be (M, 3) floats with at least one point; found {pos.dtype} {tuple(pos.shape)}")
     if ptr is not None:
         if ptr.dtype != torch.int64:
             raise CloudError(f"ptr must be int64 offsets (B + 1,); found {ptr.dtype} of shape {tuple(ptr.shape)}")
@@ -189,7 +194,7 @@ def _check(data: Data) -> None:
 
 
 def _pieces(x: Tensor, pos: Tensor, ptr: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Whole clouds, of so many points that what they need stays near the processor."""
+    """Runs of whole clouds with at most ``CACHED`` points (or one larger cloud), whose data fit into the cache."""
     ends, first = ptr.tolist(), 0
     for last in range(1, len(ends)):
         if last + 1 == len(ends) or ends[last + 1] - ends[first] > CACHED:
@@ -201,15 +206,15 @@ def _pieces(x: Tensor, pos: Tensor, ptr: Tensor) -> Iterator[tuple[Tensor, Tenso
 def stages(program: Program, data: Data, repeats: int = 20) -> dict[str, float]:
     """Milliseconds of a call by stage: ``knn``, ``products``, ``gather``, ``pooling`` and ``other``.
 
-    Rounding and sums over windows belong to the products, the last product to the pooling. A program without compiled
-    calls has everything in ``other``.
+    ``products`` includes rounding and sums over windows; ``pooling`` includes the last product. For a program without
+    compiled calls all the time is in ``other``.
 
     Args:
-        program: Already made.
+        program: The program to measure.
         data: Clouds.
-        repeats: Calls, of which the median of each stage is taken.
+        repeats: Number of calls, over which the median of each stage is taken.
     """
-    found: list[dict[str, float]] = []
+    calls: list[dict[str, float]] = []
     with torch.no_grad():
         program(data)
         for _ in range(repeats):
@@ -221,5 +226,5 @@ def stages(program: Program, data: Data, repeats: int = 20) -> dict[str, float]:
                 program(data)
             total = 1e3 * (perf_counter() - start)
             times["other"] = total - sum(ms for stage, ms in times.items() if stage != "other")
-            found.append(times)
-    return {stage: median(times[stage] for times in found) for stage in STAGES}
+            calls.append(times)
+    return {stage: median(times[stage] for times in calls) for stage in STAGES}

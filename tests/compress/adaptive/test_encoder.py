@@ -29,7 +29,7 @@ SMALLEST = Setting(0.5, 2, 4, 16)
 
 
 def encoder(seed: int = 0, **keywords: Any) -> DGCNN:
-    """Drawn weights; norm weights of both signs, statistics far from the initial ones."""
+    """A DGCNN with random weights, norm weights of both signs, and statistics far from the initial ones."""
     model = DGCNN(**({"k": 6, "channels": CHANNELS, "embedding": EMBEDDING} | keywords))
     draw = seeds.generator(seed, "encoder")
     with torch.no_grad():
@@ -93,7 +93,7 @@ def test_a_slice_is_the_small_encoder(sizes: list[int], training: bool) -> None:
 
 
 def test_evaluation_without_gradient_too() -> None:
-    """There the compiled kernels take other ways."""
+    """Without gradients the compiled kernels take other paths."""
     adaptive, batch = adapt(encoder(), **CHOICES).eval(), tiny_batch(num_points=16)
     for native_too in (True, False):
         with torch.no_grad():
@@ -185,13 +185,13 @@ def test_the_sandwich_holds_the_largest_and_the_smallest() -> None:
 def test_imitation_against_its_formula() -> None:
     draw = seeds.generator(3)
     cloud, target = (torch.randn(5, 12, generator=draw, dtype=torch.float64) for _ in range(2))
-    target[:, 1] = 2.0  # a channel that stands still
+    target[:, 1] = 2.0  # a constant channel
     deviation = target.float().std(0, correction=0)[[0, 1, 2, 3, 6, 7, 8, 9]]
     floor = 0.1 * deviation.mean()
     expected = ((cloud - target)[:, [0, 1, 2, 3, 6, 7, 8, 9]] / deviation.maximum(floor)) ** 2
     torch.testing.assert_close(imitation(cloud, target, 4), expected.mean().float())
     one = imitation(cloud[:1], target[:1], 4)
-    assert bool(one.isfinite())  # a single cloud has no deviation
+    assert bool(one.isfinite())  # the std of a single cloud is zero
 
 
 def test_disagreement_is_the_divergence() -> None:
@@ -202,7 +202,7 @@ def test_disagreement_is_the_divergence() -> None:
 
 
 def trained(adaptive: Adaptive, head: nn.Module | None, steps: int) -> tuple[float, float]:
-    """How far all sub-networks are from the largest, before and after so many steps."""
+    """The distillation loss of all sub-networks before and after this many training steps."""
     batch, every = tiny_batch(8, 24), len(adaptive.settings)
     adaptive.train()
     optimizer = torch.optim.Adam(adaptive.parameters(), 0.01)
@@ -316,7 +316,7 @@ def test_statistics_estimated_anew_forget_those_of_training() -> None:
     loader = [tiny_batch(4, 30, seed=seed) for seed in range(3)]
     fresh, trained = (adapt(encoder(), **CHOICES) for _ in range(2))
     trained.train()
-    for seed in range(5, 9):  # other clouds, four times as large: what is kept of them shows
+    for seed in range(5, 9):  # other clouds, four times as large, so that statistics kept from them would show
         batch = tiny_batch(4, 30, seed=seed)
         large = with_(batch, pos=4 * batch.pos)
         trained.extra_loss(large, trained(large).cloud, seeds.generator(seed), count=len(trained.settings))
@@ -453,9 +453,9 @@ def test_a_structured_encoder_keeps_its_channels() -> None:
 @pytest.mark.parametrize(
     ("choices", "message"),
     [
-        ({"widths": (0.5,)}, "widths must be fractions from 0 to 1, with 1"),
+        ({"widths": (0.5,)}, "widths must be fractions above 0 and up to 1, with 1"),
         ({"widths": (0.0, 1)}, "adapt.widths: .* is not a list of float above 0 and up to 1"),
-        ({"depths": (2,)}, r"depths must be from 1 to 3, .* with 3; found \[2\]"),
+        ({"depths": (2,)}, r"depths must be from 1 to 3, .* with 3 among them; found \[2\]"),
         ({"depths": (3, 4)}, "depths"),
         ({"ks": (0, 4)}, r"adapt.ks: \(0, 4\) is not a list of int from 1"),
         ({"points": ()}, r"adapt.points: \(\) is not a list .* of length 1 to 8"),

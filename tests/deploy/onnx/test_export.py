@@ -48,7 +48,7 @@ WHERE = {"onnxruntime": (export_onnx, ".onnx", in_onnxruntime), "openvino": (exp
 
 
 def trained(encoder: nn.Module) -> nn.Module:
-    """Norms with scales of both signs, one of them 0, and statistics of real features."""
+    """The encoder in evaluation, with norm scales of both signs, one of them 0, and statistics of real features."""
     draw = seeds.generator(0, "norms")
     for module in encoder.modules():
         if isinstance(module, nn.BatchNorm1d):
@@ -68,7 +68,7 @@ def encoders() -> dict[str, nn.Module]:
 
 
 def rounded(encoder: nn.Module, weights: int, activations: int) -> nn.Module:
-    """Quantised, with offsets that are no multiples of the steps."""
+    """The encoder quantised, with offsets that are not multiples of the steps."""
     made = compress.quantize(encoder, weights, activations)
     compress.calibrate(made, [random_clouds(encoder, 4, 64)])
     for module in made.modules():
@@ -78,7 +78,7 @@ def rounded(encoder: nn.Module, weights: int, activations: int) -> nn.Module:
 
 
 def parity(encoder: nn.Module, folder: Path, runtime: str, neighbors: str, **options: object) -> list[Difference]:
-    """Of one file, with clouds of two shapes."""
+    """The differences of one file for clouds of two shapes."""
     if runtime == "openvino":
         pytest.importorskip("openvino")
     else:
@@ -112,7 +112,7 @@ def test_float(name: str, neighbors: str, runtime: str, encoders: dict[str, nn.M
 def test_rounded(
     name: str, bits: tuple[int, int], runtime: str, encoders: dict[str, nn.Module], tmp_path: Path
 ) -> None:
-    """The learned steps and offsets exactly: what differs are values that lie between two codes."""
+    """The file has the exact steps and offsets; only values halfway between two codes may differ."""
     encoder = rounded(encoders[name], *bits)
     for found in parity(encoder, tmp_path, runtime, "inside" if name == "pointnet" else "inputs"):
         assert found.fraction < 0.02 and found.mean < 2e-3, found
@@ -163,7 +163,7 @@ def test_pruned(name: str, group: str, encoders: dict[str, nn.Module], tmp_path:
 
 
 def test_few_points(encoders: dict[str, nn.Module], tmp_path: Path) -> None:
-    """Fewer than neighbours: they are repeated, as in geo3d."""
+    """With fewer points than neighbours the neighbours are repeated, as in geo3d."""
     pytest.importorskip("onnxruntime")
     for name, neighbors in (("static", "inside"), ("dgcnn", "inside"), ("ssg", "inputs")):
         path = export_onnx(encoders[name], tmp_path / "encoder.onnx", neighbors=neighbors)
@@ -171,7 +171,7 @@ def test_few_points(encoders: dict[str, nn.Module], tmp_path: Path) -> None:
 
 
 def test_the_graph_is_factored(encoders: dict[str, nn.Module]) -> None:
-    """Products take points, not edges, and no more than a few neighbours are gathered at a time."""
+    """Products are computed per point, not per edge, and only a few neighbours are gathered at a time."""
     encoder = encoders["dgcnn"]
     model = onnx.shape_inference.infer_shapes(onnx_model(encoder, neighbors="inputs", num_points=50, clouds=2))
     shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in model.graph.value_info}
@@ -196,7 +196,7 @@ def test_codes_stay_codes_through_the_gather(encoders: dict[str, nn.Module]) -> 
 
 
 def test_signed_and_per_channel_rounding(encoders: dict[str, nn.Module], tmp_path: Path) -> None:
-    """What compress.quantize does not make, but the layers' places can hold."""
+    """Quantisers that compress.quantize does not make, but that the slots of the layers can hold."""
     encoder = compress.quantize(encoders["static"], 5, 5)
     encoder.layers[1].linear.input_quantizer = Quantizer.configuration(3, 6, groups=16)
     encoder.layers[1].neighbor_quantizer = Quantizer.configuration(2, 6)

@@ -21,7 +21,7 @@ onnx = pytest.importorskip("onnx")
 
 
 def run(graph: Graph, **inputs: np.ndarray) -> list[np.ndarray]:
-    """The outputs by ONNX's own reference, which follows the definition of each operator."""
+    """The graph's outputs, computed by ONNX's reference implementation of the operators."""
     from onnx.reference import ReferenceEvaluator
 
     return ReferenceEvaluator(graph.model({})).run(None, inputs)
@@ -112,7 +112,7 @@ def test_maximum_and_mean() -> None:
 
 
 def made(quantizer: Quantizer, x: Tensor, shift: float | None = None) -> Quantizer:
-    """Its first step from x; an offset that is no multiple of the step."""
+    """A quantiser with its step set from x, and an offset that is not a multiple of the step."""
     quantizer.train()(x)
     if shift is not None and quantizer.shift is not None:
         quantizer.shift.data += shift * quantizer.step.detach()
@@ -179,7 +179,7 @@ def test_the_offset_is_folded_exactly(as_codes: bool, int4: bool, bits: int) -> 
 
 
 def test_codes_meet_codes_only() -> None:
-    """A product with floats takes the values of the codes: runtimes would round the floats."""
+    """A product with unrounded inputs stores the weight as floats: with codes runtimes would round the inputs."""
     weight = normal(5, 6)
     graph, name = of_rows(6, as_codes=True)
     product(graph, Entering(name), matrix_of(weight, made(Quantizer.for_weights(8, 5), weight)))

@@ -1,4 +1,4 @@
-"""Encoders without a graph: what the file says that PyTorch's tracer made of them, and what cannot be traced."""
+"""Encoders without a layer_graph: whether their traced files match them, and what cannot be traced."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ SIZE = {"clouds": 2, "num_points": 40}
 
 
 class Nearest(nn.Module):
-    """The largest features of the nearest points, found by plain PyTorch; it says nothing about its layers."""
+    """The largest features of the nearest points, in plain PyTorch; it has no layer_graph."""
 
     point_channels = cloud_channels = 8
 

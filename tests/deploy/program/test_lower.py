@@ -27,7 +27,7 @@ ONE = make_batch(points(1, seed=3), num_points=1)
 
 
 def rounded(weights=8, activations=8, *, dynamic=True, form=None, per_channel=True, channels=(16, 24, 70)):
-    """A quantised encoder whose norms are as after training, of both signs."""
+    """A quantised encoder whose norms are as after training, with scales of both signs."""
     generator = torch.Generator().manual_seed(0)
     encoder = DGCNN(k=5, channels=channels, embedding=37, dynamic=dynamic)
     for parameter in encoder.parameters():
@@ -43,7 +43,7 @@ def rounded(weights=8, activations=8, *, dynamic=True, form=None, per_channel=Tr
 
 
 def watched(encoder, data):
-    """What the encoder gives, and the codes of what enters its layers and of its tables."""
+    """The encoder's features, and the codes of the inputs of its layers and of b in its edge convolutions."""
     codes, hooks = {}, []
     for name, module in encoder.named_modules():
         if isinstance(module, Quantizer) and not name.endswith(".quantizer"):
@@ -56,15 +56,15 @@ def watched(encoder, data):
 
 
 def moved(codes, by):
-    """(M, C) how far the sums of a layer move when the codes that enter it move by so much."""
+    """(M, C) how far the sums of a layer change if its input codes change by ``by``."""
     weight = codes.weight.codes().double()
     return (by[:, : weight.shape[1]].double() @ weight.t()).abs() * codes.scale.abs().double()
 
 
 def follows(lowered, trace, codes, data):
-    """How far point and cloud features may differ since these codes do, by the layers' own weights.
+    """Bounds of how far point and cloud features may differ, given the codes that differ and the layers' weights.
 
-    What comes behind a sum does not stretch: neither the activation nor the maximum nor the mean. The gain does.
+    After a sum only the gain enlarges differences; activation, maximum and mean do not.
     """
     points = []
     for i, edge in enumerate(lowered.edges):
@@ -97,7 +97,7 @@ def test_the_reference_is_the_encoder(bits, form):
         for name, q in codes.items():
             different += int((trace[names[name]][:, : q.shape[1]] != q).sum())
             total += q.numel()
-        # A value between two codes may fall to either side, and what follows from it differs, by so much at most.
+        # A value halfway between two codes may be rounded either way; follows() bounds the differences it causes.
         for one, other, far in zip(found[:2], (point, cloud), follows(lowered, trace, codes, data), strict=True):
             assert ((one - other).abs() <= far + 1e-5 * (1 + other.abs())).all()
     assert different < (1e-3 if form is None else 3e-3) * total  # one feature enters many windows

@@ -23,7 +23,7 @@ def build(request):
 
 
 def trained(encoder, seed=0):
-    """Norms as they are after training, of both signs."""
+    """An encoder whose norms are as after training, with scales of both signs."""
     generator = torch.Generator().manual_seed(seed)
     for norm in encoder.modules():
         if isinstance(norm, nn.BatchNorm1d):
@@ -106,7 +106,7 @@ def test_rounded_layers_as_floats(build, dynamic, wanted):
         with torch.no_grad():
             point, cloud, _ = encoder(data)
         found = program(data)
-        # A value between two codes may fall to either side.
+        # A value halfway between two codes may be rounded either way.
         assert ((found.point - point).abs() > 1e-4).float().mean() < 0.02
         assert ((found.cloud - cloud).abs() > 1e-4).float().mean() < 0.05
 
