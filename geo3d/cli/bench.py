@@ -6,7 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any
 
-from geo3d.checks import OneOf, Range, checked
+from geo3d.checks import Length, OneOf, Range, checked
 from geo3d.cli.config import as_written, choices, config_dir, read
 from geo3d.errors import CloudError, ConfigError, did_you_mean
 
@@ -43,7 +43,7 @@ Count = Annotated[int, Range(1, 1024)]
 
 @checked
 def compared(
-    checkpoint: str | Path | Sequence[str | Path],
+    checkpoint: str | Path | Annotated[Sequence[str | Path], Length(1, 1000)],
     *,
     names: Sequence[str] | None = None,
     reference: str | None = None,
@@ -80,6 +80,9 @@ def parsed(words: list[str]) -> SimpleNamespace:
         raise ConfigError(f"bench data={chosen.data}: no such data set; {did_you_mean(chosen.data, choices('data'))}")
     if of_data and not chosen.data:
         raise ConfigError(f"bench {of_data[0]}: belongs to data; give data=NAME, too ({', '.join(choices('data'))})")
+    for key in ("rotation", "num_points"):
+        if any(word.startswith(f"data.{key}=") for word in of_data):
+            raise ConfigError(f"bench data.{key}: is an option of bench itself; write {key}=...")
     single = isinstance(chosen.checkpoint, str | Path)
     chosen.checkpoint = [chosen.checkpoint] if single else list(chosen.checkpoint)
     chosen.threads = (chosen.threads,) if isinstance(chosen.threads, int) else chosen.threads

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from geo3d.cloud import map_fields
+from geo3d.errors import CloudError
 
 
 def similarity(linear: Tensor, shift: Tensor) -> Tensor:
@@ -57,7 +58,14 @@ def rescaled(cloud: Data, center: Tensor, scale: Tensor) -> Data:
 
 
 def turned(cloud: Data, rotation: Tensor) -> Data:
-    """The cloud with positions, displacements and directions rotated by ``rotation (3, 3)``; its frame undoes it."""
+    """The cloud with positions, displacements and directions rotated by ``rotation (3, 3)``; its frame undoes it.
+
+    Raises:
+        CloudError: If the matrix is not orthogonal to six digits, so that its transpose would not undo it.
+    """
+    square = rotation.double() @ rotation.double().T
+    if not bool((square - torch.eye(3, dtype=torch.float64, device=square.device)).abs().max() < 1e-5):
+        raise CloudError(f"expected a rotation (3, 3), whose transpose is its inverse; found {rotation.tolist()}")
     kinds = ("position", "displacement", "direction")
     out = map_fields(cloud, dict.fromkeys(kinds, lambda value, field: value @ rotation.T))
     out.frame = frame_of(cloud) @ similarity(rotation.T, rotation.new_zeros(3))

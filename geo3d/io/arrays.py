@@ -11,7 +11,7 @@ import numpy as np
 
 from geo3d.errors import CloudError
 from geo3d.io.files import existing_file
-from geo3d.io.names import FEATURES, LABEL, NORMAL, POS, RGB, Arrays, from_rows
+from geo3d.io.names import FEATURES, JOINTS, LABEL, NORMAL, POS, RGB, Arrays, from_rows
 
 FREE = 2**26
 """A compressed array may always expand to this many bytes."""
@@ -20,6 +20,8 @@ MOST = 100
 FEW = 16
 """An array with fewer rows than this, and more columns, is taken to hold one point per column."""
 ORIGIN, FRAME = "origin", "frame"
+ROUNDING = 1e-4
+"""How far a frame may be from a similarity: a cloud may have been rotated many times in float32."""
 
 
 def read_npz(path: str | Path) -> Arrays:
@@ -78,7 +80,7 @@ def _frame(arrays: dict[str, np.ndarray], source: str) -> np.ndarray | None:
         raise CloudError(
             f"{source}: expected a finite frame (4, 4) with the last row 0, 0, 0, 1; found {frame.tolist()}"
         )
-    if np.abs(square / size - np.eye(3)).max() > 1e-6:
+    if np.abs(square / size - np.eye(3)).max() > ROUNDING:
         raise CloudError(f"{source}: expected a frame that only rotates, scales and translates; found {frame.tolist()}")
     return frame
 
@@ -149,7 +151,7 @@ def _damaged(source: str, what: str, error: Exception) -> str:
 
 def known_names() -> set[str]:
     """The names of arrays that geo3d recognises, in lower case."""
-    return {*POS, *NORMAL, *RGB, *LABEL, *FEATURES}
+    return {*POS, *NORMAL, *RGB, *LABEL, *FEATURES, *JOINTS}
 
 
 def coordinates(arrays: Mapping[str, np.ndarray | h5py.Dataset], source: str) -> np.ndarray | h5py.Dataset:
@@ -206,8 +208,16 @@ def one_cloud(arrays: Mapping[str, np.ndarray], source: str) -> Arrays:
             continue
         if label.size not in (1, len(pos)):
             raise CloudError(f"{source}: expected one label, or {len(pos)} for the points; found {tuple(label.shape)}")
-        key = "point_y" if label.size == len(pos) and "point_y" not in cloud else "y"
-        cloud.setdefault(key, label.reshape(-1))
+        if label.size == len(pos) and "point_y" not in cloud:
+            cloud["point_y"] = label.reshape(-1)
+        elif label.size == 1:
+            cloud.setdefault("y", label.reshape(-1))
+    joints = _named(arrays, JOINTS)
+    if joints is not None:
+        joints = joints[0] if joints.ndim == 3 and len(joints) == 1 else joints
+        if joints.ndim != 2 or joints.shape[1] != 3 or joints.dtype.kind not in "fiu":
+            raise CloudError(f"{source}: expected joints of shape (J, 3), found {joints.shape} of {joints.dtype}")
+        cloud["joints"] = joints
     return cloud
 
 

@@ -1,7 +1,7 @@
 """The names that files use for coordinates, normals, colours and labels, and their translation to geo3d's names.
 
 Readers return a dict of arrays under geo3d's names: ``pos (N, 3)``, ``normal (N, 3)``, ``rgb (N, 3)``,
-``point_y (N,)``, ``x (N, C)``, and ``faces (F, 3)`` if there are any.
+``point_y (N,)``, ``x (N, C)``, ``joints (J, 3)``, and ``faces (F, 3)`` if there are any.
 """
 
 import re
@@ -19,6 +19,7 @@ NORMAL = ("normal", "normals")
 RGB = ("rgb", "color", "colors", "colour", "colours")
 LABEL = ("point_y", "label", "labels", "segment", "semantic", "class", "classification", "scalar_label", "y")
 FEATURES = ("x", "features", "feature", "feat")
+JOINTS = ("joints",)
 SCALES = {"u1": 255, "i1": 255, "b1": 255, "u2": 65535, "i2": 65535}
 """The value of full brightness in colours of each dtype."""
 TRIPLES = {

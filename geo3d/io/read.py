@@ -109,6 +109,7 @@ def as_data(
     if num_points is not None and num_points < 1:
         raise CloudError(f"num_points: expected at least 1, found {num_points}")
     tensors: dict[str, Tensor] = {}
+    origin: np.ndarray | None = None
     for key, values in arrays.items():
         if key in ("faces", "frame") or not values.size:
             continue
@@ -126,6 +127,8 @@ def as_data(
             if origin is not None or "frame" in arrays:
                 shift = similarity(torch.eye(3), torch.from_numpy(np.zeros(3) if origin is None else origin))
                 tensors["frame"] = torch.from_numpy(arrays.get("frame", np.eye(4))) @ shift
+        if key == "joints" and origin is not None:  # in the coordinates of the points, which come first
+            values = values.astype(np.float64) - origin
         tensors[key] = torch.from_numpy(np.array(values, dtype=np.float32))
     check_cloud(tensors.get("pos", torch.zeros(0, 3)), source)
     if num_points is None:

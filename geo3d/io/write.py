@@ -16,23 +16,29 @@ def write_cloud(path: str | Path, data: Data) -> None:
     """Write the cloud's ``pos``, ``normal``, ``rgb``, ``point_y`` and ``x``; the file is complete or does not change.
 
     PLY files are binary, little endian, with colours as bytes. If the cloud has a ``frame``, they hold the coordinates
-    of its source in double precision. NPZ files hold all values unchanged, with ``y`` and ``frame``.
+    of its source in double precision. NPZ files hold all values unchanged, with ``y``, ``joints`` and ``frame``.
 
     Args:
         path: File name that ends in .ply or .npz.
         data: One cloud.
 
     Raises:
-        CloudError: If the suffix is another one, or the cloud is empty or not finite.
+        CloudError: If the suffix is another one, the cloud is empty or not finite, or there are several clouds.
         Geo3dError: If the file cannot be written.
     """
     path = Path(path)
     if path.suffix.lower() not in (".ply", ".npz"):
         raise CloudError(f"{path}: clouds are written as .ply or .npz, not as {path.suffix!r}")
     check_cloud(data.pos, f"the cloud for {path}")
-    arrays = {key: data[key].detach().cpu().numpy() for key in (*KEYS, "y", "frame") if data.get(key) is not None}
+    if data.get("ptr") is not None and len(data.ptr) > 2:
+        raise CloudError(f"{path}: expected one cloud, found a batch of {len(data.ptr) - 1}; give one at a time")
+    kept = (*KEYS, "y", "joints", "frame")
+    arrays = {key: data[key].detach().cpu().numpy() for key in kept if data.get(key) is not None}
+    for key, shape in (("frame", (4, 4)), ("joints", (-1, 3))):  # a batch of one has one more dimension
+        if key in arrays:
+            arrays[key] = arrays[key].reshape(shape)
     if "frame" in arrays:
-        arrays["frame"] = arrays["frame"].reshape(4, 4)  # a batch of one has it as (1, 4, 4)
+        arrays["frame"] = arrays["frame"].astype(np.float64)
     with replacing(path) as temporary, temporary.open("wb") as file:
         if path.suffix.lower() == ".npz":
             np.savez(file, **arrays)

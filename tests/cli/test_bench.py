@@ -129,3 +129,20 @@ def test_help_names_every_option(capsys):
     assert main(["bench"]) == main(["bench", "--help"]) == 0
     assert capsys.readouterr().out == 2 * f"{USAGE}\n"
     assert all(f"{option}=" in USAGE for option in parameters(compared))
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["checkpoint=[]"], "checkpoint: [] is not a str or a list of str of length 1 to 1000"),
+        (
+            ["checkpoint=a", "data=shapes", "data.rotation=so3"],
+            "bench data.rotation: is an option of bench itself; write",
+        ),
+        (["checkpoint=a", "data=shapes", "data.num_points=9"], "bench data.num_points: is an option of bench itself"),
+    ],
+)
+def test_options_that_would_be_passed_over_are_refused(words, message, capsys):
+    assert main(["bench", *words]) == 2
+    said = capsys.readouterr().err
+    assert message in said and len(said.splitlines()) == 1

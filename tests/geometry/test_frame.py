@@ -5,6 +5,7 @@ import torch
 from torch_geometric.data import Data
 
 from geo3d import seeds
+from geo3d.errors import CloudError
 from geo3d.geometry.frame import frame_of, rescaled, similarity, to_source, turned
 from geo3d.geometry.rotation import random_rotations
 from geo3d.io.axes import z_up
@@ -46,3 +47,11 @@ def test_points_and_joints_go_home(first, up):
 def test_a_cloud_that_was_z_up_is_the_same_one():
     data = cloud()
     assert z_up(data, "z") is data and "frame" not in data
+
+
+def test_what_is_no_rotation_is_refused():
+    cloud = Data(pos=torch.zeros(3, 3))
+    rounded = torch.tensor([[0.707, -0.707, 0.0], [0.707, 0.707, 0.0], [0.0, 0.0, 1.0]])
+    for matrix in (rounded, 2 * torch.eye(3), torch.full((3, 3), float("nan"))):
+        with pytest.raises(CloudError, match="expected a rotation"):
+            turned(cloud, matrix)
