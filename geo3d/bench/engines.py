@@ -115,6 +115,11 @@ class Own:
         except Geo3dError as error:
             raise CannotRunError(f"geo3d's runtime cannot run it: {error}") from error
 
+    @property
+    def native(self) -> bool:
+        """Whether the encoder has a compiled form."""
+        return self.program.native
+
     def __call__(self) -> Tensor:
         """The (B, cloud_channels) features."""
         return self.program(self.before(self.batch)).cloud

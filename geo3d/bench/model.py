@@ -26,6 +26,7 @@ from geo3d.compress.adaptive.slices import farthest_subset
 
 KINDS = {"structure": "structured", "prune": "pruned", "quantize": "quantised"}
 OWN_FORMS = {"geo3d": "the compiled runtime", "torch": "the module as it is, eager, without compiled kernels"}
+UNCOMPILED = "the module as it is, with compiled kernels; only chains of edge convolutions have a compiled runtime"
 SAME, FULL = "published, same widths", "published, full"
 """Kinds of rivals: the published form with the encoder's widths, and with the published widths on all points."""
 Row = dict[str, Any]
@@ -192,10 +193,11 @@ def _rows(
         away = float((call() - expected).norm() / expected.norm())
         taken, base = times[contender.name, engine], times.get((reference, engine))
         form = getattr(call, "form", None)
+        text = OWN_FORMS.get(engine, "") if getattr(call, "native", True) else UNCOMPILED
         yield {
             "engine": engine,
             "threads": count,
-            "form": str(form) if isinstance(form, Form) else OWN_FORMS[engine],
+            "form": str(form) if isinstance(form, Form) else text,
             "export": form._asdict() if isinstance(form, Form) else None,
             **_spread(taken),
             "ratio": None if base is None else ratio(base, taken),

@@ -159,7 +159,10 @@ def figures(result: dict[str, Any], prefix: str = "", depth: int = 2) -> Iterato
 def explain(error: Exception, words: list[str]) -> int:
     """The exit status for an exception, after it has been explained on the error stream."""
     if isinstance(error, Geo3dError):
-        return say(str(error), 2)
+        text = str(error)
+        if text.startswith("Caught "):  # of a data loader's worker: torch puts its whole traceback into the message
+            text = text.strip().splitlines()[-1].partition(": ")[2]
+        return say(text, 2)
     if disk_full(error):
         return say(f"{full_place(error, out_of(words))}; free space, run again", 2)
     if isinstance(error, OSError) and error.errno in USERS_ERRNO and error.filename:

@@ -97,7 +97,7 @@ def as_pair(word: str) -> str:
         ConfigError: If it does; the message names the present form.
     """
     if word.startswith("-"):
-        key = word.lstrip("-").replace("-", "_")
+        key = word.lstrip("-").partition("=")[0].replace("-", "_")
         raise ConfigError(f"bench {word}: options are KEY=VALUE; write {key.removeprefix('no_')}=...")
     if word == "model":
         raise ConfigError("bench model: write geo3d bench checkpoint=DIR")

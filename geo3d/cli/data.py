@@ -30,6 +30,8 @@ def data(words: list[str]) -> None:
 
 def check_data(name: str, words: list[str]) -> None:
     """Open the data set with these options, check it, and print what the check finds."""
+    if name.startswith("data="):
+        raise ConfigError(f"data check {name}: write geo3d data check {name.removeprefix('data=')}")
     if name not in choices("data"):
         raise ConfigError(f"data check {name}: no such data set; {did_you_mean(name, choices('data'))}")
     from geo3d.checks import parameters

@@ -1,7 +1,7 @@
 """The base class of objectives: what they declare, how their input is checked, and their precision."""
 
-from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +39,7 @@ class Objective(nn.Module):
 
     def loss(self, views: list[Tensor], targets: list[Tensor]) -> tuple[Tensor, Terms]:
         """The loss and its terms; ``targets`` is empty for an objective without a teacher."""
-        raise NotImplementedError
+        raise ConfigError(f"{type(self).__name__} has no loss(views, targets); define one")
 
     def forward(self, views: Sequence[Tensor], targets: Sequence[Tensor] | None = None) -> tuple[Tensor, Terms]:
         """The loss () and its detached terms for logging, computed in float32 or better.
@@ -62,8 +62,25 @@ class Objective(nn.Module):
             raise ConfigError(f"{name}: targets must have the shapes of the views, {found_in(views)}; found {shapes}")
         # bfloat16 sums over a batch lose the small differences that the loss measures
         with torch.autocast(views[0].device.type, enabled=False):
-            loss, terms = self.loss([widen(v) for v in views], [widen(t.detach()) for t in targets or ()])
+            result = self.loss([widen(v) for v in views], [widen(t.detach()) for t in targets or ()])
+        if not _is_loss(result):
+            raise ConfigError(f"{name}.loss: expected to return (loss (), {{name: tensor}}); found {_types(result)}")
+        loss, terms = result
         return loss, {key: term.detach() for key, term in terms.items()}
+
+
+def _is_loss(result: Any) -> bool:
+    if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Mapping)):
+        return False
+    return all(isinstance(value, Tensor) for value in (result[0], *result[1].values()))
+
+
+def _types(result: Any) -> str:
+    if isinstance(result, tuple):
+        return f"({', '.join(_types(part) for part in result)})"
+    if isinstance(result, Mapping):
+        return f"{{{', '.join(f'{key}: {_types(part)}' for key, part in result.items())}}}"
+    return type(result).__name__
 
 
 def check(name: str, views: Sequence[Tensor]) -> None:

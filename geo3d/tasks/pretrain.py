@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
+from geo3d import invariance as known_invariances
 from geo3d.checks import Decay, Length, Rate, Seed, Share, Size, checked
 from geo3d.cloud import Features
 from geo3d.compress import added_loss
 from geo3d.decoders import Upcast
 from geo3d.decoders.build import decoder_for
 from geo3d.distributed import gather
-from geo3d.errors import CollapseError, ConfigError
+from geo3d.errors import CollapseError, ConfigError, did_you_mean
 from geo3d.heads import Predictor, Projector
 from geo3d.invariance import Invariance, parts_of
 from geo3d.invariance.views import View, Views, matched_rows
@@ -67,6 +68,8 @@ class Pretrain(pl.LightningModule):
     ) -> None:
         super().__init__()
         check_invariances(objective, views.invariance)
+        if objective.on == "point" and not isinstance(getattr(objective, "pairs", None), int):
+            raise ConfigError(f"{type(objective).__name__} compares points and needs an attribute pairs, their number")
         if decoder is not None and objective.on != "point":
             raise ConfigError(f"decoder: {type(objective).__name__} compares clouds and takes none; leave it out")
         hidden, channels = projector[0], projector[-1]
@@ -195,6 +198,12 @@ def check_invariances(objective: Any, invariance: Invariance) -> None:
     Raises:
         ConfigError: If they do not.
     """
+    declared = (*objective.equivariant_to, *(() if objective.invariant_to == "views" else objective.invariant_to))
+    for unknown in (each for each in declared if each not in known_invariances.__all__):
+        raise ConfigError(
+            f"{type(objective).__name__} declares {unknown}, which geo3d.invariance does not have; "
+            f"{did_you_mean(unknown, known_invariances.__all__)}"
+        )
     drawn = {type(part).__name__ for part in parts_of(invariance)}
     follows, forgets, name = set(objective.equivariant_to), objective.invariant_to, type(objective).__name__
     if missing := sorted((follows | (set() if forgets == "views" else set(forgets))) - drawn):

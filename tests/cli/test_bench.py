@@ -137,7 +137,7 @@ def test_help_names_every_option(capsys):
         (["checkpoint=[]"], "checkpoint: [] is not a str or a list of str of length 1 to 1000"),
         (
             ["checkpoint=a", "data=shapes", "data.rotation=so3"],
-            "bench data.rotation: is an option of bench itself; write",
+            "bench data.rotation: is an option of bench itself",
         ),
         (["checkpoint=a", "data=shapes", "data.num_points=9"], "bench data.num_points: is an option of bench itself"),
     ],

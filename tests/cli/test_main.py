@@ -7,7 +7,7 @@ import pytest
 
 import geo3d
 import geo3d.jobs
-from geo3d.cli.__main__ import figures, main
+from geo3d.cli.__main__ import explain, figures, main
 from geo3d.errors import CloudError
 
 
@@ -216,3 +216,9 @@ def test_a_copy_that_does_not_fit_is_named_by_where_it_went(tmp_path):
 
     error = OSError(28, "No space left on device", "/elsewhere/part", None, str(tmp_path / "checkpoints" / "last"))
     assert full_place(error, str(tmp_path)).startswith(f"out={tmp_path}: could not be written")
+
+
+def test_the_error_of_a_worker_is_one_line(capsys):
+    text = "Caught CloudError in DataLoader worker process 0.\nOriginal Traceback:\n  File ...\n"
+    assert explain(CloudError(f"{text}geo3d.errors.CloudError: a.ply: the cloud is empty; remove it\n"), []) == 2
+    assert capsys.readouterr().err == "geo3d: error: a.ply: the cloud is empty; remove it\n"

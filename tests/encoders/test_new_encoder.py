@@ -99,7 +99,7 @@ def test_it_is_run_as_it_is_where_no_compiled_form_exists():
     encoder, batch = made(), tiny_batch(num_points=24)
     program = Program(encoder)
     assert not program.native and torch.equal(program(batch).cloud, encoder(batch).cloud)
-    with pytest.raises(ConfigError, match="no chain of edge convolutions"):
+    with pytest.raises(ConfigError, match="the operations have no compiled form: that needs edge convolutions"):
         Program(FORMS["rounded"](made()), precision="int8")
     with pytest.raises(ConfigError, match="adapt needs a DGCNN.*found a TwoScales"):
         adapt(encoder)

@@ -159,3 +159,20 @@ def test_two_clouds_are_enough_whichever_processes_hold_them(monkeypatch):
 )
 def test_shapes_are_said_once_if_they_are_the_same(shapes, said):
     assert found_in([torch.zeros(shape) for shape in shapes]) == said
+
+
+@pytest.mark.parametrize(
+    "result, found",
+    [
+        (torch.ones(()), "Tensor"),
+        ((torch.ones(()), torch.ones(())), r"\(Tensor, Tensor\)"),
+        ((torch.ones(()), {"term": 1.0}), r"\(Tensor, \{term: float\}\)"),
+        ((1.0, {}), r"\(float, \{\}\)"),
+    ],
+)
+def test_a_loss_of_another_form_is_one_line(result, found):
+    mine = type("Mine", (Objective,), {"loss": lambda self, views, targets: result})
+    with pytest.raises(ConfigError, match=rf"Mine\.loss: expected to return .*; found {found}"):
+        mine()([torch.zeros(4, 3)] * 2)
+    with pytest.raises(ConfigError, match=r"Empty has no loss\(views, targets\)"):
+        type("Empty", (Objective,), {})()([torch.zeros(4, 3)] * 2)

@@ -350,6 +350,15 @@ def test_the_published_decoder_is_averaged_like_the_encoder():
     assert all(torch.allclose(p, b + 0.25) for p, b in zip(rows.parameters(), before, strict=True))
 
 
+def test_declarations_that_mean_nothing_are_named():
+    encoder, views = DGCNN(k=4, channels=(8,), embedding=16), Views(SO3())
+    unknown = type("Turned", (objectives.InfoNCE,), {"invariant_to": ("SO4",)})
+    with pytest.raises(ConfigError, match="Turned declares SO4, which geo3d.invariance does not have; did you"):
+        Pretrain(encoder, unknown(), views)
+    with pytest.raises(ConfigError, match="Pointed compares points and needs an attribute pairs"):
+        Pretrain(encoder, type("Pointed", (objectives.InfoNCE,), {"on": "point"})(), views)
+
+
 def test_a_decoder_for_clouds_or_for_missing_points_is_refused():
     encoder = DGCNN(k=4, channels=(8,), embedding=16)
     with pytest.raises(ConfigError, match="decoder: InfoNCE compares clouds"):

@@ -50,6 +50,9 @@ def chain_of(ops: Sequence[Op]) -> Chain:
         Op("concat", "cloud", (top, middle)),
     ]
     if list(ops) != expected or embed.slope is None or not embed.norm:
-        raise ConfigError("the operations are not a chain of edge convolutions; only such a chain has a compiled form")
+        raise ConfigError(
+            "the operations have no compiled form: that needs edge convolutions, each on the one before, their joined "
+            "outputs as point, one layer with a norm on these, and its maximum and mean joined as cloud"
+        )
     in_channels = sum(op.number for op in inputs)
     return Chain(tuple(edges), embed, searches[0].k, in_channels, dynamic)
