@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import nn
 
+from geo3d.errors import ConfigError
+
 
 def decoder_for(encoder: nn.Module, make: Callable[..., nn.Module], **keywords: Any) -> nn.Module:
     """A decoder made by ``make`` with the channels of the encoder.
@@ -15,6 +17,9 @@ def decoder_for(encoder: nn.Module, make: Callable[..., nn.Module], **keywords: 
         make: A class of ``geo3d.decoders``, or a function that takes some of these three keywords.
         keywords: Further arguments of ``make``.
 
+    Raises:
+        ConfigError: If the encoder does not say how many channels it has there.
+
     Example:
         >>> from geo3d.encoders import PointNet2
         >>> from geo3d.decoders.upcast import Upcast
@@ -23,4 +28,9 @@ def decoder_for(encoder: nn.Module, make: Callable[..., nn.Module], **keywords: 
     """
     takes = inspect.signature(make).parameters
     channels = ("point_channels", "cloud_channels", "level_channels")
-    return make(**{name: getattr(encoder, name) for name in channels if name in takes}, **keywords)
+    reads = [name for name in channels if name in takes]
+    for name in reads:
+        if not hasattr(encoder, name):
+            kind = type(encoder).__name__
+            raise ConfigError(f"{kind} has no {name}, which this decoder reads; declare it, or use another decoder")
+    return make(**{name: getattr(encoder, name) for name in reads}, **keywords)

@@ -1,12 +1,23 @@
 """The input channels that encoders read from a batch of clouds."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 
 from geo3d.cloud import STRUCTURE, as_batch
-from geo3d.errors import CloudError
+from geo3d.errors import CloudError, ConfigError
 from geo3d.nn.graph import Op
+
+
+def check_encoder(encoder: nn.Module) -> None:
+    """Check that an encoder says how many channels it reads and gives.
+
+    Raises:
+        ConfigError: If an attribute is missing, or is no number.
+    """
+    for name in ("in_channels", "point_channels", "cloud_channels"):
+        if not isinstance(getattr(encoder, name, None), int):
+            raise ConfigError(f"{type(encoder).__name__}: an encoder needs the attribute {name}, a number of channels")
 
 
 def input_batch(data: Data) -> Batch:

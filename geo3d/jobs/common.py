@@ -10,6 +10,7 @@ from torch import nn
 from geo3d import compress
 from geo3d.checkpoint import build_encoder
 from geo3d.compress.adaptive.statistics import recalibrate_norms
+from geo3d.encoders.inputs import check_encoder
 from geo3d.heads import Classifier
 from geo3d.invariance import SO2, SO3, AnisotropicScale, Compose, Invariance, Translation
 from geo3d.seeds import seeded
@@ -33,7 +34,11 @@ def apply_recipe(encoder: nn.Module, recipe: Mapping[str, Any] | None, fresh: bo
         encoder: The encoder to be trained.
         recipe: The steps, see ``geo3d.compress.parse_recipe``; None or empty for no steps.
         fresh: Whether the encoder's weights are random; a structure fitted to them then keeps their scale.
+
+    Raises:
+        ConfigError: If the class lacks what every encoder has, or the recipe does not fit.
     """
+    check_encoder(encoder)
     if not recipe:
         return encoder
     structure = compress.parse_recipe(recipe).get("structure")

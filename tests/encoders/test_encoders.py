@@ -9,8 +9,14 @@ from torch_geometric.data import Batch, Data
 
 from geo3d import encoders
 from geo3d.cloud import layout_of, make_batch
+from geo3d.decoders import Upcast
+from geo3d.decoders.build import decoder_for
+from geo3d.encoders.inputs import check_encoder
+from geo3d.errors import ConfigError
+from geo3d.jobs.common import apply_recipe
 from geo3d.nn.describe import graph_of
 from geo3d.nn.evaluate import Value, evaluate
+from geo3d.nn.keywords import keywords_of
 
 SMALL = {
     "DGCNN": {"k": 5, "channels": (8, 8, 12), "embedding": 16},
@@ -149,3 +155,24 @@ def test_keywords_are_plain_and_kept(name: str) -> None:
     again = type(encoder)(**{key: getattr(encoder, key) for key in inspect.signature(type(encoder)).parameters})
     again.load_state_dict(encoder.state_dict())
     assert (again.point_channels, again.cloud_channels) == (encoder.point_channels, encoder.cloud_channels)
+
+
+@pytest.mark.parametrize("missing", ["in_channels", "point_channels", "cloud_channels"])
+def test_what_an_encoder_does_not_say_is_named(missing: str) -> None:
+    encoder = make("DGCNN")
+    check_encoder(encoder)
+    delattr(encoder, missing)
+    with pytest.raises(ConfigError, match=f"DGCNN: an encoder needs the attribute {missing}"):
+        check_encoder(encoder)
+    with pytest.raises(ConfigError, match=f"DGCNN: an encoder needs the attribute {missing}"):
+        apply_recipe(encoder, None)
+
+
+def test_keywords_that_are_not_kept_are_named() -> None:
+    encoder = make("DGCNN")
+    del encoder.k
+    with pytest.raises(ConfigError, match="DGCNN: does not keep its keyword k as an attribute"):
+        keywords_of(encoder)
+    del encoder.level_channels
+    with pytest.raises(ConfigError, match="DGCNN has no level_channels, which this decoder reads"):
+        decoder_for(encoder, Upcast)
