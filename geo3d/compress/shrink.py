@@ -80,12 +80,12 @@ def shrink(encoder: nn.Module, kept: Mapping[str, Tensor]) -> nn.Module:
             some, or a layer is quantised.
     """
     layers = layers_of(graph_of(encoder, "shrink"))
-    if bare := [layer.name for layer in layers if not layer.norm]:
-        raise ConfigError(f"shrink: {bare[0]} has no norm behind it; channels go only where every layer has one")
     keep = {one.name: _keep(encoder, one.name, kept) for one in layers}
     _check(encoder, layers, keep, kept)
     with seeds.seeded("shrink"):  # what is drawn here is replaced below
         small: nn.Module = encoder.with_channels({name: int(k.sum()) for name, k in keep.items()})  # type: ignore[operator]
+    if bare := [layer.name for layer in layers if not layer.norm]:
+        raise ConfigError(f"shrink: {bare[0]} has no norm behind it; channels go only where every layer has one")
     stands: dict[str, Tensor] = {}  # the constants, after the activation, of removed channels; 0 for those that stay
     for layer in layers:
         linear, norm = _pair(encoder, layer)

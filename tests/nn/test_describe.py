@@ -111,7 +111,8 @@ def test_nothing_relies_on_the_graph_of_a_base_class_that_says_less(made, messag
 
 def test_channels_are_not_taken_out_of_layers_without_a_norm():
     class Bare(Small):
-        with_channels = None
+        def with_channels(self, sizes):
+            return self
 
         def __init__(self) -> None:
             super().__init__(POS, DENSE._replace(norm=""), *ENDS)

@@ -90,7 +90,7 @@ def test_the_decoder_is_trained_at_the_rate_of_the_head():
 
 
 def test_a_head_that_could_not_be_saved_is_refused_before_the_training(tmp_path):
-    with pytest.raises(ConfigError, match="Parts: its head, a PointHead, could not be saved"):
+    with pytest.raises(ConfigError, match="Parts: its head, a PointHead, cannot be saved"):
         run(tmp_path)
 
 
