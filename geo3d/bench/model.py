@@ -23,6 +23,7 @@ from geo3d.bench.timing import interleaved, ratio
 from geo3d.cloud import make_batch, num_clouds
 from geo3d.compress import Adaptive, Setting
 from geo3d.compress.adaptive.slices import farthest_subset
+from geo3d.deploy.timing import percentiles
 
 KINDS = {"structure": "structured", "prune": "pruned", "quantize": "quantised"}
 OWN_FORMS = {"geo3d": "the compiled runtime", "torch": "the module as it is, eager, without compiled kernels"}
@@ -206,7 +207,7 @@ def _rows(
 
 
 def _spread(seconds: list[float]) -> dict[str, float]:
-    return {"p50_ms": 1e3 * float(np.median(seconds)), "p95_ms": 1e3 * float(np.quantile(seconds, 0.95))}
+    return {f"{name}_ms": value for name, value in percentiles(seconds)._asdict().items()}
 
 
 def peak_mb(contender: Contender, engine: str, batch: Batch, threads: int, form: Form | None = None) -> float:

@@ -7,6 +7,8 @@ from statistics import median
 from time import perf_counter
 from typing import Any, TypeVar
 
+from geo3d.deploy.timing import in_turns
+
 K = TypeVar("K", bound=Hashable)
 SHORTEST = 0.005
 """Minimum seconds of a sample; quicker calls are repeated within a sample."""
@@ -21,15 +23,12 @@ def interleaved(calls: Mapping[K, Callable[[], Any]], repeats: int, shortest: fl
     for name, call in calls.items():
         call()
         inner[name] = max(1, ceil(shortest / max(timed(call, 1), 1e-9)))
-    names = list(calls)
-    times: dict[K, list[float]] = {name: [] for name in names}
+    times: dict[K, list[float]] = {name: [] for name in calls}
     gc.collect()
     gc.disable()
     try:
-        for turn in range(repeats):
-            first = turn % len(names)
-            for name in names[first:] + names[:first]:
-                times[name].append(timed(calls[name], inner[name]))
+        for _, name in in_turns(list(calls), range(repeats)):
+            times[name].append(timed(calls[name], inner[name]))
     finally:
         gc.enable()
     return times

@@ -1,6 +1,6 @@
 """How long calls take on this machine, and which machine that is."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from time import perf_counter
 from typing import Any, NamedTuple, TypeVar
 
@@ -52,17 +52,26 @@ def latency_table(
         warmup: Number of rounds before these, which do not count.
         clock: Returns the time in seconds.
     """
-    names = list(calls)
-    times: dict[K, list[float]] = {name: [] for name in names}
-    for turn in range(-warmup, repeats):
-        first = turn % len(names)
-        for name in names[first:] + names[:first]:
-            start = clock()
-            calls[name]()
-            seconds = clock() - start
-            if turn >= 0:
-                times[name].append(seconds)
+    times: dict[K, list[float]] = {name: [] for name in calls}
+    for turn, name in in_turns(list(calls), range(-warmup, repeats)):
+        start = clock()
+        calls[name]()
+        seconds = clock() - start
+        if turn >= 0:
+            times[name].append(seconds)
     return {name: percentiles(seconds) for name, seconds in times.items()}
+
+
+def in_turns(names: Sequence[K], rounds: Iterable[int]) -> Iterator[tuple[int, K]]:
+    """Round and name of each measurement: in every round all names, each round beginning with another one.
+
+    Example:
+        >>> list(in_turns("ab", range(2)))
+        [(0, 'a'), (0, 'b'), (1, 'b'), (1, 'a')]
+    """
+    for turn in rounds:
+        first = turn % len(names)
+        yield from ((turn, name) for name in (*names[first:], *names[:first]))
 
 
 def machine() -> dict[str, Any]:
