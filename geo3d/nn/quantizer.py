@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from geo3d.distributed import sum_over_processes, world_size
 from geo3d.errors import ConfigError, NotFiniteError
+from geo3d.nn.granularity import Columns, RowGroups
 from geo3d.ops.quant.fake_quantize import fake_quantize, least_squares, quantize
 
 SAMPLE = 1 << 16
@@ -46,16 +47,13 @@ class Quantizer(nn.Module):
         bits: 2 to 8.
         signed: Codes are from ``-2 ** (bits - 1)`` to ``2 ** (bits - 1) - 1``, otherwise from 0 to ``2 ** bits - 1``.
         offset: Learn a real-valued offset too.
-        groups: How many steps (and offsets) there are.
-        axis: What the groups divide. 0, for weights: the rows, into ``groups`` runs of equal length. 1, for features:
-            the columns; with more than one group, each column is a group.
+        granularity: Which values share a step (and offset): ``RowGroups`` for weights, ``Columns`` for features.
         scale_gradient: Multiply the gradients of step and offset by ``1 / sqrt(N * qmax)``. N is the number of values
-            that share a step: in a weight (``axis=0``) all values of the group, in features (``axis=1``) those of one
-            point.
+            that share a step: in a weight all values of the group, in features those of one point.
         limit: Keep codes within ``[-limit, limit]``.
         init: How the first step is found. ``"mse"``: by least squared error; ``"std"``: from mean and standard
             deviation, as LSQ+ does for weights; ``"lsq"``: from the mean magnitude, as in LSQ (arXiv 1902.08153). By
-            default ``"std"`` for weights (``axis=0``, signed, no offset), otherwise ``"mse"``. Only ``"mse"`` also
+            default ``"std"`` for weights (``RowGroups``, signed, no offset), otherwise ``"mse"``. Only ``"mse"`` also
             finds an offset.
 
     Attributes:
@@ -83,25 +81,24 @@ class Quantizer(nn.Module):
         *,
         signed: bool,
         offset: bool,
-        groups: int = 1,
-        axis: int = 0,
+        granularity: RowGroups | Columns,
         scale_gradient: bool = True,
         limit: int | None = None,
         init: str | None = None,
     ) -> None:
         super().__init__()
-        _check(bits, groups, axis)
+        if not isinstance(bits, int) or not 2 <= bits <= 8:
+            raise ConfigError(f"bits must be a whole number from 2 to 8; found {bits}")
         half = 2 ** (bits - 1)
         qmin, qmax = (-half, half - 1) if signed else (0, 2 * half - 1)
         self.qmin, self.qmax = (qmin, qmax) if limit is None else (max(qmin, -limit), min(qmax, limit))
-        self.bits, self.signed, self.groups, self.axis = bits, signed, groups, axis
-        self.scale_gradient = scale_gradient
+        self.bits, self.signed, self.granularity, self.scale_gradient = bits, signed, granularity, scale_gradient
         plain = signed and not offset
-        self.init = init or ("std" if axis == 0 and plain else "mse")
+        self.init = init or ("std" if granularity.axis == 0 and plain else "mse")
         if self.init not in ("mse", "std", "lsq") or (self.init != "mse" and offset):
             raise ConfigError(f"init must be mse, or without an offset std or lsq; found {init}")
-        self.log_step = nn.Parameter(torch.zeros(groups))
-        self.shift = nn.Parameter(torch.zeros(groups)) if offset else None
+        self.log_step = nn.Parameter(torch.zeros(granularity.groups))
+        self.shift = nn.Parameter(torch.zeros(granularity.groups)) if offset else None
         self.register_buffer("initialized", torch.tensor(False))
         self._seen_initialized = False  # a copy on the CPU, so that later calls need not wait for a GPU
         self._mark()
@@ -109,15 +106,15 @@ class Quantizer(nn.Module):
     @classmethod
     def for_weights(cls, bits: int, groups: int = 1, **options: Any) -> "Quantizer":
         """A quantiser for weights: signed, no offset, codes within [-63, 63], one step for each run of rows."""
-        return cls(bits, signed=True, offset=False, groups=groups, axis=0, limit=WEIGHT_LIMIT, **options)
+        return cls(bits, signed=True, offset=False, granularity=RowGroups(groups), limit=WEIGHT_LIMIT, **options)
 
     @classmethod
-    def for_activations(cls, bits: int, groups: int = 1, axis: int = 1, **options: Any) -> "Quantizer":
+    def for_activations(cls, bits: int, columns: int = 1, **options: Any) -> "Quantizer":
         """A quantiser for features: configuration 4, unsigned with an offset, which can be folded into the product."""
-        return cls.configuration(4, bits, groups=groups, axis=axis, **options)
+        return cls.configuration(4, bits, columns, **options)
 
     @classmethod
-    def configuration(cls, number: int, bits: int, groups: int = 1, axis: int = 1, **options: Any) -> "Quantizer":
+    def configuration(cls, number: int, bits: int, columns: int = 1, **options: Any) -> "Quantizer":
         """A quantiser in one of the four configurations of LSQ+ (Table 1).
 
         ======  ========  ============
@@ -131,7 +128,7 @@ class Quantizer(nn.Module):
         """
         if number not in (1, 2, 3, 4):
             raise ConfigError(f"LSQ+ has the configurations 1, 2, 3 and 4; found {number}")
-        return cls(bits, signed=number in (2, 3), offset=number in (3, 4), groups=groups, axis=axis, **options)
+        return cls(bits, signed=number in (2, 3), offset=number in (3, 4), granularity=Columns(columns), **options)
 
     @property
     def step(self) -> Tensor:
@@ -159,7 +156,7 @@ class Quantizer(nn.Module):
             factor = self._gradient_scale(x)
             step = _ScaledGradient.apply(step, factor)
             offset = None if offset is None else _ScaledGradient.apply(offset, factor)
-        return fake_quantize(x, step, offset, self.qmin, self.qmax, self.axis)
+        return fake_quantize(x, step, offset, self.qmin, self.qmax, self.granularity.axis)
 
     def codes(self, x: Tensor) -> Tensor:
         """(M, C) codes of the rounded values: int8 if signed, else uint8.
@@ -169,7 +166,7 @@ class Quantizer(nn.Module):
             NotFiniteError: If x holds NaN (on a CPU).
         """
         self._require_initialized()
-        return quantize(x, self.step, self.offset, self.qmin, self.qmax, self.axis)
+        return quantize(x, self.step, self.offset, self.qmin, self.qmax, self.granularity.axis)
 
     @torch.no_grad()
     def from_codes(self, codes: Tensor) -> Tensor:
@@ -217,33 +214,31 @@ class Quantizer(nn.Module):
         return torch.maximum((mean - 3 * std).abs(), (mean + 3 * std).abs()) / levels
 
     def _check_groups(self, x: Tensor) -> None:
-        fits = x.dim() == 2 and x.numel() > 0
-        if fits and self.groups > 1:
-            fits = x.shape[1] == self.groups if self.axis else x.shape[0] % self.groups == 0
-        if not fits:
+        if x.dim() != 2 or x.numel() == 0 or not self.granularity.fits(*x.shape):
             raise ConfigError(
-                f"a quantiser with groups={self.groups}, axis={self.axis} needs values (M, C) with "
-                f"{'one column' if self.axis else 'equally many rows'} per group; found {tuple(x.shape)}"
+                f"a quantiser with {self.granularity} needs values (M, C) with "
+                f"{'one column' if self.granularity.axis else 'equally many rows'} per group; found {tuple(x.shape)}"
             )
 
     def _sample(self, x: Tensor) -> Tensor:
         """Every n-th row of each run of rows; complete rows, so that all columns are seen equally often."""
-        runs = x.reshape(1 if self.axis else self.groups, -1, x.shape[1])
+        runs = x.reshape(1 if self.granularity.axis else self.granularity.groups, -1, x.shape[1])
         stride = min(-(-x.numel() // SAMPLE), -(-runs.shape[1] // 256))
         return runs[:, ::stride].reshape(-1, x.shape[1])
 
     def _by_group(self, x: Tensor) -> Tensor:
         """(groups, values per group) of the matrix x."""
-        return x.t().contiguous() if self.axis and self.groups > 1 else x.reshape(self.groups, -1)
+        by_column = self.granularity.axis == 1 and self.granularity.groups > 1
+        return x.t().contiguous() if by_column else x.reshape(self.granularity.groups, -1)
 
     def _against(self, values: Tensor, x: Tensor) -> Tensor:
-        if self.axis == 1 or self.groups == 1:
+        if self.granularity.axis == 1 or self.granularity.groups == 1:
             return values
-        return values.repeat_interleave(len(x) // self.groups)[:, None]
+        return values.repeat_interleave(len(x) // self.granularity.groups)[:, None]
 
     def _gradient_scale(self, x: Tensor) -> float:
-        shared = x.shape[1] if self.axis else x.shape[0] * x.shape[1]
-        return 1 / math.sqrt(max(1, shared // self.groups) * self.qmax)
+        values = x.shape[1] if self.granularity.axis else x.shape[0] * x.shape[1]
+        return 1 / math.sqrt(max(1, values // self.granularity.groups) * self.qmax)
 
     def _join_processes(self) -> None:
         """Replace step and offset by their means over all processes, each of which found its own from its batch."""
@@ -275,13 +270,6 @@ class Quantizer(nn.Module):
 
     def extra_repr(self) -> str:
         """What ``print`` shows."""
-        parts = [f"bits={self.bits}", f"codes=[{self.qmin}, {self.qmax}]", f"groups={self.groups}", f"axis={self.axis}"]
+        parts = [f"bits={self.bits}", f"codes=[{self.qmin}, {self.qmax}]", str(self.granularity)]
         parts += ["offset"] if self.shift is not None else []
         return ", ".join(parts)
-
-
-def _check(bits: int, groups: int, axis: int) -> None:
-    if not isinstance(bits, int) or not 2 <= bits <= 8:
-        raise ConfigError(f"bits must be a whole number from 2 to 8; found {bits}")
-    if groups < 1 or axis not in (0, 1):
-        raise ConfigError(f"a quantiser needs groups >= 1 and axis 0 or 1; found {groups} and {axis}")

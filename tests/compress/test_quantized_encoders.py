@@ -159,11 +159,11 @@ def test_the_original_is_left_as_it_was():
 def test_steps_of_an_edge_convolution_are_of_the_two_halves_and_the_table(per_channel):
     encoder = quantize(make("dgcnn"), 4, 3, first=5, per_channel=per_channel)
     for edge in (module for module in encoder.modules() if isinstance(module, EdgeConv)):
-        assert edge.linear.quantizer.groups == (2 * edge.out_channels if per_channel else 2)
-        assert edge.neighbor_quantizer.groups == edge.out_channels
+        assert edge.linear.quantizer.granularity.groups == (2 * edge.out_channels if per_channel else 2)
+        assert edge.neighbor_quantizer.granularity.groups == edge.out_channels
     # coordinates are not rounded, but the features computed from them are
     assert [edge.neighbor_quantizer.bits for edge in encoder.layers] == [8, 5]
-    assert encoder.embed.quantizer.groups == (16 if per_channel else 1)
+    assert encoder.embed.quantizer.granularity.groups == (16 if per_channel else 1)
 
 
 @pytest.mark.parametrize("name", ENCODERS)

@@ -7,6 +7,7 @@ import torch
 
 from geo3d import seeds
 from geo3d.errors import ConfigError, NotFiniteError
+from geo3d.nn.granularity import Columns, RowGroups
 from geo3d.nn.quantizer import Quantizer
 from geo3d.ops.edge.gather import gather_max
 from geo3d.ops.quant.fake_quantize import least_squares
@@ -15,10 +16,10 @@ SORTS = {
     "weight": lambda bits: Quantizer.for_weights(bits),
     "weight of groups": lambda bits: Quantizer.for_weights(bits, 6),
     "input": lambda bits: Quantizer.for_activations(bits),
-    "input by column": lambda bits: Quantizer.for_activations(bits, groups=20),
+    "input by column": lambda bits: Quantizer.for_activations(bits, 20),
     "configuration 1": lambda bits: Quantizer.configuration(1, bits),
-    "configuration 2": lambda bits: Quantizer.configuration(2, bits, groups=20),
-    "configuration 3": lambda bits: Quantizer.configuration(3, bits, groups=6, axis=0),
+    "configuration 2": lambda bits: Quantizer.configuration(2, bits, 20),
+    "configuration 3": lambda bits: Quantizer(bits, signed=True, offset=True, granularity=RowGroups(6)),
 }
 
 
@@ -58,7 +59,8 @@ def test_codes_and_values_belong_together(make, bits):
 @pytest.mark.parametrize("scaled", [True, False])
 @pytest.mark.parametrize(("groups", "axis", "shared"), [(1, 0, 240), (6, 0, 40), (1, 1, 20), (20, 1, 1)])
 def test_gradients_are_the_published_ones_times_their_scale(groups, axis, shared, scaled):
-    quantizer = Quantizer(4, signed=True, offset=True, groups=groups, axis=axis, scale_gradient=scaled).double()
+    granularity = (RowGroups, Columns)[axis](groups)
+    quantizer = Quantizer(4, signed=True, offset=True, granularity=granularity, scale_gradient=scaled).double()
     x, grad = values(dtype=torch.float64), values(dtype=torch.float64, name="grad")
     quantizer.initialize(x)
     with torch.no_grad():
@@ -90,7 +92,7 @@ def test_scaling_of_gradients_changes_no_bit_of_the_values():
 def test_rounding_commutes_with_the_maximum_over_neighbours():
     x = values(50)
     neighbors = torch.randint(0, 50, (50, 7), generator=seeds.generator(0, "table"))
-    for quantizer in (Quantizer.for_activations(3), Quantizer.for_activations(3, groups=20)):
+    for quantizer in (Quantizer.for_activations(3), Quantizer.for_activations(3, 20)):
         assert torch.equal(gather_max(quantizer(x), neighbors), quantizer(gather_max(x, neighbors)))
 
 
@@ -112,10 +114,10 @@ def test_lsq_starts_from_the_mean_magnitude():
     assert quantizer.step.tolist() == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(("groups", "axis"), [(1, 1), (20, 1), (6, 0)])
-def test_features_start_from_least_squares(groups, axis):
-    x = values()
-    quantizer = Quantizer.for_activations(3, groups=groups, axis=axis)
+@pytest.mark.parametrize("granularity", [Columns(1), Columns(20), RowGroups(6)])
+def test_features_start_from_least_squares(granularity):
+    x, groups = values(), granularity.groups
+    quantizer = Quantizer(3, signed=False, offset=True, granularity=granularity)
     quantizer.initialize(x)
     by_group = x.t() if groups == 20 else x.reshape(groups, -1)
     step, offset = least_squares(by_group.contiguous(), 0, 7, True)
@@ -128,7 +130,7 @@ def test_a_sample_is_enough_and_sees_every_column():
     quantizer = Quantizer.for_activations(8)
     quantizer.initialize(x)
     assert (quantizer(x) - x).abs().max() < 5 * quantizer.step.item()
-    by_column = Quantizer.for_activations(4, groups=64)
+    by_column = Quantizer.for_activations(4, 64)
     by_column.initialize(x)
     assert ((by_column(x) - x).square().mean(0) < 0.02).all()  # of variance 1
 
@@ -145,7 +147,7 @@ def test_equal_values_have_a_positive_step(make, constant):
 def test_an_equal_column_takes_a_step_of_the_others_size():
     x = values()
     x[:, 3] = 0
-    quantizer = Quantizer.for_activations(4, groups=20)
+    quantizer = Quantizer.for_activations(4, 20)
     assert torch.equal(quantizer(x)[:, 3], x[:, 3])
     assert 0.01 < quantizer.step[3] < 1
 
@@ -245,15 +247,19 @@ def test_works_under_autocast():
         ({"bits": 1}, "bits must be"),
         ({"bits": 9}, "bits must be"),
         ({"bits": 4.0}, "bits must be"),
-        ({"groups": 0}, "groups >= 1"),
-        ({"axis": 2}, "axis 0 or 1"),
         ({"init": "minmax"}, "init must be"),
         ({"init": "lsq", "offset": True}, "init must be"),
     ],
 )
 def test_wrong_options_are_refused(options, message):
     with pytest.raises(ConfigError, match=message):
-        Quantizer(**{"bits": 4, "signed": True, "offset": False, **options})
+        Quantizer(**{"bits": 4, "signed": True, "offset": False, "granularity": Columns(1), **options})
+
+
+@pytest.mark.parametrize("form", [Columns, RowGroups])
+def test_there_is_at_least_one_step(form):
+    with pytest.raises(ConfigError, match="groups >= 1; found 0"):
+        form(0)
 
 
 def test_there_are_four_configurations():
@@ -262,12 +268,13 @@ def test_there_are_four_configurations():
 
 
 @pytest.mark.parametrize(
-    ("groups", "axis", "shape"), [(5, 0, (12, 20)), (5, 1, (12, 20)), (1, 0, (12,)), (1, 1, (0, 20))]
+    ("granularity", "shape"),
+    [(RowGroups(5), (12, 20)), (Columns(5), (12, 20)), (RowGroups(1), (12,)), (Columns(1), (0, 20))],
 )
-def test_values_of_the_wrong_shape_are_refused(groups, axis, shape):
+def test_values_of_the_wrong_shape_are_refused(granularity, shape):
     with pytest.raises(ConfigError, match="needs values"):
-        Quantizer(4, signed=False, offset=True, groups=groups, axis=axis)(torch.zeros(shape))
+        Quantizer(4, signed=False, offset=True, granularity=granularity)(torch.zeros(shape))
 
 
 def test_printing_tells_what_it_is():
-    assert "bits=8, codes=[-63, 63], groups=3, axis=0" in repr(Quantizer.for_weights(8, 3))
+    assert "bits=8, codes=[-63, 63], RowGroups(groups=3)" in repr(Quantizer.for_weights(8, 3))

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -127,7 +128,7 @@ def slice_encoder(inner: DGCNN, width: float, depth: int) -> DGCNN:
         if isinstance(module, BatchNorm) and isinstance(full, BatchNorm):
             module.eps, module.momentum, module.sync = full.eps, full.momentum, full.sync
         elif isinstance(module, Linear) and isinstance(full, Linear):
-            if full.input_quantizer is not None and full.input_quantizer.groups > 1:
+            if full.input_quantizer is not None and full.input_quantizer.granularity.groups > 1:
                 raise ConfigError(
                     f"{name}: adapt needs one step for all input channels of a layer; found one step per channel"
                 )
@@ -159,7 +160,7 @@ def _of_fewer(quantizer: Quantizer | None, full: int, small: int) -> Quantizer |
     if copy is not None:
         for parameter in copy.parameters():
             parameter.data = leading(parameter.data, full, small).clone()
-        copy.groups = len(copy.log_step)
+        copy.granularity = replace(copy.granularity, groups=len(copy.log_step))
     return copy
 
 

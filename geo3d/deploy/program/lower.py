@@ -187,10 +187,11 @@ def _folded(norm: BatchNorm, name: str) -> tuple[Tensor, Tensor]:
 
 
 def _rounding(quantizer: Quantizer, name: str) -> Rounding:
-    if quantizer.qmin != 0 or (quantizer.groups > 1 and quantizer.axis != 1):
+    groups = quantizer.granularity.groups
+    if quantizer.qmin != 0 or (groups > 1 and quantizer.granularity.axis != 1):
         raise ConfigError(
             f"{name}: features are deployed as codes from 0 on, with one step or one step per channel; found codes "
-            f"from {quantizer.qmin} on and {quantizer.groups} steps along axis {quantizer.axis}"
+            f"from {quantizer.qmin} on and {quantizer.granularity}"
         )
     step = quantizer.step.detach().float().clone()
     offset = torch.zeros_like(step) if quantizer.offset is None else quantizer.offset.detach().float().clone()

@@ -198,7 +198,7 @@ def test_codes_stay_codes_through_the_gather(encoders: dict[str, nn.Module]) -> 
 def test_signed_and_per_channel_rounding(encoders: dict[str, nn.Module], tmp_path: Path) -> None:
     """Quantisers that compress.quantize does not make, but that the slots of the layers can hold."""
     encoder = compress.quantize(encoders["static"], 5, 5)
-    encoder.layers[1].linear.input_quantizer = Quantizer.configuration(3, 6, groups=16)
+    encoder.layers[1].linear.input_quantizer = Quantizer.configuration(3, 6, 16)
     encoder.layers[1].neighbor_quantizer = Quantizer.configuration(2, 6)
     encoder.embed.input_quantizer = Quantizer.configuration(3, 8)
     compress.calibrate(encoder, [random_clouds(encoder, 4, 64)])

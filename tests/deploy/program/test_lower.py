@@ -10,6 +10,7 @@ from geo3d.deploy.program.lower import lower, reference
 from geo3d.deploy.program.program import Program
 from geo3d.encoders import DGCNN
 from geo3d.errors import ConfigError
+from geo3d.nn.granularity import RowGroups
 from geo3d.nn.quantizer import Quantizer
 from geo3d.ops import native
 from geo3d.ops.quant import int8
@@ -201,8 +202,8 @@ def test_what_has_no_whole_number_form_is_refused():
         lower(encoder)
     for steps in (2, 32):
         encoder = rounded()
-        encoder.embed.input_quantizer = Quantizer.for_activations(8, steps, axis=0)
-        with pytest.raises(ConfigError, match=f"{steps} steps along axis 0"):
+        encoder.embed.input_quantizer = Quantizer(8, signed=False, offset=True, granularity=RowGroups(steps))
+        with pytest.raises(ConfigError, match=rf"RowGroups\(groups={steps}\)"):
             lower(encoder)
     assert not Program(rounded_with_statistics_missing()).native
 
