@@ -165,7 +165,8 @@ def field_of(name: str) -> Field:
         CloudError: If there is none.
     """
     if name not in FIELDS:
-        raise CloudError(f"{name}: not a field of a cloud; {did_you_mean(name, FIELDS)}; rename it or delete it")
+        hint = did_you_mean(name, FIELDS)
+        raise CloudError(f"{name}: not a field of a cloud; {hint}; rename it, delete it, or add a line to FIELDS")
     return FIELDS[name]
 
 
@@ -175,19 +176,27 @@ def check_fields(data: Data, source: str) -> None:
     Raises:
         CloudError: If a field has another shape; the message begins with ``source``.
     """
-    for name, _, value in fields(data):
-        if isinstance(value, Tensor):
-            try:
-                _stacked(name, value, len(data.pos), 1)
-            except CloudError as error:
-                raise CloudError(f"{source}: {error}") from None
+    for name, field in FIELDS.items():
+        value = data.get(name)
+        if value is None or (_is_number(value) and not field.shape):
+            continue
+        if not isinstance(value, Tensor):
+            raise CloudError(f"{source}: {name}: expected a tensor; found a {type(value).__name__}")
+        try:
+            _stacked(name, value, len(data.pos), 1)
+        except CloudError as error:
+            raise CloudError(f"{source}: {error}") from None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, bool | int | float)
 
 
 def fields(data: Data) -> Iterator[tuple[str, Field, Tensor]]:
     """Name, field and value of every tensor of the record, in the order of :data:`FIELDS`."""
     for name, field in FIELDS.items():
         value = data.get(name)
-        if value is not None:
+        if isinstance(value, Tensor):
             yield name, field, value
 
 
@@ -236,11 +245,12 @@ def collate(clouds: Sequence[Data]) -> Batch:
     attributes: dict[str, Any] = {}
     if any("frame" in cloud for cloud in clouds):
         eye = torch.eye(4, dtype=torch.float64, device=clouds[0].pos.device)
-        attributes["frame"] = torch.stack([cloud.frame.reshape(4, 4) if "frame" in cloud else eye for cloud in clouds])
+        frames = [_stacked("frame", cloud.frame, 0, 1)[0] if "frame" in cloud else eye for cloud in clouds]
+        attributes["frame"] = torch.stack(frames)
     for key in sorted(keys - {"frame"}):
         values = [cloud[key] for cloud in clouds]
-        if key in FIELDS and all(isinstance(value, (bool, int, float)) for value in values):
-            values = [torch.tensor(value) for value in values]
+        if key in FIELDS:
+            values = [torch.tensor(value) if _is_number(value) else value for value in values]
         if not all(isinstance(value, Tensor) for value in values):
             attributes[key] = values
             continue
@@ -248,6 +258,8 @@ def collate(clouds: Sequence[Data]) -> Batch:
         widths = {tuple(value.shape[1:]) for value in values}
         if len(widths) > 1:
             raise CloudError(f"clouds of one batch have {key} of different widths, {sorted(widths)}; give all the same")
+        if len({value.is_floating_point() for value in values}) > 1:
+            raise CloudError(f"clouds of one batch have {key} as integers and as floats; give all the same")
         attributes[key] = torch.cat(values)
     pos = torch.cat([cloud.pos for cloud in clouds])
     if len(set(sizes)) == 1:
@@ -263,15 +275,27 @@ def as_batch(data: Data) -> Batch:
     """
     if isinstance(data, Batch) and data.get("point_id") is not None and data.get("ptr") is not None:
         return data
+    _check_joined(data)
     known = {key: value for key, value in data.to_dict().items() if key not in ("pos", *STRUCTURE)}
     if data.get("ptr") is not None:
         return make_batch(data.pos, ptr=data.ptr, **known)
     if data.get("batch") is not None:
-        if data.batch.device.type == "cpu" and bool((data.batch.diff() < 0).any()):
+        if data.batch.device.type == "cpu" and bool((data.batch.diff() < 0).any() or (data.batch[:1] < 0).any()):
             raise CloudError("batch must be sorted: all points of cloud 0 first, then those of cloud 1, and so on")
         sizes = torch.bincount(data.batch)
         return make_batch(data.pos, ptr=torch.cat([sizes.new_zeros(1), sizes.cumsum(0)]), **known)
     return make_batch(data.pos, num_points=data.pos.shape[0], **known)
+
+
+def _check_joined(data: Data) -> None:
+    """Check that clouds which PyG joined have equally many rows in each field per cloud, so that it can be stacked.
+
+    Raises:
+        CloudError: If they do not: (3, 3) and (1, 3) joints would become two clouds with two joints each.
+    """
+    for name, ends in getattr(data, "_slice_dict", {}).items():
+        if name in FIELDS and FIELDS[name].per == "cloud" and len(set(ends.diff().tolist())) > 1:
+            raise CloudError(f"clouds of one batch have {ends.diff().tolist()[:8]} rows of {name}; give all the same")
 
 
 def num_clouds(batch: Batch) -> int:

@@ -201,3 +201,24 @@ def test_clouds_of_one_batch_have_attributes_of_one_width():
     clouds = [Data(pos=torch.zeros(3, 3), x=torch.zeros(3, width)) for width in (2, 4)]
     with pytest.raises(CloudError, match=r"clouds of one batch have x of different widths, \[\(2,\), \(4,\)\]"):
         collate(clouds)
+
+
+def test_clouds_with_other_numbers_of_joints_are_not_shuffled_together():
+    clouds = [Data(pos=torch.zeros(2, 3), joints=torch.ones(count, 3)) for count in (3, 1)]
+    with pytest.raises(CloudError, match=r"clouds of one batch have \[3, 1\] rows of joints; give all the same"):
+        as_batch(Batch.from_data_list(clouds))
+    assert as_batch(Batch.from_data_list(clouds[:1] * 2)).joints.shape == (2, 3, 3)
+
+
+def test_clouds_of_one_batch_have_attributes_of_one_type():
+    colours = [torch.full((2, 3), 255, dtype=torch.uint8), torch.ones(2, 3)]
+    with pytest.raises(CloudError, match="rgb as integers and as floats; give all the same"):
+        collate([Data(pos=torch.zeros(2, 3), rgb=rgb) for rgb in colours])
+    assert collate([Data(pos=torch.zeros(2, 3), y=y) for y in (1, torch.tensor(2))]).y.tolist() == [1, 2]
+    with pytest.raises(CloudError, match="frame: expected the shape"):
+        collate([Data(pos=torch.zeros(2, 3), frame=torch.eye(4, dtype=torch.float64)[:3])])
+
+
+def test_a_cloud_number_below_zero_is_refused():
+    with pytest.raises(CloudError, match="batch must be sorted: all points of cloud 0 first"):
+        as_batch(Data(pos=torch.zeros(3, 3), batch=torch.tensor([-1, 0, 1])))

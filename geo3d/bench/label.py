@@ -25,7 +25,8 @@ def label(encoder: nn.Module, card: Mapping[str, Any], setting: Setting | None =
         >>> label(DGCNN(k=12, channels=(32, 32, 64, 128), embedding=512), {})
         'DGCNN, half width, k = 12, float'
     """
-    inner = getattr(encoder, "inner", encoder)
+    wrapped = getattr(encoder, "inner", None)
+    inner = wrapped if isinstance(wrapped, nn.Module) else encoder
     steps = [_step(record, card.get("recipe") or {}) for record in records(encoder) if record["step"] != "adapt"]
     if setting is None:
         plain = ["float", "trained on"] if "recipe" in card else ["float"]

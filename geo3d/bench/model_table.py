@@ -62,7 +62,7 @@ def scoring(rows: Sequence[Mapping[str, Any]], reference: str) -> str:
         )
     return text + (
         f"All else is without a head. Score: bits and operations as fractions of those of {reference}, added "
-        "(MicroNet challenge: 2 for {reference} itself, lower is better)."
+        f"(MicroNet challenge: 2 for {reference} itself, lower is better)."
     )
 
 

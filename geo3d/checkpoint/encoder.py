@@ -47,10 +47,11 @@ def description(encoder: nn.Module) -> dict[str, Any]:
     if isinstance(encoder, compress.Adaptive):
         encoder = encoder.inner
     name = type(encoder).__name__
-    if name not in encoders.__all__:
-        raise CheckpointError(f"cannot save a {name}: not one of geo3d.encoders ({', '.join(encoders.__all__)})")
+    if name not in encoders.__all__ or getattr(encoders, name) is not type(encoder):  # another class may have the name
+        known, room = ", ".join(encoders.__all__), type(encoder).__module__
+        raise CheckpointError(f"cannot save a {room}.{name}: not one of geo3d.encoders ({known})")
     inner = getattr(encoder, "inner", None)
-    nested = {"inner": description(inner)} if isinstance(inner, nn.Module) else {}
+    nested = {"inner": card_of(inner)} if isinstance(inner, nn.Module) else {}
     return {"class": name, "keywords": plain(keywords_of(encoder)), **nested}
 
 
@@ -112,8 +113,12 @@ def save_encoder(
     return folder
 
 
-def build_encoder(card: dict[str, Any]) -> nn.Module:
-    """A freshly initialised, uncompressed encoder of the class and with the keywords that the card names.
+def build_encoder(card: dict[str, Any], compressed: bool = False) -> nn.Module:
+    """A freshly initialised encoder of the class and with the keywords that the card names.
+
+    Args:
+        card: The card of the encoder.
+        compressed: Whether to take the compression steps of the card, and of those of the encoders inside.
 
     Raises:
         CheckpointError: If the card has no class or keywords, the class is unknown or does not take the keywords.
@@ -125,11 +130,12 @@ def build_encoder(card: dict[str, Any]) -> nn.Module:
     if name not in encoders.__all__:
         hint = did_you_mean(name, encoders.__all__)
         raise CheckpointError(f"the checkpoint holds a {name}, which this geo3d does not know; {hint}")
-    nested = {"inner": build_encoder(card["inner"])} if "inner" in card else {}
+    nested = {"inner": build_encoder(card["inner"], compressed)} if "inner" in card else {}
     try:
-        return getattr(encoders, name)(**nested, **card["keywords"])
+        encoder = getattr(encoders, name)(**nested, **card["keywords"])
     except Exception as error:  # a card may hold any values, so constructors may raise anything
         raise CheckpointError(f"the checkpoint's keywords do not fit {name}: {short(str(error))}") from error
+    return compress.rebuild(encoder, card.get("compression", [])) if compressed else encoder
 
 
 def load_encoder(path: str | Path, expected: type[nn.Module] | None = None) -> nn.Module:
@@ -153,7 +159,7 @@ def rebuilt(stored: Stored, expected: type[nn.Module] | None = None) -> nn.Modul
             f"{folder}: expected a {expected.__name__}, found a {card['class']}; give a checkpoint of that class"
         )
     try:
-        encoder = compress.rebuild(build_encoder(card), card.get("compression", []))
+        encoder = build_encoder(card, compressed=True)
     except Exception as error:  # a compression record may hold any values, too
         raise CheckpointError(f"{folder / CARD}: {short(str(error) or type(error).__name__)}") from error
     return fill(encoder, stored, f"{stored.file}: the weights do not fit {card['class']}")

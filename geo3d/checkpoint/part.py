@@ -39,8 +39,10 @@ def prepared(module: nn.Module, name: str) -> tuple[dict[str, Any], dict[str, Te
         CheckpointError: If the module is of another class, or has NaN or infinite weights.
     """
     kind, known = type(module).__name__, ROOMS[name].__all__
-    if kind not in known:
-        raise CheckpointError(f"cannot save a {kind}: not one of {ROOMS[name].__name__} ({', '.join(known)})")
+    if kind not in known or getattr(ROOMS[name], kind) is not type(module):
+        raise CheckpointError(
+            f"cannot save a {type(module).__module__}.{kind}: not one of {ROOMS[name].__name__} ({', '.join(known)})"
+        )
     keywords = {key: list(value) if isinstance(value, tuple) else value for key, value in keywords_of(module).items()}
     card = {"class": kind, "keywords": keywords, "compression": compress.records(module)}
     return card, finite_state(module, name)

@@ -42,6 +42,8 @@ def locate(target: Any, annotation: Any = object, group: str = "") -> type:
         own = name in getattr(module, "__all__", ()) or getattr(candidate, "__module__", "") == package
         if own and inspect.isclass(candidate) and not name.startswith("_") and may_be(candidate, annotation, group):
             return candidate
+        if module is not None and candidate is None and package in packages(group):
+            raise ConfigError(f"{TARGET}={target}: {package} has no {name}; import the class in its __init__.py")
         expected = f"{expected} that is {wanted(annotation)}" if wanted(annotation) else expected
     raise ConfigError(f"{TARGET}={target}: expected {expected}; to use other classes, call geo3d.jobs from Python")
 

@@ -111,7 +111,7 @@ def with_keywords(encoder: nn.Module, recipe: Mapping[str, Any]) -> nn.Module:
     changes = parse_recipe(recipe).get("encoder", {})
     if not changes:
         return encoder
-    names = [name for name in inspect.signature(type(encoder).__init__).parameters if name != "self"]
+    names = list(inspect.signature(type(encoder)).parameters)
     unknown = [name for name in changes if name not in names]
     if unknown:
         raise ConfigError(f"recipe.encoder.{unknown[0]}: {type(encoder).__name__} takes {', '.join(names)}")

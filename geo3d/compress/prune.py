@@ -178,10 +178,10 @@ def _chosen(encoder: nn.Module, group: str, rows: int | None, wanted: Sequence[s
 
 
 def _check_widths(encoder: nn.Module, layers: Sequence[Layer]) -> None:
-    """Check that the encoder can be made with other widths, by making one with its present widths.
+    """Check that the encoder can be made with other widths, by making such encoders.
 
     Raises:
-        ConfigError: If it has no ``with_channels``, or that refuses them.
+        ConfigError: If it has no ``with_channels``, or that refuses its present widths or ignores another one.
     """
     if not hasattr(encoder, "with_channels"):
         raise ConfigError(
@@ -191,6 +191,16 @@ def _check_widths(encoder: nn.Module, layers: Sequence[Layer]) -> None:
     with torch.device("meta"):
         sizes = {layer.name: len(_linear(encoder, layer.name).weight) for layer in layers}
         encoder.with_channels(sizes)  # type: ignore[operator]
+        for name, size in sizes.items():
+            try:
+                other = encoder.with_channels(sizes | {name: size + 1})  # type: ignore[operator]
+            except ConfigError:
+                continue  # its class refuses this width
+            if (made := len(_linear(other, name).weight)) != size + 1:
+                raise ConfigError(
+                    f"{type(encoder).__name__}.with_channels: asked for {size + 1} channels of {name}, it made {made}; "
+                    "use every entry of sizes"
+                )
 
 
 def _rows(group: str, block: int) -> int | None:

@@ -227,7 +227,7 @@ def _chosen(
     if not chosen:
         raise ConfigError(
             f"structure finds no layer to rewrite: reduction={reduction} with min_channels={min_channels} leaves all "
-            "dense; lower min_channels or raise reduction"
+            "dense; lower structure.min_channels or raise structure.reduction in the recipe"
         )
     return chosen
 

@@ -84,7 +84,15 @@ class PreparedClouds(Dataset):
     def __getitem__(self, index: int) -> Data:
         pose = random_pose(self.rotation, (self.seed, "pose", self.split, index))
         draw = generator(self.seed, "points", self.split, index)
-        return prepare(self.clouds[index], self.source(index), self.num_points, self.normalize, draw, pose)
+        cloud, source = self.clouds[index], self.source(index)
+        self._check_label(cloud, index, source)
+        return prepare(cloud, source, self.num_points, self.normalize, draw, pose)
+
+    def _check_label(self, cloud: Data, index: int, source: str) -> None:
+        """Check that the cloud and the data set's ``labels`` agree."""
+        labels, y = getattr(getattr(self.clouds, "dataset", self.clouds), "labels", None), cloud.get("y")
+        if labels is not None and y is not None and int(y) != int(labels[index]):
+            raise CloudError(f"{source}: y is {int(y)}, but labels[{index}] is {int(labels[index])}; make them equal")
 
     def source(self, index: int) -> str:
         """The name of the cloud in error messages: its file, if the data set knows it."""

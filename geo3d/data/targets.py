@@ -71,7 +71,11 @@ def target_named(dataset: Any, name: str) -> Target:
     if name not in known:
         raise CloudError(
             f"{type(dataset).__name__} has no target {name!r}; "
-            + (f"it has {', '.join(known)}" if known else "it has no labels; put the files in one folder per class")
+            + (
+                f"it has {', '.join(known)}; declare it in the class's targets, see geo3d.data.targets"
+                if known
+                else "it has no labels; put the files in one folder per class"
+            )
         )
     if name == "y" and labels_of(dataset) is None:
         raise CloudError(f"{type(dataset).__name__} declares the target 'y' but has no labels; give it labels (n,)")

@@ -1,6 +1,7 @@
 """Functions that several jobs share: fresh encoders, recipes, heads, and the metrics of a training run."""
 
 import copy
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ from geo3d.seeds import seeded
 from geo3d.tasks.callbacks import History
 from geo3d.tasks.datamodule import DataModule
 from geo3d.tasks.extract import recalibrate
+from geo3d.tasks.trainer import make_trainer
 
 FITTED_CLOUDS = 1024  # training clouds over which a compressed encoder's running statistics are averaged anew
 
@@ -80,9 +82,22 @@ def head_for(encoder: nn.Module, head: Classifier | None) -> Classifier | None:
 
 
 def scalars(module: Any) -> dict[str, Any]:
-    """Class name of an objective or decoder, and its public attributes that are numbers, truth values or strings."""
-    plain = {k: v for k, v in vars(module).items() if isinstance(v, bool | int | float | str) and k != "training"}
-    return {"class": type(module).__name__} | {k: v for k, v in sorted(plain.items()) if not k.startswith("_")}
+    """Class name of an objective or decoder, and its public attributes that are numbers, strings or lists of them."""
+    known = {k: v for k, v in vars(module).items() if _is_plain(v) and k != "training"}
+    return {"class": type(module).__name__} | {k: v for k, v in sorted(known.items()) if not k.startswith("_")}
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return isinstance(value, bool | int | float | str)
+
+
+def arithmetic(trainer: Mapping[str, Any]) -> dict[str, Any]:
+    """The trainer's keywords that change what a run computes, where they differ from their defaults."""
+    defaults = inspect.signature(make_trainer).parameters
+    usual = {name: defaults[name].default for name in ("precision", "gradient_clip_val")}
+    return {name: trainer[name] for name, value in usual.items() if trainer.get(name, value) != value}
 
 
 def history(runner: pl.Trainer) -> list[dict[str, float]]:

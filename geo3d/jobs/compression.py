@@ -17,7 +17,7 @@ from geo3d.errors import ConfigError
 from geo3d.heads import Classifier
 from geo3d.invariance.views import Views
 from geo3d.io.files import replacing, write_json
-from geo3d.jobs.common import augmentation, finalized, head_for, training_metrics
+from geo3d.jobs.common import arithmetic, augmentation, finalized, head_for, training_metrics
 from geo3d.jobs.run import finish_run, is_finished, reopen_run, run_folder, start_run, stored
 from geo3d.jobs.settings import score_settings
 from geo3d.tasks.datamodule import DataModule
@@ -84,6 +84,11 @@ def compress(
     if opened.decoder is not None:
         warnings.warn(f"{checkpoint}: its decoder is left behind; the new checkpoint has none", stacklevel=2)
     head = opened.head if isinstance(opened.head, Classifier) else None
+    if opened.head is not None and head is None:
+        kind = type(opened.head).__name__
+        if labels:
+            raise ConfigError(f"labels: only a Classifier can be trained with labels, not a {kind}; give labels=0")
+        warnings.warn(f"{checkpoint}: its head, a {kind}, is left behind; the new checkpoint has none", stacklevel=2)
     if forms.records(teacher):
         raise ConfigError(f"{checkpoint}: is compressed already ({_done(teacher)}); give the uncompressed checkpoint")
     if labels and head is None:
@@ -99,6 +104,7 @@ def compress(
     settings |= {} if points is None else {"points": points}
     data = data.of("supervised", "y") if labels else data.of("pretrain")
     settings |= keep | {"batch": data.batch_size, "draws": draws} | {end: trainer.get(end) for end in ENDS}
+    settings |= arithmetic(trainer)
     with run_folder(out, data.manifest(), settings, reopen=False) as out:
         if is_finished(out):
             warnings.warn(f"{out} holds a finished run; nothing was left to do", stacklevel=2)

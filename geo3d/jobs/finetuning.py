@@ -10,10 +10,19 @@ from torch import nn
 from geo3d import heads
 from geo3d.checkpoint import card_of, open_checkpoint, save_encoder
 from geo3d.checks import Decay, Rate, Seed, Share, checked
+from geo3d.compress import parse_recipe
 from geo3d.errors import ConfigError
 from geo3d.heads import Classifier
 from geo3d.invariance.views import Views
-from geo3d.jobs.common import apply_recipe, augmentation, finalized, fresh_encoder, head_for, training_metrics
+from geo3d.jobs.common import (
+    apply_recipe,
+    arithmetic,
+    augmentation,
+    finalized,
+    fresh_encoder,
+    head_for,
+    training_metrics,
+)
 from geo3d.jobs.run import finish_run, run_folder
 from geo3d.seeds import seeded
 from geo3d.tasks.classify import Classify
@@ -92,6 +101,9 @@ def finetune(
         )
     if (kind := type(module.head).__name__) not in heads.__all__:
         raise ConfigError(f"{type(module).__name__}: its head, a {kind}, cannot be saved; add the class to geo3d.heads")
+    pruning = parse_recipe(recipe).get("prune", {}) if recipe else {}
+    if pruning.get("shrink_output") and not isinstance(module.head, Classifier):
+        raise ConfigError(f"recipe.prune.shrink_output: only a Classifier can lose inputs, not a {kind}; leave it out")
     module.check(data)
     settings: dict[str, Any] = {
         "encoder": card_of(encoder),
@@ -102,6 +114,7 @@ def finetune(
     }
     settings |= {"encoder_lr": encoder_lr, "weight_decay": weight_decay, "warmup": warmup, "batch": data.batch_size}
     settings |= {"recipe": dict(recipe)} if recipe else {}
+    settings |= arithmetic(trainer)
     with run_folder(out, data.manifest(), settings) as out:
         if not any(trainer.get(end) for end in ("max_epochs", "max_steps", "max_time")):
             trainer = trainer | {"max_steps": DEFAULT_STEPS}

@@ -14,7 +14,7 @@ from geo3d.compress import records
 from geo3d.errors import ConfigError
 from geo3d.invariance import Invariance
 from geo3d.invariance.views import Views
-from geo3d.jobs.common import apply_recipe, finalized, history, scalars, training_metrics
+from geo3d.jobs.common import apply_recipe, arithmetic, finalized, history, scalars, training_metrics
 from geo3d.jobs.run import finish_run, run_folder
 from geo3d.seeds import generator, seeded
 from geo3d.show.curves import plot_training
@@ -97,6 +97,7 @@ def pretrain(
     settings |= {"average": average, "projector": list(projector), "batch": data.batch_size}
     settings |= {"recipe": dict(recipe)} if recipe else {}
     settings |= {"decoder": scalars(task.decoder)} if task.decoder is not None else {}
+    settings |= arithmetic(trainer)
     with run_folder(out, data.manifest(), settings) as out:
         callbacks: list[pl.Callback] = [CollapseWatch()]
         if monitor_every and len(data.heldout):
@@ -104,7 +105,7 @@ def pretrain(
         runner = make_trainer(out, callbacks=tuple(callbacks), **trainer)
         fit(runner, task, data, out)
         metrics = training_metrics(runner)
-        metrics["clouds"] = metrics.get("step", 0) * data.batch_size * runner.world_size
+        metrics["clouds"] = metrics.get("step", 0) * data.training_batch * runner.world_size
         metrics |= {
             "parameters": sum(p.numel() for p in encoder.parameters()),
             "reproducible": trainer.get("max_time") is None,

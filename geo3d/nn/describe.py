@@ -10,6 +10,7 @@ from geo3d.nn.edge_conv import EdgeConv
 from geo3d.nn.graph import WEIGHTED, Kind, Op
 from geo3d.nn.linear import Linear
 from geo3d.nn.norm import BatchNorm
+from geo3d.nn.verify import verify
 
 SOURCES = {
     "input": (0, 0), "dense": (1, 1), "edge": (2, 2), "group": (2, None), "neighbors": (1, 1), "farthest": (1, 1),
@@ -27,7 +28,8 @@ def graph_of(module: nn.Module, purpose: str) -> tuple[Op, ...]:
 
     Raises:
         ConfigError: If the class has no ``layer_graph``, or has that of a base class whose ``forward`` it replaces, or
-            if the graph does not fit the modules; see :func:`check_graph`.
+            if the graph does not fit the modules (:func:`check_graph`) or ``forward``
+            (:func:`~geo3d.nn.verify.verify`).
     """
     name = type(module).__name__
     if not hasattr(module, "layer_graph"):
@@ -37,22 +39,26 @@ def graph_of(module: nn.Module, purpose: str) -> tuple[Op, ...]:
     owner, computes = _definer(module, "layer_graph"), _definer(module, "forward")
     if owner is not computes and issubclass(computes, owner):
         raise ConfigError(f"{purpose}: {name} has its own forward, but {owner.__name__}'s layer_graph; give it its own")
-    ops = tuple(module.layer_graph())  # type: ignore[operator]
+    ops = module.layer_graph()  # type: ignore[operator]
     try:
         check_graph(module, ops)
+        verify(module, ops)
     except ConfigError as error:
         raise ConfigError(f"{purpose}: {name}.layer_graph: {error}") from None
-    return ops
+    return tuple(ops)
 
 
 def check_graph(module: nn.Module, ops: Sequence[Op]) -> None:
     """Check that operations name what the module has, each once, in the order of the data, and nothing is left out.
 
     Raises:
-        ConfigError: If a kind is unknown, a name occurs twice, a source does not come before its reader, a layer or
-            norm is not of geo3d's classes, an edge convolution has another norm or slope, the results are missing, or
-            a parameter or buffer belongs to none of the layers.
+        ConfigError: If something is not an :class:`~geo3d.nn.graph.Op`, a kind is unknown, a name occurs twice, a
+            source does not come before its reader, a number is out of its range, a layer or norm is not of geo3d's
+            classes or occurs twice, an edge convolution has another norm or slope, the results are missing, or a
+            parameter or stored buffer belongs to none of the layers.
     """
+    if not isinstance(ops, list | tuple) or not all(isinstance(op, Op) for op in ops):
+        raise ConfigError(f"expected a tuple of Op, see geo3d.nn.graph; found {ops!r:.60}")
     before: set[str] = set()
     covered: list[str] = []
     for op in ops:
@@ -61,6 +67,7 @@ def check_graph(module: nn.Module, ops: Sequence[Op]) -> None:
         covered += _check_modules(module, op)
     if not {"point", "cloud"} <= before and not before & {"logits", "rows"}:
         raise ConfigError("expected the values point and cloud of an encoder, logits of a head or rows of a decoder")
+    _check_shared(module, covered)
     left = [key for key in module.state_dict() if not key.startswith(tuple(f"{path}." for path in covered))]
     if left:
         raise ConfigError(f"no operation names {left[0]}, which the module has; describe the layer that it belongs to")
@@ -77,6 +84,10 @@ def _check_names(op: Op, before: set[str]) -> None:
     least, most = SOURCES[op.kind]
     if len(op.sources) < least or (most is not None and len(op.sources) > most):
         raise ConfigError(f"{op.path}: {op.kind} cannot have {len(op.sources)} sources, {op.sources}")
+    if op.slope is not None and not 0 <= op.slope <= 1:
+        raise ConfigError(f"{op.path}: the slope of a LeakyReLU must be from 0 to 1; found {op.slope}")
+    if (op.kind in ("neighbors", "group") and op.k < 1) or (op.kind in ("input", "farthest") and op.number < 1):
+        raise ConfigError(f"{op.path}: {op.kind} needs {'k' if op.kind in ('neighbors', 'group') else 'number'} >= 1")
     if op.kind == "interpolate" and op.k != 3:
         raise ConfigError(f"{op.path}: interpolate is defined between k=3 centers; found k={op.k}")
 
@@ -100,12 +111,21 @@ def _check_modules(module: nn.Module, op: Op) -> list[str]:
     return [owner]
 
 
+def _check_shared(module: nn.Module, covered: Sequence[str]) -> None:
+    """Check that no two layers or norms share a parameter: changing one would change the other."""
+    owners: dict[int, str] = {}
+    for path in covered:
+        for parameter in module.get_submodule(path).parameters():
+            if owners.setdefault(id(parameter), path) != path:
+                raise ConfigError(f"{path}: shares weights with {owners[id(parameter)]}; each layer needs its own")
+
+
 def _named(module: nn.Module, path: str, kind: type) -> nn.Module:
     try:
         named = module.get_submodule(path)
     except AttributeError:
         raise ConfigError(f"{path}: the module has nothing of that name; expected a {kind.__name__}") from None
-    if not isinstance(named, kind):
+    if type(named) is not kind:  # a subclass may compute something else
         raise ConfigError(
             f"{path}: expected a {kind.__module__}.{kind.__name__}; found a "
             f"{type(named).__module__}.{type(named).__name__}"

@@ -9,9 +9,19 @@ from geo3d.errors import ConfigError
 
 
 def keywords_of(module: nn.Module) -> dict[str, Any]:
-    """The keywords to construct the module with, read from its attributes of the same names; ``inner`` is left out."""
-    names = [name for name in inspect.signature(type(module).__init__).parameters if name not in ("self", "inner")]
-    for name in names:
-        if not hasattr(module, name):
+    """The keywords to construct the module with, read from its attributes of the same names.
+
+    A wrapped encoder, the module ``inner``, is left out.
+
+    Raises:
+        ConfigError: If a keyword is not kept as an attribute, or the attribute is a module.
+    """
+    values = {}
+    for name in inspect.signature(type(module)).parameters:
+        value = getattr(module, name, inspect.Parameter.empty)
+        if name == "inner" and isinstance(value, nn.Module):
+            continue
+        if value is inspect.Parameter.empty or isinstance(value, nn.Module):
             raise ConfigError(f"{type(module).__name__}: does not keep its keyword {name} as an attribute of that name")
-    return {name: getattr(module, name) for name in names}
+        values[name] = value
+    return values

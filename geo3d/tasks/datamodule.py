@@ -108,8 +108,20 @@ class DataModule(pl.LightningDataModule):
             dataset = self.dataset_class(split=split, **self.dataset_keywords)
             if len(dataset) == 0:
                 raise CloudError(f"the {split} split of {self.dataset_class.__name__} holds no cloud")
+            self._check_classes(split, dataset)
             self._sets[split] = Cached(dataset, self._room)
         return self._sets[split]
+
+    def _check_classes(self, split: str, dataset: Any) -> None:
+        """Check that a split has the classes of the others in the same order."""
+        here = list(getattr(dataset, "classes", None) or ())
+        for other, cached in self._sets.items():
+            there = list(getattr(cached.dataset, "classes", None) or ())
+            if here and there and here != there:
+                raise CloudError(
+                    f"{self.dataset_class.__name__}: the classes of {split} are {', '.join(here[:8])}, but those of "
+                    f"{other} are {', '.join(there[:8])}; give both the same names in the same order"
+                )
 
     def has(self, split: str) -> bool:
         """Whether the data set has this split; your own folder may have no test split."""
@@ -137,9 +149,14 @@ class DataModule(pl.LightningDataModule):
         Raises:
             CloudError: If the data set has none.
         """
-        target_named(self.dataset(split), "y")
-        labels = labels_of(self.dataset(split))
+        target, labels = target_named(self.dataset(split), "y"), labels_of(self.dataset(split))
         assert labels is not None
+        count = len(target.names)
+        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < count:
+            raise CloudError(
+                f"{self.dataset_class.__name__}: expected labels from 0 to {count - 1}, one for each class; found "
+                f"{int(labels.min())} to {int(labels.max())} in {split}; leave clouds without a class out"
+            )
         return labels
 
     @property
@@ -201,10 +218,14 @@ class DataModule(pl.LightningDataModule):
         everything = torch.arange(len(self.dataset("train")))
         return everything[~torch.isin(everything, self.heldout)]
 
+    @property
+    def training_batch(self) -> int:
+        """Clouds in a training batch of one process: ``batch_size``, or all that there are."""
+        return min(self.batch_size, len(self.training) // world_size())
+
     def train_dataloader(self) -> DataLoader:
         """Shuffled batches of training clouds, as pools of points from which views draw theirs."""
-        indices = self.training
-        batch_size = min(self.batch_size, len(indices) // world_size())
+        indices, batch_size = self.training, self.training_batch
         if batch_size < 2:
             raise CloudError(f"a batch needs 2 clouds; there are {len(indices)} and data.batch_size={self.batch_size}")
         sampler = KeyedShuffle(indices, batch_size, self.seed)

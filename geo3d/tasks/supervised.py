@@ -20,8 +20,9 @@ from geo3d.tasks.schedule import MIDDLE, decayed, elapsed_fraction, set_learning
 class Supervised(pl.LightningModule):
     """An encoder and a head, trained together on one target of a data set.
 
-    A subclass names the target in ``learns``, creates ``self.head`` (and ``self.decoder`` if it works on points) in its
-    constructor, and implements :meth:`predict`, :meth:`loss` and :meth:`score`.
+    A subclass names the target in ``learns`` and implements :meth:`predict`, :meth:`loss` and :meth:`score`. Its
+    constructor takes ``(encoder, target, views, **training)`` and makes ``self.head``, of a class in ``geo3d.heads``,
+    and ``self.decoder`` if the task works on points.
 
     Args:
         encoder: Any encoder.

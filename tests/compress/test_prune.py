@@ -299,3 +299,13 @@ def test_what_does_not_fit_is_refused(options, message):
 def test_pruning_twice_is_refused():
     with pytest.raises(ConfigError, match="already been through prune"):
         prune(prune(made(), 0.5, one_shot=True), 0.5)
+
+
+def test_an_encoder_that_ignores_a_width_is_refused_before_anything_is_trained():
+    class Deaf(DGCNN):
+        def with_channels(self, sizes):
+            return super().with_channels(sizes | {"embed": 32})
+
+    encoder = Deaf(k=4, channels=(16, 16), embedding=32)
+    with pytest.raises(ConfigError, match=r"Deaf.with_channels: asked for 33 channels of embed, it made 32; use every"):
+        prune(encoder, group="channel")

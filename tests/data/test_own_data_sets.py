@@ -146,3 +146,34 @@ def test_a_method_called_read_is_the_data_sets_own():
         raise AssertionError(path)
 
     assert len(first(own(read=read)).pos) == 10
+
+
+def test_labels_outside_of_the_classes_are_refused():
+    for labels in ([-1, 1] * 6, [0, 2] * 6):
+        with pytest.raises(CloudError, match="Mine: expected labels from 0 to 1, one for each class; found .* train"):
+            DataModule(own(labels=labels)).labels("train")
+
+
+def test_both_splits_have_the_same_classes():
+    class Two(Own):
+        def __init__(self, split: str) -> None:
+            super().__init__(split)
+            self.classes = ("a", "b") if split == "train" else ("b", "a")
+
+    for order in (("train", "test"), ("test", "train")):
+        data = DataModule(Two)
+        data.dataset(order[0])
+        with pytest.raises(CloudError, match=f"Two: the classes of {order[1]} are ., ., but those of {order[0]} are"):
+            data.dataset(order[1])
+
+
+def test_a_cloud_whose_y_contradicts_the_labels_is_refused():
+    with pytest.raises(CloudError, match=r"cloud 0 of the train split: y is 1, but labels\[0\] is 0; make them equal"):
+        first(own(more={"y": torch.tensor(1)}))
+
+
+def test_y_may_be_a_plain_number_and_other_fields_are_tensors():
+    assert first(own(more={"y": 0})).y == 0
+    assert DataModule(own(more={"y": 0}, labels=[0] * 12)).prepared("train")[3].y == 0
+    with pytest.raises(CloudError, match="cloud 0 of the train split: joints: expected a tensor; found a list"):
+        first(own(more={"joints": [[0.0, 0.0, 0.0]]}))

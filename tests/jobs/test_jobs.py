@@ -14,9 +14,11 @@ from geo3d.encoders import DGCNN, PointNet
 from geo3d.errors import CheckpointError, CloudError, ConfigError
 from geo3d.invariance import SO3, AnisotropicScale, Translation
 from geo3d.jobs import embed, finetune, pretrain, probe
-from geo3d.jobs.common import augmentation, fresh_encoder
+from geo3d.jobs.common import augmentation, fresh_encoder, scalars
 from geo3d.seeds import seeded
 from geo3d.tasks.datamodule import DataModule
+from geo3d.tasks.regularize import encoded
+from geo3d.testing import tiny_batch
 
 TRAINER = {"max_epochs": 2, "progress": False, "accelerator": "cpu"}
 
@@ -116,7 +118,9 @@ def test_finetune_looks_at_test_labels_before_it_trains(pretrained, tmp_path):
             if split == "test":
                 self.labels = self.labels + 1
 
-    with pytest.raises(CloudError, match="test label 3"):
+    with pytest.raises(
+        CloudError, match="Strange: expected labels from 0 to 2, .*; found 1 to 3 in test"
+    ):
         finetune(DataModule(Strange, num_points=16), out=tmp_path, checkpoint=pretrained, trainer=TRAINER)
     assert not list(tmp_path.iterdir())
 
@@ -185,3 +189,51 @@ def test_supervised_training_draws_the_pose_of_the_data_and_the_usual_scale_and_
     }  # fmt: skip
     for *_, scale, shift in found.values():
         assert repr(scale) == repr(AnisotropicScale(2 / 3, 1.5)) and repr(shift) == repr(Translation(0.2))
+
+
+def test_a_run_is_not_continued_in_another_arithmetic(tmp_path):
+    def run(**trainer):
+        with seeded(5, "encoder"):
+            encoder = DGCNN(k=4, channels=(8, 8), embedding=16)
+        return pretrain(encoder, objectives.InfoNCE(), SO3(), blobs(), out=tmp_path, trainer=TRAINER | trainer)
+
+    run(precision="32-true")
+    assert not {"precision", "gradient_clip_val"} & json.loads((tmp_path / "settings.json").read_text()).keys()
+    for other in ({"precision": "bf16-mixed"}, {"gradient_clip_val": 0.1}):
+        with pytest.raises(ConfigError, match="holds a run with other settings"):
+            run(**other)
+    finetune(blobs(), out=tmp_path / "tuned", checkpoint=tmp_path / "encoder", trainer=TRAINER)
+    with pytest.raises(ConfigError, match="holds a run with other settings"):
+        clipped = TRAINER | {"gradient_clip_val": 0.1}
+        finetune(blobs(), out=tmp_path / "tuned", checkpoint=tmp_path / "encoder", trainer=clipped)
+
+
+def test_the_settings_of_an_objective_hold_its_lists():
+    class Weighted(objectives.InfoNCE):
+        def __init__(self, weights):
+            super().__init__()
+            self.weights, self._hidden, self.module = weights, 1, torch.nn.Identity()
+
+    assert scalars(Weighted((1.0, 0.5))) == {"class": "Weighted", "temperature": 0.1, "weights": (1.0, 0.5)}
+
+
+def test_the_card_counts_the_clouds_that_were_seen(tmp_path):
+    with seeded(5, "encoder"):
+        encoder = DGCNN(k=4, channels=(8, 8), embedding=16)
+    few = blobs(batch_size=64, size=18, holdout=0.0)
+    metrics = pretrain(encoder, objectives.InfoNCE(), SO3(), few, out=tmp_path, trainer=TRAINER)
+    assert metrics["step"] == 2 and metrics["clouds"] == 36
+
+
+def test_what_an_encoder_returns_is_checked(tmp_path):
+    class Tuple(DGCNN):
+        def forward(self, data):
+            return tuple(super().forward(data))
+
+    encoder = Tuple(k=4, channels=(8, 8), embedding=16)
+    with pytest.raises(ConfigError, match="Tuple.forward: expected geo3d.cloud.Features; found a tuple"):
+        encoded(encoder, tiny_batch(num_points=16))
+    wrong = DGCNN(k=4, channels=(8, 8), embedding=16)
+    wrong.cloud_channels = 7
+    with pytest.raises(ConfigError, match=r"DGCNN.cloud_channels is 7, but forward gives features of shape \(\d, 32\)"):
+        encoded(wrong, tiny_batch(num_points=16))

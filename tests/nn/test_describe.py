@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from geo3d.cloud import Features
+from geo3d.cloud import Features, layout_of
 from geo3d.compress import prune, quantize
 from geo3d.compress.shrink import shrink
 from geo3d.deploy.onnx.export import export_onnx
@@ -15,6 +15,7 @@ from geo3d.nn.describe import graph_of
 from geo3d.nn.graph import Op
 from geo3d.nn.linear import Linear
 from geo3d.nn.norm import BatchNorm
+from geo3d.ops.dense.pooling import max_and_mean
 from geo3d.testing import tiny_batch
 
 POS = Op("input", "pos", number=3)
@@ -29,8 +30,9 @@ class Small(nn.Module):
         super().__init__()
         self.ops, self.first, self.norm, self.plain = ops, Linear(3, 4), BatchNorm(4), nn.Identity()
 
-    def forward(self, data):
-        raise NotImplementedError
+    def forward(self, batch) -> Features:
+        point = (self.norm or nn.Identity())(self.first(batch.pos)).relu()
+        return Features(point, max_and_mean(point, layout_of(batch))[:, :4])
 
     def layer_graph(self) -> tuple[Op, ...]:
         return self.ops
@@ -56,6 +58,10 @@ def test_a_graph_that_fits_is_given():
         ((POS, DENSE._replace(norm="plain"), *ENDS), "plain: expected a geo3d.nn.norm.BatchNorm; found"),
         ((POS, DENSE._replace(norm=""), *ENDS), "no operation names norm.weight, which the module has"),
         ((POS, DENSE), "expected the values point and cloud"),
+        ((POS, DENSE._replace(slope=-0.1), *ENDS), "first: the slope of a LeakyReLU must be from 0 to 1; found -0.1"),
+        ((POS, Op("neighbors", "near", ("pos",)), DENSE, *ENDS), "near: neighbors needs k >= 1"),
+        ((POS, Op("farthest", "few", ("pos",)), DENSE, *ENDS), "few: farthest needs number >= 1"),
+        ((("input", "pos"), DENSE, *ENDS), "expected a tuple of Op, see geo3d.nn.graph; found "),
     ],
 )
 def test_a_graph_that_does_not_fit_is_refused(ops, message):
@@ -116,7 +122,7 @@ def test_channels_are_not_taken_out_of_layers_without_a_norm():
 
         def __init__(self) -> None:
             super().__init__(POS, DENSE._replace(norm=""), *ENDS)
-            del self.norm
+            self.norm = None
 
     with pytest.raises(ConfigError, match="shrink: first has no norm behind it"):
         shrink(Bare(), {})

@@ -17,7 +17,7 @@ from geo3d.encoders import DGCNN, PointNet2
 from geo3d.errors import CloudError, ConfigError
 from geo3d.invariance import SO3
 from geo3d.invariance.views import Views
-from geo3d.jobs import finetune
+from geo3d.jobs import compress, finetune
 from geo3d.seeds import seeded
 from geo3d.tasks.datamodule import DataModule
 from geo3d.tasks.supervised import Supervised
@@ -100,3 +100,17 @@ def test_a_target_that_the_data_lack_is_refused(tmp_path):
 
     with pytest.raises(CloudError, match="Shapes has no target 'joints'; it has y, point_y"):
         run(tmp_path, Hands)
+
+
+def test_only_a_classifier_can_lose_inputs(tmp_path, monkeypatch):
+    monkeypatch.setattr(heads, "PointHead", PointHead, raising=False)
+    monkeypatch.setattr(heads, "__all__", [*heads.__all__, "PointHead"])
+    recipe = {"prune": {"group": "channel", "kept": 0.5, "shrink_output": True}}
+    with pytest.raises(ConfigError, match="recipe.prune.shrink_output: only a Classifier .* not a PointHead; leave it"):
+        run(tmp_path, recipe=recipe)
+    run(tmp_path / "run")
+    with pytest.raises(ConfigError, match="labels: only a Classifier can be trained with labels, not a PointHead"):
+        compress(tmp_path / "run", data(), {"quantize": {}}, out=tmp_path / "small", labels=1.0)
+    trainer = {"max_steps": 1, "accelerator": "cpu", "progress": False}
+    with pytest.warns(UserWarning, match="its head, a PointHead, is left behind; the new checkpoint has none"):
+        compress(tmp_path / "run", data(), {"quantize": {}}, out=tmp_path / "small", trainer=trainer)

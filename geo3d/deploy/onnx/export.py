@@ -156,6 +156,7 @@ def export_torch(encoder: nn.Module, path: str | Path, data: Data) -> Path:
 
     Raises:
         CloudError: If they are not of one size.
+        ConfigError: If torch.export cannot follow the encoder's ``forward``.
     """
     batch = input_batch(data)
     size = common_size(batch)
@@ -167,6 +168,9 @@ def export_torch(encoder: nn.Module, path: str | Path, data: Data) -> Path:
     try:
         with torch.no_grad():
             program = torch.export.export(UniformClouds(encoder.eval()), arguments, strict=False)
+    except (RuntimeError, torch._dynamo.exc.TorchDynamoException) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(f"{type(encoder).__name__}: torch.export cannot follow its forward ({reason})") from error
     finally:
         encoder.train(training)
     with replacing(path) as draft:

@@ -1,6 +1,10 @@
 """ONNX export of encoders without a ``layer_graph``: PyTorch traces them on random clouds."""
 
+import os
+import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from typing import Any
 
@@ -57,17 +61,38 @@ def traced(encoder: nn.Module, clouds: int | None, num_points: int | None, opset
     names, training = ["pos", "x"][: len(arguments)], encoder.training
     content: Any = BytesIO()  # Any: torch accepts it, but its annotation does not say so
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings(), torch.no_grad(), _silent():
             warnings.simplefilter("ignore")  # torch warns of every Python decision, which is intended here
             torch.onnx.export(
                 UniformClouds(encoder.eval()), arguments, content, input_names=names, output_names=["point", "cloud"],
                 opset_version=OPSET, dynamo=False,
             )  # fmt: skip
     except Exception as error:  # whatever the encoder, torch and its exporter raise
-        reason = " ".join(str(error).split())[:200]
-        raise ConfigError(
-            f"{name}: has no layer_graph, and cannot be traced ({reason}); write a layer_graph"
-        ) from error
+        raise _untraceable(name, error) from error
     finally:
         encoder.train(training)
-    return onnx.version_converter.convert_version(onnx.load_from_string(content.getvalue()), opset)
+    try:  # torch can write graphs that no runtime loads
+        model = onnx.version_converter.convert_version(onnx.load_from_string(content.getvalue()), opset)
+        onnx.checker.check_model(onnx.shape_inference.infer_shapes(model, strict_mode=True), full_check=True)
+    except Exception as error:  # onnx's converter and checker raise several kinds
+        raise _untraceable(name, error) from error
+    return model
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Nothing reaches the standard output: on an error, torch's compiled part prints its whole graph there."""
+    sys.stdout.flush()
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _untraceable(name: str, error: Exception) -> ConfigError:
+    reason = " ".join(str(error).split())[:200]
+    return ConfigError(f"{name}: has no layer_graph, and cannot be traced ({reason}); write a layer_graph")

@@ -5,13 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch_geometric.nn import global_max_pool, global_mean_pool
 
 from geo3d.cloud import Features, as_batch, layout_of
 from geo3d.deploy.onnx.check import checked
-from geo3d.deploy.onnx.export import export_onnx, onnx_model
+from geo3d.deploy.onnx.export import export_onnx, export_torch, onnx_model
 from geo3d.encoders.inputs import point_inputs
 from geo3d.errors import ConfigError
 from geo3d.ops.search.knn import knn
+from geo3d.testing import tiny_batch
 
 SIZE = {"clouds": 2, "num_points": 40}
 
@@ -66,4 +68,34 @@ def test_what_cannot_be_traced_is_refused_in_one_line(encoder, options, message,
     pytest.importorskip("onnx")
     with pytest.raises(ConfigError, match=message) as caught:
         export_onnx(encoder, tmp_path / "encoder.onnx", **options)
+    assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
+
+
+class Pooled(nn.Module):
+    """PyG's own pools over ``batch.batch``, whose number of clouds a trace does not know."""
+
+    in_channels, point_channels, cloud_channels = 3, 8, 16
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 8)
+
+    def forward(self, batch):
+        x = self.layer(batch.pos).relu()
+        return Features(x, torch.cat([global_max_pool(x, batch.batch), global_mean_pool(x, batch.batch)], 1))
+
+
+def test_a_file_that_no_runtime_loads_is_refused(tmp_path: Path, capfd) -> None:
+    pytest.importorskip("onnx")
+    with pytest.raises(ConfigError, match="Pooled: has no layer_graph, and cannot be traced") as caught:
+        export_onnx(Pooled(), tmp_path / "encoder.onnx", **SIZE)
+    assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
+    with pytest.raises(ConfigError, match="Nearest: has no layer_graph, and cannot be traced"):
+        export_onnx(Nearest(own=True), tmp_path / "encoder.onnx", **SIZE)
+    assert capfd.readouterr().out == ""
+
+
+def test_what_torch_cannot_export_is_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="Pooled: torch.export cannot follow its forward") as caught:
+        export_torch(Pooled(), tmp_path / "encoder.pt2", tiny_batch(num_points=16))
     assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
