@@ -169,7 +169,7 @@ def few_label_accuracy(
     if shots < 1 or draws < 1:
         raise ConfigError(f"shots and draws must be at least 1, found {shots} and {draws}")
     x, y, tx, ty = train_and_test(train_x, train_y, test_x, test_y)
-    check_class_sizes(y, shots, f"give fewer shots than shots={shots}, or leave the class out")
+    check_class_sizes(y, shots, f"ask for fewer shots than {shots}, or leave the class out")
     x, tx = standardise(x, tx)
     generator = numpy_generator(seed, "few labels")
     accuracies = []
