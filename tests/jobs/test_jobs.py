@@ -118,9 +118,7 @@ def test_finetune_looks_at_test_labels_before_it_trains(pretrained, tmp_path):
             if split == "test":
                 self.labels = self.labels + 1
 
-    with pytest.raises(
-        CloudError, match="Strange: expected labels from 0 to 2, .*; found 1 to 3 in test"
-    ):
+    with pytest.raises(CloudError, match="Strange: expected labels from 0 to 2, .*; found 1 to 3 in test"):
         finetune(DataModule(Strange, num_points=16), out=tmp_path, checkpoint=pretrained, trainer=TRAINER)
     assert not list(tmp_path.iterdir())
 
