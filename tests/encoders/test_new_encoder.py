@@ -98,7 +98,8 @@ def test_exported(form, neighbors, tmp_path):
 def test_it_is_run_as_it_is_where_no_compiled_form_exists():
     encoder, batch = made(), tiny_batch(num_points=24)
     program = Program(encoder)
-    assert not program.native and torch.equal(program(batch).cloud, encoder(batch).cloud)
+    with torch.no_grad():  # without gradients another kernel may run, with other last bits
+        assert not program.native and torch.equal(program(batch).cloud, encoder(batch).cloud)
     with pytest.raises(ConfigError, match="the operations have no compiled form: that needs edge convolutions"):
         Program(FORMS["rounded"](made()), precision="int8")
     with pytest.raises(ConfigError, match="adapt needs a DGCNN.*found a TwoScales"):
