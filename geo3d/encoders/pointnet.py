@@ -14,7 +14,7 @@ from geo3d.errors import ConfigError
 from geo3d.nn.graph import Op
 from geo3d.nn.linear import linear
 from geo3d.nn.norm import BatchNorm
-from geo3d.nn.normalized import normalized_relu
+from geo3d.nn.normalized import normalized_leaky_relu
 from geo3d.nn.set_abstraction import PooledMLP, pooled_ops
 from geo3d.ops.search.farthest import padded, padded_rows
 
@@ -133,7 +133,7 @@ class PointNet(nn.Module):
         if self.input_net is not None:
             turned = transformed(batch.pos, self.input_net(x, layout), layout)
             x = torch.cat([turned, x[:, 3:]], 1)
-        point = normalized_relu(self.local[1], self.local[0](x))
+        point = normalized_leaky_relu(self.local[1], self.local[0](x))
         matrix = None
         if self.feature_net is not None:
             matrix = self.feature_net(point, layout)

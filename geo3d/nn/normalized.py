@@ -1,4 +1,4 @@
-"""Batch normalisation of many rows with a ReLU, with accurate statistics in single precision."""
+"""Batch normalisation of many rows with a LeakyReLU, with accurate statistics in single precision."""
 
 from typing import Any
 
@@ -26,38 +26,41 @@ def moments(rows: Tensor) -> tuple[Tensor, Tensor]:
     return guess + shift, (square / len(rows) - shift**2).clamp_min_(0)
 
 
-class _NormalizeReLU(torch.autograd.Function):
-    """(R, C) batch-normalised rows after a ReLU, with their (C,) mean and (C,) biased variance.
+class _NormalizeLeakyReLU(torch.autograd.Function):
+    """(R, C) batch-normalised rows after a LeakyReLU, with their (C,) mean and (C,) biased variance.
 
     On a CPU torch's own kernel adds the rows up one after another in single precision. Over the hundreds of thousands
     of rows of a training step that loses three digits and more.
     """
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        ctx: Any, rows: Tensor, gamma: Tensor, beta: Tensor, eps: float, slope: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
         mean, var = moments(rows)
         rstd = torch.rsqrt(var + eps)
         out = torch.empty_like(rows)
         for part, to in zip(rows.split(CHUNK), out.split(CHUNK), strict=True):
-            torch.sub(part, mean, out=to).mul_(rstd * gamma).add_(beta).relu_()
+            leaky_relu_(torch.sub(part, mean, out=to).mul_(rstd * gamma).add_(beta), slope)
         ctx.save_for_backward(rows, out, gamma, mean, rstd)
+        ctx.slope = slope
         ctx.mark_non_differentiable(mean, var)
         return out, mean, var
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, d_out: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(ctx: Any, d_out: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         rows, out, gamma, mean, rstd = ctx.saved_tensors
         d_beta, d_gamma, d_rows = torch.zeros_like(mean), torch.zeros_like(mean), torch.empty_like(rows)
         chunks = [tensor.split(CHUNK) for tensor in (rows, out, d_out, d_rows)]
         for x, y, d_y, d_x in zip(*chunks, strict=True):
-            torch.mul(d_y, y > 0, out=d_x)
+            torch.mul(d_y, torch.where(y > 0, 1.0, ctx.slope).to(d_y.dtype) if ctx.slope else y > 0, out=d_x)
             d_beta += d_x.sum(0)
             d_gamma += (x - mean).mul_(d_x).sum(0).mul_(rstd)
         for x, _, _, d_x in zip(*chunks, strict=True):
             shared = (x - mean).mul_(rstd * d_gamma / len(rows)).add_(d_beta / len(rows))
             d_x.sub_(shared).mul_(gamma * rstd)
-        return d_rows, d_gamma, d_beta, None
+        return d_rows, d_gamma, d_beta, None, None
 
 
 def check_rows(count: int) -> None:
@@ -72,8 +75,13 @@ def check_rows(count: int) -> None:
         raise CloudError("BatchNorm cannot be trained on a single row; give larger clouds or more of them at a time")
 
 
-def normalized_relu(norm: nn.Module, rows: Tensor) -> Tensor:
-    """(R, C) ``relu(norm(rows))`` for a BatchNorm, with accurate batch statistics even over many rows.
+def leaky_relu_(x: Tensor, slope: float) -> Tensor:
+    """X after a LeakyReLU in place; with a slope of 0 after a ReLU, which makes no negative zeros."""
+    return F.leaky_relu_(x, slope) if slope else F.relu_(x)
+
+
+def normalized_leaky_relu(norm: nn.Module, rows: Tensor, slope: float = 0.0) -> Tensor:
+    """(R, C) ``leaky_relu(norm(rows), slope)`` for a BatchNorm, with accurate batch statistics even over many rows.
 
     ``rows`` may be overwritten.
 
@@ -83,8 +91,8 @@ def normalized_relu(norm: nn.Module, rows: Tensor) -> Tensor:
     assert isinstance(norm, BatchNorm)
     rows = rows.to(norm.weight.dtype)  # under autocast rows have fewer digits than the statistics need
     if not norm.training or norm.shared:
-        return F.relu_(norm(rows))
+        return leaky_relu_(norm(rows), slope)
     check_rows(len(rows))
-    out, mean, var = _NormalizeReLU.apply(rows, norm.weight, norm.bias, norm.eps)
+    out, mean, var = _NormalizeLeakyReLU.apply(rows, norm.weight, norm.bias, norm.eps, slope)
     norm.update(mean, var, float(len(rows)))
     return out

@@ -13,7 +13,7 @@ from geo3d.errors import ConfigError
 from geo3d.nn.graph import Op
 from geo3d.nn.linear import Linear, linear
 from geo3d.nn.norm import BatchNorm
-from geo3d.nn.normalized import CHUNK, check_rows, moments, normalized_relu
+from geo3d.nn.normalized import CHUNK, check_rows, leaky_relu_, moments, normalized_leaky_relu
 from geo3d.ops import native
 from geo3d.ops.checks import check_device, check_finite, check_form_of_offsets, check_offsets
 from geo3d.ops.dense.grouped import WHAT, Rows, grouped_max, grouped_max_train
@@ -62,8 +62,12 @@ def _dense(layer: Linear, pooled: bool) -> Tensor:
     return layer.pool.expanded(layer.matrix()) if pooled and layer.pool is not None else layer.matrix()
 
 
+def _bias(layer: Linear) -> Tensor:
+    return layer.weight.new_zeros(layer.out_features) if layer.bias is None else layer.bias
+
+
 class PooledMLP(nn.Module):
-    """Linear + BatchNorm + ReLU for each step of ``channels`` on every row, then the maximum over groups of rows.
+    """Linear + BatchNorm + LeakyReLU for each step of ``channels`` on every row, then the maximum over groups of rows.
 
     In training the batch statistics are those of all rows. The maximum is taken before the last normalisation, which
     gives the same result: the normalisation is monotone in each channel once the sign of its scale is folded into the
@@ -71,21 +75,30 @@ class PooledMLP(nn.Module):
 
     Args:
         channels: Sizes from input to output, at least one step.
-        activated: Whether a ReLU follows the last normalisation.
+        activated: Whether a LeakyReLU follows the last normalisation.
         skip: How many leading columns of the input are coordinates, which compression leaves as they are.
+        bias: Whether the linear layers have a bias.
+        slope: Slope of the LeakyReLU for negative values; 0 makes it a ReLU.
 
     Raises:
         ConfigError: If ``channels`` holds no step.
     """
 
-    def __init__(self, channels: Sequence[int], activated: bool = True, skip: int = 0) -> None:
+    def __init__(
+        self,
+        channels: Sequence[int],
+        activated: bool = True,
+        skip: int = 0,
+        bias: bool = True,
+        slope: float = 0.0,
+    ) -> None:
         super().__init__()
         if len(channels) < 2:
             raise ConfigError(f"channels must hold at least one layer; found {list(channels[1:])}")
         steps = list(zip(channels[:-1], channels[1:], strict=True))
-        self.linears = nn.ModuleList(linear(inner, outer, bias=True) for inner, outer in steps)
+        self.linears = nn.ModuleList(linear(inner, outer, bias=bias) for inner, outer in steps)
         self.norms = nn.ModuleList(BatchNorm(outer) for _, outer in steps)
-        self.activated = activated
+        self.activated, self.slope = activated, slope
         self.out_channels = channels[-1]
         self.first.skip = skip
 
@@ -96,14 +109,14 @@ class PooledMLP(nn.Module):
         assert isinstance(layer, Linear)
         return layer
 
-    def weights(self, i: int) -> tuple[Tensor, Tensor]:
-        """Weight and bias of layer i; for the last layer with the signs of its norm's scales folded in."""
+    def weights(self, i: int) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias, if any, of layer i; for the last layer with the signs of its norm's scales folded in."""
         layer = self.linears[i]
         assert isinstance(layer, Linear)
         if i < len(self.linears) - 1:
             return layer.matrix(), layer.bias
         sign = self.sign()
-        return layer.matrix() * sign[:, None], layer.bias * sign
+        return layer.matrix() * sign[:, None], None if layer.bias is None else layer.bias * sign
 
     def sign(self) -> Tensor:
         """(out_channels,) 1 or -1: the sign of the last norm's scale."""
@@ -149,21 +162,24 @@ class PooledMLP(nn.Module):
         # Under autocast inputs may be in half precision; grouped() converts them.
         return native.runs(*[t.float() if t.dtype in (torch.bfloat16, torch.float16) else t for t in floats])
 
-    def grouped(self, rows: Rows, total: int) -> Tensor:
+    def grouped(self, rows: Rows, total: int, first: Tensor | None = None) -> Tensor:
         """(G, out_channels) from rows in groups, by the compiled operator; in single precision under autocast too.
 
         Args:
             rows: The edges of a ball query, or rows as they are.
             total: Number of rows; a row that a ball repeats counts each time.
+            first: The weight of the first layer, if it is not the layer's own.
         """
         layers = self._layers()
         weights, eps = [_dense(layer, i > 0) for i, (layer, _) in enumerate(layers)], layers[0][1].eps
+        weights[0] = weights[0] if first is None else first
+        ends = eps, self.activated, self.slope
         if not layers[0][1].training:
-            fixed = [(c.bias, n.weight, n.bias, n.running_mean, n.running_var) for c, n in layers]
-            return grouped_max(rows, weights, [t for five in fixed for t in five if t is not None], eps, self.activated)
+            fixed = [(_bias(c), n.weight, n.bias, n.running_mean, n.running_var) for c, n in layers]
+            return grouped_max(rows, weights, [t for five in fixed for t in five if t is not None], *ends)
         check_rows(total)
-        norms = [t for layer, norm in layers for t in (layer.bias, norm.weight, norm.bias)]
-        out, mean, var = grouped_max_train(rows, weights, norms, eps, self.activated)
+        norms = [t for layer, norm in layers for t in (_bias(layer), norm.weight, norm.bias)]
+        out, mean, var = grouped_max_train(rows, weights, norms, *ends)
         sizes = [len(weight) for weight in weights]
         for (_, norm), m, v in zip(layers, mean.split(sizes), var.split(sizes), strict=True):
             norm.update(m, v, float(total))
@@ -177,7 +193,7 @@ class PooledMLP(nn.Module):
         for i, inner in enumerate(self.norms[:-1]):
             layer = self.linears[i + 1]
             assert isinstance(layer, Linear)
-            h = F.linear(layer.inputs(normalized_relu(inner, h)), *self.weights(i + 1))
+            h = F.linear(layer.inputs(normalized_leaky_relu(inner, h, self.slope)), *self.weights(i + 1))
         norm = self.norms[-1]
         assert isinstance(norm, BatchNorm)
         h = h.to(norm.weight.dtype)
@@ -195,7 +211,7 @@ class PooledMLP(nn.Module):
             assert norm.running_mean is not None and norm.running_var is not None
             mean, var = norm.running_mean * self.sign(), norm.running_var
         out = (top - mean) * (norm.weight * self.sign() * torch.rsqrt(var + norm.eps)) + norm.bias
-        return F.relu(out) if self.activated else out
+        return leaky_relu_(out, self.slope) if self.activated else out
 
 
 def pooled_ops(path: str, source: str, count: int, first: int = 0) -> list[Op]:

@@ -9,7 +9,7 @@ from geo3d import seeds
 from geo3d.cloud import Layout
 from geo3d.errors import CloudError, ConfigError
 from geo3d.nn.norm import BatchNorm
-from geo3d.nn.normalized import normalized_relu
+from geo3d.nn.normalized import normalized_leaky_relu
 from geo3d.nn.set_abstraction import PooledMLP, SetAbstraction, _MaxWithMoments
 from geo3d.ops import native
 from geo3d.ops.search.ball import ball_query
@@ -78,14 +78,14 @@ def test_gradients_of_maxima_and_moments(ptr, size):
 def test_gradients_of_the_normalisation():
     norm = BatchNorm(3).double()
     inputs = rows().requires_grad_(), norm.weight, norm.bias
-    assert torch.autograd.gradcheck(lambda x, *_: normalized_relu(norm, x), inputs)
+    assert torch.autograd.gradcheck(lambda x, *_: normalized_leaky_relu(norm, x), inputs)
 
 
 def test_many_rows_that_hardly_vary_keep_their_digits():
     x = (1.0 + 0.01 * rows(100_000, 4)).float()
     norm = BatchNorm(4)
     wanted = F.relu(F.batch_norm(x.double(), None, None, training=True))
-    assert float((normalized_relu(norm, x) - wanted).detach().abs().max()) < 1e-4
+    assert float((normalized_leaky_relu(norm, x) - wanted).detach().abs().max()) < 1e-4
     torch.testing.assert_close(norm.running_mean, 0.1 * x.double().mean(0).float(), rtol=1e-6, atol=0)
 
 

@@ -171,7 +171,7 @@ def products(i):
 def groups(i, channels=(9, 17)):
     table, count = ball.ball_query_counts(i.pos, Layout(i.ptr, i.num), i.centers, Layout(i.center_ptr, i.num_c), 0.7, K)
     found = []
-    for with_table in (True, False):
+    for with_table, slope in ((True, 0.0), (False, 0.0), (True, 0.2)):
         depth = 4 + 3 * with_table
         shapes = [(i.rows, 4), (channels[0], depth), (channels[1], channels[0])]
         features, *weights = leaves = i.leaves(*shapes)
@@ -179,10 +179,10 @@ def groups(i, channels=(9, 17)):
         if with_table:
             rows = grouped.Rows(features, i.pos, i.centers, table, count)
         norms = [i.floats(size) for size in channels for _ in range(3)]
-        found += with_gradients(leaves, *grouped.grouped_max_train(rows, weights, norms, 1e-5))
+        found += with_gradients(leaves, *grouped.grouped_max_train(rows, weights, norms, 1e-5, True, slope))
         statistics = [(i.floats(size), i.floats(size).abs()) for size in channels]
         given = [*norms[:3], *statistics[0], *norms[3:], *statistics[1]]
-        found += with_gradients(leaves, grouped.grouped_max(rows, weights, given, 1e-5))
+        found += with_gradients(leaves, grouped.grouped_max(rows, weights, given, 1e-5, True, slope))
     return found
 
 

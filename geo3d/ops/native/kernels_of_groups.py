@@ -19,50 +19,54 @@ def _network(
         raise ArgumentError(f"channels must be {layers} int64, at least 2; found {told(channels)}")
     sizes: list[int] = channels.tolist()
     weights = [inner * outer for inner, outer in zip(sizes[:-1], sizes[1:], strict=True)]
-    source = points * sizes[0], 3 * points, 3 * groups, 3 * sizes[0], groups * k, groups, layers
+    source = points * sizes[0], groups * sizes[0], 3 * points, 3 * groups, 3 * sizes[0], groups * k, groups, layers
     return source, sizes, weights, [size for size in sizes for _ in range(norms)]
 
 
-def _no_holes(neighbors: Tensor | None, *needed: Tensor | None) -> None:
-    if neighbors is not None and any(each is None for each in needed):
-        raise ArgumentError("edges to neighbors need positions, centres and the weight of their offsets; found None")
+def _no_holes(neighbors: Tensor | None, of_points: Tensor | None, *offsets: Tensor | None) -> None:
+    """Check that edges have what their rows are made of; ``offsets`` belong together."""
+    missing = [each is None for each in offsets]
+    if neighbors is not None and any(missing) and not all(missing):
+        raise ArgumentError("edges with offsets need positions, centres and the weight of the offsets; found None")
+    if neighbors is not None and all(missing) and of_points is None:
+        raise ArgumentError("edges to neighbors need of_points or offsets; found neither")
 
 
 @KERNELS.declare
 def grouped_max(
-    groups: int, k: int, points: int, of_points: F32 | None, pos: F32 | None, centers: F32 | None,
-    offset_weight: F32 | None, neighbors: I64 | None, count: I64, layers: int, channels: I64, weights: F32s,
-    norms: F32s, eps: float, activated: int, out: F32,
+    groups: int, k: int, points: int, of_points: F32 | None, of_groups: F32 | None, pos: F32 | None,
+    centers: F32 | None, offset_weight: F32 | None, neighbors: I64 | None, count: I64, layers: int, channels: I64,
+    weights: F32s, norms: F32s, eps: float, activated: int, slope: float, out: F32,
 ) -> Sizes:  # fmt: skip
-    _no_holes(neighbors, pos, centers, offset_weight)
+    _no_holes(neighbors, of_points, pos, centers, offset_weight)
     source, sizes, matrices, vectors = _network(groups, k, points, of_points, neighbors, layers, channels, 5)
     return *source, matrices, vectors, groups * sizes[-1]
 
 
 @KERNELS.declare
 def grouped_train(
-    groups: int, k: int, points: int, of_points: F32 | None, pos: F32 | None, centers: F32 | None,
-    offset_weight: F32 | None, neighbors: I64 | None, count: I64, layers: int, channels: I64, weights: F32s,
-    norms: F32s, eps: float, top: F32, slot: I32, moments: F32,
+    groups: int, k: int, points: int, of_points: F32 | None, of_groups: F32 | None, pos: F32 | None,
+    centers: F32 | None, offset_weight: F32 | None, neighbors: I64 | None, count: I64, layers: int, channels: I64,
+    weights: F32s, norms: F32s, eps: float, slope: float, top: F32, slot: I32, moments: F32,
 ) -> Sizes:  # fmt: skip
-    _no_holes(neighbors, pos, centers, offset_weight)
+    _no_holes(neighbors, of_points, pos, centers, offset_weight)
     source, sizes, matrices, vectors = _network(groups, k, points, of_points, neighbors, layers, channels, 2)
     return *source, matrices, vectors, groups * sizes[-1], groups * sizes[-1], 2 * sum(sizes) + sizes[-2]
 
 
 @KERNELS.declare
 def grouped_backward(
-    groups: int, k: int, points: int, of_points: F32 | None, pos: F32 | None, centers: F32 | None,
-    offset_weight: F32 | None, neighbors: I64 | None, count: I64, layers: int, channels: I64, weights: F32s,
-    norms: F32s, eps: float, top: F32, slot: I32, moments: F32, d_out: F32, d_of_points: F32 | None,
-    d_offset_weight: F32 | None, d_weights: F32s, d_norms: F32s,
+    groups: int, k: int, points: int, of_points: F32 | None, of_groups: F32 | None, pos: F32 | None,
+    centers: F32 | None, offset_weight: F32 | None, neighbors: I64 | None, count: I64, layers: int, channels: I64,
+    weights: F32s, norms: F32s, eps: float, slope: float, top: F32, slot: I32, moments: F32, d_out: F32,
+    d_of_points: F32 | None, d_of_groups: F32 | None, d_offset_weight: F32 | None, d_weights: F32s, d_norms: F32s,
 ) -> Sizes:  # fmt: skip
-    _no_holes(neighbors, pos, centers, offset_weight, d_offset_weight)
-    if (of_points is None) != (d_of_points is None):
-        raise ArgumentError("of_points and d_of_points must both be arrays or both None; found one of each")
+    _no_holes(neighbors, of_points, pos, centers, offset_weight, d_offset_weight)
+    if (of_points is None) != (d_of_points is None) or (of_groups is None) != (d_of_groups is None):
+        raise ArgumentError("an input and its gradient must both be arrays or both None; found one of each")
     source, sizes, matrices, vectors = _network(groups, k, points, of_points, neighbors, layers, channels, 2)
     last = groups * sizes[-1]
     return (
-        *source, matrices, vectors, last, last, 2 * sum(sizes) + sizes[-2], last, points * sizes[0], 3 * sizes[0],
-        matrices, vectors,
+        *source, matrices, vectors, last, last, 2 * sum(sizes) + sizes[-2], last, points * sizes[0],
+        groups * sizes[0], 3 * sizes[0], matrices, vectors,
     )  # fmt: skip

@@ -27,12 +27,22 @@ def plain_rows(groups, largest, channels, seed=0):
     return Rows(torch.randn(int(count.sum()), channels, generator=generator), None, None, None, count)
 
 
+def own_edges(groups, k, points, channels, own, seed=0):
+    """Edges whose centres have features, in place of offsets."""
+    rows = edges(groups, k, points, channels, seed)
+    features = torch.randn(groups, own, generator=seeds.generator(seed, "own"))
+    return rows._replace(pos=None, centers=None, own=features)
+
+
 CASES = {
     "edges": (edges(37, 6, 50, 5), [7, 9, 33]),
     "wide": (edges(60, 20, 80, 64), [64, 40, 96]),
     "four layers": (edges(30, 5, 20, 1), [3, 40, 17, 8]),
     "without features": (edges(50, 9, 40, 0), [64, 31]),
     "rows": (plain_rows(7, 50, 21), [33, 48, 70]),
+    "own features": (own_edges(40, 6, 40, 5, 5), [7, 9, 33]),
+    "own features, wide": (own_edges(40, 20, 40, 64, 64), [64, 64]),
+    "offsets and own features": (edges(30, 6, 50, 4)._replace(own=torch.linspace(-1, 1, 60).view(30, 2)), [20, 17]),
     "one large group": (plain_rows(1, 900, 5, seed=3), [20, 35]),
 }
 
@@ -47,7 +57,7 @@ def build(request):
 def case(request):
     rows, sizes = CASES[request.param]
     generator = seeds.generator(0, "weights")
-    first = (0 if rows.neighbors is None else 3) + (0 if rows.features is None else rows.features.shape[1])
+    first = (0 if rows.pos is None else 3) + sum(0 if t is None else t.shape[1] for t in (rows.features, rows.own))
     inner = [first, *sizes[:-1]]
     weights = [torch.randn(b, a, generator=generator) / a**0.5 for a, b in zip(inner, sizes, strict=True)]
     norms = [torch.randn(size, generator=generator) for size in sizes for _ in range(3)]
@@ -65,35 +75,38 @@ def with_statistics(norms):
     return five
 
 
-@pytest.mark.parametrize("activated", [True, False])
-def test_with_given_statistics(build, case, activated):
+ENDS = pytest.mark.parametrize(("activated", "slope"), [(True, 0.0), (False, 0.0), (True, 0.2), (False, 0.2)])
+
+
+@ENDS
+def test_with_given_statistics(build, case, activated, slope):
     rows, weights, norms = case
     five = with_statistics(norms)
-    wanted = reference(Rows(*in_double(rows)), in_double(weights), in_double(five), EPS, activated)[0]
-    found = grouped_max(rows, weights, five, EPS, activated)
+    wanted = reference(Rows(*in_double(rows)), in_double(weights), in_double(five), EPS, activated, slope)[0]
+    found = grouped_max(rows, weights, five, EPS, activated, slope)
     assert_close(found.double(), wanted, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("activated", [True, False])
-def test_in_training(build, case, activated):
+@ENDS
+def test_in_training(build, case, activated, slope):
     rows, weights, norms = case
     outputs, grads = [], []
     for kind in (list, in_double):
         given = kind(rows)
         leaves = [t.clone().requires_grad_() for t in kind([*weights, *norms])]
-        if given[0] is not None:
-            given[0] = given[0].clone().requires_grad_()
+        for i in (0, 5):
+            given[i] = None if given[i] is None else given[i].clone().requires_grad_()
         split = leaves[: len(weights)], leaves[len(weights) :]
         if kind is list:
-            out, mean, var = grouped_max_train(Rows(*given), *split, EPS, activated)
+            out, mean, var = grouped_max_train(Rows(*given), *split, EPS, activated, slope)
         else:
-            out, _, _, moments = reference(Rows(*given), *split, EPS, activated)
+            out, _, _, moments = reference(Rows(*given), *split, EPS, activated, slope)
             total = sum(len(w) for w in weights)
             mean, var = moments[:total] + torch.cat(split[1][::3]).detach(), moments[total : 2 * total]
         outputs.append((out, mean, var))
         ask = torch.randn(out.shape, generator=seeds.generator(0, "ask"))
         (out * ask).sum().backward()
-        grads.append([t.grad for t in ([given[0]] if given[0] is not None else []) + leaves])
+        grads.append([t.grad for t in (given[0], given[5], *leaves) if t is not None])
     for found, wanted in zip(*outputs, strict=True):
         assert_close(found.double(), wanted, rtol=2e-5, atol=2e-5)
     for found, wanted in zip(*grads, strict=True):
@@ -103,13 +116,31 @@ def test_in_training(build, case, activated):
             assert float((found - wanted).abs().max()) < 2e-5 * (1 + float(wanted.abs().max()))
 
 
+def test_an_edge_convolution_of_two_layers_is_the_published_one():
+    """Rows [x_j - x_i ; x_i] of DGCNN, from one product per point: the columns of own features are Wc - Wd."""
+    rows, draw = own_edges(40, 6, 40, 5, 5), seeds.generator(0, "published")
+    x = torch.randn(40, 5, generator=draw)
+    rows = rows._replace(features=x, own=x)
+    first, second = torch.randn(7, 10, generator=draw), torch.randn(9, 7, generator=draw)
+    norms = [torch.randn(size, generator=draw) for size in (7, 9) for _ in range(3)]
+    of_difference, of_center = first.chunk(2, 1)
+    factored = torch.cat([of_difference, of_center - of_difference], 1)
+    found, _, _ = grouped_max_train(rows, [factored, second], norms, EPS, True, 0.2)
+    edge = torch.cat([x[rows.neighbors] - x[:, None], x[:, None].expand(-1, 6, -1)], 2).double()
+    for weight, (bias, gamma, beta) in ((first, norms[:3]), (second, norms[3:])):
+        y = edge @ weight.double().t() + bias
+        y = (y - y.mean((0, 1))) / (y.var((0, 1), correction=0) + EPS).sqrt() * gamma + beta
+        edge = torch.nn.functional.leaky_relu(y, 0.2)
+    assert_close(found.double(), edge.amax(1), rtol=2e-5, atol=2e-5)
+
+
 def test_gradients_with_given_statistics(case):
     rows, weights, norms = case
     five, grads = with_statistics(norms), []
     for off in (False, True):
         leaves = [t.clone().requires_grad_() for t in (*weights, *five[1:3])]
         given = leaves[: len(weights)], [five[0], *leaves[len(weights) :], *five[3:]]
-        out = reference(rows, *given, EPS, True)[0] if off else grouped_max(rows, *given, EPS)
+        out = reference(rows, *given, EPS, True, 0.2)[0] if off else grouped_max(rows, *given, EPS, True, 0.2)
         out.square().sum().backward()
         grads.append([t.grad for t in leaves])
     assert_close(*grads, rtol=1e-4, atol=1e-4)
@@ -137,7 +168,7 @@ def test_threads_change_no_bit(build, case):
 def test_the_first_of_equal_rows_gets_the_gradient():
     rows = Rows(torch.tensor([[1.0], [3.0], [3.0], [2.0]]), None, None, None, torch.tensor([4]))
     weights, norms = [torch.ones(1, 1)] * 2, [torch.zeros(1), torch.ones(1), torch.zeros(1)] * 2
-    slot = torch.ops.geo3d.grouped_max_train(*rows, weights, norms, EPS, True)[2]
+    slot = torch.ops.geo3d.grouped_max_train(*rows, weights, norms, EPS, True, 0.0)[2]
     assert slot.tolist() == [[1]]
 
 
@@ -146,7 +177,9 @@ def test_operators_are_what_they_say(case):
     for op, given in (("grouped_max", with_statistics(norms)), ("grouped_max_train", norms)):
         leaves = [t.clone().requires_grad_() for t in weights]
         tests = ("test_schema", "test_autograd_registration", "test_faketensor")
-        torch.library.opcheck(getattr(torch.ops.geo3d, op).default, (*rows, leaves, given, EPS, True), test_utils=tests)
+        torch.library.opcheck(
+            getattr(torch.ops.geo3d, op).default, (*rows, leaves, given, EPS, True, 0.2), test_utils=tests
+        )
 
 
 def test_compiles_without_breaks(case):
@@ -158,6 +191,7 @@ def test_compiles_without_breaks(case):
         return out.sum() + grouped_max(rows, weights, with_statistics(norms), EPS).sum() + mean.sum() + var.sum()
 
     wanted = torch.autograd.grad(step(*leaves), leaves)
+    torch.compiler.reset()  # each case compiles anew, and there is a limit
     found = torch.compile(step, backend="aot_eager", fullgraph=True)(*leaves)
     assert_close(torch.autograd.grad(found, leaves), wanted)
 
@@ -175,6 +209,9 @@ def test_faulty_values(build):
         grouped_max(rows._replace(counts=rows.counts + 6), weights, norms, EPS)
     with pytest.raises(CloudError, match="NaN"):
         grouped_max(rows._replace(pos=rows.pos / 0), weights, norms, EPS)
+    own = own_edges(10, 3, 20, 4, 4)
+    with pytest.raises(CloudError, match="NaN"):
+        grouped_max(own._replace(own=own.own / 0), weights, norms, EPS)
     with pytest.raises(CloudError, match="offsets"):
         plain = Rows(torch.ones(9, 8), None, None, None, torch.tensor([4, 4]))
         grouped_max(plain, weights, norms, EPS)

@@ -17,14 +17,12 @@ ELEMENTS = {
     "float": torch.float32, "double": torch.float64, "int8_t": torch.int8, "uint8_t": torch.uint8,
     "int32_t": torch.int32, "int64_t": torch.int64,
 }  # fmt: skip
+ROWS = {"of_points", "of_groups", "pos", "centers", "offset_weight", "neighbors"}
 NULL = {
     "gather_max": {"slot"}, "linear": {"bias"}, "linear_packed": {"bias"}, "quantize": {"offset"},
     "fake_quantize": {"offset"}, "fake_quantize_backward": {"offset"}, "sliding_sum": {"order"},
-    "sliding_spread": {"order"}, "grouped_max": {"of_points", "pos", "centers", "offset_weight", "neighbors"},
-    "grouped_train": {"of_points", "pos", "centers", "offset_weight", "neighbors"},
-    "grouped_backward": {
-        "of_points", "pos", "centers", "offset_weight", "neighbors", "d_of_points", "d_offset_weight",
-    },
+    "sliding_spread": {"order"}, "grouped_max": ROWS, "grouped_train": ROWS,
+    "grouped_backward": ROWS | {"d_of_points", "d_of_groups", "d_offset_weight"},
 }  # fmt: skip
 """Pointers that the kernels look at before they follow them."""
 
@@ -75,7 +73,7 @@ def arguments_for(name: str) -> list:
     if name == "pool_backward":
         given[labels.index("ptr")] = torch.zeros(3, dtype=torch.int64)
     if name.startswith("grouped"):  # what is asked of pointers that are not needed in this form
-        for label in ("of_points", "pos", "centers", "offset_weight", "neighbors", "d_of_points", "d_offset_weight"):
+        for label in (*ROWS, "d_of_points", "d_of_groups", "d_offset_weight"):
             if label in labels:
                 given[labels.index(label)] = torch.empty(0)
     for array, size in zip(kernel.arrays, kernel.sizes(*given), strict=True):
@@ -134,8 +132,12 @@ def test_edges_of_a_table_need_all_their_parts(name):
     labels, given = [label for _, label in declarations()[name]], arguments_for(name)
     for label in ("pos", "centers", "offset_weight"):
         missing = [None if other == label else value for other, value in zip(labels, given, strict=True)]
-        with pytest.raises(ArgumentError, match="edges to neighbors need positions, centres"):
+        with pytest.raises(ArgumentError, match="edges with offsets need positions, centres"):
             KERNELS[name].bound(missing)
+    gone = ("of_points", "d_of_points", "pos", "centers", "offset_weight", "d_offset_weight")
+    missing = [None if label in gone else value for label, value in zip(labels, given, strict=True)]
+    with pytest.raises(ArgumentError, match="edges to neighbors need of_points or offsets"):
+        KERNELS[name].bound(missing)
 
 
 def test_rows_may_lie_apart_only_as_far_as_is_said():

@@ -31,11 +31,12 @@ inline void copy_wide(const float* from, int64_t n, float* to) {
   std::fill(to + n, to + wide(n), 0.0f);
 }
 
-// The first layer's output for each row: of_points[j] + weight (pos[j] - centers[group]), or just of_points[row].
+// The first layer's output for each row: of_points[j] + of_groups[group] + weight (pos[j] - centers[group]), where each
+// part may be missing; without neighbors just of_points[row].
 struct Source {
   int64_t groups, k, points, channels;
-  const float *of_points, *pos, *centers, *weight;  // of_points may be null
-  const int64_t *neighbors, *count;                     // (groups, k) or null, and the rows of each group
+  const float *of_points, *of_groups, *pos, *centers, *weight;  // each may be null; pos, centers and weight together
+  const int64_t *neighbors, *count;                             // (groups, k) or null, and the rows of each group
 };
 
 class Grouping {
@@ -71,6 +72,7 @@ class Grouping {
       }
     if (bad) status = BAD_INDEX;
     std::fill(weights_ + 0, weights_ + 3 * wide(s.channels), 0.0f);
+    if (!s.pos) return;
     for (int64_t c = 0; c < s.channels; ++c)
       for (int64_t d = 0; d < 3; ++d) weights_[d * wide(s.channels) + c] = s.weight[3 * c + d];
   }
@@ -85,6 +87,10 @@ class Grouping {
   double total() const { return s.neighbors ? (double)s.groups * (double)s.k : (double)rows; }
 
   void offset(int64_t row, int64_t g, float* d) const {
+    if (!s.pos) {
+      d[0] = d[1] = d[2] = 0.0f;
+      return;
+    }
     const float *p = s.pos + 3 * index[(size_t)row], *c = s.centers + 3 * g;
     for (int i = 0; i < 3; ++i) d[i] = p[i] - c[i];
   }
@@ -93,18 +99,24 @@ class Grouping {
     if (s.of_points) copy_wide(s.of_points + j * s.channels, s.channels, to);
     else std::fill(to, to + wide(s.channels), 0.0f);
   }
+  // The part that comes from the group.
+  void group(int64_t g, float* to) const {
+    if (s.of_groups) copy_wide(s.of_groups + g * s.channels, s.channels, to);
+    else std::fill(to, to + wide(s.channels), 0.0f);
+  }
   const float* offset_weight(int64_t axis) const { return weights_ + axis * wide(s.channels); }
   void fill_row(int64_t row, int64_t g, float* to) const {
     if (!s.neighbors) return point(row, to);
     float d[3];
     offset(row, g, d);
     const float* from = s.of_points ? s.of_points + index[(size_t)row] * s.channels : nullptr;
+    const float* with = s.of_groups ? s.of_groups + g * s.channels : nullptr;
     for (int64_t c = 0; c < wide(s.channels); c += LANES) {
-      Floats own{};
-      if (from && c + LANES <= s.channels) own = load(from + c);
-      else if (from && c < s.channels) own = load_part(from + c, s.channels - c, own);
-      store(to + c, own + (d[0] * load(offset_weight(0) + c) + d[1] * load(offset_weight(1) + c) +
-                           d[2] * load(offset_weight(2) + c)));
+      Floats own = part(from, c);
+      if (with) own += part(with, c);
+      if (s.pos)
+        own += d[0] * load(offset_weight(0) + c) + d[1] * load(offset_weight(1) + c) + d[2] * load(offset_weight(2) + c);
+      store(to + c, own);
     }
   }
   void fill(int64_t block, float* to) const {
@@ -131,6 +143,12 @@ class Grouping {
   std::vector<int32_t> index;
 
  private:
+  // Channels c ... c + LANES of a row that may be missing; zeros after its end.
+  Floats part(const float* row, int64_t c) const {
+    if (row && c + LANES <= s.channels) return load(row + c);
+    return row && c < s.channels ? load_part(row + c, s.channels - c, Floats{}) : Floats{};
+  }
+
   Scratch<float> weights_;
 };
 
@@ -143,10 +161,11 @@ struct Parts {
   int64_t first(int64_t part) const { return part * blocks / count; }
 };
 
-// (y - center) scale + shift, a batch normalisation.
+// (y - center) scale + shift, a batch normalisation, and the LeakyReLU after it.
 class Affine {
  public:
-  explicit Affine(int64_t channels) : channels(channels), width(wide(channels)), all_(3 * width) {
+  explicit Affine(int64_t channels, float slope = 0.0f)
+      : channels(channels), width(wide(channels)), slope(slope), all_(3 * width) {
     std::fill(all_ + 0, all_ + 3 * width, 0.0f);
   }
   float* center() { return all_; }
@@ -155,16 +174,19 @@ class Affine {
   Floats apply(Floats y, int64_t c) const {
     return (y - load(all_ + c)) * load(all_ + width + c) + load(all_ + 2 * width + c);
   }
-  // A ReLU that keeps NaN.
-  static Floats relu(Floats z) { return z < 0.0f ? Floats{} : z; }
+  // NaN stays NaN; with a slope of 0, what is negative becomes +0.
+  Floats bend(Floats z) const { return z < 0.0f ? below(z) : z; }
+  // What a gradient or a negative value becomes below zero.
+  Floats below(Floats z) const { return slope == 0.0f ? Floats{} : slope * z; }
   void activate(const float* y, int64_t rows, float* x) const {
     for (int64_t c = 0; c < width; c += LANES) {
       Floats center = load(all_ + c), scale = load(all_ + width + c), shift = load(all_ + 2 * width + c);
       for (int64_t r = 0; r < rows; ++r)
-        store(x + r * width + c, relu((load(y + r * width + c) - center) * scale + shift));
+        store(x + r * width + c, bend((load(y + r * width + c) - center) * scale + shift));
     }
   }
   int64_t channels, width;
+  float slope;
 
  private:
   Scratch<float> all_;

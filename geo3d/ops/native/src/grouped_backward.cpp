@@ -29,7 +29,7 @@ class Backward {
   void hidden_layer(int64_t l, const float* weight, float* d_weight, float* d_gamma, float* d_beta);
   // d_rows: the gradient of the source's rows, where there are no neighbors.
   void rows_source(float* d_rows, float* d_gamma, float* d_beta);
-  void points_source(float* d_of_points, float* d_offset_weight, float* d_gamma, float* d_beta);
+  void points_source(float* d_of_points, float* d_of_groups, float* d_offset_weight, float* d_gamma, float* d_beta);
 
  private:
   static int64_t widest(const Layers& net) { return wide(*std::max_element(net.channels, net.channels + net.last)); }
@@ -161,7 +161,7 @@ void Backward::rows_source(float* d_rows, float* d_gamma, float* d_beta) {
 }
 
 struct Edge {
-  const float* d;
+  const float *d, *with;  // with: the group's part of the first layer's output, or null
   float occurs, offset[3];
 };
 
@@ -174,7 +174,9 @@ void add_edges(const std::vector<Edge>& edges, const Grouping& rows, const NormB
     Floats total{}, along[3] = {}, w[3];
     for (int i = 0; i < 3; ++i) w[i] = load(rows.offset_weight(i) + c);
     for (const Edge& e : edges) {
-      Floats y = load(own + c) + (e.offset[0] * w[0] + e.offset[1] * w[1] + e.offset[2] * w[2]);
+      Floats y = load(own + c);
+      if (e.with) y += load(e.with + c);
+      y += e.offset[0] * w[0] + e.offset[1] * w[1] + e.offset[2] * w[2];
       Floats d = norm.apply(load(e.d + c), y, e.occurs, c);
       total += d;
       for (int i = 0; i < 3; ++i) along[i] += e.offset[i] * d;
@@ -185,7 +187,8 @@ void add_edges(const std::vector<Edge>& edges, const Grouping& rows, const NormB
 }
 
 // Sorts rows by their points, so that each point's gradient is a sum in a fixed order.
-void Backward::points_source(float* d_of_points, float* d_offset_weight, float* d_gamma, float* d_beta) {
+void Backward::points_source(float* d_of_points, float* d_of_groups, float* d_offset_weight, float* d_gamma,
+                             float* d_beta) {
   int64_t channels = net_.channels[0], width = wide(channels), points = rows_.s.points;
   NormBackward norm = norm_backward(0, d_gamma, d_beta);
   std::vector<int32_t> begin((size_t)points + 1), order((size_t)rows_.rows), group((size_t)rows_.rows);
@@ -197,6 +200,22 @@ void Backward::points_source(float* d_of_points, float* d_offset_weight, float* 
       group[(size_t)r] = (int32_t)g;
       order[(size_t)next[(size_t)rows_.index[(size_t)r]]++] = (int32_t)r;
     }
+  Scratch<float> groups(rows_.s.of_groups ? rows_.s.groups * width : 0);
+  if (rows_.s.of_groups)
+    parallel(threads_, ceil_div(rows_.s.groups, 64), [&](int64_t task) {
+      Scratch<float> y(width);
+      for (int64_t g = 64 * task; g < std::min(rows_.s.groups, 64 * task + 64); ++g) {
+        rows_.group(g, groups + g * width);
+        float* sum = d_of_groups + g * channels;
+        std::fill(sum, sum + channels, 0.0f);
+        for (int64_t r = rows_.start[(size_t)g]; r < rows_.start[(size_t)g + 1]; ++r) {
+          float occurs = rows_.occurs(g, r - rows_.start[(size_t)g]);
+          rows_.fill_row(r, g, y);
+          norm.apply(gradient_of_row(r, width), y, &occurs, 1, y);
+          for (int64_t c = 0; c < channels; ++c) sum[c] += y[c];
+        }
+      }
+    });
   Parts parts(points);
   PartSums<double> offsets(parts, 3 * width);
   parallel(threads_, parts.count, [&](int64_t part) {
@@ -207,7 +226,8 @@ void Backward::points_source(float* d_of_points, float* d_offset_weight, float* 
       edges.clear();
       for (int64_t e = begin[(size_t)j]; e < begin[(size_t)j + 1]; ++e) {
         int64_t r = order[(size_t)e], g = group[(size_t)r];
-        edges.push_back({gradient_of_row(r, width), rows_.occurs(g, r - rows_.start[(size_t)g]), {}});
+        const float* with = rows_.s.of_groups ? groups + g * width : nullptr;
+        edges.push_back({gradient_of_row(r, width), with, rows_.occurs(g, r - rows_.start[(size_t)g]), {}});
         rows_.offset(r, g, edges.back().offset);
       }
       rows_.point(j, own);
@@ -216,7 +236,7 @@ void Backward::points_source(float* d_of_points, float* d_offset_weight, float* 
       for (int64_t c = 0; c < 3 * width; ++c) to_offsets[c] += moved[c];
     }
   });
-  for (int64_t c = 0; c < channels; ++c)
+  for (int64_t c = 0; d_offset_weight && c < channels; ++c)
     for (int64_t i = 0; i < 3; ++i) d_offset_weight[3 * c + i] = (float)offsets.sum(i * width + c);
 }
 
@@ -225,21 +245,21 @@ void Backward::points_source(float* d_of_points, float* d_offset_weight, float* 
 
 using namespace geo3d;
 
-// Gradients of of_points, of offset_weight, of the weights (addresses), and of gamma and beta (addresses). d_out: the
+// Gradients of of_points, of of_groups, of offset_weight, of the weights (addresses), and of gamma and beta (addresses). d_out: the
 // gradient of the normalised maxima (groups, channels of the last layer); top, slot, moments: from geo3d_grouped_train.
 GEO3D_API int32_t geo3d_grouped_backward(int32_t threads, int64_t groups, int64_t k, int64_t points,
-                                         const float* of_points, const float* pos, const float* centers,
-                                         const float* offset_weight, const int64_t* neighbors, const int64_t* count,
+                                         const float* of_points, const float* of_groups, const float* pos,
+                                         const float* centers, const float* offset_weight, const int64_t* neighbors, const int64_t* count,
                                          int64_t layers, const int64_t* channels, const int64_t* weights,
-                                         const int64_t* norms, float eps, const float* top, const int32_t* slot,
-                                         const float* moments, const float* d_out, float* d_of_points,
-                                         float* d_offset_weight, const int64_t* d_weights, const int64_t* d_norms) {
+                                         const int64_t* norms, float eps, float slope, const float* top,
+                                         const int32_t* slot, const float* moments, const float* d_out,
+                                         float* d_of_points, float* d_of_groups, float* d_offset_weight, const int64_t* d_weights, const int64_t* d_norms) {
   return guarded([&]() -> int32_t {
-    Source source{groups, k, points, channels[0], of_points, pos, centers, offset_weight, neighbors, count};
+    Source source{groups, k, points, channels[0], of_points, of_groups, pos, centers, offset_weight, neighbors, count};
     Status status;
     Grouping rows(source, status);
     if (status != OK) return status;
-    Layers net(threads, rows, layers, channels, weights);
+    Layers net(threads, rows, layers, channels, weights, slope);
     int64_t last = net.last, all = 0;
     for (int64_t l = 0; l < layers; ++l) all += channels[l];
     const float* mean = moments;
@@ -255,7 +275,7 @@ GEO3D_API int32_t geo3d_grouped_backward(int32_t threads, int64_t groups, int64_
                     to(d_norms, 2 * last), to(d_norms, 2 * last + 1));
     for (int64_t l = last - 1; l > 0; --l)
       back.hidden_layer(l, address(weights, l - 1), to(d_weights, l - 1), to(d_norms, 2 * l), to(d_norms, 2 * l + 1));
-    if (neighbors) back.points_source(d_of_points, d_offset_weight, to(d_norms, 0), to(d_norms, 1));
+    if (neighbors) back.points_source(d_of_points, d_of_groups, d_offset_weight, to(d_norms, 0), to(d_norms, 1));
     else back.rows_source(d_of_points, to(d_norms, 0), to(d_norms, 1));
     return OK;
   });

@@ -43,7 +43,7 @@ inline void through_relu(const Affine& norm, const float* y, int64_t rows, float
     Floats sum{}, product{};
     for (int64_t r = 0; r < rows; ++r) {
       Floats v = load(y + r * width + c), g = load(d + r * width + c);
-      g = norm.apply(v, c) > 0.0f ? g : Floats{};
+      g = norm.apply(v, c) > 0.0f ? g : norm.below(g);
       store(d + r * width + c, g);
       sum += g, product += g * (v - load(center + c));
     }

@@ -37,11 +37,11 @@ class Large {
 // Layer 0 is the source; layer l has weights (channels[l], channels[l - 1]). Outputs of layers 1 ... last - 1 are kept.
 class Layers {
  public:
-  Layers(int threads, const Grouping& rows, int64_t count, const int64_t* channels, const int64_t* weights)
+  Layers(int threads, const Grouping& rows, int64_t count, const int64_t* channels, const int64_t* weights, float slope)
       : rows(rows), last(count - 1), channels(channels) {
     for (int64_t l = 0; l <= last; ++l) {
       if (l) packed_.emplace_back(new Packed(threads, address(weights, l - 1), channels[l - 1], channels[l]));
-      norms_.emplace_back(new Affine(channels[l]));
+      norms_.emplace_back(new Affine(channels[l], slope));
       kept_.emplace_back(new Large(l && l < last ? rows.rows * wide(channels[l]) : 0));
       widest = std::max(widest, wide(channels[l]));
     }

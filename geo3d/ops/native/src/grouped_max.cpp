@@ -24,25 +24,26 @@ using namespace geo3d;
 // out (groups, channels of the last layer): the maxima. Layer 0 is the source, with channels[0]; the others have
 // weights[l - 1] (channels[l], channels[l - 1]). norms: for each layer bias, gamma, beta, mean and variance.
 GEO3D_API int32_t geo3d_grouped_max(int32_t threads, int64_t groups, int64_t k, int64_t points, const float* of_points,
-                                    const float* pos, const float* centers, const float* offset_weight,
-                                    const int64_t* neighbors, const int64_t* count, int64_t layers,
+                                    const float* of_groups, const float* pos, const float* centers,
+                                    const float* offset_weight, const int64_t* neighbors, const int64_t* count, int64_t layers,
                                     const int64_t* channels, const int64_t* weights, const int64_t* norms, float eps,
-                                    int64_t activated, float* out) {
+                                    int64_t activated, float slope, float* out) {
   return guarded([&]() -> int32_t {
-    Source source{groups, k, points, channels[0], of_points, pos, centers, offset_weight, neighbors, count};
+    Source source{groups, k, points, channels[0], of_points, of_groups, pos, centers, offset_weight, neighbors, count};
     Status status;
     Grouping rows(source, status);
     if (status != OK) return status;
     // A ReLU or a maximum could swallow what is not a number.
     if ((of_points && !all_finite(of_points, points * channels[0])) ||
-        (neighbors && !(all_finite(pos, 3 * points) && all_finite(centers, 3 * groups))))
+        (of_groups && !all_finite(of_groups, groups * channels[0])) ||
+        (neighbors && pos && !(all_finite(pos, 3 * points) && all_finite(centers, 3 * groups))))
       return NOT_FINITE;
     std::vector<std::unique_ptr<Packed>> packed;
     std::vector<std::unique_ptr<Affine>> affine;
     int64_t widest = 0, last = layers - 1;
     for (int64_t l = 0; l < layers; ++l) {
       if (l) packed.emplace_back(new Packed(threads, address(weights, l - 1), channels[l - 1], channels[l]));
-      affine.emplace_back(new Affine(channels[l]));
+      affine.emplace_back(new Affine(channels[l], slope));
       const int64_t* n = norms + 5 * l;
       set(*affine.back(), address(n, 0), address(n, 1), address(n, 2), address(n, 3), address(n, 4), eps);
       if (l < last) widest = std::max(widest, wide(channels[l]));
@@ -63,7 +64,7 @@ GEO3D_API int32_t geo3d_grouped_max(int32_t threads, int64_t groups, int64_t k, 
                            float* to = y + r * norm.width + c;
                            for (int64_t i = 0; i < n; ++i, to += norm.width)
                              for (int h = 0; h < NR; h += LANES)
-                               store(to + h, Affine::relu(norm.apply(tile.value[i][h / LANES], c + h)));
+                               store(to + h, norm.bend(norm.apply(tile.value[i][h / LANES], c + h)));
                          });
         }
         Maxima::Walk walk(maxima, block);
@@ -72,7 +73,7 @@ GEO3D_API int32_t geo3d_grouped_max(int32_t threads, int64_t groups, int64_t k, 
                        [&](const Tile& tile, int64_t r, int64_t n, int64_t c) {
                          walk.next(r, n, c, [&](int64_t i, int h) {
                            Floats z = norm.apply(tile.value[i][h], c + h * LANES);
-                           return activated ? Affine::relu(z) : z;
+                           return activated ? norm.bend(z) : z;
                          });
                        });
       }

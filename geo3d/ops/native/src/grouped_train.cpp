@@ -75,16 +75,16 @@ using namespace geo3d;
 // whose gamma must not be negative; slot: which row of its group each one is. moments: means of all layers, their
 // variances, mean of the last layer's input.
 GEO3D_API int32_t geo3d_grouped_train(int32_t threads, int64_t groups, int64_t k, int64_t points,
-                                      const float* of_points, const float* pos, const float* centers,
-                                      const float* offset_weight, const int64_t* neighbors, const int64_t* count,
+                                      const float* of_points, const float* of_groups, const float* pos,
+                                      const float* centers, const float* offset_weight, const int64_t* neighbors, const int64_t* count,
                                       int64_t layers, const int64_t* channels, const int64_t* weights,
-                                      const int64_t* norms, float eps, float* top, int32_t* slot, float* moments) {
+                                      const int64_t* norms, float eps, float slope, float* top, int32_t* slot, float* moments) {
   return guarded([&]() -> int32_t {
-    Source source{groups, k, points, channels[0], of_points, pos, centers, offset_weight, neighbors, count};
+    Source source{groups, k, points, channels[0], of_points, of_groups, pos, centers, offset_weight, neighbors, count};
     Status status;
     Grouping rows(source, status);
     if (status != OK) return status;
-    Layers net(threads, rows, layers, channels, weights);
+    Layers net(threads, rows, layers, channels, weights, slope);
     int64_t last = net.last, all = 0;
     for (int64_t l = 0; l < layers; ++l) all += channels[l];
     std::vector<double> weight((size_t)rows.blocks());

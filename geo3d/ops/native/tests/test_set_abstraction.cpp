@@ -7,15 +7,15 @@
 
 extern "C" {
 int32_t geo3d_grouped_max(int32_t, int64_t, int64_t, int64_t, const float*, const float*, const float*, const float*,
-                          const int64_t*, const int64_t*, int64_t, const int64_t*, const int64_t*, const int64_t*,
-                          float, int64_t, float*);
+                          const float*, const int64_t*, const int64_t*, int64_t, const int64_t*, const int64_t*,
+                          const int64_t*, float, int64_t, float, float*);
 int32_t geo3d_grouped_train(int32_t, int64_t, int64_t, int64_t, const float*, const float*, const float*, const float*,
-                            const int64_t*, const int64_t*, int64_t, const int64_t*, const int64_t*, const int64_t*,
-                            float, float*, int32_t*, float*);
+                            const float*, const int64_t*, const int64_t*, int64_t, const int64_t*, const int64_t*,
+                            const int64_t*, float, float, float*, int32_t*, float*);
 int32_t geo3d_grouped_backward(int32_t, int64_t, int64_t, int64_t, const float*, const float*, const float*,
-                               const float*, const int64_t*, const int64_t*, int64_t, const int64_t*, const int64_t*,
-                               const int64_t*, float, const float*, const int32_t*, const float*, const float*, float*,
-                               float*, const int64_t*, const int64_t*);
+                               const float*, const float*, const int64_t*, const int64_t*, int64_t, const int64_t*,
+                               const int64_t*, const int64_t*, float, float, const float*, const int32_t*,
+                               const float*, const float*, float*, float*, float*, const int64_t*, const int64_t*);
 }
 
 namespace {
@@ -28,12 +28,15 @@ int64_t place(const std::vector<float>& v) { return (int64_t)(intptr_t)v.data();
 struct Case {
   int64_t groups, k, points;
   std::vector<int64_t> channels, neighbors, count;
-  std::vector<float> of_points, pos, centers, offset_weight;
+  std::vector<float> of_points, of_groups, pos, centers, offset_weight;
   std::vector<std::vector<float>> weights, norms;  // bias, gamma, beta, mean, var of each layer
-  bool edges;
+  bool edges, offsets;
+  float slope;
 
-  Case(int64_t groups, int64_t k, int64_t points, std::vector<int64_t> sizes, bool edges)
-      : groups(groups), k(k), points(points), channels(sizes), edges(edges) {
+  // `own`: the rows have a part of their group, and no offsets.
+  Case(int64_t groups, int64_t k, int64_t points, std::vector<int64_t> sizes, bool edges, bool own = false,
+       float slope = 0.0f)
+      : groups(groups), k(k), points(points), channels(sizes), edges(edges), offsets(edges && !own), slope(slope) {
     int64_t rows = 0;
     for (int64_t g = 0; g < groups; ++g) {
       count.push_back(edges || g + 1 < groups ? 1 + (g * 7) % std::min(k, points) : points - rows);
@@ -41,6 +44,7 @@ struct Case {
       for (int64_t i = 0; i < k; ++i) neighbors.push_back((g * 3 + (i < count.back() ? i : 0)) % points);
     }
     of_points = numbers(points * channels[0], 1);
+    if (own) of_groups = numbers(groups * channels[0], 5);
     pos = numbers(3 * points, 2), centers = numbers(3 * groups, 3), offset_weight = numbers(3 * channels[0], 4);
     for (size_t l = 0; l < channels.size(); ++l) {
       if (l) weights.push_back(numbers(channels[l] * channels[l - 1], 10 + l));
@@ -67,17 +71,21 @@ struct Case {
     for (int64_t c : channels) sum += c;
     return sum;
   }
+  const float* given(bool there, const std::vector<float>& v) const { return there ? v.data() : nullptr; }
+  double bent(double z) const { return z > 0.0 ? z : slope * z; }
   int32_t max(int32_t threads, float* out) const {
     auto w = weight_addresses(), n = addresses({0, 1, 2, 3, 4});
-    return geo3d_grouped_max(threads, groups, k, points, of_points.data(), pos.data(), centers.data(),
-                             offset_weight.data(), edges ? neighbors.data() : nullptr, count.data(),
-                             (int64_t)channels.size(), channels.data(), w.data(), n.data(), EPS, 1, out);
+    return geo3d_grouped_max(threads, groups, k, points, of_points.data(), given(!of_groups.empty(), of_groups),
+                             given(offsets, pos), given(offsets, centers), given(offsets, offset_weight),
+                             edges ? neighbors.data() : nullptr, count.data(), (int64_t)channels.size(),
+                             channels.data(), w.data(), n.data(), EPS, 1, slope, out);
   }
   int32_t train(int32_t threads, float* top, int32_t* slot, float* moments) const {
     auto w = weight_addresses(), n = addresses({1, 2});
-    return geo3d_grouped_train(threads, groups, k, points, of_points.data(), pos.data(), centers.data(),
-                               offset_weight.data(), edges ? neighbors.data() : nullptr, count.data(),
-                               (int64_t)channels.size(), channels.data(), w.data(), n.data(), EPS, top, slot, moments);
+    return geo3d_grouped_train(threads, groups, k, points, of_points.data(), given(!of_groups.empty(), of_groups),
+                               given(offsets, pos), given(offsets, centers), given(offsets, offset_weight),
+                               edges ? neighbors.data() : nullptr, count.data(), (int64_t)channels.size(),
+                               channels.data(), w.data(), n.data(), EPS, slope, top, slot, moments);
   }
 
   // Every row, repeated ones too; statistics of the rows if `own`. Sum over ask * maxima, behind the last norm.
@@ -90,7 +98,8 @@ struct Case {
         Doubles row;
         for (int64_t c = 0; c < channels[0]; ++c) {
           row.push_back(of_points[(size_t)(j * channels[0] + c)]);
-          for (int d = 0; edges && d < 3; ++d)
+          if (!of_groups.empty()) row.back() += of_groups[(size_t)(g * channels[0] + c)];
+          for (int d = 0; offsets && d < 3; ++d)
             row.back() += (double)offset_weight[(size_t)(3 * c + d)] *
                           ((double)pos[(size_t)(3 * j + d)] - centers[(size_t)(3 * g + d)]);
         }
@@ -102,7 +111,7 @@ struct Case {
           Doubles next((size_t)channels[l], 0.0);
           for (size_t c = 0; c < next.size(); ++c)
             for (size_t i = 0; i < row.size(); ++i)
-              next[c] += (double)weights[l - 1][c * row.size() + i] * std::max(row[i], 0.0);
+              next[c] += (double)weights[l - 1][c * row.size() + i] * bent(row[i]);
           row = next;
         }
       for (size_t c = 0; c < (size_t)channels[l]; ++c) {
@@ -137,7 +146,7 @@ void check_values(const Case& c) {
   std::vector<float> found(size), again(size);
   CHECK(c.max(1, found.data()) == 0);
   for (size_t i = 0; i < size; ++i)
-    CHECK(std::fabs(found[i] - std::max(wanted[i], 0.0)) < 1e-4 * (1 + std::fabs(wanted[i])));
+    CHECK(std::fabs(found[i] - c.bent(wanted[i])) < 1e-4 * (1 + std::fabs(wanted[i])));
   CHECK(c.max(3, again.data()) == 0 && std::memcmp(found.data(), again.data(), size * sizeof(float)) == 0);
 }
 
@@ -158,7 +167,7 @@ void check_training(Case c) {
     CHECK(slot[i] >= 0 && slot[i] < c.count[i / (size_t)c.channels[last]]);
   }
 
-  std::vector<std::vector<float>*> inputs{&c.of_points, &c.offset_weight};
+  std::vector<std::vector<float>*> inputs{&c.of_points, &c.offset_weight, &c.of_groups};
   for (auto& w : c.weights) inputs.push_back(&w);
   for (size_t l = 0; l <= last; ++l) inputs.push_back(&c.norms[5 * l + 1]), inputs.push_back(&c.norms[5 * l + 2]);
   std::vector<std::vector<float>> grads, repeated;
@@ -166,17 +175,20 @@ void check_training(Case c) {
   repeated = grads;
   for (auto* to : {&grads, &repeated}) {
     std::vector<int64_t> of_weights, of_norms, w = c.weight_addresses(), n = c.addresses({1, 2});
-    for (size_t l = 0; l < last; ++l) of_weights.push_back(place((*to)[2 + l]));
-    for (size_t l = 0; l < 2 * (last + 1); ++l) of_norms.push_back(place((*to)[2 + last + l]));
-    CHECK(geo3d_grouped_backward(to == &grads ? 1 : 3, c.groups, c.k, c.points, c.of_points.data(), c.pos.data(),
-                                 c.centers.data(), c.offset_weight.data(), c.edges ? c.neighbors.data() : nullptr,
-                                 c.count.data(), (int64_t)last + 1, c.channels.data(), w.data(), n.data(), EPS,
-                                 top.data(), slot.data(), moments.data(), ask.data(), (*to)[0].data(),
-                                 (*to)[1].data(), of_weights.data(), of_norms.data()) == 0);
+    for (size_t l = 0; l < last; ++l) of_weights.push_back(place((*to)[3 + l]));
+    for (size_t l = 0; l < 2 * (last + 1); ++l) of_norms.push_back(place((*to)[3 + last + l]));
+    CHECK(geo3d_grouped_backward(to == &grads ? 1 : 3, c.groups, c.k, c.points, c.of_points.data(),
+                                 c.given(!c.of_groups.empty(), c.of_groups), c.given(c.offsets, c.pos),
+                                 c.given(c.offsets, c.centers), c.given(c.offsets, c.offset_weight),
+                                 c.edges ? c.neighbors.data() : nullptr, c.count.data(), (int64_t)last + 1,
+                                 c.channels.data(), w.data(), n.data(), EPS, c.slope, top.data(), slot.data(),
+                                 moments.data(), ask.data(), (*to)[0].data(),
+                                 c.of_groups.empty() ? nullptr : (*to)[2].data(),
+                                 c.offsets ? (*to)[1].data() : nullptr, of_weights.data(), of_norms.data()) == 0);
   }
   CHECK(grads == repeated);
   for (size_t i = 0; i < inputs.size(); ++i) {
-    if (i == 1 && !c.edges) continue;
+    if ((i == 1 && !c.offsets) || inputs[i]->empty()) continue;
     // Along the gradient itself, with a step so small that no ReLU and no maximum turns.
     double square = 0.0, step = 1e-4, largest = 1e-3;
     for (float g : grads[i]) square += (double)g * g, largest = std::max(largest, (double)std::fabs(g));
@@ -211,6 +223,8 @@ void check_faults() {
   CHECK(bad.max(2, out.data()) == 3);
   bad = c, bad.of_points.back() = INFINITY;
   CHECK(bad.max(2, out.data()) == 3);
+  bad = Case(5, 4, 20, {6, 8}, true, true), bad.of_groups[3] = NAN;
+  CHECK(bad.max(2, out.data()) == 3);
   Case rows(4, 3, 9, {6, 8}, false);
   bad = rows, bad.count[3] += 1;
   CHECK(bad.max(2, out.data()) == 4);
@@ -223,10 +237,12 @@ void check_faults() {
 void test_set_abstraction() {
   for (const Case& c : {Case(37, 6, 50, {7, 9, 33}, true), Case(1, 1, 1, {3, 4}, true),
                         Case(70, 9, 40, {40, 5, 70, 3}, true), Case(6, 80, 300, {17, 20}, false),
-                        Case(2, 3, 500, {5, 64, 6}, false)})
+                        Case(2, 3, 500, {5, 64, 6}, false), Case(40, 9, 40, {7, 9, 33}, true, true, 0.2f),
+                        Case(50, 6, 50, {24, 17}, true, false, 0.2f), Case(9, 5, 30, {3, 4}, true, true)})
     check_values(c);
   for (const Case& c : {Case(37, 6, 50, {7, 9, 33}, true), Case(70, 9, 40, {20, 5, 36, 3}, true),
-                        Case(6, 80, 300, {17, 20}, false), Case(2, 3, 250, {5, 34, 6}, false)})
+                        Case(6, 80, 300, {17, 20}, false), Case(2, 3, 250, {5, 34, 6}, false),
+                        Case(40, 9, 40, {7, 9, 33}, true, true, 0.2f), Case(37, 6, 50, {7, 33}, true, false, 0.3f)})
     check_training(c);
   check_faults();
 }
