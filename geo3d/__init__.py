@@ -21,7 +21,7 @@ _HOMES = {
     "Shapes": "geo3d.data",
     "collate": "geo3d.cloud",
     "read_cloud": "geo3d.io",
-    "from_published": "geo3d.encoders.published",
+    "from_published": "geo3d.published",
     "load": "geo3d.checkpoint",
     "load_encoder": "geo3d.checkpoint",
     "save_encoder": "geo3d.checkpoint",

@@ -8,7 +8,6 @@ from geo3d.data import Shapes as Shapes
 from geo3d.encoders import DGCNN as DGCNN
 from geo3d.encoders import PointNet as PointNet
 from geo3d.encoders import PointNet2 as PointNet2
-from geo3d.encoders.published import from_published as from_published
 from geo3d.invariance import SO3 as SO3
 from geo3d.invariance import Compose as Compose
 from geo3d.io import read_cloud as read_cloud
@@ -19,6 +18,7 @@ from geo3d.objectives import BYOL as BYOL
 from geo3d.objectives import InfoNCE as InfoNCE
 from geo3d.objectives import PointInfoNCE as PointInfoNCE
 from geo3d.objectives import VICReg as VICReg
+from geo3d.published import from_published as from_published
 from geo3d.tasks.datamodule import DataModule as DataModule
 
 __version__: str

@@ -14,7 +14,7 @@ from geo3d.errors import ConfigError
 from geo3d.nn.graph import WEIGHTED, Op
 from geo3d.nn.keywords import keywords_of
 from geo3d.nn.set_abstraction import PooledMLP, SetAbstraction, pooled_ops
-from geo3d.ops.search.farthest import farthest_points
+from geo3d.ops.search.farthest import farthest_points, padded
 from geo3d.ops.search.three_nearest import interpolate, three_nearest
 
 GLOBAL = (256, 512, 1024)
@@ -65,9 +65,12 @@ class PointNet2(nn.Module):
         radii: For each level one radius, or one per scale.
         num_neighbors: For each level the number of points in a ball, or one per scale.
         channels: For each level the layer sizes, or one list per scale; last, the layer sizes of the global level.
+            Without sizes of a global level, as in the scene networks, the cloud features are the maximum of the last
+            level's features.
         in_channels: 3 for the coordinates, or more: see :func:`geo3d.encoders.inputs.point_inputs`.
         start: ``"first"`` or ``"farthest"``, see :func:`geo3d.ops.search.farthest.farthest_points`.
         width: Multiplies all ``channels``.
+        absolute: Whether the first level also reads the coordinates themselves, as the segmentation networks do.
 
     Raises:
         ConfigError: If an argument is out of its range, or the levels do not fit together.
@@ -90,32 +93,36 @@ class PointNet2(nn.Module):
         in_channels: Annotated[int, Range(3, 1024)] = 3,
         start: Annotated[str, OneOf("first", "farthest")] = "first",
         width: Annotated[float, Range(0, 8, above=True)] = 1.0,
+        absolute: bool = False,
     ) -> None:
         super().__init__()
         self.scales, self.num_samples, self.in_channels, self.start, self.width = (
             scales, num_samples, in_channels, start, width,
         )  # fmt: skip
-        self.radii, self.num_neighbors, self.channels = radii, num_neighbors, channels
+        self.radii, self.num_neighbors, self.channels, self.absolute = radii, num_neighbors, channels, absolute
         default = DEFAULTS[scales]
         radii, num_neighbors = radii or default["radii"], num_neighbors or default["num_neighbors"]
         layers: Sequence[Any] = channels or default["channels"]
-        if not len(num_samples) == len(radii) == len(num_neighbors) == len(layers) - 1:
+        if not len(num_samples) == len(radii) == len(num_neighbors) or len(layers) - len(num_samples) not in (0, 1):
             raise ConfigError(
-                "num_samples, radii and num_neighbors must have one entry for each level, and channels one more; "
+                "num_samples, radii and num_neighbors must have one entry for each level, and channels as many or one "
+                "more, for the global level; "
                 f"found {len(num_samples)}, {len(radii)}, {len(num_neighbors)} and {len(layers)}"
             )
         if list(num_samples) != sorted(num_samples, reverse=True):
             raise ConfigError(f"num_samples must not rise from level to level; found {num_samples}")
-        features = in_channels - 3
+        features = in_channels if absolute else in_channels - 3
         self.levels = nn.ModuleList()
-        for r, k, sizes in zip(radii, num_neighbors, layers[:-1], strict=True):
+        for r, k, sizes in zip(radii, num_neighbors, layers[: len(num_samples)], strict=True):
             scaled = [scaled_sizes(one, width) for one in (sizes if isinstance(sizes[0], Sequence) else [sizes])]
-            level = SetAbstraction(features, _listed(r), _listed(k), scaled)
+            exact = 3 if absolute and not self.levels else 0
+            level = SetAbstraction(features, _listed(r), _listed(k), scaled, exact)
             self.levels.append(level)
             features = level.out_channels
-        self.last = PooledMLP([3 + features, *scaled_sizes(layers[-1], width)], skip=3)
+        whole = len(layers) > len(num_samples)
+        self.last = PooledMLP([3 + features, *scaled_sizes(layers[-1], width)], skip=3) if whole else None
         self.point_channels: int = features
-        self.cloud_channels: int = self.last.out_channels
+        self.cloud_channels: int = features if self.last is None else self.last.out_channels
         self.level_channels = (in_channels, *(int(level.out_channels) for level in self.levels))  # type: ignore[arg-type]
 
     def forward(self, data: Data) -> Features:
@@ -124,7 +131,7 @@ class PointNet2(nn.Module):
         pos, layout = batch.pos, layout_of(batch)
         x = point_inputs(batch, self.in_channels)
         levels = [Level(pos, layout, x)]
-        features: Tensor | None = x[:, 3:] if x.shape[1] > 3 else None
+        features: Tensor | None = x if self.absolute else x[:, 3:] if x.shape[1] > 3 else None
         picked = farthest_points(pos, layout, self.num_samples[0], self.start).view(-1, self.num_samples[0])
         for abstraction, wanted in zip(self.levels, self.num_samples, strict=True):
             finer, index, center_layout = levels[-1], *_prefix(picked, layout, wanted)
@@ -133,7 +140,10 @@ class PointNet2(nn.Module):
             inside = index if len(levels) == 1 else _rows(center_layout, finer.layout)
             levels.append(Level(centers, center_layout, features, inside))
         last = levels[-1]
-        cloud = self.last(torch.cat([last.pos, last.x], 1), last.layout)
+        if self.last is None:
+            cloud = padded(last.x, *last.layout, -torch.inf).amax(1)
+        else:
+            cloud = self.last(torch.cat([last.pos, last.x], 1), last.layout)
         nearest, weight = three_nearest(pos, layout, last.pos, last.layout)
         return Features(interpolate(last.x, nearest, weight), cloud, tuple(levels))
 
@@ -141,7 +151,7 @@ class PointNet2(nn.Module):
         """The operations, see :mod:`geo3d.nn.graph`."""
         ops, _ = cloud_inputs(self.in_channels)
         ops = [op for op in ops if op.kind == "input"]
-        pos, features = "pos", tuple(op.path for op in ops[1:])
+        pos, features = "pos", tuple(op.path for op in (ops if self.absolute else ops[1:]))
         for i, (level, wanted) in enumerate(zip(self.levels, self.num_samples, strict=True)):
             assert isinstance(level, SetAbstraction)
             centers, outs = f"centers.{i}", []
@@ -157,6 +167,9 @@ class PointNet2(nn.Module):
                 outs.append(path)
             ops.append(Op("concat", f"levels.{i}", tuple(outs)))
             pos, features = centers, (f"levels.{i}",)
+        if self.last is None:
+            ops.append(Op("max", "cloud", features))
+            return (*ops, Op("interpolate", "point", (*features, pos, "pos"), k=3))
         last = pooled_ops("last", "last.input", len(self.last.linears))
         ops += [Op("concat", "last.input", (pos, *features)), *last, Op("max", "cloud", (last[-1].path,))]
         return (*ops, Op("interpolate", "point", (*features, pos, "pos"), k=3))

@@ -11,6 +11,7 @@ from torch_geometric.data import Data
 from geo3d.checks import Length, Range, Share, Size, checked
 from geo3d.cloud import Features, Layout, Level, layout_of
 from geo3d.encoders.inputs import input_batch, point_inputs
+from geo3d.encoders.pointnet import transformed
 from geo3d.errors import ConfigError
 from geo3d.nn.edge_conv import EdgeConv
 from geo3d.nn.edge_mlp import EdgeMLP
@@ -50,8 +51,7 @@ class Alignment(nn.Module):
         for layer, norm in zip(self.layers, self.norms, strict=True):
             x = leaky_relu(norm(layer(x)), self.negative_slope)
         matrix = self.last(x).view(-1, 3, 3) + torch.eye(3, dtype=x.dtype, device=x.device)
-        each = matrix.repeat_interleave(layout.ptr.diff(), 0, output_size=len(pos))
-        return torch.bmm(pos[:, None].to(each.dtype), each)[:, 0]
+        return transformed(pos, matrix, layout)
 
 
 class SegmentationDGCNN(nn.Module):
@@ -61,9 +61,9 @@ class SegmentationDGCNN(nn.Module):
     may search in some columns of the input only. The concatenated outputs of all edge convolutions are the point
     features. One more layer and the maximum over the cloud give the cloud features.
 
-    The defaults are those of the scene network (S3DIS), whose input is a block-centred position, a colour and the
-    position in the room: ``in_channels=9, first_graph=(6, 9)``. The part network is ``k=40, in_channels=3,
-    first_graph=None, align=True``.
+    The published scene network reads a block-centred position, a colour and the position in the room, in which it
+    finds the first neighbours: ``in_channels=9, first_graph=(6, 9)``. The published part network is ``k=40,
+    align=True``.
 
     Args:
         k: Neighbours of each point, including the point itself.
@@ -79,7 +79,7 @@ class SegmentationDGCNN(nn.Module):
         ConfigError: If an argument is out of its range, or the columns are not in the input.
 
     Example:
-        >>> encoder = SegmentationDGCNN(k=2, channels=((8, 8), (16,)), embedding=32, in_channels=3, first_graph=None)
+        >>> encoder = SegmentationDGCNN(k=2, channels=((8, 8), (16,)), embedding=32)
         >>> features = encoder.eval()(Data(pos=torch.eye(3)))
         >>> features.point.shape, features.cloud.shape
         (torch.Size([3, 24]), torch.Size([1, 32]))
@@ -91,8 +91,8 @@ class SegmentationDGCNN(nn.Module):
         k: Annotated[int, Range(1, 1024)] = 20,
         channels: Annotated[Sequence[Sizes], Length(1, 8)] = ((64, 64), (64, 64), (64,)),
         embedding: Annotated[int, Range(1, 16384)] = 1024,
-        in_channels: Annotated[int, Range(3, 1024)] = 9,
-        first_graph: Annotated[Sequence[Annotated[int, Range(0, 1024)]], Length(2, 2)] | None = (6, 9),
+        in_channels: Annotated[int, Range(3, 1024)] = 3,
+        first_graph: Annotated[Sequence[Annotated[int, Range(0, 1024)]], Length(2, 2)] | None = None,
         align: bool = False,
         negative_slope: Share = 0.2,
     ) -> None:

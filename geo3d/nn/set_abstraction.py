@@ -244,6 +244,7 @@ class SetAbstraction(nn.Module):
         radii: One radius per scale.
         num_neighbors: Points in a ball, one number per scale.
         channels: Layer sizes, one sequence per scale.
+        exact: How many leading features are coordinates, which compression leaves as they are.
 
     Raises:
         ConfigError: If ``radii``, ``num_neighbors`` and ``channels`` have different lengths.
@@ -255,6 +256,7 @@ class SetAbstraction(nn.Module):
         radii: Sequence[float],
         num_neighbors: Sequence[int],
         channels: Sequence[Sequence[int]],
+        exact: int = 0,
     ) -> None:
         super().__init__()
         if not len(radii) == len(num_neighbors) == len(channels):
@@ -262,8 +264,8 @@ class SetAbstraction(nn.Module):
                 "radii, num_neighbors and channels must have one entry for each scale; found "
                 f"{len(radii)}, {len(num_neighbors)} and {len(channels)}"
             )
-        self.radii, self.num_neighbors = list(radii), list(num_neighbors)
-        self.scales = nn.ModuleList(PooledMLP([3 + in_channels, *sizes], skip=3) for sizes in channels)
+        self.radii, self.num_neighbors, self.exact = list(radii), list(num_neighbors), exact
+        self.scales = nn.ModuleList(PooledMLP([3 + in_channels, *sizes], skip=3 + exact) for sizes in channels)
         self.out_channels = sum(sizes[-1] for sizes in channels)
 
     def forward(
@@ -273,7 +275,7 @@ class SetAbstraction(nn.Module):
         outs = []
         for radius, k, scale in zip(self.radii, self.num_neighbors, self.scales, strict=True):
             assert isinstance(scale, PooledMLP)
-            f = None if features is None else scale.first.inputs(features, skip=0)
+            f = None if features is None else scale.first.inputs(features, skip=self.exact)
             neighbors, count = ball_query_counts(pos, layout, centers, center_layout, radius, k)
             moving = pos.requires_grad or centers.requires_grad
             if scale.runs_compiled(f, pos) and not moving:

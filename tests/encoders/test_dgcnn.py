@@ -11,8 +11,8 @@ from torch_geometric.data import Data
 
 from geo3d.cloud import make_batch
 from geo3d.encoders import DGCNN, dgcnn
-from geo3d.encoders.published import from_published
 from geo3d.errors import CheckpointError, CloudError, ConfigError
+from geo3d.published import from_published
 
 SMALL = {"channels": (8, 8, 12), "embedding": 16}
 SIZES = {"uniform": [30, 30, 30], "ragged": [30, 1, 4, 50], "one": [40]}

@@ -21,6 +21,7 @@ from geo3d.nn.keywords import keywords_of
 SMALL = {
     "DGCNN": {"k": 5, "channels": (8, 8, 12), "embedding": 16},
     "PointNet": {"embedding": 16, "width": 0.25},
+    "SegmentationDGCNN": {"k": 5, "channels": ((8, 8), (12,)), "embedding": 16},
     "PointNet2": {"num_samples": (12, 5), "num_neighbors": (6, 6), "width": 0.125},
 }
 """Keywords that make an encoder small; a class that is not named here is made as it is by default."""

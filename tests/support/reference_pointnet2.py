@@ -118,3 +118,62 @@ class PublishedPointNet2(nn.Module):
             weight = 1 / (near.values[:, :3] + 1e-8)
             points.append((f[near.indices[:, :3]] * (weight / weight.sum(1, keepdim=True))[..., None]).sum(1))
         return torch.cat(out), torch.cat(points)
+
+
+class Propagation(nn.Module):
+    """From the coarse level to the fine one: three neighbours, weighted by the inverse squared distance."""
+
+    def __init__(self, in_channels, sizes):
+        super().__init__()
+        pairs = list(zip([in_channels, *sizes[:-1]], sizes, strict=True))
+        self.mlp_convs = nn.ModuleList(nn.Conv1d(a, b, 1) for a, b in pairs)
+        self.mlp_bns = nn.ModuleList(nn.BatchNorm1d(b) for _, b in pairs)
+
+    def forward(self, fine, coarse, skip, features):
+        rows = []
+        for i, (p, c, f) in enumerate(zip(fine, coarse, features, strict=True)):
+            near = torch.cdist(p, c, compute_mode="donot_use_mm_for_euclid_dist").square().sort(1)
+            weight = 1 / (near.values[:, :3] + 1e-8)
+            up = (f[near.indices[:, :3]] * (weight / weight.sum(1, keepdim=True))[..., None]).sum(1)
+            rows.append(up if skip is None else torch.cat([skip[i], up], 1))
+        x = torch.cat(rows).t()[None]
+        for conv, norm in zip(self.mlp_convs, self.mlp_bns, strict=True):
+            x = F.relu(norm(conv(x)))
+        return list(x[0].t().split([len(p) for p in fine]))
+
+
+class PublishedScene(nn.Module):
+    """The scene networks with 9 inputs; the features of the points repeat their coordinates."""
+
+    def __init__(self, scales, classes=13, samples=(1024, 256, 64, 16)):
+        super().__init__()
+        if scales == "ssg":
+            sizes = ([32, 32, 64], [64, 64, 128], [128, 128, 256], [256, 256, 512])
+            inner = [12, 67, 131, 259]
+            levels = [Single(*each) for each in zip(samples, (0.1, 0.2, 0.4, 0.8), [32] * 4, inner, sizes, strict=True)]
+            joined, steps = [768, 384, 320, 128], ([256, 256], [256, 256], [256, 128], [128, 128, 128])
+        else:
+            radii = ([0.05, 0.1], [0.1, 0.2], [0.2, 0.4], [0.4, 0.8])
+            sizes = (
+                [[16, 16, 32], [32, 32, 64]],
+                [[64, 64, 128], [64, 96, 128]],
+                [[128, 196, 256], [128, 196, 256]],
+                [[256, 256, 512], [256, 384, 512]],
+            )
+            inner = [9, 96, 256, 512]
+            levels = [Multi(*each) for each in zip(samples, radii, [[16, 32]] * 4, inner, sizes, strict=True)]
+            joined, steps = [1536, 512, 352, 128], ([256, 256], [256, 256], [256, 128], [128, 128, 128])
+        self.sa1, self.sa2, self.sa3, self.sa4 = levels
+        self.fp4, self.fp3, self.fp2, self.fp1 = (Propagation(*each) for each in zip(joined, steps, strict=True))
+        self.conv1, self.bn1, self.conv2 = nn.Conv1d(128, 128, 1), nn.BatchNorm1d(128), nn.Conv1d(128, classes, 1)
+
+    def forward(self, clouds):
+        """(M, classes) logits of a list of (N, 9) clouds, in evaluation."""
+        levels = [([c[:, :3] for c in clouds], list(clouds))]
+        for level in (self.sa1, self.sa2, self.sa3, self.sa4):
+            levels.append(level(*levels[-1]))
+        x = levels[-1][1]
+        for i, step in zip((3, 2, 1, 0), (self.fp4, self.fp3, self.fp2, self.fp1), strict=True):
+            x = step(levels[i][0], levels[i + 1][0], levels[i][1] if i else None, x)
+        x = F.relu(self.bn1(self.conv1(torch.cat(x).t()[None])))
+        return self.conv2(x)[0].t()

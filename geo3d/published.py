@@ -1,4 +1,4 @@
-"""Encoders with weights from well-known public files."""
+"""Encoders and segmentation networks with weights from well-known public files."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -8,17 +8,32 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from geo3d.decoders.build import decoder_for
 from geo3d.encoders import dgcnn, pointnet, pointnet2
 from geo3d.errors import CheckpointError, ConfigError
+from geo3d.heads import PointClassifier
+from geo3d.network import PointNetwork
+from geo3d.published_segmentation import Whole, dgcnn_parts, dgcnn_scene, pointnet2_scene
 
-Reader = Callable[[dict[str, Tensor]], tuple[dict[str, Any], dict[str, Tensor]] | None]
+State = dict[str, Tensor]
+Reader = Callable[[State], tuple[dict[str, Any], State] | Whole | None]
 
-KNOWN: tuple[tuple[str, type[nn.Module], Reader], ...] = (
-    ("DGCNN classification", dgcnn.DGCNN, dgcnn.published_state),
-    ("PointNet classification", pointnet.PointNet, pointnet.published_state),
-    ("PointNet++ classification", pointnet2.PointNet2, pointnet2.published_state),
+KNOWN: tuple[tuple[str, Reader], ...] = (
+    ("DGCNN classification", dgcnn.published_state),
+    ("PointNet classification", pointnet.published_state),
+    ("PointNet++ classification", pointnet2.published_state),
+    ("DGCNN scene segmentation", dgcnn_scene),
+    ("DGCNN part segmentation", dgcnn_parts),
+    ("PointNet++ scene segmentation", pointnet2_scene),
 )
-"""Networks that can be read: name, encoder class, and the function that makes its keywords and state from a file's."""
+"""Networks that can be read: name, and the function that makes keywords and weights from a file's."""
+
+ENCODERS: dict[Reader, type[nn.Module]] = {
+    dgcnn.published_state: dgcnn.DGCNN,
+    pointnet.published_state: pointnet.PointNet,
+    pointnet2.published_state: pointnet2.PointNet2,
+}
+"""The class of the encoder in a classification network."""
 
 WRAPPERS = ("model_state_dict", "state_dict", "model_state", "model", "net", "network")
 """Keys under which training scripts put the weights."""
@@ -29,14 +44,17 @@ DEEPEST = 8
 """Most levels of nested dictionaries; without a limit, one that holds itself would never end."""
 
 
-def from_published(path: str | Path, **keywords: Any) -> nn.Module:
-    """The encoder with the public weights in a file, in evaluation mode; the classifier is left out.
+def from_published(path: str | Path, *, head: bool = True, **keywords: Any) -> nn.Module:
+    """The network with the public weights in a file, in evaluation mode.
 
-    The sizes come from the shapes of the weights. Nothing in the file is executed.
+    A segmentation network is whole: encoder, decoder and head (:class:`geo3d.network.PointNetwork`). Of a
+    classification network only the encoder is read. The sizes come from the shapes of the weights. Nothing in the file
+    is executed.
 
     Args:
         path: A file written by ``torch.save``.
-        keywords: Constructor arguments that the weights do not determine, such as ``k=20`` of DGCNN.
+        head: False gives the encoder of a segmentation network alone.
+        keywords: Arguments of the encoder that the weights do not determine, such as ``k=20`` of DGCNN.
 
     Raises:
         CheckpointError: If the file cannot be read or holds the weights of no known network.
@@ -44,31 +62,39 @@ def from_published(path: str | Path, **keywords: Any) -> nn.Module:
     """
     path = Path(path)
     state = _read(path)
-    for name, encoder_class, reader in KNOWN:
+    for name, reader in KNOWN:
         try:
             recognised = reader(state)
         except SHAPES as error:
             raise CheckpointError(f"{path}: the weights of a {name} network are damaged: {error}"[:300]) from error
         if recognised is None:
             continue
-        sizes, weights = recognised
-        allowed = inspect.signature(encoder_class).parameters
+        whole = recognised if isinstance(recognised, Whole) else Whole(ENCODERS[reader], *recognised)
+        allowed = inspect.signature(whole.encoder).parameters
         for keyword in keywords:
             if keyword not in allowed:
-                raise ConfigError(f"{encoder_class.__name__} has no argument {keyword!r}; it has {', '.join(allowed)}")
-        try:  # on the meta device first: a damaged file may ask for an encoder of any size
+                raise ConfigError(f"{whole.encoder.__name__} has no argument {keyword!r}; it has {', '.join(allowed)}")
+        try:  # on the meta device first: a damaged file may ask for a network of any size
             with torch.device("meta"):
-                own = encoder_class(**(sizes | keywords)).state_dict()
+                own = _network(whole, keywords).state_dict()
         except (ConfigError, *SHAPES) as error:
             if isinstance(error, ConfigError) and any(f".{keyword}:" in str(error) for keyword in keywords):
                 raise
             raise CheckpointError(f"{path}: no {name} network has such weights: {error}"[:300]) from error
-        _check_fits(own, weights, f"{path} ({name})")
-        encoder = encoder_class(**(sizes | keywords))
-        encoder.load_state_dict(weights, strict=False)
-        return encoder.eval()
-    known = ", ".join(name for name, _, _ in KNOWN)
+        _check_fits(own, whole.weights, f"{path} ({name})")
+        network = _network(whole, keywords)
+        network.load_state_dict(whole.weights, strict=False)
+        return network.eval() if head or not isinstance(network, PointNetwork) else network.encoder.eval()
+    known = ", ".join(name for name, _ in KNOWN)
     raise CheckpointError(f"{path}: expected the weights of one of: {known}; found the keys {_some(state)}")
+
+
+def _network(whole: Whole, keywords: Mapping[str, Any]) -> nn.Module:
+    encoder = whole.encoder(**{**whole.keywords, **keywords})
+    if whole.decoder is None:
+        return encoder
+    decoder: Any = decoder_for(encoder, whole.decoder)
+    return PointNetwork(encoder, decoder, PointClassifier(decoder.out_channels, **whole.head))
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -11,8 +11,8 @@ from support.reference_pointnet import PublishedPointNet
 from support.reference_pointnet2 import PublishedPointNet2
 from torch_geometric.data import Data
 
-from geo3d.encoders.published import KNOWN, from_published
 from geo3d.errors import CheckpointError
+from geo3d.published import ENCODERS, KNOWN, from_published
 
 CASES = {
     "dgcnn": ("DGCNN", PublishedDGCNN, 2048),
@@ -26,8 +26,7 @@ CASES = {
 def test_layouts_are_told_apart(case: str, tmp_path: Path) -> None:
     expected, source, channels = CASES[case]
     state = source().state_dict()
-    readers = [cls.__name__ for _, cls, reader in KNOWN if reader(dict(state)) is not None]
-    assert readers == [expected]
+    assert [ENCODERS[reader].__name__ for _, reader in KNOWN if reader(dict(state)) is not None] == [expected]
     torch.save({"epoch": 1, "model_state_dict": state}, tmp_path / "best_model.pth")
     encoder = from_published(tmp_path / "best_model.pth")
     assert type(encoder).__name__ == expected and not encoder.training

@@ -1,0 +1,93 @@
+"""Small networks behind a decoder's rows: a class for each point."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from geo3d.checks import Length, Range, Share, Size, checked
+from geo3d.cloud import Layout
+from geo3d.errors import CloudError
+from geo3d.heads.cloud import Width, each
+from geo3d.nn.linear import linear
+from geo3d.nn.norm import BatchNorm
+
+
+class PointClassifier(nn.Module):
+    """(M, num_classes) logits of points from the rows (M, in_channels) of a decoder.
+
+    For each hidden size: linear, BatchNorm, LeakyReLU, dropout; then a linear layer. The defaults are those of DGCNN's
+    scene network (arXiv 1801.07829). The other published heads are
+
+    - DGCNN, parts: ``hidden=(256, 256, 128), dropout=(0.5, 0.5, 0), categories=16``;
+    - PointNet++ (arXiv 1706.02413): ``hidden=(128,), bias=True, dropout=0.5, negative_slope=0, output_bias=True``.
+
+    Args:
+        in_channels: Channels of the decoder's rows.
+        num_classes: Number of logits.
+        hidden: Sizes of the hidden layers.
+        bias: Whether the hidden linear layers have a bias.
+        output_bias: Whether the last linear layer has a bias.
+        dropout: Probability of setting a channel to zero: one value for all hidden layers, or one per layer.
+        negative_slope: Slope of the LeakyReLU below zero; 0 makes it a ReLU.
+        categories: If above 0, the head is also told which of so many categories each cloud belongs to.
+        category_channels: Channels of a category, which are appended to the rows.
+
+    Example:
+        >>> head = PointClassifier(1216, 13)
+        >>> head(torch.zeros(5, 1216)).shape, sum(p.numel() for p in head.parameters())
+        (torch.Size([5, 13]), 758528)
+    """
+
+    @checked
+    def __init__(
+        self,
+        in_channels: Width,
+        num_classes: Annotated[int, Range(1, 100_000)],
+        hidden: Annotated[Sequence[Size], Length(0, 16)] = (512, 256),
+        bias: bool = False,
+        output_bias: bool = False,
+        dropout: Share | Sequence[Share] = (0.0, 0.5),
+        negative_slope: Share = 0.2,
+        categories: Annotated[int, Range(0, 100_000)] = 0,
+        category_channels: Size = 64,
+    ) -> None:
+        super().__init__()
+        self.in_channels, self.num_classes, self.hidden = in_channels, num_classes, tuple(hidden)
+        self.bias, self.output_bias, self.negative_slope = bias, output_bias, negative_slope
+        self.categories, self.category_channels = categories, category_channels
+        self.dropout = each("dropout", dropout, len(hidden))
+        if categories:
+            self.category, self.category_norm = linear(categories, category_channels), BatchNorm(category_channels)
+        layers: list[nn.Module] = []
+        channels = in_channels + (category_channels if categories else 0)
+        for size, p in zip(self.hidden, self.dropout, strict=True):
+            layers += [linear(channels, size, bias=bias), BatchNorm(size), nn.LeakyReLU(negative_slope)]
+            layers += [nn.Dropout(p)] if p else []
+            channels = size
+        layers.append(linear(channels, num_classes, bias=output_bias))
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, rows: Tensor, category: Tensor | None = None, layout: Layout | None = None) -> Tensor:
+        """(M, num_classes) logits, before any softmax.
+
+        Args:
+            rows: (M, in_channels) rows of the points.
+            category: (B,) int64 category of each cloud, if the head has ``categories``.
+            layout: Which rows belong to which cloud, with ``category``.
+
+        Raises:
+            CloudError: If the head has categories and none are given, or one is out of range (on a CPU).
+        """
+        if not self.categories:
+            return self.layers(rows)
+        if category is None or layout is None:
+            raise CloudError(f"the head has {self.categories} categories; give the clouds y (B,), the category of each")
+        if category.device.type == "cpu" and not bool(((category >= 0) & (category < self.categories)).all()):
+            raise CloudError(f"y: expected categories from 0 to {self.categories - 1}; found {category.tolist()[:9]}")
+        known = self.category_norm(self.category(F.one_hot(category, self.categories).to(rows.dtype)))
+        known = F.leaky_relu(known, self.negative_slope)
+        known = known.repeat_interleave(layout.ptr.diff(), 0, output_size=len(rows))
+        return self.layers(torch.cat([rows, known], 1))

@@ -1,0 +1,38 @@
+"""The head of points: its layers, its categories, and what is refused."""
+
+import pytest
+import torch
+
+from geo3d.cloud import Layout
+from geo3d.errors import CloudError, ConfigError
+from geo3d.heads import PointClassifier
+
+
+def test_every_hidden_layer_is_as_asked():
+    head = PointClassifier(6, 4, hidden=(8, 5), dropout=(0.5, 0.0), bias=True, negative_slope=0.0, output_bias=True)
+    names = [type(layer).__name__ for layer in head.layers]
+    assert names == ["Linear", "BatchNorm", "LeakyReLU", "Dropout", "Linear", "BatchNorm", "LeakyReLU", "Linear"]
+    assert all(layer.bias is not None for layer in head.layers if type(layer).__name__ == "Linear")
+    assert head(torch.zeros(7, 6)).shape == (7, 4)
+    assert PointClassifier(6, 4, hidden=(8,), dropout=0.0).layers[0].bias is None
+
+
+def test_a_category_reaches_the_points_of_its_cloud():
+    head = PointClassifier(6, 4, hidden=(), dropout=(), categories=3, category_channels=5).eval()
+    rows, layout = torch.zeros(5, 6), Layout(torch.tensor([0, 2, 5]))
+    logits = head(rows, torch.tensor([0, 2]), layout)
+    torch.testing.assert_close(logits[[0, 2]], logits[[1, 4]])
+    assert not torch.equal(logits[0], logits[2])
+    again = head(rows, torch.tensor([0, 1]), layout)
+    torch.testing.assert_close(again[:2], logits[:2])
+    assert not torch.allclose(again[2:], logits[2:])
+
+
+def test_what_does_not_fit_is_refused():
+    head = PointClassifier(6, 4, categories=3)
+    with pytest.raises(CloudError, match=r"the head has 3 categories; give the clouds y \(B,\)"):
+        head(torch.zeros(5, 6))
+    with pytest.raises(CloudError, match="y: expected categories from 0 to 2; found "):
+        head(torch.zeros(5, 6), torch.tensor([3]), Layout(torch.tensor([0, 5]), 5))
+    with pytest.raises(ConfigError, match="dropout has 3 values for 2 hidden layers"):
+        PointClassifier(6, 4, dropout=(0.1, 0.2, 0.3))

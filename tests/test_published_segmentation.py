@@ -1,0 +1,155 @@
+"""Public segmentation networks: their parameter counts, their files, and logits equal to the plain published form."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from support.reference_dgcnn import PublishedSegmentation
+from support.reference_pointnet2 import PublishedScene
+from torch_geometric.data import Data
+
+from geo3d.cloud import Layout, collate
+from geo3d.encoders import PointNet2, SegmentationDGCNN
+from geo3d.errors import CheckpointError, CloudError
+from geo3d.network import PointNetwork
+from geo3d.ops.search.knn import knn
+from geo3d.published import KNOWN, from_published
+from geo3d.seeds import generator, seeded
+
+FILE = Path(__file__).parents[2] / "shared" / "data" / "published" / "dgcnn_semseg_s3dis_area5.t7"
+SIZES = (90, 61)
+
+
+def scrambled(module: torch.nn.Module) -> torch.nn.Module:
+    """The module with norms that are not those of a fresh network, in evaluation mode."""
+    draw = generator("norms")
+    for norm in module.modules():
+        if isinstance(norm, torch.nn.modules.batchnorm._BatchNorm):
+            for tensor in (norm.weight.data, norm.bias.data, norm.running_mean):
+                tensor.copy_(torch.randn(tensor.shape, generator=draw) * 0.3)
+            norm.running_var.copy_(torch.rand(norm.running_var.shape, generator=draw) + 0.5)
+    return module.eval()
+
+
+def clouds(inputs: int) -> list[torch.Tensor]:
+    draw = generator("scene")
+    return [torch.rand(size, inputs, generator=draw) for size in SIZES]
+
+
+def batch_of(rows: list[torch.Tensor], **more: list[int]) -> Data:
+    data = [Data(pos=row[:, :3], **({"x": row[:, 3:]} if row.shape[1] > 3 else {})) for row in rows]
+    for i, cloud in enumerate(data):
+        for name, values in more.items():
+            cloud[name] = torch.tensor(values[i])
+    return collate(data)
+
+
+def near(k: int, columns: slice):
+    """Neighbours as geo3d finds them: the search has its own tests, and ties must not decide here."""
+
+    def tables(rows: list[torch.Tensor], first: bool) -> list[torch.Tensor]:
+        found = []
+        for row in rows:
+            x = row[:, columns] if first else row
+            found.append(knn(x.detach().contiguous(), Layout(torch.tensor([0, len(row)]), len(row)), k))
+        return found
+
+    return tables
+
+
+def stored(module: torch.nn.Module, path: Path, *, parallel: bool = True) -> Path:
+    state = {("module." if parallel else "") + key: value for key, value in module.state_dict().items()}
+    torch.save(state, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("published", "count"),
+    [
+        (lambda: PublishedSegmentation(13), 983_552),
+        (lambda: PublishedSegmentation(20), 985_344),
+        (lambda: PublishedSegmentation(50, parts=True, inputs=3), 1_460_361),
+        (lambda: PublishedScene("ssg"), 968_269),
+        (lambda: PublishedScene("ssg", 20), 969_172),
+        (lambda: PublishedScene("msg"), 1_883_269),
+    ],
+    ids=["dgcnn 13", "dgcnn 20", "dgcnn parts", "pointnet2 ssg", "pointnet2 ssg 20", "pointnet2 msg"],
+)
+def test_a_file_gives_the_whole_network_with_the_published_number_of_parameters(published, count, tmp_path):
+    source = published()
+    assert sum(p.numel() for p in source.parameters()) == count
+    named = [name for name, reader in KNOWN if reader(dict(source.state_dict())) is not None]
+    assert len(named) == 1 and "segmentation" in named[0]
+    network = from_published(stored(source, tmp_path / "model.t7"))
+    assert type(network) is PointNetwork and not network.training
+    assert sum(p.numel() for p in network.parameters()) == count
+    encoder = from_published(tmp_path / "model.t7", head=False)
+    assert type(encoder) in (SegmentationDGCNN, PointNet2) and not encoder.training
+
+
+def test_the_scene_network_of_dgcnn_is_the_published_one(tmp_path):
+    with seeded(1):
+        source = scrambled(PublishedSegmentation(13))
+    rows = clouds(9)
+    network = from_published(stored(source, tmp_path / "model.t7"), k=12)
+    with torch.no_grad():
+        expected = source.double()([row.double() for row in rows], near(12, slice(6, 9)))
+        found = network(batch_of(rows))
+    assert found.shape == (sum(SIZES), 13)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_part_network_of_dgcnn_is_the_published_one(tmp_path):
+    with seeded(2):
+        source = scrambled(PublishedSegmentation(50, parts=True, inputs=3))
+    rows = clouds(3)
+    network = from_published(stored(source, tmp_path / "model.t7", parallel=False), k=11)
+    with torch.no_grad():
+        expected = source.double()([row.double() for row in rows], near(11, slice(None)), [4, 15])
+        found = network(batch_of(rows, y=[4, 15]))
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-4)
+    with pytest.raises(CloudError, match="the head has 16 categories; give the clouds y"):
+        network(batch_of(rows))
+    with pytest.raises(CloudError, match=r"y: expected categories from 0 to 15; found \[4, 16\]"):
+        network(batch_of(rows, y=[4, 16]))
+
+
+@pytest.mark.parametrize("scales", ["ssg", "msg"])
+def test_the_scene_networks_of_pointnet2_are_the_published_ones(scales, tmp_path):
+    samples = (40, 20, 10, 5)
+    with seeded(3):
+        source = scrambled(PublishedScene(scales, samples=samples))
+    rows = clouds(9)
+    network = from_published(stored(source, tmp_path / "best_model.pth"), num_samples=samples)
+    with torch.no_grad():
+        expected = source(rows)
+        found = network(batch_of(rows))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_damaged_file_of_a_segmentation_network_is_one_line(tmp_path):
+    state = PublishedSegmentation(13).state_dict()
+    for key, value in (("conv6.0.weight", torch.zeros(1024, 100, 1)), ("conv2.0.weight", torch.zeros(3))):
+        torch.save(state | {key: value}, tmp_path / "a.t7")
+        with pytest.raises(CheckpointError, match=r"a\.t7") as caught:
+            from_published(tmp_path / "a.t7")
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(not FILE.exists(), reason="the public weights are not here")
+def test_public_weights_name_a_corner_of_a_room():
+    """A floor, two walls and a ceiling of 3 m; the network was trained on real rooms, so only most points are right."""
+    draw = generator("corner")
+    plane = torch.rand(1024, 2, generator=draw)
+    floor = torch.cat([plane, torch.zeros(1024, 1)], 1)
+    ceiling = torch.cat([plane, torch.full((1024, 1), 3.0)], 1)
+    wall = torch.stack([plane[:, 0], torch.zeros(1024), 3 * plane[:, 1]], 1)
+    other = torch.stack([torch.zeros(1024), plane[:, 0], 3 * plane[:, 1]], 1)
+    points = torch.cat([floor, ceiling, wall, other])
+    centred = points - torch.tensor([0.5, 0.5, 0.0])
+    extra = torch.cat([torch.full((4096, 3), 0.7), points / torch.tensor([1.0, 1.0, 3.0])], 1)
+    with torch.no_grad():
+        label = from_published(FILE, k=20)(Data(pos=centred, x=extra)).argmax(1)
+    assert (label[:1024] == 1).float().mean() > 0.6  # floor
+    assert (label[1024:2048] == 0).float().mean() > 0.6  # ceiling
+    assert (label[2048:] == 2).float().mean() > 0.5  # walls
