@@ -1,6 +1,7 @@
 """Metrics of predictions and embeddings; each returns a tensor ()."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +37,59 @@ def class_accuracy(pred: Tensor, target: Tensor, num_classes: int) -> Tensor:
     total = torch.bincount(target, minlength=num_classes)
     right = torch.bincount(target[labels(pred) == target], minlength=num_classes)
     return (right.float() / total.clamp(min=1)).sum() / (total > 0).sum()
+
+
+def confusion(pred: Tensor, target: Tensor, num_classes: int) -> Tensor:
+    """(num_classes, num_classes) how many points of each true class (row) were given each class (column).
+
+    Args:
+        pred: (M,) labels from 0 to num_classes - 1.
+        target: (M,) true labels; points with a label outside of this range are left out.
+        num_classes: Number of classes.
+
+    Example:
+        >>> confusion(torch.tensor([0, 1, 1]), torch.tensor([0, 1, -1]), 2).tolist()
+        [[1, 0], [0, 1]]
+    """
+    known = (target >= 0) & (target < num_classes)
+    pairs = target[known] * num_classes + pred[known]
+    return torch.bincount(pairs, minlength=num_classes**2).view(num_classes, num_classes)
+
+
+def class_iou(counts: Tensor) -> Tensor:
+    """(C,) intersection over union of each class, from :func:`confusion`; NaN where a class is in neither.
+
+    Example:
+        >>> class_iou(torch.tensor([[2, 1], [0, 3]])).tolist()
+        [0.6666666865348816, 0.75]
+    """
+    both = counts.diagonal().float()
+    return both / (counts.sum(0) + counts.sum(1) - counts.diagonal())
+
+
+def mean_iou(counts: Tensor) -> Tensor:
+    """() mean of :func:`class_iou` over the classes that occur in the truth or in the predictions."""
+    return class_iou(counts).nanmean()
+
+
+def part_iou(pred: Tensor, target: Tensor, parts: Sequence[int]) -> Tensor:
+    """() IoU of one object: the mean over the parts that its category may have; 1 for a part that is in neither.
+
+    Args:
+        pred: (N,) labels.
+        target: (N,) true labels.
+        parts: The labels of the parts of the object's category.
+
+    Example:
+        >>> round(float(part_iou(torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1]), (0, 1, 2))), 4)
+        0.6667
+    """
+    ious = []
+    for part in parts:
+        own, true = pred == part, target == part
+        union = (own | true).sum()
+        ious.append((own & true).sum() / union if union else torch.ones(()))
+    return torch.stack(ious).mean()
 
 
 def labels(pred: Tensor) -> Tensor:

@@ -15,6 +15,8 @@ class Classes(NamedTuple):
     names: tuple[str, ...]
     ignore: int | None = None
     """The label that stands for no class; None if every cloud or point has one."""
+    groups: tuple[tuple[int, ...], ...] | None = None
+    """For parts of objects: for each class of ``y`` the labels that points of its clouds may have."""
 
 
 class Joints(NamedTuple):

@@ -21,9 +21,11 @@ from geo3d.jobs.common import (
     finalized,
     fresh_encoder,
     head_for,
+    scalars,
     training_metrics,
 )
 from geo3d.jobs.run import finish_run, run_folder
+from geo3d.nn.keywords import keywords_of
 from geo3d.seeds import seeded
 from geo3d.tasks.classify import Classify
 from geo3d.tasks.datamodule import DataModule
@@ -39,6 +41,7 @@ def finetune(
     *,
     out: str | Path,
     task: Callable[..., Supervised] = Classify,
+    decoder: Callable[..., nn.Module] | None = None,
     checkpoint: str | Path | None = None,
     encoder: nn.Module | None = None,
     from_scratch: bool = False,
@@ -57,6 +60,8 @@ def finetune(
         data: The clouds; the fraction ``label_fraction`` of the training labels is used.
         out: Run folder.
         task: The class of ``geo3d.tasks`` to train with; bind its own keywords with ``functools.partial``.
+        decoder: For a task on points the decoder, a class of ``geo3d.decoders``; by default that of the checkpoint, or
+            the task's own choice.
         checkpoint: A pretrained encoder.
         encoder: Without a checkpoint, the encoder to train; with one, an encoder of the class that it must have.
         from_scratch: Train the checkpoint's architecture from fresh weights, as a baseline.
@@ -76,16 +81,23 @@ def finetune(
         CheckpointError: If the checkpoint is missing, damaged, or of another class than ``encoder``.
         CloudError: If the data does not fit the task.
     """
+    of_task: Any = getattr(task, "func", task)
+    if decoder is not None and not of_task.on_points:
+        raise ConfigError(f"decoder: {of_task.__name__} works on whole clouds; leave the decoder out")
+    rows: Any = decoder
     if checkpoint is not None:
         opened = open_checkpoint(checkpoint, type(encoder) if encoder is not None else None)
         encoder = fresh_encoder(opened.card, seed) if from_scratch else opened.encoder
-        if opened.decoder is not None:
+        if opened.decoder is not None and decoder is None and of_task.on_points:
+            rows = _afresh(opened.decoder, seed) if from_scratch else opened.decoder.requires_grad_(True)
+        elif opened.decoder is not None:
             warnings.warn(f"{checkpoint}: its decoder is left behind; the new checkpoint has none", stacklevel=2)
     if encoder is None:
         raise ConfigError("finetune needs checkpoint=DIR/encoder, or encoder=NAME to train from scratch")
     encoder = apply_recipe(encoder, recipe, fresh=from_scratch or checkpoint is None)
-    learns: str = getattr(task, "func", task).learns  # type: ignore[union-attr]
+    learns: str = of_task.learns
     trainer, data = dict(trainer or {}), data.of("supervised", learns)
+    own = {"decoder": rows} if rows is not None else {}
     views = Views(augmentation(data.rotation), num_points=data.num_points, normalize=data.normalize, num_views=1)
     with seeded(seed, "heads"):
         module = task(
@@ -98,6 +110,7 @@ def finetune(
             weight_decay=weight_decay,
             warmup=warmup,
             seed=seed,
+            **own,
         )
     if (kind := type(module.head).__name__) not in heads.__all__:
         raise ConfigError(f"{type(module).__name__}: its head, a {kind}, cannot be saved; add the class to geo3d.heads")
@@ -115,6 +128,7 @@ def finetune(
     settings |= {"encoder_lr": encoder_lr, "weight_decay": weight_decay, "warmup": warmup, "batch": data.batch_size}
     settings |= {"recipe": dict(recipe)} if recipe else {}
     settings |= arithmetic(trainer)
+    settings |= {"task": scalars(module), "decoder": scalars(module.decoder)} if of_task.on_points else {}
     with run_folder(out, data.manifest(), settings) as out:
         if not any(trainer.get(end) for end in ("max_epochs", "max_steps", "max_time")):
             trainer = trainer | {"max_steps": DEFAULT_STEPS}
@@ -138,3 +152,9 @@ def finetune(
             metrics["test"] = module.to(runner.strategy.root_device).score(data)  # Lightning has moved it to the CPU
             finish_run(out, metrics)
         return metrics
+
+
+def _afresh(decoder: nn.Module, seed: int) -> nn.Module:
+    """A decoder of the same class and keywords with fresh weights."""
+    with seeded(seed, "decoder"):
+        return type(decoder)(**keywords_of(decoder))

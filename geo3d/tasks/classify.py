@@ -51,7 +51,7 @@ class Classify(Supervised):
         self.names, self.label_smoothing = target.names, label_smoothing
         self.head = Classifier(encoder.cloud_channels, len(target.names), hidden=tuple(hidden), dropout=dropout)
 
-    def predict(self, features: Features) -> Tensor:
+    def predict(self, features: Features, batch: Batch) -> Tensor:
         """(B, classes) logits."""
         return self.head(features.cloud)
 

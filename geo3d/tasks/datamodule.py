@@ -143,6 +143,14 @@ class DataModule(pl.LightningDataModule):
         other.num_points, other._prepared = num_points, {}
         return other
 
+    def cloud(self, split: str, index: int) -> Any:
+        """One cloud of a split as the data set gives it."""
+        return self._cached(split)[index]
+
+    def source(self, split: str, index: int) -> str:
+        """The name of a cloud in error messages."""
+        return self.prepared(split).dataset.source(index)
+
     def labels(self, split: str) -> Tensor:
         """(n,) int64 labels of a split.
 

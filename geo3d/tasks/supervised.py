@@ -37,6 +37,8 @@ class Supervised(pl.LightningModule):
 
     learns: ClassVar[str] = "y"
     """The target, a field of the record."""
+    on_points: ClassVar[bool] = False
+    """Whether the head reads the rows of a decoder, one for each point."""
     head: Any
     decoder: Any
     """Makes the rows that a head on points reads, and is trained with it; None for none."""
@@ -62,15 +64,15 @@ class Supervised(pl.LightningModule):
         if freeze:
             encoder.requires_grad_(False)
 
-    def predict(self, features: Features) -> Tensor:
-        """The predictions of the head from an encoder's features."""
+    def predict(self, features: Features, batch: Batch) -> Tensor:
+        """The predictions of the head from an encoder's features of a batch."""
         raise NotImplementedError
 
     def loss(self, prediction: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The scalar loss of a training batch, and further values to log."""
         raise NotImplementedError
 
-    def score(self, data: DataModule) -> dict[str, float]:
+    def score(self, data: DataModule) -> dict[str, Any]:
         """The metrics on the test split; called once, at the end."""
         raise NotImplementedError
 
@@ -101,7 +103,7 @@ class Supervised(pl.LightningModule):
         with torch.set_grad_enabled(not self.frozen):
             features, penalty = encoded(self.encoder, view.batch)
         with seeded(self.seed, "dropout", self.global_step, self.global_rank):
-            prediction = self.predict(features)
+            prediction = self.predict(features, view.batch)
         loss, logged = self.loss(prediction, view.batch)
         draw = generator(self.seed, "settings", self.global_step)
         added = added_loss(self.encoder, view.batch, features.cloud, draw, self.head)
@@ -120,4 +122,4 @@ class Supervised(pl.LightningModule):
 
     def forward(self, batch: Batch) -> Tensor:
         """The predictions for a batch of clouds."""
-        return self.predict(self.encoder(batch))
+        return self.predict(self.encoder(batch), batch)

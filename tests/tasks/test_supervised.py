@@ -45,7 +45,7 @@ class Parts(Supervised):
         self.decoder = decoder_for(encoder, GlobalConcat)
         self.head = PointHead(self.decoder.out_channels, len(target.names))
 
-    def predict(self, features):
+    def predict(self, features, batch):
         return self.head(self.decoder(features))
 
     def loss(self, prediction, batch):

@@ -12,6 +12,7 @@ from torch_geometric.data import Data
 from geo3d.checks import OneOf, Range, Seed, Split, checked
 from geo3d.data.shapes import seats, storage, things, tools, vehicles, vessels
 from geo3d.data.shapes.assembly import Assembly
+from geo3d.data.shapes.parts import PARTS_OF
 from geo3d.data.shapes.placing import PARTS, Draws
 from geo3d.data.targets import Classes, Target
 from geo3d.errors import ConfigError, did_you_mean
@@ -144,7 +145,8 @@ class Shapes(Dataset):
     @property
     def targets(self) -> dict[str, Target]:
         """``y``, the class of the object, and ``point_y``, the part that each point lies on."""
-        return {"y": Classes(tuple(self.classes)), "point_y": Classes(tuple(PARTS))}
+        known = tuple(tuple(PARTS.index(part) for part in PARTS_OF[name]) for name in self.classes)
+        return {"y": Classes(tuple(self.classes)), "point_y": Classes(tuple(PARTS), groups=known)}
 
     def __len__(self) -> int:
         return self.size
