@@ -90,3 +90,22 @@ def test_knn_accuracy_of_many_queries_and_small_temperatures():
     query = bank[query_labels] + 0.1
     assert float(metrics.knn_accuracy(bank, labels, query, query_labels, k=1)) == 1
     assert float(metrics.knn_accuracy(bank, labels, query, query_labels, k=3, temperature=1e-4)) == 1
+
+
+def test_ious_are_those_of_torchmetrics():
+    from torchmetrics.classification import MulticlassJaccardIndex
+
+    draw = torch.Generator().manual_seed(0)
+    pred, target = (torch.randint(0, 4, (500,), generator=draw) for _ in range(2))
+    target[:50] = -1
+    counts = metrics.confusion(pred, target, 5)
+    assert int(counts.sum()) == 450
+    for average, found in (("none", metrics.class_iou(counts)[:4]), ("macro", metrics.mean_iou(counts))):
+        theirs = MulticlassJaccardIndex(num_classes=4, average=average, ignore_index=-1)(pred, target)
+        torch.testing.assert_close(found, theirs)
+    assert bool(metrics.class_iou(counts)[4].isnan())
+
+
+def test_a_part_that_is_in_neither_counts_as_found():
+    pred, target = torch.tensor([0, 0, 1, 3]), torch.tensor([0, 1, 1, 1])
+    assert float(metrics.part_iou(pred, target, (0, 1, 2))) == pytest.approx((1 / 2 + 1 / 3 + 1) / 3)

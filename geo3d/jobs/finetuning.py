@@ -89,7 +89,7 @@ def finetune(
         opened = open_checkpoint(checkpoint, type(encoder) if encoder is not None else None)
         encoder = fresh_encoder(opened.card, seed) if from_scratch else opened.encoder
         if opened.decoder is not None and decoder is None and of_task.on_points:
-            rows = _afresh(opened.decoder, seed) if from_scratch else opened.decoder.requires_grad_(True)
+            rows = _afresh(opened.decoder, seed) if from_scratch else opened.decoder.requires_grad_(True).train()
         elif opened.decoder is not None:
             warnings.warn(f"{checkpoint}: its decoder is left behind; the new checkpoint has none", stacklevel=2)
     if encoder is None:

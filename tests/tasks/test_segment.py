@@ -1,0 +1,193 @@
+"""Segmentation: what is trained, scored, saved and refused."""
+
+import json
+
+import pytest
+import torch
+from torch_geometric.data import Data
+
+from geo3d.checkpoint import open_checkpoint
+from geo3d.data import Shapes
+from geo3d.data.targets import Classes
+from geo3d.decoders import FeaturePropagation, GlobalConcat, Upcast
+from geo3d.encoders import DGCNN, PointNet2
+from geo3d.errors import CloudError, ConfigError
+from geo3d.invariance import SO3
+from geo3d.invariance.views import Views
+from geo3d.jobs import finetune, pretrain
+from geo3d.objectives import PointInfoNCE
+from geo3d.seeds import seeded
+from geo3d.tasks.datamodule import DataModule
+from geo3d.tasks.segment import Segment
+
+TRAINER = {"accelerator": "cpu", "progress": False}
+VIEWS = Views(SO3(), num_views=1)
+
+
+class Halves(torch.utils.data.Dataset):
+    """Points above and below the middle, and some without a label."""
+
+    classes, labels = [], None
+    targets = {"point_y": Classes(("low", "high"), ignore=7)}
+    shift = 0
+
+    def __init__(self, split="train", size=16, points=120):
+        self.split, self.size, self.points = split, size, points
+
+    def __len__(self):
+        return self.size
+
+    def __getitem__(self, index):
+        draw = torch.Generator().manual_seed(index + 1000 * (self.split == "test"))
+        pos = torch.rand(self.points, 3, generator=draw)
+        label = (pos[:, 2] > 0.5).long() + self.shift
+        label[::10] = 7
+        return Data(pos=pos, point_y=label)
+
+    def manifest(self):
+        return {"name": "halves", "split": self.split, "size": self.size}
+
+
+def small(**keywords):
+    with seeded(0, "encoder"):
+        return DGCNN(**{"k": 6, "channels": (16, 16), "embedding": 32} | keywords)
+
+
+def halves(dataset=Halves, **keywords):
+    return DataModule(dataset, **{"num_points": 60, "batch_size": 4, "holdout": 0.0} | keywords)
+
+
+def test_what_is_learned_is_scored_on_all_points(tmp_path):
+    metrics = finetune(
+        halves(), out=tmp_path, task=Segment, encoder=small(), lr=1e-2, trainer=TRAINER | {"max_epochs": 15}
+    )
+    test = metrics["test"]
+    assert test["miou"] > 0.8 and test["accuracy"] > 0.9 and test["points"] == "all"
+    assert test["count"] == 16 * 108  # 12 of 120 points of each cloud have no label
+    assert set(test["class_iou"]) == {"low", "high"} and sum(map(sum, test["confusion"])) == test["count"]
+    assert json.loads((tmp_path / "metrics.json").read_text())["test"] == test
+    opened = open_checkpoint(tmp_path)
+    assert type(opened.decoder) is GlobalConcat and opened.card["task"] == "segment"
+    module = Segment(opened.encoder, halves().targets["point_y"], VIEWS, decoder=opened.decoder)
+    module.head = opened.head
+    assert module.score(halves()) == test
+
+
+def test_points_without_a_label_teach_nothing():
+    module = Segment(small(), Classes(("a", "b"), ignore=7), VIEWS).train()
+    prediction = torch.randn(6, 2, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    labels = torch.tensor([0, 7, 1, 7, 0, 1])
+    for lovasz in (0.0, 1.0):
+        module.lovasz = lovasz
+        loss, _ = module.loss(prediction, Data(point_y=labels))
+        (grad,) = torch.autograd.grad(loss, prediction)
+        assert bool((grad[labels == 7] == 0).all()) and bool((grad[labels != 7] != 0).all())
+    expected = torch.nn.functional.cross_entropy(prediction[labels != 7], labels[labels != 7])
+    module.lovasz = 0.0
+    assert torch.equal(module.loss(prediction, Data(point_y=labels))[0], expected)
+    nothing, _ = module.loss(prediction, Data(point_y=torch.full((6,), 7)))
+    assert float(nothing) == 0 and nothing.requires_grad
+
+
+def test_rare_classes_weigh_more():
+    class Rare(Halves):
+        def __getitem__(self, index):
+            cloud = super().__getitem__(index)
+            cloud.point_y = (torch.arange(len(cloud.pos)) < 12).long()
+            return cloud
+
+    module = Segment(small(), Classes(("many", "few")), VIEWS, class_weights=True)
+    module.check(halves(Rare).of("supervised", "point_y"))
+    torch.testing.assert_close(module.weights, torch.tensor([1.0, 9 ** (1 / 3)]))
+
+
+def test_parts_are_scored_object_by_object(tmp_path):
+    data = DataModule(Shapes, size=12, classes=["chair", "car"], num_points=48, batch_size=4, holdout=0.0)
+    data.dataset_keywords["num_points"] = 100
+    results = {}
+    for protocol in ("restricted", "all"):
+        with seeded(1):
+            module = Segment(small(), data.targets["point_y"], VIEWS, protocol=protocol)
+        assert module.head.categories == 2
+        results[protocol] = module.score(data)
+        assert results[protocol]["protocol"] == protocol
+        assert 0 < results[protocol]["instance_miou"] < 1 and 0 < results[protocol]["class_miou"] < 1
+    known = set(data.targets["point_y"].groups[0]) | set(data.targets["point_y"].groups[1])
+    columns = torch.tensor(results["restricted"]["confusion"]).sum(0).nonzero()[:, 0].tolist()
+    assert set(columns) <= known
+    assert results["restricted"]["instance_miou"] >= results["all"]["instance_miou"]
+
+
+@pytest.mark.parametrize(("encoder", "expected", "hidden"), [
+    (lambda: small(), GlobalConcat, (512, 256)),
+    (lambda: PointNet2(num_samples=(16, 8), width=0.1), FeaturePropagation, (128,)),
+])  # fmt: skip
+def test_the_default_decoder_is_the_published_one(encoder, expected, hidden):
+    module = Segment(encoder(), Classes(("a", "b")), VIEWS)
+    assert type(module.decoder) is expected and module.head.hidden == hidden
+    assert type(Segment(encoder(), Classes(("a", "b")), VIEWS, decoder=Upcast).decoder) is Upcast
+
+
+def test_the_decoder_of_a_pretrained_encoder_goes_on(tmp_path):
+    with seeded(0, "encoder"):
+        encoder = PointNet2(num_samples=(16, 8), num_neighbors=(8, 8), width=0.1)
+    data = DataModule(Shapes, size=12, classes=["chair", "car"], num_points=48, batch_size=4, holdout=0.0)
+
+    def make(level_channels, cloud_channels):
+        return FeaturePropagation(level_channels, cloud_channels, ((16,), (16,), (8,)))
+
+    pretrain(
+        encoder, PointInfoNCE(pairs=32), SO3(), data, out=tmp_path / "a", decoder=make, projector=(16, 8),
+        trainer=TRAINER | {"max_epochs": 1},
+    )  # fmt: skip
+    before = open_checkpoint(tmp_path / "a").decoder.state_dict()
+    run = {"task": Segment, "checkpoint": tmp_path / "a", "trainer": TRAINER | {"max_steps": 1}, "lr": 1e-6}
+    finetune(data, out=tmp_path / "b", **run)
+    after = open_checkpoint(tmp_path / "b").decoder
+    assert after.channels == ((16,), (16,), (8,))
+    tracked = "steps.0.1.num_batches_tracked"
+    assert int(after.state_dict()[tracked]) == int(before[tracked]) + 1  # it was in training mode
+    key = "steps.0.0.weight"
+    torch.testing.assert_close(after.state_dict()[key], before[key], rtol=0, atol=1e-4)
+    finetune(data, out=tmp_path / "c", from_scratch=True, **run)
+    fresh = open_checkpoint(tmp_path / "c").decoder
+    assert fresh.channels == after.channels and not torch.allclose(fresh.state_dict()[key], before[key], atol=1e-3)
+    finetune(data, out=tmp_path / "d", decoder=Upcast, **run)
+    assert type(open_checkpoint(tmp_path / "d").decoder) is Upcast
+    with pytest.raises(ConfigError, match="decoder: Classify works on whole clouds; leave the decoder out"):
+        finetune(data, out=tmp_path / "e", checkpoint=tmp_path / "a", decoder=Upcast, trainer=TRAINER)
+
+
+def test_labels_that_do_not_fit_are_refused_before_the_training(tmp_path):
+    class Shifted(Halves):
+        shift = 1
+
+    class Missing(Halves):
+        def __getitem__(self, index):
+            return Data(pos=super().__getitem__(index).pos)
+
+    class Empty(Halves):
+        def __getitem__(self, index):
+            cloud = super().__getitem__(index)
+            cloud.point_y[:] = 7
+            return cloud
+
+    for dataset, message in (
+        (Shifted, "cloud 0 of the train split: expected point labels from 0 to 1, or 7 for none; found 1 to 2"),
+        (Missing, "cloud 0 of the train split: has no point_y, the label of each point"),
+        (Empty, "no point of the training clouds is labelled"),
+    ):
+        with pytest.raises(CloudError, match=message):
+            finetune(halves(dataset), out=tmp_path, task=Segment, encoder=small(), trainer=TRAINER)
+        assert not list(tmp_path.iterdir())
+    with pytest.raises(ConfigError, match="segmentation needs at least 2 classes; the data set has 1"):
+        Segment(small(), Classes(("a",)), VIEWS)
+
+
+def test_a_run_is_not_continued_with_another_loss(tmp_path):
+    from functools import partial
+
+    run = {"out": tmp_path, "trainer": TRAINER | {"max_steps": 1}}
+    finetune(halves(), task=Segment, encoder=small(), **run)
+    with pytest.raises(ConfigError, match="holds a run with other settings"):
+        finetune(halves(), task=partial(Segment, lovasz=1.0), encoder=small(), **run)
