@@ -27,6 +27,8 @@ HELP = ("--help", "-h", "help")
 USERS_ERRNO = (
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EEXIST, errno.ELOOP,
 )  # fmt: skip
+WRITE_A_FILE = ("predict",)
+"""Jobs whose ``out`` is one file and no run folder."""
 RENAMED = {"series": "sweep"}
 """Old name -> new name of commands of geo3d 0.2.0."""
 LONGEST = 600
@@ -121,6 +123,9 @@ def run_job(command: str, words: list[str]) -> None:
         print(yaml.safe_dump(config, sort_keys=False), end="")
         return
     keywords = build(config)
+    if command in WRITE_A_FILE:
+        print("\n".join(figures(job(**keywords))))
+        return
     with owned(config["out"]):
         record(command, config)
         result = job(**keywords)

@@ -84,7 +84,9 @@ def compose(command: str, words: list[str]) -> dict[str, Any]:
         ConfigError: If an argument cannot be understood or a file cannot be read.
     """
     groups = defaults(command)
-    overrides = [each for word in words if (each := override(word, groups)) is not None]
+    # Hydra takes an option that is named like a folder of configurations for a choice among them.
+    named = [word for word in words if split(word)[0] not in groups and (config_dir() / split(word)[0]).is_dir()]
+    overrides = [each for word in words if word not in named and (each := override(word, groups)) is not None]
     import yaml
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
@@ -99,7 +101,7 @@ def compose(command: str, words: list[str]) -> dict[str, Any]:
         reason = " ".join(line.strip() for line in str(error).splitlines() if "hydra.cc" not in line)
         raise ConfigError(f"{command}: {reason}") from error
     assert isinstance(composed, dict)
-    return {str(key): each for key, each in composed.items()}
+    return {str(key): each for key, each in composed.items()} | {split(word)[0]: value_of(word) for word in named}
 
 
 def record(command: str, config: dict[str, Any]) -> None:

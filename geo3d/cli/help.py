@@ -69,7 +69,8 @@ def usage(command: str, words: list[str]) -> str:
     first = f"usage: geo3d {command}"
     lines = [f"{first} [KEY=VALUE ...]"]
     if "cloud" in preset:
-        lines = [f"{first} cloud=FILE [KEY=VALUE ...]", f"       {first[7:]} data=NAME data.root=PATH [KEY=VALUE ...]"]
+        lines = [f"{first} cloud=FILE [KEY=VALUE ...]"]
+        lines += [f"       {first[7:]} data=NAME data.root=PATH [KEY=VALUE ...]"] if "data" in groups else []
     lines += ["", summary(config_dir() / f"{command}.yaml"), ""]
     if groups:
         lines += ["choices (* is chosen)"]

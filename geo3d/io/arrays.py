@@ -2,7 +2,7 @@
 
 import math
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -34,24 +34,13 @@ def read_npz(path: str | Path) -> Arrays:
         CloudError: If the file is damaged, declares more than it stores, holds Python objects, or has no array of
             coordinates.
     """
-    source = str(path)
-    existing_file(path)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = [entry for entry in archive.infolist() if entry.filename.endswith(".npy")]
-            names = [entry.filename.removesuffix(".npy") for entry in entries]
-            if len(set(map(str.lower, names))) < len(names):
-                raise CloudError(f"{source}: expected every array once, found {sorted(names)}"[:300])
-            wanted = known_names() | {ORIGIN, FRAME} if len(names) > 1 else set(map(str.lower, names))
-            arrays = {
-                name: _entry(archive, entry, source)
-                for name, entry in zip(names, entries, strict=True)
-                if name.lower() in wanted
-            }
-    except CloudError:
-        raise
-    except Exception as error:  # zipfile, zlib and NumPy raise a dozen different exceptions
-        raise CloudError(_damaged(source, "NumPy arrays", error)) from error
+    source, names = str(path), list[str]()
+
+    def wanted(present: list[str]) -> set[str]:
+        names.extend(present)
+        return known_names() | {ORIGIN, FRAME} if len(present) > 1 else set(map(str.lower, present))
+
+    arrays = read_archive(path, wanted)
     if len(arrays) == 1 and not set(arrays) & set(POS):
         arrays = {"pos": next(iter(arrays.values()))}
     if not {name.lower() for name in arrays} & set(POS):
@@ -61,6 +50,36 @@ def read_npz(path: str | Path) -> Arrays:
     if frame is not None:
         cloud[FRAME] = frame
     return cloud
+
+
+def read_archive(path: str | Path, wanted: Callable[[list[str]], set[str]] | None = None) -> dict[str, np.ndarray]:
+    """The arrays of an NPZ file by name.
+
+    Args:
+        path: The file.
+        wanted: Gives the names, in lower case, of the arrays to read, from those in the file; None reads all.
+
+    Raises:
+        CloudError: If the file is damaged, declares more than it stores, or holds Python objects.
+    """
+    source = str(path)
+    existing_file(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = [entry for entry in archive.infolist() if entry.filename.endswith(".npy")]
+            names = [entry.filename.removesuffix(".npy") for entry in entries]
+            if len(set(map(str.lower, names))) < len(names):
+                raise CloudError(f"{source}: expected every array once, found {sorted(names)}"[:300])
+            chosen = set(map(str.lower, names)) if wanted is None else wanted(names)
+            return {
+                name: _entry(archive, entry, source)
+                for name, entry in zip(names, entries, strict=True)
+                if name.lower() in chosen
+            }
+    except CloudError:
+        raise
+    except Exception as error:  # zipfile, zlib and NumPy raise a dozen different exceptions
+        raise CloudError(_damaged(source, "NumPy arrays", error)) from error
 
 
 def _frame(arrays: dict[str, np.ndarray], source: str) -> np.ndarray | None:

@@ -147,7 +147,7 @@ def finetune(
             }
             if isinstance(module.head, Classifier):
                 module.head = head_for(encoder, module.head)
-            card |= {"task": type(module).__name__.lower(), "data": data.manifest_hash()}
+            card |= {"task": type(module).__name__.lower(), "data": data.manifest_hash(), **module.described(data)}
             save_encoder(encoder, out / "encoder", head=module.head, decoder=module.decoder, **card)
             metrics["test"] = module.to(runner.strategy.root_device).score(data)  # Lightning has moved it to the CPU
             finish_run(out, metrics)

@@ -133,6 +133,11 @@ class Segment(Supervised):
             )
         return torch.bincount(known, minlength=len(self.names)).float()
 
+    def described(self, data: DataModule) -> dict[str, Any]:
+        """The names of the classes; for parts also those of the objects' classes, and which parts each may have."""
+        of_parts = {} if self.groups is None else {"categories": data.classes, "groups": [*map(list, self.groups)]}
+        return {"classes": list(self.names), **of_parts}
+
     @torch.no_grad()
     def score(self, data: DataModule) -> dict[str, Any]:
         """IoU and accuracy over all points of the test clouds; for parts also the two means of the objects' IoU."""

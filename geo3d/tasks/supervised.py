@@ -79,6 +79,10 @@ class Supervised(pl.LightningModule):
     def check(self, data: DataModule) -> None:
         """Check before the training that :meth:`score` will be possible."""
 
+    def described(self, data: DataModule) -> dict[str, Any]:
+        """What the card of the checkpoint says of the predictions (JSON-able)."""
+        return {}
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW with one learning rate for head and decoder, and one for the encoder."""
         groups = decayed(self.head, self.weight_decay, self.lr)

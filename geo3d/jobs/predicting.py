@@ -1,0 +1,121 @@
+"""The job that labels every point of a cloud with a trained segmentation network."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from geo3d.checkpoint import open_checkpoint
+from geo3d.checkpoint.open import Checkpoint
+from geo3d.checks import Range, Up, checked
+from geo3d.cloud import with_
+from geo3d.errors import CheckpointError, CloudError, ConfigError, did_you_mean
+from geo3d.io import read_cloud, write_cloud
+from geo3d.io.axes import z_up
+from geo3d.io.files import replacing
+from geo3d.network import PointNetwork
+from geo3d.tasks.dense import point_probabilities
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@checked
+def predict(
+    checkpoint: str | Path,
+    cloud: str | Path,
+    *,
+    out: str | Path,
+    up: Up = "z",
+    votes: Annotated[int, Range(1, 1000)] = 1,
+    category: str | None = None,
+) -> dict[str, Any]:
+    """What was found in one cloud; the labels of all its points are written to a file.
+
+    An NPZ file holds ``label`` (N,), ``probability`` (N,) of the label, and ``classes``, the names; row i belongs to
+    point i of the cloud's file. A PLY file holds the points in the file's coordinates with ``label``.
+
+    Args:
+        checkpoint: A checkpoint of ``geo3d finetune task=segment``.
+        cloud: A file with one cloud of any size.
+        out: The file to write, ``NAME.npz`` or ``NAME.ply``.
+        up: The axis that points up in the cloud's file, ``y`` or ``z``.
+        votes: How often the cloud is divided into subsets; their probabilities are averaged.
+        category: For a network of parts, the class of the object.
+
+    Raises:
+        ConfigError: If ``out`` has another suffix, or the network needs a category, or has none.
+        CheckpointError: If the checkpoint is missing, damaged, or not of a segmentation.
+        CloudError: If the cloud cannot be read.
+    """
+    out = Path(out)
+    if out.suffix.lower() not in (".npz", ".ply"):
+        raise ConfigError(f"out={out}: labels are written as .npz or .ply; give out=NAME.npz")
+    opened = open_checkpoint(checkpoint)
+    network, names = _network(opened), list(opened.card["classes"])
+    known = _category(opened, category)
+    whole = read_cloud(cloud)
+    convention = opened.card.get("input", {})
+    seen = z_up(whole, up) if known is None else with_(z_up(whole, up), y=torch.tensor([known]))
+    probabilities = point_probabilities(
+        network.to(DEVICE), seen, str(cloud), num_points=convention.get("num_points"),
+        normalize=convention.get("normalize", "unit_sphere"), pose=None, votes=votes, key=("predict", 0), device=DEVICE,
+    )  # fmt: skip
+    if known is not None:
+        probabilities = _restricted(probabilities, opened.card["groups"][known])
+    probability, label = probabilities.max(1)
+    _write(out, whole, label, probability, names)
+    counts = torch.bincount(label, minlength=len(names)).tolist()
+    return {"out": str(out), "points": len(label), "found": dict(zip(names, counts, strict=True))}
+
+
+def _network(opened: Checkpoint) -> PointNetwork:
+    if opened.decoder is None or opened.head is None or not opened.card.get("classes"):
+        raise CheckpointError(
+            f"{opened.folder}: expected a segmentation network, with decoder and head; train one with geo3d finetune "
+            "task=segment"
+        )
+    return PointNetwork(opened.encoder, opened.decoder, opened.head).eval()
+
+
+def _category(opened: Checkpoint, category: str | None) -> int | None:
+    """The number of the category that the network needs; None if it needs none."""
+    categories = opened.card.get("categories")
+    if categories is None:
+        if category is not None:
+            raise ConfigError(f"category={category}: the network has no categories; leave it out")
+        return None
+    if category not in categories:
+        found = "" if category is None else f"found {category}; "
+        hint = did_you_mean(category or "", categories)
+        raise ConfigError(f"category: the network labels the parts of one class of objects; {found}{hint}")
+    return int(categories.index(category))
+
+
+def _restricted(probabilities: Tensor, parts: list[int]) -> Tensor:
+    """The probabilities with those of all other parts set to 0."""
+    kept = torch.zeros_like(probabilities)
+    kept[:, parts] = probabilities[:, parts]
+    return kept
+
+
+def _write(out: Path, cloud: Any, label: Tensor, probability: Tensor, names: list[str]) -> None:
+    if out.suffix.lower() == ".ply":
+        write_cloud(out, with_(cloud, point_y=label))
+        return
+    with replacing(out) as draft, draft.open("wb") as file:
+        np.savez(file, label=label.numpy(), probability=probability.numpy(), classes=np.array(names))
+
+
+def labels_in(arrays: dict[str, np.ndarray], path: str | Path) -> np.ndarray:
+    """(N,) int64 labels of the points in a file's arrays.
+
+    Raises:
+        CloudError: If there are none.
+    """
+    names = ("label", "point_y", "labels", "segment", "semantic")
+    found = next((arrays[name] for name in names if name in arrays), None)
+    if found is None or found.ndim != 1 or found.dtype.kind not in "iu":
+        raise CloudError(f"{path}: expected whole numbers (N,) under one of {', '.join(names)}; found {sorted(arrays)}")
+    return found.astype(np.int64)
