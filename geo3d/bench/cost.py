@@ -242,18 +242,22 @@ def _counted(encoder: nn.Module, ops: Sequence[Op], num_points: int) -> Iterator
     """The arithmetic of each operation of a graph for one cloud."""
     rows, widths, by_name = rows_of(ops, num_points), widths_of(ops, encoder), {op.path: op for op in ops}
     for op in ops:
-        if op.kind in ("input", "concat", "expand"):  # copies
+        if op.kind in ("input", "columns", "concat", "expand"):  # copies
             continue
         count, channels = rows[op.sources[0]], widths[op.sources[0]]
         if op.kind == "edge":
             layer = encoder.get_submodule(op.path.rpartition(".")[0])
             assert isinstance(layer, EdgeConv)
             yield from _edge(op, layer, count, min(by_name[op.sources[1]].k, num_points))
-        elif op.kind in ("dense", "group"):
+        elif op.kind in ("dense", "group", "pairs"):
             linear = encoder.get_submodule(op.path)
             assert isinstance(linear, Linear)
             if op.kind == "dense":
                 yield from _linear(op.path, linear, count)
+            elif op.kind == "pairs":  # two products per point, and their sum for each pair
+                yield from _windows(op.path, linear, count)
+                yield _product(op.path, linear, count, _factor(linear))
+                yield Work(f"{op.path}.pairs", adds=rows[op.path] * widths[op.path])
             else:
                 yield from _group(op, linear, rows[op.path], rows[op.sources[1]], count)
         elif op.kind == "max":

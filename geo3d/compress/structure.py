@@ -14,6 +14,7 @@ from geo3d.compress.record import copied, records
 from geo3d.errors import ConfigError
 from geo3d.nn.describe import graph_of
 from geo3d.nn.edge_conv import EdgeConv
+from geo3d.nn.edge_mlp import EdgeMLP
 from geo3d.nn.linear import Linear
 from geo3d.nn.structured import LowRank, SlidingSum, Structural
 
@@ -55,6 +56,7 @@ class LayerSite(NamedTuple):
 def layer_sites(encoder: nn.Module) -> Iterator[LayerSite]:
     """All linear layers of an encoder, in the order of its modules."""
     doubled = {id(module.linear) for module in encoder.modules() if isinstance(module, EdgeConv)}
+    doubled |= {id(module.mlp.first) for module in encoder.modules() if isinstance(module, EdgeMLP)}
     for path, module in encoder.named_modules():
         if isinstance(module, Linear):
             yield LayerSite(path, module, 2 if id(module) in doubled else 1)

@@ -1,6 +1,6 @@
 """DGCNN in the form of its segmentation networks: edge convolutions of several layers, pooled by their maximum."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import torch
@@ -10,11 +10,13 @@ from torch_geometric.data import Data
 
 from geo3d.checks import Length, Range, Share, Size, checked
 from geo3d.cloud import Features, Layout, Level, layout_of
-from geo3d.encoders.inputs import input_batch, point_inputs
+from geo3d.encoders.inputs import cloud_inputs, input_batch, point_inputs
 from geo3d.encoders.pointnet import transformed
 from geo3d.errors import ConfigError
 from geo3d.nn.edge_conv import EdgeConv
 from geo3d.nn.edge_mlp import EdgeMLP
+from geo3d.nn.graph import Op
+from geo3d.nn.keywords import keywords_of
 from geo3d.nn.linear import linear
 from geo3d.nn.norm import BatchNorm
 from geo3d.nn.pooling import embed_and_pool
@@ -127,3 +129,51 @@ class SegmentationDGCNN(nn.Module):
         point = torch.cat(outputs, 1)
         cloud = embed_and_pool(self.embed, self.norm, self.negative_slope, point, layout)[:, : self.embedding]
         return Features(point, cloud, (Level(batch.pos, layout, inputs),))
+
+    def layer_graph(self) -> tuple[Op, ...]:
+        """The operations, see :mod:`geo3d.nn.graph`.
+
+        Raises:
+            ConfigError: If the positions are transformed: the transformer's edges have no form there yet.
+        """
+        if self.align:
+            raise ConfigError("SegmentationDGCNN with align=True does not describe its layers yet; use align=False")
+        ops, x = cloud_inputs(self.in_channels)
+        names = []
+        for i, sizes in enumerate(self.channels):
+            search, path = x, f"layers.{i}"
+            if i == 0 and self.first_graph is not None:
+                first, last = self.first_graph
+                ops.append(Op("columns", "searched", (x,), first=first, number=last - first))
+                search = "searched"
+            ops.append(Op("neighbors", f"neighbors.{i}", (search,), k=self.k))
+            neighbors = ops[-1].path
+            if len(sizes) == 1:
+                ops.append(Op("edge", f"{path}.linear", (x, neighbors), f"{path}.norm", self.negative_slope))
+            else:
+                mlp = f"{path}.mlp"
+                ops.append(
+                    Op("pairs", f"{mlp}.linears.0", (x, neighbors), f"{mlp}.norms.0", self.negative_slope, self.k)
+                )
+                for j in range(1, len(sizes)):
+                    source = (ops[-1].path,)
+                    ops.append(Op("dense", f"{mlp}.linears.{j}", source, f"{mlp}.norms.{j}", self.negative_slope))
+                ops.append(Op("max", path, (ops[-1].path,)))
+            x = ops[-1].path
+            names.append(x)
+        return (
+            *ops,
+            Op("concat", "point", tuple(names)),
+            Op("dense", "embed", ("point",), "norm", self.negative_slope),
+            Op("max", "cloud", ("embed",)),
+        )
+
+    def with_channels(self, sizes: Mapping[str, int]) -> "SegmentationDGCNN":
+        """A new encoder with the same keywords, except for the output channels: ``sizes``, by path of the layer."""
+        channels = [
+            (sizes[f"layers.{i}.linear"],)
+            if len(own) == 1
+            else tuple(sizes[f"layers.{i}.mlp.linears.{j}"] for j in range(len(own)))
+            for i, own in enumerate(self.channels)
+        ]
+        return type(self)(**keywords_of(self) | {"channels": channels, "embedding": sizes["embed"]})

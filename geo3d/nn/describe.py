@@ -13,7 +13,8 @@ from geo3d.nn.norm import BatchNorm
 from geo3d.nn.verify import verify
 
 SOURCES = {
-    "input": (0, 0), "dense": (1, 1), "edge": (2, 2), "group": (2, None), "neighbors": (1, 1), "farthest": (1, 1),
+    "input": (0, 0), "dense": (1, 1), "edge": (2, 2), "pairs": (2, 2), "group": (2, None), "neighbors": (1, 1),
+    "columns": (1, 1), "farthest": (1, 1),
     "matmul": (2, 2), "concat": (1, None), "max": (1, 1), "mean": (1, 1), "expand": (2, 2), "interpolate": (3, 3),
 }  # fmt: skip
 """Of each kind the smallest and the largest number of sources; None: any."""
@@ -86,8 +87,9 @@ def _check_names(op: Op, before: set[str]) -> None:
         raise ConfigError(f"{op.path}: {op.kind} cannot have {len(op.sources)} sources, {op.sources}")
     if op.slope is not None and not 0 <= op.slope <= 1:
         raise ConfigError(f"{op.path}: the slope of a LeakyReLU must be from 0 to 1; found {op.slope}")
-    if (op.kind in ("neighbors", "group") and op.k < 1) or (op.kind in ("input", "farthest") and op.number < 1):
-        raise ConfigError(f"{op.path}: {op.kind} needs {'k' if op.kind in ('neighbors', 'group') else 'number'} >= 1")
+    for name, kinds in (("k", ("neighbors", "pairs", "group")), ("number", ("input", "columns", "farthest"))):
+        if op.kind in kinds and getattr(op, name) < 1:
+            raise ConfigError(f"{op.path}: {op.kind} needs {name} >= 1")
     if op.kind == "interpolate" and op.k != 3:
         raise ConfigError(f"{op.path}: interpolate is defined between k=3 centers; found k={op.k}")
 

@@ -21,6 +21,8 @@ class EdgeMLP(nn.Module):
     replace one per edge. The other layers work on edges. Batch statistics are those of all M * k edges. The compiled
     operator keeps no edges; torch's operators keep them in training, and in evaluation work on some points at a time.
 
+    Compressed, the first layer pools and rounds its input once per point, and rounds its whole weight.
+
     Args:
         in_channels: Channels of the input.
         channels: Output channels of the layers.
@@ -42,6 +44,7 @@ class EdgeMLP(nn.Module):
             x: (M, in_channels) features.
             neighbors: (M, k) flat indices of the neighbours.
         """
+        x = self.mlp.first.inputs(x)
         of_neighbor, of_center = self.mlp.first.matrix().chunk(2, 1)
         if self.mlp.runs_compiled(x):
             factored = torch.cat([of_neighbor, of_center - of_neighbor], 1)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import leaky_relu
+from torch.nn.functional import leaky_relu, linear
 
 from geo3d.cloud import Layout
 from geo3d.nn.edge_conv import EdgeConv
@@ -65,6 +65,21 @@ def _edge(module: nn.Module, op: Op, rows: Value, neighbors: Value) -> Value:
     layer = module.get_submodule(op.path.rpartition(".")[0])
     assert isinstance(layer, EdgeConv)
     return Value(layer(rows.x, neighbors.x), rows.layout)
+
+
+def _pairs(module: nn.Module, op: Op, rows: Value, neighbors: Value) -> Value:
+    layer = module.get_submodule(op.path)
+    assert isinstance(layer, Linear)
+    x = layer.inputs(rows.x)
+    center = x[:, None].expand(-1, neighbors.x.shape[1], -1)
+    edges = torch.cat([x[neighbors.x] - center, center], 2).flatten(0, 1)
+    ends = torch.arange(len(x) + 1, device=x.device) * neighbors.x.shape[1]
+    values = _behind(module, op, linear(edges, layer.matrix(), layer.bias))
+    return Value(values, Layout(ends, neighbors.x.shape[1]), neighbors.x, around=rows.layout)
+
+
+def _columns(module: nn.Module, op: Op, rows: Value) -> Value:
+    return rows._replace(x=rows.x[:, op.first : op.first + op.number].contiguous())
 
 
 def _group(module: nn.Module, op: Op, pos: Value, centers: Value, *features: Value) -> Value:
@@ -133,7 +148,8 @@ def nearest_centers(centers: Value, pos: Value) -> tuple[Tensor, Tensor]:
 
 
 COMPUTE: dict[str, Any] = {
-    "dense": _dense, "edge": _edge, "group": _group, "neighbors": _neighbors, "farthest": _farthest,
+    "dense": _dense, "edge": _edge, "pairs": _pairs, "group": _group, "neighbors": _neighbors, "columns": _columns,
+    "farthest": _farthest,
     "matmul": _matmul, "concat": _concat, "max": _reduced("max"), "mean": _reduced("mean"),
     "expand": _expand, "interpolate": _interpolate,
 }  # fmt: skip

@@ -11,10 +11,10 @@ from typing import Literal, NamedTuple
 from torch import nn
 
 Kind = Literal[
-    "input", "dense", "edge", "group", "neighbors", "farthest", "matmul", "concat", "max", "mean", "expand",
-    "interpolate",
+    "input", "dense", "edge", "pairs", "group", "neighbors", "columns", "farthest", "matmul", "concat", "max", "mean",
+    "expand", "interpolate",
 ]  # fmt: skip
-WEIGHTED = ("dense", "edge", "group")
+WEIGHTED = ("dense", "edge", "group", "pairs")
 """Kinds that have a linear layer; the operation's ``path`` is the path of that layer."""
 
 
@@ -29,9 +29,12 @@ class Op(NamedTuple):
     ``edge``              rows, neighbors                              a whole :class:`geo3d.nn.edge_conv.EdgeConv`:
                                                                        linear layer, norm, LeakyReLU, then the
                                                                        maximum over the neighbours
+    ``pairs``             rows, neighbors                              linear layer, norm and activation on the ``k``
+                                                                       rows ``[x_j - x_i ; x_i]`` of each row i
     ``group``             positions, centers, maybe features           linear layer, norm and activation on the rows
                                                                        ``[p_j - c_i ; f_j]`` in a ball of ``radius``
     ``neighbors``         rows                                         (M, k) the nearest rows of the same cloud
+    ``columns``           rows                                         ``number`` columns from ``first`` on
     ``farthest``          positions                                    positions of ``number`` farthest points
     ``matmul``            rows, matrices (one row per cloud)           each row times (I + its cloud's matrix)
     ``concat``            any, over the same rows                      the sources side by side
@@ -47,8 +50,8 @@ class Op(NamedTuple):
 
     kind: Kind
     path: str
-    """Name of the value. For ``dense``, ``edge`` and ``group`` it is the path of the operation's ``Linear`` in the
-    network, with or without a norm; for ``edge`` that of the ``Linear`` inside the ``EdgeConv``."""
+    """Name of the value. For ``dense``, ``edge``, ``pairs`` and ``group`` it is the path of the operation's ``Linear``
+    in the network, with or without a norm; for ``edge`` that of the ``Linear`` inside the ``EdgeConv``."""
     sources: tuple[str, ...] = ()
     """Names of the values that the operation reads."""
     norm: str = ""
@@ -56,11 +59,13 @@ class Op(NamedTuple):
     slope: float | None = None
     """Slope of the LeakyReLU after the norm; 0 means ReLU, None means no activation."""
     k: int = 0
-    """Neighbours per row, for ``neighbors``, ``group`` and ``interpolate``."""
+    """Neighbours per row, for ``neighbors``, ``pairs``, ``group`` and ``interpolate``."""
     radius: float = 0.0
     """Radius of the balls of a ``group``."""
     number: int = 0
-    """Channels of an ``input``, or how many points ``farthest`` takes from each cloud."""
+    """Channels of an ``input`` or of ``columns``, or how many points ``farthest`` takes from each cloud."""
+    first: int = 0
+    """The first of the ``columns``."""
     start: str = "first"
     """Which point ``farthest`` takes first, see :func:`geo3d.ops.search.farthest.farthest_points`."""
 
@@ -108,10 +113,11 @@ def layers_of(ops: Sequence[Op], num_points: int | None = None) -> list[Layer]:
         if op.kind == "group":  # features are multiplied once per point, coordinates once per neighbour
             features = [Source(of, rows[name]) for name in op.sources[2:] for of in reads(by_name, name)]
             sources = (Source(3, rows[op.path]), *features)
-        else:
-            sources = tuple(Source(of, rows[op.path]) for of in reads(by_name, op.sources[0]))
+        else:  # of pairs, both halves of the weight are multiplied once per point
+            count = rows[op.sources[0] if op.kind == "pairs" else op.path]
+            sources = tuple(Source(of, count) for of in reads(by_name, op.sources[0]))
         slope = 1.0 if op.slope is None else op.slope
-        layers.append(Layer(op.path, op.norm, sources, slope, op.kind == "edge", op.path in ends))
+        layers.append(Layer(op.path, op.norm, sources, slope, op.kind in ("edge", "pairs"), op.path in ends))
     return layers
 
 
@@ -138,11 +144,11 @@ def rows_of(ops: Sequence[Op], num_points: int) -> dict[str, int]:
             rows[op.path] = 1 if op.path == "cloud" else num_points
         elif op.kind == "farthest":
             rows[op.path] = min(op.number, first)
-        elif op.kind == "group":
-            rows[op.path] = rows[op.sources[1]] * op.k
+        elif op.kind in ("group", "pairs"):
+            rows[op.path] = rows[centers_of(op)] * op.k
         elif op.kind in ("max", "mean"):
             ball = balls[op.sources[0]]
-            rows[op.path] = 1 if ball is None else rows[ball.sources[1]]
+            rows[op.path] = 1 if ball is None else rows[centers_of(ball)]
         else:
             last = op.kind in ("expand", "interpolate")
             rows[op.path] = rows[op.sources[-1]] if last else first
@@ -158,16 +164,21 @@ def widths_of(ops: Sequence[Op], module: nn.Module) -> dict[str, int]:
         elif op.kind == "concat":
             widths[op.path] = sum(widths[source] for source in op.sources)
         else:
-            alone = {"input": op.number, "farthest": 3, "neighbors": op.k}
+            alone = {"input": op.number, "columns": op.number, "farthest": 3, "neighbors": op.k}
             widths[op.path] = alone[op.kind] if op.kind in alone else widths[op.sources[0]]
     return widths
 
 
+def centers_of(op: Op) -> str:
+    """The value whose rows have the balls of a ``group`` or the neighbours of ``pairs``."""
+    return op.sources[1] if op.kind == "group" else op.sources[0]
+
+
 def grouped(ops: Sequence[Op]) -> dict[str, Op | None]:
-    """The ``group`` in whose balls the rows of each value lie; None if its rows are points, centers or clouds."""
+    """The ``group`` or ``pairs`` in which the rows of each value lie; None if they are points, centers or clouds."""
     balls: dict[str, Op | None] = {}
     for op in ops:
-        inside = op if op.kind == "group" else None
+        inside = op if op.kind in ("group", "pairs") else None
         if op.kind in ("dense", "concat"):
             inside = balls[op.sources[0]]
         balls[op.path] = inside

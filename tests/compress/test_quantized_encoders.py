@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from geo3d.compress import calibrate, finalize, prune, quantize, records, structure
-from geo3d.encoders import DGCNN, PointNet, PointNet2
+from geo3d.encoders import DGCNN, PointNet, PointNet2, SegmentationDGCNN
 from geo3d.errors import ConfigError
 from geo3d.heads import Classifier
 from geo3d.nn.edge_conv import EdgeConv
@@ -20,6 +20,7 @@ from geo3d.testing import tiny_batch
 
 ENCODERS = {
     "dgcnn": lambda **k: DGCNN(k=4, channels=(8, 16), embedding=16, **k),
+    "segmentation": lambda **k: SegmentationDGCNN(k=4, channels=((8, 16), (16,)), embedding=16, **k),
     "ssg": lambda **k: PointNet2(
         num_samples=(8, 4), radii=(0.4, 0.8), num_neighbors=(4, 6), channels=((8, 16), (16, 24), (24, 32)), **k
     ),

@@ -9,7 +9,7 @@ from geo3d import seeds
 from geo3d.cloud import make_batch
 from geo3d.compress.shrink import multiplications, prunable, shrink
 from geo3d.compress.structure import structure
-from geo3d.encoders import DGCNN, PointNet, PointNet2
+from geo3d.encoders import DGCNN, PointNet, PointNet2, SegmentationDGCNN
 from geo3d.errors import ConfigError
 from geo3d.nn.graph import layers_of
 from geo3d.nn.linear import Linear
@@ -32,6 +32,7 @@ def made(kind, dtype=torch.float32):
         encoder = {
             "static": lambda: DGCNN(k=4, channels=(8, 16, 24), embedding=32, dynamic=False),
             "dynamic": lambda: DGCNN(k=4, channels=(8, 16, 24), embedding=32),
+            "segmentation": lambda: SegmentationDGCNN(k=4, channels=((8, 16), (24,), (16, 16)), embedding=32),
             "ssg": lambda: PointNet2(
                 num_samples=(16, 4), num_neighbors=(8, 4), radii=(0.8, 1.6), width=0.5,
                 channels=((16, 16, 32), (32, 64), (64, 64, 128)),
@@ -70,13 +71,15 @@ def selected(encoder, kept, features):
     every = {name: torch.ones(len(encoder.get_submodule(name).weight), dtype=torch.bool) for name, *_ in layers} | kept
     dgcnn = isinstance(encoder, DGCNN)
     names = [layer.name for layer in layers[:-1]]
-    if not dgcnn:
+    if isinstance(encoder, SegmentationDGCNN):  # the last layer of each convolution
+        names = [source.of for source in layers[-1].sources]
+    elif not dgcnn:
         names = [s.of for s in next(layer for layer in layers if layer.name == "last.linears.0").sources[1:]]
     cloud = every[layers[-1].name].repeat(2 if dgcnn else 1)
     return features.point[:, torch.cat([every[name] for name in names])], features.cloud[:, cloud]
 
 
-@pytest.mark.parametrize("kind", ["static", "ssg", "msg"])
+@pytest.mark.parametrize("kind", ["static", "segmentation", "ssg", "msg"])
 @pytest.mark.parametrize("train", [False, True])
 @pytest.mark.parametrize("batch", [clouds, ragged])
 def test_fewer_channels_compute_what_rows_at_zero_compute(kind, train, batch):
@@ -103,7 +106,7 @@ def test_dynamic_neighbors_do_not_see_the_difference():
     assert not close.all() or torch.allclose(found.cloud, cloud, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["static", "ssg"])
+@pytest.mark.parametrize("kind", ["static", "segmentation", "ssg"])
 def test_training_goes_on_alike(kind):
     encoder = made(kind, torch.float64)
     kept = half(encoder)
@@ -170,7 +173,7 @@ def test_what_a_structured_layer_reads_stays():
         shrink(encoder, {"layers.0.linear": torch.arange(8) < 4})
 
 
-@pytest.mark.parametrize("kind", ["static", "ssg"])
+@pytest.mark.parametrize("kind", ["static", "segmentation", "ssg"])
 def test_low_rank_layers_are_dense(kind):
     plain = made(kind, torch.float64)
     encoder = structure(plain, 2.0, min_channels=8, low_rank=True).double()

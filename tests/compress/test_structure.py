@@ -9,12 +9,13 @@ from torch_geometric.data import Data
 from geo3d.cloud import make_batch
 from geo3d.compress.channel_order import _gains, _positions, _swaps, channel_order
 from geo3d.compress.structure import equal_rank, finalize, input_moments, layer_sites, restore, structure
-from geo3d.encoders import DGCNN, PointNet, PointNet2
+from geo3d.encoders import DGCNN, PointNet, PointNet2, SegmentationDGCNN
 from geo3d.errors import ConfigError
 from geo3d.nn.structured import LowRank, SlidingSum, Structural
 
 MAKES = {
     "dgcnn": lambda: DGCNN(k=4, channels=(32, 40, 32), embedding=48),
+    "segmentation": lambda: SegmentationDGCNN(k=4, channels=((32, 40), (32,)), embedding=48),
     "pointnet2": lambda: PointNet2(num_samples=(24, 8), width=0.25),
     "pointnet": lambda: PointNet(embedding=48, width=0.25),
 }

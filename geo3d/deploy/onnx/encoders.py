@@ -100,6 +100,18 @@ def _edge(at: Drawing, op: Op, x: str, neighbors: str) -> str:
     return layers.edge_conv(at.graph, x, layer, neighbors, at.ops[op.sources[1]].k)
 
 
+def _pairs(at: Drawing, op: Op, x: str, neighbors: str) -> str:
+    linear, norm = at.layer(op)
+    if norm is None:
+        raise ConfigError(f"{op.path}: pairs without a norm behind them have no ONNX form; give them one")
+    return at.activated(op, layers.pairs(at.graph, linear, norm, x, neighbors))
+
+
+def _columns(at: Drawing, op: Op, x: str) -> str:
+    ends = (np.array([value]) for value in (op.first, op.first + op.number, -1))
+    return at.graph.op("Slice", x, *ends)
+
+
 def _group(at: Drawing, op: Op, pos: str, centers: str, *features: str) -> str:
     linear, norm = at.layer(op)
     neighbors = at.graph.input(at.tables[op.path], np.int64, [at.sizes[0], at.number(op.sources[1]), op.k])
@@ -161,6 +173,8 @@ DRAW: dict[str, Callable[..., str]] = {
     "input": _input,
     "dense": _dense,
     "edge": _edge,
+    "pairs": _pairs,
+    "columns": _columns,
     "group": _group,
     "neighbors": _neighbors,
     "farthest": _farthest,

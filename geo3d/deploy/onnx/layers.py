@@ -145,6 +145,26 @@ def edge_conv(graph: Graph, x: str, layer: EdgeConv, neighbors: str, k: int) -> 
     return graph.op("LeakyRelu", graph.op("Add", a, top), alpha=float(layer.negative_slope))
 
 
+def pairs(graph: Graph, layer: Linear, norm: BatchNorm, x: str, neighbors: str) -> str:
+    """(B, N, k, C) ``norm(layer(row))`` for the rows ``[x_j - x_i ; x_i]`` of the neighbours in a table (B, N, k).
+
+    ``Wd x_j + (Wc - Wd) x_i``: both products are taken once per point, before the gather.
+    """
+    factor, shift = folded(norm, layer.bias, layer.out_features)
+    matrix = matrix_of(layer.masked(), layer.quantizer).times(factor)
+    width = matrix.rows.shape[1] // 2
+    of_neighbor, of_center = matrix.part(columns=slice(width)), matrix.part(columns=slice(width, None))
+    of_a = [of_center, of_neighbor]
+    if layer.quantizer is None or layer.input_quantizer is None or not graph.as_codes:
+        of_a = [Matrix(of_center.values() - of_neighbor.values())]
+    *parts, (b, missing) = products(graph, x, layer, *of_a, of_neighbor)
+    a, lacking = parts[0]
+    if len(parts) == 2:
+        a, lacking = graph.op("Sub", a, parts[1][0]), lacking - parts[1][1]
+    a = graph.op("Add", a, short(shift + lacking + missing))
+    return graph.op("Add", gathered(graph, b, neighbors), graph.op("Unsqueeze", a, np.array([2])))
+
+
 def mean(graph: Graph, y: str, axis: int = 1) -> str:
     """The mean along an axis, which is removed, as a product with a row of 1 / N: reductions of runtimes are slow.
 

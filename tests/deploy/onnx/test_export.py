@@ -26,7 +26,7 @@ from geo3d.deploy.onnx.check import (
 )
 from geo3d.deploy.onnx.export import export_onnx, export_openvino, export_torch, onnx_inputs, onnx_model
 from geo3d.deploy.onnx.layers import AT_ONCE
-from geo3d.encoders import DGCNN, PointNet, PointNet2
+from geo3d.encoders import DGCNN, PointNet, PointNet2, SegmentationDGCNN
 from geo3d.errors import CloudError, ConfigError
 from geo3d.nn.linear import Linear
 from geo3d.nn.quantizer import Quantizer
@@ -37,12 +37,15 @@ onnx = pytest.importorskip("onnx")
 MAKE = {
     "dgcnn": lambda: DGCNN(k=6, channels=(16, 24, 16), embedding=32),
     "static": lambda: DGCNN(k=9, channels=(16, 8), embedding=32, in_channels=5, dynamic=False),
+    "segmentation": lambda: SegmentationDGCNN(
+        k=6, channels=((16, 24), (16,), (24, 16)), embedding=32, in_channels=6, first_graph=(3, 6)
+    ),
     "pointnet": lambda: PointNet(embedding=32, width=0.25),
     "plain": lambda: PointNet(embedding=32, width=0.25, in_channels=6, input_transform=False, feature_transform=False),
     "ssg": lambda: PointNet2(num_samples=(24, 8), width=0.125),
     "msg": lambda: PointNet2("msg", num_samples=(24, 8), width=0.25, in_channels=6, start="farthest"),
 }
-MODES = [(name, mode) for name in ("dgcnn", "static") for mode in ("inside", "inputs")]
+MODES = [(name, mode) for name in ("dgcnn", "static", "segmentation") for mode in ("inside", "inputs")]
 MODES += [("pointnet", "inside"), ("plain", "inside"), ("ssg", "inputs"), ("msg", "inputs")]
 WHERE = {"onnxruntime": (export_onnx, ".onnx", in_onnxruntime), "openvino": (export_openvino, ".xml", in_openvino)}
 
