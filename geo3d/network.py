@@ -5,7 +5,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from geo3d.cloud import as_batch, layout_of
+from geo3d.cloud import Features, Layout, as_batch, layout_of
+from geo3d.decoders import GlobalConcat
 
 
 class PointNetwork(nn.Module):
@@ -24,5 +25,22 @@ class PointNetwork(nn.Module):
     def forward(self, data: Data) -> Tensor:
         """(M, classes) logits; a head with categories reads the category of each cloud from ``y`` (B,)."""
         batch = as_batch(data)
-        rows = self.decoder(self.encoder(batch))
-        return self.head(rows, batch.get("y"), layout_of(batch)) if self.head.categories else self.head(rows)
+        return point_logits(self.decoder, self.head, self.encoder(batch), batch.get("y"), layout_of(batch))
+
+
+def point_logits(decoder: Any, head: Any, features: Features, category: Tensor | None, layout: Layout) -> Tensor:
+    """(M, classes) logits of points from an encoder's features.
+
+    Behind ``GlobalConcat`` every row begins with the features of its cloud. The head's first layer then multiplies
+    these once per cloud, and the rows are never made.
+
+    Args:
+        decoder: The decoder.
+        head: The head.
+        features: Those of the encoder.
+        category: (B,) category of each cloud, for a head with categories; None for none.
+        layout: Which points belong to which cloud.
+    """
+    if isinstance(decoder, GlobalConcat):
+        return head(features.point, category, layout, features.cloud)
+    return head(decoder(features), category, layout)

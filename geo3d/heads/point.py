@@ -11,7 +11,7 @@ from geo3d.checks import Length, Range, Share, Size, checked
 from geo3d.cloud import Layout
 from geo3d.errors import CloudError
 from geo3d.heads.cloud import Width, each
-from geo3d.nn.linear import linear
+from geo3d.nn.linear import Linear, linear
 from geo3d.nn.norm import BatchNorm
 
 
@@ -70,24 +70,47 @@ class PointClassifier(nn.Module):
         layers.append(linear(channels, num_classes, bias=output_bias))
         self.layers = nn.Sequential(*layers)
 
-    def forward(self, rows: Tensor, category: Tensor | None = None, layout: Layout | None = None) -> Tensor:
+    def forward(
+        self,
+        rows: Tensor,
+        category: Tensor | None = None,
+        layout: Layout | None = None,
+        cloud: Tensor | None = None,
+    ) -> Tensor:
         """(M, num_classes) logits, before any softmax.
 
         Args:
-            rows: (M, in_channels) rows of the points.
+            rows: (M, in_channels) rows of the points, or with ``cloud`` only their last columns.
             category: (B,) int64 category of each cloud, if the head has ``categories``.
-            layout: Which rows belong to which cloud, with ``category``.
+            layout: Which rows belong to which cloud, with ``category`` or ``cloud``.
+            cloud: (B, D) the first columns of the rows, the same for all points of a cloud.
 
         Raises:
             CloudError: If the head has categories and none are given, or one is out of range (on a CPU).
         """
-        if not self.categories:
+        known = self._known(category, layout) if self.categories else None
+        if cloud is None and known is None:
             return self.layers(rows)
+        assert layout is not None
+        sizes, first = layout.ptr.diff(), self.layers[0]
+        assert isinstance(first, Linear)
+        if first.pool is not None or first.input_quantizer is not None:
+            given = [x for x in (cloud, rows, known) if x is not None]
+            every = [x if x is rows else x.repeat_interleave(sizes, 0, output_size=len(rows)) for x in given]
+            return self.layers(torch.cat(every, 1))
+        # What is the same for all points of a cloud is multiplied once per cloud.
+        widths = [0 if cloud is None else cloud.shape[1], rows.shape[1], 0 if known is None else known.shape[1]]
+        of_cloud, of_rows, of_known = first.matrix().split(widths, 1)
+        once = [F.linear(x, w) for x, w in ((cloud, of_cloud), (known, of_known)) if x is not None]
+        of_each = torch.stack(once).sum(0).repeat_interleave(sizes, 0, output_size=len(rows))
+        return self.layers[1:](F.linear(rows, of_rows, first.bias) + of_each)
+
+    def _known(self, category: Tensor | None, layout: Layout | None) -> Tensor:
+        """(B, category_channels) what the head makes of the categories."""
         if category is None or layout is None:
             raise CloudError(f"the head has {self.categories} categories; give the clouds y (B,), the category of each")
         if category.device.type == "cpu" and not bool(((category >= 0) & (category < self.categories)).all()):
             raise CloudError(f"y: expected categories from 0 to {self.categories - 1}; found {category.tolist()[:9]}")
-        known = self.category_norm(self.category(F.one_hot(category, self.categories).to(rows.dtype)))
-        known = F.leaky_relu(known, self.negative_slope)
-        known = known.repeat_interleave(layout.ptr.diff(), 0, output_size=len(rows))
-        return self.layers(torch.cat([rows, known], 1))
+        weight = self.category.weight
+        known = self.category_norm(self.category(F.one_hot(category, self.categories).to(weight.dtype)))
+        return F.leaky_relu(known, self.negative_slope)

@@ -18,6 +18,7 @@ from geo3d.errors import CloudError, ConfigError
 from geo3d.heads import PointClassifier
 from geo3d.invariance.views import Views
 from geo3d.metrics import class_iou, confusion, mean_iou, part_iou
+from geo3d.network import point_logits
 from geo3d.tasks.datamodule import DataModule
 from geo3d.tasks.dense import point_probabilities
 from geo3d.tasks.lovasz import lovasz_softmax
@@ -91,7 +92,7 @@ class Segment(Supervised):
         """(M, classes) logits."""
         if len(features.point) != len(batch.pos):
             raise ConfigError("the encoder leaves points out; segmentation needs one that keeps them all")
-        return self.head(self.decoder(features), batch.get("y"), layout_of(batch))
+        return point_logits(self.decoder, self.head, features, batch.get("y"), layout_of(batch))
 
     def loss(self, prediction: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The cross-entropy over the labelled points, with the Lovász loss if asked for, and the accuracy."""

@@ -1,11 +1,15 @@
 """The head of points: its layers, its categories, and what is refused."""
 
+import copy
+
 import pytest
 import torch
 
 from geo3d.cloud import Layout
 from geo3d.errors import CloudError, ConfigError
 from geo3d.heads import PointClassifier
+from geo3d.nn.quantizer import Quantizer
+from geo3d.seeds import generator, seeded
 
 
 def test_every_hidden_layer_is_as_asked():
@@ -36,3 +40,24 @@ def test_what_does_not_fit_is_refused():
         head(torch.zeros(5, 6), torch.tensor([3]), Layout(torch.tensor([0, 5]), 5))
     with pytest.raises(ConfigError, match="dropout has 3 values for 2 hidden layers"):
         PointClassifier(6, 4, dropout=(0.1, 0.2, 0.3))
+
+
+@pytest.mark.parametrize("categories", [0, 3])
+@pytest.mark.parametrize("compressed", [False, True])
+def test_what_all_points_of_a_cloud_share_is_multiplied_once(categories, compressed):
+    with seeded(0):
+        head = PointClassifier(10, 4, hidden=(8,), dropout=0.0, bias=True, categories=categories)
+    if compressed:
+        head.layers[0].input_quantizer = Quantizer.for_activations(8)
+    draw = generator("parts")
+    cloud, rows = torch.randn(2, 6, generator=draw), torch.randn(7, 4, generator=draw)
+    layout, category = Layout(torch.tensor([0, 3, 7])), torch.tensor([2, 1]) if categories else None
+    repeated = torch.cat([cloud.repeat_interleave(layout.ptr.diff(), 0), rows], 1)
+    grads = []
+    for arguments in ((repeated, category, layout), (rows, category, layout, cloud)):
+        other = copy.deepcopy(head)
+        logits = other(*arguments)
+        logits.square().sum().backward()
+        grads.append([logits, *(p.grad for p in other.parameters())])
+    for one, again in zip(*grads, strict=True):
+        torch.testing.assert_close(one, again, rtol=1e-4, atol=1e-5)
