@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torch_geometric.data import Data
 
-from geo3d.checks import Like, Points, Split, Up, checked
+from geo3d.checks import Length, Like, Points, Split, Up, checked
 from geo3d.data.cache import LIMIT
 from geo3d.data.targets import Classes, Target
 from geo3d.data.tree import files_below, matches, split_folders
@@ -46,6 +46,7 @@ class Folder(Dataset):
         num_points: The largest number of points of a cloud. A larger cloud is reduced to a random subset, which
             depends only on the name of its file and its number in there. A mesh gets this many points, or 4096.
         pattern: Which files to read: a glob on their paths below ``root``, or below the folder of the split.
+        point_classes: Names of the labels that the files hold for each point, from label 0 on; -1 stands for none.
 
     Raises:
         CloudError: If there is no such folder or split, no file to read, or a test class without a training folder. A
@@ -63,8 +64,10 @@ class Folder(Dataset):
         up: Up = "z",
         num_points: Points | None = None,
         pattern: Glob = "**/*",
+        point_classes: Annotated[Sequence[str], Length(1, 10_000)] | None = None,
     ) -> None:
         self.root, self.split, self.up, self.num_points, self.pattern = root, split, up, num_points, pattern
+        self.point_classes = None if point_classes is None else tuple(point_classes)
         self.base = self._base()
         self.unread: Counter[str] = Counter()
         """How many files of this split no reader can read, by suffix."""
@@ -91,8 +94,10 @@ class Folder(Dataset):
 
     @property
     def targets(self) -> dict[str, Target]:
-        """``y``, if the subfolders are classes."""
-        return {} if self.labels is None else {"y": Classes(tuple(self.classes))}
+        """``y``, if the subfolders are classes, and ``point_y``, if ``point_classes`` names them."""
+        of_clouds: dict[str, Target] = {} if self.labels is None else {"y": Classes(tuple(self.classes))}
+        of_points = {} if self.point_classes is None else {"point_y": Classes(self.point_classes, ignore=-1)}
+        return of_clouds | of_points
 
     def _classes(self) -> list[str]:
         """The classes of the training split; the test split uses the same numbers."""
@@ -199,6 +204,7 @@ class Folder(Dataset):
             "num_clouds": len(self),
             "num_points": self.num_points,
             "classes": dict(zip(self.classes, labels, strict=True)),
+            **({} if self.point_classes is None else {"point_classes": list(self.point_classes)}),
             **listing(self.files, self.base),
         }
 

@@ -70,6 +70,11 @@ def target_named(dataset: Any, name: str) -> Target:
         CloudError: If the data set has none of that name.
     """
     known = targets_of(dataset)
+    if name == "point_y" and name not in known and hasattr(dataset, "point_classes"):
+        raise CloudError(
+            f"{type(dataset).__name__}: the labels of points need names; give data.point_classes=[NAME,...], those of "
+            "the labels 0, 1, ..."
+        )
     if name not in known:
         raise CloudError(
             f"{type(dataset).__name__} has no target {name!r}; "

@@ -11,6 +11,7 @@ from torch_geometric.data import Data
 
 from geo3d.cloud import collate
 from geo3d.data import Folder
+from geo3d.data.targets import Classes, target_named
 from geo3d.data.tree import files_below
 from geo3d.errors import CloudError, ConfigError
 from geo3d.io import read_cloud, write_cloud
@@ -304,3 +305,14 @@ def test_a_compressed_file_is_read_cloud_by_cloud_if_it_becomes_large(tmp_path: 
     data.memory = 20_000  # more than the file, less than its clouds
     assert (tmp_path / "a.h5").stat().st_size < data.memory
     assert len(data[3].pos) == 100 and list(data.read_with(3)) == [3]
+
+
+def test_labels_of_points_are_a_target_if_they_have_names(tmp_path):
+    for i in range(2):
+        write_cloud(tmp_path / f"{i}.ply", Data(pos=torch.rand(5, 3), point_y=torch.tensor([0, 1, -1, 1, 0])))
+    assert Folder(tmp_path).targets == {} and "point_classes" not in Folder(tmp_path).manifest()
+    with pytest.raises(CloudError, match=r"Folder: the labels of points need names; give data.point_classes=\[NAME"):
+        target_named(Folder(tmp_path), "point_y")
+    named = Folder(tmp_path, point_classes=["floor", "wall"])
+    assert named.targets == {"point_y": Classes(("floor", "wall"), ignore=-1)}
+    assert named.manifest()["point_classes"] == ["floor", "wall"] and named[1].point_y.tolist() == [0, 1, -1, 1, 0]
