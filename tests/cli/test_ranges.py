@@ -129,7 +129,8 @@ EXAMPLES: dict[str, Any] = {
     "objective": objectives.BYOL(), "invariance": invariance.SO3(), "views": views.Views(invariance.SO3()),
     "data": DataModule(data.Shapes, size=8), "dataset_class": data.Shapes, "student": None, "teacher": None,
     "checkpoint": "x", "out": "x", "recipe": {}, "trainer": {}, "checkpoints": {}, "runs": {}, "root": "x", "parts": [],
-    "num_points": 8, "num_classes": 4, "in_channels": 8, "target": Classes(("a", "b")),
+    "num_points": 8, "num_classes": 4, "in_channels": 8, "target": Classes(("a", "b")), "cloud": "x.ply",
+    "prediction": "x.npz", "truth": "x.npz",
 }  # fmt: skip
 
 
