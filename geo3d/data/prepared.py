@@ -29,7 +29,13 @@ def random_pose(rotation: str, key: tuple[int | str, ...]) -> Tensor | None:
 
 
 def prepare(
-    cloud: Data, source: str, num_points: int | None, normalize: Normalize, points: torch.Generator, pose: Tensor | None
+    cloud: Data,
+    source: str,
+    num_points: int | None,
+    normalize: Normalize,
+    points: torch.Generator,
+    pose: Tensor | None,
+    keep: Tensor | None = None,
 ) -> Data:
     """The cloud as an encoder sees it, in float32; its ``frame`` maps it back to the coordinates that it had.
 
@@ -40,6 +46,7 @@ def prepare(
         normalize: ``unit_sphere``, ``box`` or ``none``.
         points: The generator that draws the subset.
         pose: (3, 3) rotation to apply last; None for none.
+        keep: Indices of points that the subset must contain; None for none.
 
     Raises:
         CloudError: If the cloud is empty or not finite, has several points that all lie in one place, or a field of
@@ -49,7 +56,10 @@ def prepare(
     check_fields(cloud, source)
     total = cloud.pos.shape[0]
     if num_points is not None and total > num_points:
-        chosen = torch.randperm(total, generator=points)[:num_points]
+        chosen = torch.randperm(total, generator=points)
+        if keep is not None:  # first, in random order like the others
+            chosen = torch.cat([chosen[torch.isin(chosen, keep)], chosen[~torch.isin(chosen, keep)]])
+        chosen = chosen[:num_points]
         cloud = with_(cloud, **{name: value[chosen] for name, field, value in fields(cloud) if field.per == "point"})
     if total > 1 and bool((cloud.pos == cloud.pos[0]).all()):
         raise CloudError(f"{source}: all points lie in one place; remove the cloud")
@@ -70,12 +80,23 @@ class PreparedClouds(Dataset):
         rotation: ``aligned``, ``z`` or ``so3``, see :func:`random_pose`.
         normalize: See :func:`prepare`.
         seed: Part of the key.
+        label_points: Keep the labels of this many points of each cloud, drawn at random, and set those of all others to
+            ``ignore``; the kept points are never left out of the subset. None keeps all labels.
+        ignore: The label of points without a label.
     """
 
     def __init__(
-        self, clouds: Any, split: str, num_points: int | None, rotation: str, normalize: Normalize, seed: int
+        self,
+        clouds: Any,
+        split: str,
+        num_points: int | None,
+        rotation: str,
+        normalize: Normalize,
+        seed: int,
+        label_points: int | None = None,
+        ignore: int = -1,
     ) -> None:
-        self.clouds, self.split, self.seed = clouds, split, seed
+        self.clouds, self.split, self.seed, self.label_points, self.ignore = clouds, split, seed, label_points, ignore
         self.num_points, self.rotation, self.normalize = num_points, rotation, normalize
 
     def __len__(self) -> int:
@@ -86,7 +107,20 @@ class PreparedClouds(Dataset):
         draw = generator(self.seed, "points", self.split, index)
         cloud, source = self.clouds[index], self.source(index)
         self._check_label(cloud, index, source)
-        return prepare(cloud, source, self.num_points, self.normalize, draw, pose)
+        cloud, keep = (cloud, None) if self.label_points is None else self._few_labels(cloud, index)
+        return prepare(cloud, source, self.num_points, self.normalize, draw, pose, keep)
+
+    def _few_labels(self, cloud: Data, index: int) -> tuple[Data, Tensor | None]:
+        """The cloud with few labels, and the indices of these points."""
+        labels = cloud.get("point_y")
+        if labels is None:
+            return cloud, None
+        known = (labels != self.ignore).nonzero()[:, 0]
+        order = torch.randperm(len(known), generator=generator(self.seed, "label points", self.split, index))
+        kept = known[order[: self.label_points]]
+        few = torch.full_like(labels, self.ignore)
+        few[kept] = labels[kept]
+        return with_(cloud, point_y=few), kept
 
     def _check_label(self, cloud: Data, index: int, source: str) -> None:
         """Check that the cloud and the data set's ``labels`` agree."""

@@ -17,7 +17,7 @@ from geo3d.cloud import collate
 from geo3d.data.cache import Cached, Room
 from geo3d.data.prepared import Pose, PreparedClouds
 from geo3d.data.sampler import KeyedShuffle
-from geo3d.data.targets import Target, labels_of, target_named, targets_of
+from geo3d.data.targets import Classes, Target, labels_of, target_named, targets_of
 from geo3d.distributed import world_size
 from geo3d.errors import CloudError, ConfigError, SplitError
 from geo3d.geometry.normalize import Normalize
@@ -38,6 +38,10 @@ class DataModule(pl.LightningDataModule):
         num_points: Points of a cloud as the encoder sees it (a fixed random subset); None for all.
         rotation: The pose in which clouds arrive: ``aligned`` as stored, ``z`` (random about the up axis) or ``so3``.
         label_fraction: Fraction of each class of the training split whose labels may be used in supervised training.
+        scene_fraction: Fraction of the training clouds whose labels may be used in supervised training, whatever their
+            class.
+        label_points: How many points of each training cloud keep their label in supervised training, drawn at random;
+            None for all.
         holdout: Fraction of the training split kept out of pretraining for the online kNN monitor.
         normalize: The common scale of the clouds: ``unit_sphere``, ``box`` or ``none``.
         num_workers: Worker processes that load clouds; 0 is right when the clouds fit in memory.
@@ -57,6 +61,8 @@ class DataModule(pl.LightningDataModule):
         num_points: Annotated[int, Range(2, 10_000_000)] | None = 1024,
         rotation: Pose = "aligned",
         label_fraction: Annotated[float, Range(0, 1, above=True)] = 1.0,
+        scene_fraction: Annotated[float, Range(0, 1, above=True)] = 1.0,
+        label_points: Annotated[int, Range(1, 10_000_000)] | None = None,
         holdout: Annotated[float, Range(0, 0.99)] = 0.1,
         normalize: Normalize = "unit_sphere",
         num_workers: Annotated[int, Range(0, 256)] = 0,
@@ -67,6 +73,7 @@ class DataModule(pl.LightningDataModule):
         self.dataset_class, self.dataset_keywords = dataset_class, dataset_keywords
         self.batch_size, self.num_points, self.rotation = batch_size, num_points, rotation
         self.label_fraction, self.holdout, self.normalize = label_fraction, holdout, normalize
+        self.scene_fraction, self.label_points = scene_fraction, label_points
         self.num_workers, self.seed = num_workers, seed
         self.phase: Phase = "pretrain"
         self.target: str | None = None
@@ -92,6 +99,8 @@ class DataModule(pl.LightningDataModule):
         other.phase, other.target = phase, target
         if target is not None:
             target_named(self.dataset("train"), target)
+        if self.label_points is not None:  # which labels are left depends on the phase
+            other._prepared = {}
         return other
 
     @property
@@ -186,7 +195,13 @@ class DataModule(pl.LightningDataModule):
             warnings.warn(
                 f"data.num_points={count}, but the first cloud has only {size} points; all are used", stacklevel=2
             )
-        return PreparedClouds(clouds, split, count, self.rotation, self.normalize, self.seed)
+        few = self.label_points if split == "train" and self.phase == "supervised" else None
+        return PreparedClouds(clouds, split, count, self.rotation, self.normalize, self.seed, few, self._ignored())
+
+    def _ignored(self) -> int:
+        """The label of points without a label."""
+        target = targets_of(self.dataset("train")).get("point_y")
+        return -1 if not isinstance(target, Classes) or target.ignore is None else target.ignore
 
     def stratified(self, fraction: float, purpose: str, least: int = 1) -> Tensor:
         """(m,) sorted training indices: a fraction of each class, at least ``least``; without labels, of all clouds."""
@@ -222,7 +237,10 @@ class DataModule(pl.LightningDataModule):
     def training(self) -> Tensor:
         """(m,) indices to train on: the labelled fraction when supervised, else all but the held-out slice."""
         if self.phase == "supervised":
-            return self.stratified(self.label_fraction, "labels")
+            chosen = self.stratified(self.label_fraction, "labels")
+            count = max(1, round(self.scene_fraction * len(self.dataset("train"))))
+            scenes = torch.randperm(len(self.dataset("train")), generator=generator(self.seed, "scenes"))[:count]
+            return chosen[torch.isin(chosen, scenes)] if self.scene_fraction < 1 else chosen
         everything = torch.arange(len(self.dataset("train")))
         return everything[~torch.isin(everything, self.heldout)]
 
@@ -262,6 +280,8 @@ class DataModule(pl.LightningDataModule):
                 "rotation": self.rotation,
                 "normalize": STORED.get(self.normalize, self.normalize),
                 "label_fraction": self.label_fraction if self.phase == "supervised" else None,
+                **({"scene_fraction": self.scene_fraction} if self.scene_fraction < 1 else {}),
+                **({"label_points": self.label_points} if self.label_points is not None else {}),
                 "holdout": None if self.phase == "supervised" else self.holdout,
                 "seed": self.seed,
             },

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch_geometric.data import Batch
+from torch_geometric.data import Batch, Data
 
 from geo3d.checks import Length, OneOf, Range, Share, Size, checked
 from geo3d.cloud import Features, layout_of
@@ -112,18 +112,19 @@ class Segment(Supervised):
             CloudError: If a label is outside of the classes, or no training point is labelled.
         """
         counts = torch.zeros(len(self.names))
+        clouds = data.prepared("train", pool=True)  # with the labels that training may see, and no others
         for index in data.training.tolist():
-            counts += self._counted(data, "train", index)
+            counts += self._counted(clouds[index], data.source("train", index))
         if not counts.any():
             raise CloudError("no point of the training clouds is labelled; expected point_y with classes from 0 on")
         if len(data.dataset("test")):
-            self._counted(data, "test", 0)
+            self._counted(data.cloud("test", 0), data.source("test", 0))
         if self.class_weights:
             self.weights = (counts.max() / counts.clamp(min=1)) ** (1 / 3)
 
-    def _counted(self, data: DataModule, split: str, index: int) -> Tensor:
-        cloud = data.cloud(split, index)
-        labels, source = cloud.get("point_y"), data.source(split, index)
+    def _counted(self, cloud: Data, source: str) -> Tensor:
+        """(classes,) how many points of a cloud have each label."""
+        labels = cloud.get("point_y")
         if labels is None:
             raise CloudError(f"{source}: has no point_y, the label of each point; segmentation needs it")
         known = labels[labels != self.ignore]

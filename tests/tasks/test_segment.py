@@ -99,6 +99,12 @@ def test_rare_classes_weigh_more():
     module = Segment(small(), Classes(("many", "few")), VIEWS, class_weights=True)
     module.check(halves(Rare).of("supervised", "point_y"))
     torch.testing.assert_close(module.weights, torch.tensor([1.0, 9 ** (1 / 3)]))
+    few = halves(Rare, label_points=5).of("supervised", "point_y")
+    module.check(few)
+    kept = torch.cat([few.prepared("train", pool=True)[i].point_y for i in range(16)])
+    many, rare = ((kept == c).sum() for c in (0, 1))
+    assert many + rare == 80  # labels that training does not see are not counted
+    torch.testing.assert_close(module.weights, torch.tensor([1.0, float(many / rare) ** (1 / 3)]))
 
 
 def test_parts_are_scored_object_by_object(tmp_path):
@@ -191,3 +197,39 @@ def test_a_run_is_not_continued_with_another_loss(tmp_path):
     finetune(halves(), task=Segment, encoder=small(), **run)
     with pytest.raises(ConfigError, match="holds a run with other settings"):
         finetune(halves(), task=partial(Segment, lovasz=1.0), encoder=small(), **run)
+
+
+def test_few_labels_are_always_among_the_points():
+    for count in (1, 7):
+        data = halves(label_points=count).of("supervised", "point_y")
+        for pool in (False, True):
+            clouds = [data.prepared("train", pool=pool)[i] for i in range(4)]
+            assert [int((cloud.point_y != 7).sum()) for cloud in clouds] == [count] * 4
+            again = [
+                halves(label_points=count).of("supervised", "point_y").prepared("train", pool=pool)[i] for i in range(4)
+            ]
+            assert all(
+                torch.equal(a.pos, b.pos) and torch.equal(a.point_y, b.point_y)
+                for a, b in zip(clouds, again, strict=True)
+            )
+        assert int((data.prepared("test")[0].point_y != 7).sum()) > 40  # the test split keeps its labels
+    assert halves(label_points=3).of("pretrain").prepared("train")[0].point_y.ne(7).sum() > 40
+    assert halves(label_points=3).manifest()["delivered"]["label_points"] == 3
+    assert "label_points" not in halves().manifest()["delivered"]
+
+
+def test_few_labels_are_the_true_ones():
+    data = halves(label_points=9).of("supervised", "point_y")
+    for index in range(3):
+        cloud = data.prepared("train")[index]
+        known = cloud.point_y != 7
+        height = (cloud.pos.double() @ cloud.frame[:3, :3].T + cloud.frame[:3, 3])[known][:, 2]
+        assert torch.equal(cloud.point_y[known], (height > 0.5).long())
+
+
+def test_a_fraction_of_the_scenes_is_trained_on():
+    data = halves(scene_fraction=0.25).of("supervised", "point_y")
+    assert len(data.training) == 4 and len(halves().of("supervised", "point_y").training) == 16
+    assert halves(scene_fraction=0.25, seed=1).of("supervised", "point_y").training.tolist() != data.training.tolist()
+    assert len(halves(scene_fraction=0.25).training) == 16  # pretraining sees all
+    assert data.manifest()["delivered"]["scene_fraction"] == 0.25
