@@ -12,6 +12,7 @@ from geo3d import compress
 from geo3d.checkpoint import build_encoder
 from geo3d.compress.adaptive.statistics import recalibrate_norms
 from geo3d.encoders.inputs import check_encoder
+from geo3d.errors import ConfigError
 from geo3d.heads import Classifier
 from geo3d.invariance import SO2, SO3, AnisotropicScale, Compose, Invariance, Translation
 from geo3d.seeds import seeded
@@ -98,6 +99,19 @@ def arithmetic(trainer: Mapping[str, Any]) -> dict[str, Any]:
     defaults = inspect.signature(make_trainer).parameters
     usual = {name: defaults[name].default for name in ("precision", "gradient_clip_val")}
     return {name: trainer[name] for name, value in usual.items() if trainer.get(name, value) != value}
+
+
+def check_channels_stay(encoder: nn.Module, decoder: nn.Module | None) -> None:
+    """Check that compression leaves the encoder all channels that a decoder reads.
+
+    Raises:
+        ConfigError: If pruning will take channels out of it at the end of the training.
+    """
+    if decoder is not None and any(r["step"] == "prune" and r["group"] != "weight" for r in compress.records(encoder)):
+        raise ConfigError(
+            "recipe.prune: takes channels out of the encoder at the end, which the decoder reads; give "
+            "recipe.prune.group=weight, or prune the trained encoder with geo3d compress"
+        )
 
 
 def history(runner: pl.Trainer) -> list[dict[str, float]]:

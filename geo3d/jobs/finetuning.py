@@ -18,6 +18,7 @@ from geo3d.jobs.common import (
     apply_recipe,
     arithmetic,
     augmentation,
+    check_channels_stay,
     finalized,
     fresh_encoder,
     head_for,
@@ -117,6 +118,7 @@ def finetune(
     pruning = parse_recipe(recipe).get("prune", {}) if recipe else {}
     if pruning.get("shrink_output") and not isinstance(module.head, Classifier):
         raise ConfigError(f"recipe.prune.shrink_output: only a Classifier can lose inputs, not a {kind}; leave it out")
+    check_channels_stay(encoder, module.decoder)
     module.check(data)
     settings: dict[str, Any] = {
         "encoder": card_of(encoder),

@@ -10,11 +10,17 @@ from torch import nn
 
 from geo3d.checkpoint import card_of, save_encoder
 from geo3d.checks import Decay, Length, Range, Rate, Seed, Share, Size, checked
-from geo3d.compress import records
-from geo3d.errors import ConfigError
 from geo3d.invariance import Invariance
 from geo3d.invariance.views import Views
-from geo3d.jobs.common import apply_recipe, arithmetic, finalized, history, scalars, training_metrics
+from geo3d.jobs.common import (
+    apply_recipe,
+    arithmetic,
+    check_channels_stay,
+    finalized,
+    history,
+    scalars,
+    training_metrics,
+)
 from geo3d.jobs.run import finish_run, run_folder
 from geo3d.seeds import generator, seeded
 from geo3d.show.curves import plot_training
@@ -83,11 +89,7 @@ def pretrain(
             seed=seed,
             decoder=decoder,
         )
-    if task.decoder is not None and any(map(_takes_channels, records(encoder))):
-        raise ConfigError(
-            "recipe.prune: takes channels out of the encoder at the end, which the decoder of a point objective reads; "
-            "give recipe.prune.group=weight, or prune the trained encoder with geo3d compress"
-        )
+    check_channels_stay(encoder, task.decoder)
     settings: dict[str, Any] = {
         "encoder": card_of(encoder),
         "objective": scalars(objective),
@@ -125,11 +127,6 @@ def pretrain(
             plot_training(rows, out / "training.png")
             finish_run(out, metrics)
         return metrics
-
-
-def _takes_channels(record: Mapping[str, Any]) -> bool:
-    """Whether a step of compression leaves the encoder with fewer channels when it is finalized."""
-    return record["step"] == "prune" and record["group"] != "weight"
 
 
 def _online_knn(data: DataModule, every: int, seed: int) -> OnlineKNN:

@@ -233,3 +233,13 @@ def test_a_fraction_of_the_scenes_is_trained_on():
     assert halves(scene_fraction=0.25, seed=1).of("supervised", "point_y").training.tolist() != data.training.tolist()
     assert len(halves(scene_fraction=0.25).training) == 16  # pretraining sees all
     assert data.manifest()["delivered"]["scene_fraction"] == 0.25
+
+
+def test_channels_that_the_decoder_reads_are_not_pruned(tmp_path):
+    run = {"out": tmp_path, "task": Segment, "trainer": TRAINER | {"max_steps": 2}}
+    with pytest.raises(ConfigError, match="recipe.prune: takes channels out of the encoder at the end"):
+        finetune(halves(), encoder=small(), recipe={"prune": {"group": "channel", "kept": 0.5}}, **run)
+    assert not list(tmp_path.iterdir())
+    recipe = {"prune": {"group": "weight", "kept": 0.5}, "quantize": {"weights": 8, "activations": 8}}
+    finetune(halves(), encoder=small(), recipe=recipe, **run)
+    assert [step["step"] for step in open_checkpoint(tmp_path).card["compression"]] == ["prune", "quantize"]
