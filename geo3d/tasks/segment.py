@@ -142,7 +142,11 @@ class Segment(Supervised):
 
     @torch.no_grad()
     def score(self, data: DataModule) -> dict[str, Any]:
-        """IoU and accuracy over all points of the test clouds; for parts also the two means of the objects' IoU."""
+        """IoU and accuracy over all points of the test clouds; for parts also the two means of the objects' IoU.
+
+        Raises:
+            CloudError: If no point of the test clouds is labelled.
+        """
         self.eval()
         counts = torch.zeros(len(self.names), len(self.names), dtype=torch.long)
         objects: list[tuple[int, float]] = []
@@ -161,6 +165,8 @@ class Segment(Supervised):
                     predicted = parts[probabilities[:, parts].argmax(1)]
                 objects.append((category, float(part_iou(predicted, cloud.point_y, self.groups[category]))))
             counts += confusion(predicted, cloud.point_y, len(self.names))
+        if not counts.any():
+            raise CloudError("no point of the test clouds is labelled; the encoder is saved, but it cannot be scored")
         return self._metrics(counts, objects)
 
     def _metrics(self, counts: Tensor, objects: Sequence[tuple[int, float]]) -> dict[str, Any]:

@@ -243,3 +243,16 @@ def test_channels_that_the_decoder_reads_are_not_pruned(tmp_path):
     recipe = {"prune": {"group": "weight", "kept": 0.5}, "quantize": {"weights": 8, "activations": 8}}
     finetune(halves(), encoder=small(), recipe=recipe, **run)
     assert [step["step"] for step in open_checkpoint(tmp_path).card["compression"]] == ["prune", "quantize"]
+
+
+def test_without_labels_there_is_no_score(tmp_path):
+    class Unlabelled(Halves):
+        def __getitem__(self, index):
+            cloud = super().__getitem__(index)
+            if self.split == "test":
+                cloud.point_y[:] = 7
+            return cloud
+
+    with pytest.raises(CloudError, match="no point of the test clouds is labelled; the encoder is saved"):
+        finetune(halves(Unlabelled), out=tmp_path, task=Segment, encoder=small(), trainer=TRAINER | {"max_steps": 1})
+    assert type(open_checkpoint(tmp_path).decoder) is GlobalConcat
