@@ -103,7 +103,8 @@ def option_row(prefix: str, option: Option, preset: dict[str, Any]) -> Iterator[
         written = "..."
     else:
         written = as_value(option.default) if value is None else as_value(repr(value))
-    text = f"One of {', '.join(named(NAMED[option.name]))}." if option.name in NAMED else plain(option.text)
+    of_job = not prefix and option.name in NAMED
+    text = f"One of {', '.join(named(NAMED[option.name]))}." if of_job else plain(option.text)
     text = f"{text.removesuffix('.')} ({option.range})." if option.range and text else text
     yield from row(f"{prefix}{option.name}={written}", text)
 

@@ -97,3 +97,9 @@ def test_a_row_has_two_columns_unless_the_left_one_is_too_long(monkeypatch):
     assert list(row("x" * 16, "word", 20)) == ["  " + "x" * 16 + "  word"]
     assert list(row("x" * 17, "word", 20)) == ["  " + "x" * 17, " " * 20 + "word"]
     assert list(row("k=20", "", 20)) == ["  k=20"]
+
+
+def test_options_of_the_same_name_have_their_own_texts():
+    assert "strict_logistic" in usage("probe", [])
+    of_parts = usage("finetune", ["task=segment"])
+    assert "strict_logistic" not in of_parts and "task.protocol=restricted" in of_parts
