@@ -27,7 +27,7 @@ class Work:
         macs: Multiplications, each with an addition.
         nonzero: Multiplications whose weight is not zero; only these count in the score, as in the MicroNet challenge.
         multiply_bits: Bits of the wider operand of a multiplication.
-        add_bits: Bits of the accumulator: as many as the sum needs without overflow, at most ``FLOAT``.
+        add_bits: Bits of the accumulator: the fewest without overflow of the sum, at most ``FLOAT``.
         distance_macs: Multiplications, each with an addition, of distances between points, in single precision.
         adds: Additions without a multiplication: sums over windows of channels, norms, means, interpolation.
         compares: Comparisons of the maxima, on numbers of ``compare_bits``.

@@ -23,7 +23,7 @@ options (default in parentheses)
   data=NAME                labelled data set to score on, one of those that geo3d data list shows (none: no accuracy),
                            with its options as data.KEY=VALUE, such as data.root=PATH; an encoder is scored by the
                            head saved beside it, or without one by a linear probe
-  num_points=N             points of a cloud (as many as the reference was trained on)
+  num_points=N             points of a cloud (default: those the reference was trained on)
   rotation=POSES           poses of the clouds: aligned, z or so3 (aligned)
   draws=N                  accuracy is averaged over this many draws of poses (5; 1 for aligned)
   clouds=N                 clouds in a timed call (1)

@@ -68,8 +68,8 @@ class MOSD(Dataset):
         for name, kind, shape in (("xyz", "f", (3,)), ("rgb", "u", (3,)), ("instance", "i", ())):
             array = arrays.get(name)
             if array is None or array.dtype.kind != kind or array.shape[1:] != shape:
-                found = sorted(arrays) if array is None else f"{array.dtype} {array.shape}"
-                raise CloudError(f"{path}: expected xyz (N, 3), rgb (N, 3) and instance (N,); found {name}: {found}")
+                there = sorted(arrays) if array is None else f"{array.dtype} {array.shape}"
+                raise CloudError(f"{path}: expected xyz (N, 3), rgb (N, 3) and instance (N,); found {name}: {there}")
         xyz, rgb, instance = (arrays[name] for name in ("xyz", "rgb", "instance"))
         if not len(xyz) == len(rgb) == len(instance):
             raise CloudError(f"{path}: expected one row per point; found {len(xyz)}, {len(rgb)} and {len(instance)}")

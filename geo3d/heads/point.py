@@ -32,7 +32,7 @@ class PointClassifier(nn.Module):
         output_bias: Whether the last linear layer has a bias.
         dropout: Probability of setting a channel to zero: one value for all hidden layers, or one per layer.
         negative_slope: Slope of the LeakyReLU below zero; 0 makes it a ReLU.
-        categories: If above 0, the head is also told which of so many categories each cloud belongs to.
+        categories: Number of categories of clouds. If above 0, the head also reads the category of each cloud.
         category_channels: Channels of a category, which are appended to the rows.
 
     Example:

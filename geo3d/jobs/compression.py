@@ -64,7 +64,7 @@ def compress(
         labels: Weight of the cross-entropy against the training labels, which is added to the distillation loss; above
             0 the checkpoint needs a classifier head, and 0 uses no labels.
         shaping_steps: Training steps for a regularised structure or soft thresholds, if the recipe has them.
-        points: Points of a cloud that the compressed encoder sees; by default as many as the original one,
+        points: Points of a cloud that the compressed encoder sees; by default those of the original one,
             ``data.num_points``.
         draws: Accuracy is averaged over this many draws of points and poses of the test clouds.
         seed: Key of every random draw except those of the data, which depend on ``data.seed``.

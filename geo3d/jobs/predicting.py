@@ -87,9 +87,9 @@ def _category(opened: Checkpoint, category: str | None) -> int | None:
             raise ConfigError(f"category={category}: the network has no categories; leave it out")
         return None
     if category not in categories:
-        found = "" if category is None else f"found {category}; "
+        given = "" if category is None else f"found {category}; "
         hint = did_you_mean(category or "", categories)
-        raise ConfigError(f"category: the network labels the parts of one class of objects; {found}{hint}")
+        raise ConfigError(f"category: the network labels the parts of one class of objects; {given}{hint}")
     return int(categories.index(category))
 
 
@@ -115,7 +115,7 @@ def labels_in(arrays: dict[str, np.ndarray], path: str | Path) -> np.ndarray:
         CloudError: If there are none.
     """
     names = ("label", "point_y", "labels", "segment", "semantic")
-    found = next((arrays[name] for name in names if name in arrays), None)
-    if found is None or found.ndim != 1 or found.dtype.kind not in "iu":
+    labels = next((arrays[name] for name in names if name in arrays), None)
+    if labels is None or labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise CloudError(f"{path}: expected whole numbers (N,) under one of {', '.join(names)}; found {sorted(arrays)}")
-    return found.astype(np.int64)
+    return labels.astype(np.int64)

@@ -10,6 +10,7 @@ from torch_geometric.data import Batch
 from geo3d.checks import Decay, Rate, Seed, Share, checked
 from geo3d.cloud import Features
 from geo3d.compress import added_loss
+from geo3d.errors import ConfigError
 from geo3d.invariance.views import Views
 from geo3d.seeds import generator, seeded
 from geo3d.tasks.datamodule import DataModule
@@ -66,15 +67,15 @@ class Supervised(pl.LightningModule):
 
     def predict(self, features: Features, batch: Batch) -> Tensor:
         """The predictions of the head from an encoder's features of a batch."""
-        raise NotImplementedError
+        raise ConfigError(f"{type(self).__name__} has no predict(features, batch); define one")
 
     def loss(self, prediction: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The scalar loss of a training batch, and further values to log."""
-        raise NotImplementedError
+        raise ConfigError(f"{type(self).__name__} has no loss(prediction, batch); define one")
 
     def score(self, data: DataModule) -> dict[str, Any]:
         """The metrics on the test split; called once, at the end."""
-        raise NotImplementedError
+        raise ConfigError(f"{type(self).__name__} has no score(data); define one")
 
     def check(self, data: DataModule) -> None:
         """Check before the training that :meth:`score` will be possible."""

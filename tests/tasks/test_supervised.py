@@ -114,3 +114,16 @@ def test_only_a_classifier_can_lose_inputs(tmp_path, monkeypatch):
     trainer = {"max_steps": 1, "accelerator": "cpu", "progress": False}
     with pytest.warns(UserWarning, match="its head, a PointHead, is left behind; the new checkpoint has none"):
         compress(tmp_path / "run", data(), {"quantize": {}}, out=tmp_path / "small", trainer=trainer)
+
+
+def test_what_a_task_lacks_is_named():
+    class Nothing(Supervised):
+        pass
+
+    task, batch = Nothing(DGCNN(k=4, channels=(8,), embedding=8), Views(SO3(), num_views=1)), None
+    for name, call in (
+        ("predict", lambda: task.predict(None, batch)), ("loss", lambda: task.loss(None, batch)),
+        ("score", lambda: task.score(data())),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match=rf"Nothing has no {name}\(.*\); define one"):
+            call()

@@ -42,9 +42,9 @@ def segment_labels(folder: Path, categories: Mapping[str, int], unknown: str, nu
     segments = _json(folder / f"{folder.name}{MESH}.0.010000.segs.json")
     of_vertex = segments.get("segIndices")
     if not isinstance(of_vertex, list) or len(of_vertex) != num_points:
-        found = len(of_vertex) if isinstance(of_vertex, list) else type(of_vertex).__name__
+        size = len(of_vertex) if isinstance(of_vertex, list) else type(of_vertex).__name__
         raise CloudError(
-            f"{folder}: the mesh has {num_points} vertices, the segments are of {found}; download both again"
+            f"{folder}: the mesh has {num_points} vertices, the segments are of {size}; download both again"
         )
     aggregation = folder / f"{folder.name}.aggregation.json"
     groups = _groups(aggregation)
@@ -91,8 +91,8 @@ def ply_labels(folder: Path, num_points: int) -> Tensor:
     path = folder / f"{folder.name}{MESH}.labels.ply"
     numbers = read_cloud(path).get("point_y")
     if numbers is None or len(numbers) != num_points:
-        found = "no labels" if numbers is None else f"{len(numbers)} vertices"
-        raise CloudError(f"{path}: expected a label for each of {num_points} vertices; found {found}")
+        size = "no labels" if numbers is None else f"{len(numbers)} vertices"
+        raise CloudError(f"{path}: expected a label for each of {num_points} vertices; found {size}")
     unique, inverse = numbers.unique(return_inverse=True)
     return torch.tensor([class_of(number) for number in unique.tolist()])[inverse]
 

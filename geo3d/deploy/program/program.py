@@ -43,7 +43,7 @@ class Program:
 
     Args:
         encoder: Any encoder.
-        threads: Threads of the compiled functions; by default as many as torch has when the program is called.
+        threads: Threads of the compiled functions; by default torch's number when the program is called.
         autotune: Measure at load which form of each layer is the fastest. If false, layers that can be are computed on
             codes, and structured layers by their sums over windows.
         precision: ``"auto"``: as ``autotune`` says; ``"int8"`` or ``"float"``: this form for every layer that has it.
