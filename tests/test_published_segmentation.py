@@ -1,6 +1,7 @@
 """Public segmentation networks: their parameter counts, their files, and logits equal to the plain published form."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,15 +21,26 @@ FILE = Path(__file__).parents[2] / "shared" / "data" / "published" / "dgcnn_sems
 SIZES = (90, 61)
 
 
-def scrambled(module: torch.nn.Module) -> torch.nn.Module:
-    """The module with norms that are not those of a fresh network, in evaluation mode."""
+def scrambled(module: torch.nn.Module, *inputs: Any) -> torch.nn.Module:
+    """The module in evaluation mode with norms of its own, and their statistics from ``inputs``.
+
+    With statistics that do not fit, every layer shrinks its input, and nothing would reach the logits.
+    """
     draw = generator("norms")
-    for norm in module.modules():
-        if isinstance(norm, torch.nn.modules.batchnorm._BatchNorm):
-            for tensor in (norm.weight.data, norm.bias.data, norm.running_mean):
-                tensor.copy_(torch.randn(tensor.shape, generator=draw) * 0.3)
-            norm.running_var.copy_(torch.rand(norm.running_var.shape, generator=draw) + 0.5)
+    norms = [each for each in module.modules() if isinstance(each, torch.nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        norm.weight.data.copy_(torch.randn(norm.weight.shape, generator=draw) + 0.5)
+        norm.bias.data.copy_(torch.randn(norm.bias.shape, generator=draw) * 0.3)
+        norm.momentum = 1.0
+    with torch.no_grad():
+        module.train()(*inputs)
     return module.eval()
+
+
+def check_equal(found: torch.Tensor, expected: torch.Tensor) -> None:
+    """Check that the logits are equal, and that they tell the points apart."""
+    assert float(expected.std(0).mean()) > 0.1
+    torch.testing.assert_close(found.double(), expected.double(), rtol=1e-3, atol=1e-3)
 
 
 def clouds(inputs: int) -> list[torch.Tensor]:
@@ -89,25 +101,26 @@ def test_a_file_gives_the_whole_network_with_the_published_number_of_parameters(
 
 def test_the_scene_network_of_dgcnn_is_the_published_one(tmp_path):
     with seeded(1):
-        source = scrambled(PublishedSegmentation(13))
-    rows = clouds(9)
+        source = scrambled(PublishedSegmentation(13), rows := clouds(9), near(12, slice(6, 9)))
     network = from_published(stored(source, tmp_path / "model.t7"), k=12)
     with torch.no_grad():
         expected = source.double()([row.double() for row in rows], near(12, slice(6, 9)))
         found = network(batch_of(rows))
     assert found.shape == (sum(SIZES), 13)
-    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-4)
+    check_equal(found, expected)
 
 
 def test_the_part_network_of_dgcnn_is_the_published_one(tmp_path):
     with seeded(2):
-        source = scrambled(PublishedSegmentation(50, parts=True, inputs=3))
-    rows = clouds(3)
+        source = PublishedSegmentation(50, parts=True, inputs=3)
+        scrambled(source, rows := clouds(3), near(11, slice(None)), [4, 15])
     network = from_published(stored(source, tmp_path / "model.t7", parallel=False), k=11)
     with torch.no_grad():
         expected = source.double()([row.double() for row in rows], near(11, slice(None)), [4, 15])
-        found = network(batch_of(rows, y=[4, 15]))
-    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-4)
+        # in float64, because a swapped neighbour changes more than rounding does
+        found = network.double()(batch_of([row.double() for row in rows], y=[4, 15]))
+    check_equal(found, expected)
+    network.float()
     with pytest.raises(CloudError, match="the head has 16 categories; give the clouds y"):
         network(batch_of(rows))
     with pytest.raises(CloudError, match=r"y: expected categories from 0 to 15; found \[4, 16\]"):
@@ -118,13 +131,12 @@ def test_the_part_network_of_dgcnn_is_the_published_one(tmp_path):
 def test_the_scene_networks_of_pointnet2_are_the_published_ones(scales, tmp_path):
     samples = (40, 20, 10, 5)
     with seeded(3):
-        source = scrambled(PublishedScene(scales, samples=samples))
-    rows = clouds(9)
+        source = scrambled(PublishedScene(scales, samples=samples), rows := clouds(9))
     network = from_published(stored(source, tmp_path / "best_model.pth"), num_samples=samples)
     with torch.no_grad():
         expected = source(rows)
         found = network(batch_of(rows))
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    check_equal(found, expected)
 
 
 def test_a_damaged_file_of_a_segmentation_network_is_one_line(tmp_path):

@@ -90,6 +90,16 @@ def test_normals_beside_coordinates_are_rounded_and_coordinates_are_not():
     assert torch.equal(entered[:, 3:], layer.input_quantizer(rows[:, 3:])) and not torch.equal(entered, rows)
 
 
+def test_coordinates_that_are_features_too_are_not_rounded():
+    encoder = quantize(make("ssg", in_channels=6, absolute=True), 4, 4)
+    level, draws = encoder.levels[0], torch.Generator().manual_seed(0)
+    calibrate(encoder, [tiny_batch()])
+    features = torch.rand(5, 6, generator=draws)
+    entered = level.scales[0].first.inputs(features, skip=level.exact)
+    assert torch.equal(entered[:, :3], features[:, :3]) and not torch.equal(entered, features)
+    assert level.scales[0].first.skip == 6 and encoder.levels[1].exact == 0
+
+
 @pytest.mark.parametrize("hidden", [(12, 8), ()])
 def test_the_last_layer_of_a_head_has_its_own_bits(hidden):
     head = Classifier(10, 3, hidden=hidden)
