@@ -17,6 +17,7 @@ from geo3d.ops.edge.join import edge_join
 from geo3d.ops.quant import fake_quantize as rounding
 from geo3d.ops.quant import int8
 from geo3d.ops.search import farthest as sampling
+from geo3d.ops.render.depth import depth_image
 from geo3d.ops.search import voxel
 from geo3d.ops.search.ball import ball_query
 from geo3d.ops.search.knn import knn, knn_query
@@ -81,6 +82,7 @@ OPERATORS = {
         pos, Layout(ptr), 4, "farthest"
     ),
     "voxel_groups": lambda pos=GIVEN.pos, ptr=GIVEN.ptr: voxel.voxel_groups(pos, Layout(ptr), 0.5),
+    "depth_image": lambda pos=GIVEN.pos: depth_image(pos[:39].view(-1, 3, 3), 2, 2, (1.0, 1.0), (0.5, 0.5)),
     "gather_max": lambda x=WIDE, neighbors=GIVEN.neighbors: gather.gather_max(x, neighbors),
     "gather_max for training": lambda x=WIDE, neighbors=GIVEN.neighbors: with_gradient(gather.gather_max)(x, neighbors),
     "gather_sum": lambda x=WIDE, neighbors=GIVEN.neighbors: gather.gather_sum(x, neighbors),

@@ -57,6 +57,14 @@ def voxel_groups(
     return 3 * rows, clouds + 1, 1, rows, rows, rows, clouds + 1
 
 
+# Pictures.
+
+
+@KERNELS.declare
+def depth_image(faces: int, height: int, width: int, corner: F32, camera: F64, depth: F32, face: I64) -> Sizes:
+    return 9 * faces, 4, height * width, height * width
+
+
 # Maxima and sums over neighbours.
 
 

@@ -16,6 +16,7 @@ void test_fps();
 void test_ball();
 void test_nearest();
 void test_voxel();
+void test_depth();
 void test_set_abstraction();
 void test_int8();
 void test_quantize();
@@ -40,6 +41,7 @@ int main() {
   test_ball();
   test_nearest();
   test_voxel();
+  test_depth();
   test_set_abstraction();
   test_int8();
   test_quantize();
