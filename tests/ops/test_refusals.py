@@ -16,8 +16,8 @@ from geo3d.ops.edge.conv import edge_conv, edge_conv_fixed
 from geo3d.ops.edge.join import edge_join
 from geo3d.ops.quant import fake_quantize as rounding
 from geo3d.ops.quant import int8
-from geo3d.ops.search import farthest as sampling
 from geo3d.ops.render.depth import depth_image
+from geo3d.ops.search import farthest as sampling
 from geo3d.ops.search import voxel
 from geo3d.ops.search.ball import ball_query
 from geo3d.ops.search.knn import knn, knn_query

@@ -111,7 +111,7 @@ def depth_image(
     camera = torch.tensor([*focal, *center], dtype=torch.float64)
     if height < 1 or width < 1 or not bool(camera.isfinite().all()) or not bool((camera[:2] > 0).all()):
         raise CloudError(
-            f"depth_image: expected an image of at least one pixel and focal lengths above 0; found {height} x {width}, "
-            f"{focal} and {center}"
+            f"depth_image: expected an image of at least one pixel and focal lengths above 0; found {height} x "
+            f"{width}, {focal} and {center}"
         )
     return _depth_image(corner.float(), height, width, camera)
