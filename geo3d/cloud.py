@@ -32,6 +32,8 @@ FIELDS: dict[str, Field] = {
     "rgb": Field("point", "none", (3,)),
     "x": Field("point", "none", (-1,)),
     "point_y": Field("point", "none", ()),
+    "instance": Field("point", "none", ()),
+    "view_id": Field("point", "none", ()),
     "point_id": Field("point", "none", ()),
     "y": Field("cloud", "none", ()),
     "joints": Field("cloud", "position", (-1, 3)),

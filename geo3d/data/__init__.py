@@ -3,7 +3,8 @@
 from geo3d.data.folder import Folder
 from geo3d.data.modelnet import ModelNet
 from geo3d.data.mosd import MOSD
+from geo3d.data.rooms import Rooms
 from geo3d.data.scannet import ScanNet
 from geo3d.data.shapes import Shapes
 
-__all__ = ["MOSD", "Folder", "ModelNet", "ScanNet", "Shapes"]
+__all__ = ["MOSD", "Folder", "ModelNet", "Rooms", "ScanNet", "Shapes"]

@@ -24,6 +24,18 @@ struct Triangle {
   double side(int i, double x, double y) const { return n[i][0] * x + n[i][1] * y + n[i][2]; }
 };
 
+// Whether all corners are on the outer side of the plane through the eye and one border of the image.
+bool outside(const float* p, int64_t height, int64_t width, const double* camera) {
+  double size[2] = {(double)width, (double)height};
+  for (int d = 0; d < 2; ++d) {
+    double low = (-1 - camera[2 + d]) / camera[d], high = (size[d] - camera[2 + d]) / camera[d];
+    bool before = true, behind = true;
+    for (int i = 0; i < 3; ++i) before &= p[3 * i + d] < low * p[3 * i + 2], behind &= p[3 * i + d] > high * p[3 * i + 2];
+    if (before || behind) return true;
+  }
+  return false;
+}
+
 void cross(const float* a, const float* b, double* out) {
   double ax = a[0], ay = a[1], az = a[2], bx = b[0], by = b[1], bz = b[2];
   out[0] = ay * bz - az * by, out[1] = az * bx - ax * bz, out[2] = ax * by - ay * bx;
@@ -34,7 +46,7 @@ Triangle prepared(const float* p, int64_t height, int64_t width, const double* c
   t.left = 0, t.right = -1, t.top = 0, t.bottom = -1;
   cross(p + 3, p + 6, t.n[0]), cross(p + 6, p, t.n[1]), cross(p, p + 3, t.n[2]);
   t.det = (double)p[0] * t.n[0][0] + (double)p[1] * t.n[0][1] + (double)p[2] * t.n[0][2];
-  if (!(t.det != 0) || (p[2] <= 0 && p[5] <= 0 && p[8] <= 0)) return t;
+  if (!(t.det != 0) || (p[2] <= 0 && p[5] <= 0 && p[8] <= 0) || outside(p, height, width, camera)) return t;
   t.right = width - 1, t.bottom = height - 1;
   if (p[2] <= 0 || p[5] <= 0 || p[8] <= 0) return t;  // partly behind the camera: its outline is not bounded
   double low[2] = {INFINITY, INFINITY}, high[2] = {-INFINITY, -INFINITY};
@@ -53,19 +65,22 @@ Triangle prepared(const float* p, int64_t height, int64_t width, const double* c
 
 void fill(const std::vector<Triangle>& triangles, int64_t begin, int64_t end, int64_t width, const double* camera,
           float* depth, int64_t* face) {
-  std::vector<double> nearest((size_t)((end - begin) * width), INFINITY);
+  std::vector<double> nearest((size_t)((end - begin) * width), INFINITY), ray((size_t)width);
+  for (int64_t u = 0; u < width; ++u) ray[(size_t)u] = ((double)u - camera[2]) / camera[0];
   std::fill(face + begin * width, face + end * width, -1);
   for (size_t f = 0; f < triangles.size(); ++f) {
     const Triangle& t = triangles[f];
     for (int64_t v = std::max(t.top, begin); v <= std::min(t.bottom, end - 1); ++v) {
       double y = ((double)v - camera[3]) / camera[1];
-      for (int64_t u = t.left; u <= t.right; ++u) {
-        double x = ((double)u - camera[2]) / camera[0];
-        double a = t.side(0, x, y), b = t.side(1, x, y), c = t.side(2, x, y);
-        if (!(t.det > 0 ? a >= 0 && b >= 0 && c >= 0 : a <= 0 && b <= 0 && c <= 0)) continue;
+      double* best = nearest.data() + (v - begin) * width;
+      int64_t* own = face + v * width;
+      double sign = t.det > 0 ? 1 : -1;
+      for (int64_t u = t.left; u <= t.right; ++u) {  // without branches, so that it becomes vector instructions
+        double x = ray[(size_t)u], a = t.side(0, x, y), b = t.side(1, x, y), c = t.side(2, x, y);
         double z = t.det / (a + b + c);
-        double& best = nearest[(size_t)((v - begin) * width + u)];
-        if (z < best) best = z, face[v * width + u] = (int64_t)f;
+        bool met = (sign * a >= 0) & (sign * b >= 0) & (sign * c >= 0) & (z < best[u]);
+        best[u] = met ? z : best[u];
+        own[u] = met ? (int64_t)f : own[u];
       }
     }
   }

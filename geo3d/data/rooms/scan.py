@@ -1,0 +1,155 @@
+"""A scan of a room: frames of a depth camera that is carried through it."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+
+from geo3d.cloud import Layout
+from geo3d.data.depth_camera import DepthCamera
+from geo3d.data.rooms.layout import Room
+from geo3d.data.rooms.thing import CLASSES, Area, area_of
+from geo3d.data.shapes.placing import Draws
+from geo3d.geometry.camera import looking, to_camera, to_world
+from geo3d.ops.search.voxel import voxel_groups
+
+CLEARANCE = 0.3
+"""The camera keeps this far from walls, and from what is as high as it is, in metres."""
+SAME = 0.05
+"""Points of two frames are the same place if the depths agree within this many metres."""
+
+
+class Frame(NamedTuple):
+    """What the camera sees from one place; all tensors but the pose have one row for each measured pixel."""
+
+    pose: Tensor
+    """(4, 4) from the camera's axes (x right, y down, z forward) to those of the room."""
+    depth: Tensor
+    """(H, W) metres, 0 where nothing was measured."""
+    cloud: Data
+    """``pos`` in the room's axes, ``rgb``, ``normal``, ``point_y`` and ``instance``."""
+
+
+class Mesh(NamedTuple):
+    """All triangles of a room."""
+
+    corner: Tensor
+    """(F, 3, 3)"""
+    color: Tensor
+    """(F, 3)"""
+    label: Tensor
+    """(F,) class"""
+    instance: Tensor
+    """(F,) number of the thing, from 1 on"""
+    normal: Tensor
+    """(F, 3) unit normals, towards either side"""
+
+
+def mesh_of(room: Room) -> Mesh:
+    """The triangles of all things."""
+    things = room.things
+    counts = [len(thing.corner) for thing in things]
+    corner = torch.from_numpy(np.concatenate([thing.corner for thing in things]).astype(np.float32))
+    normal = torch.linalg.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
+    repeat = torch.tensor(counts)
+    return Mesh(
+        corner,
+        torch.from_numpy(np.concatenate([thing.color for thing in things]).astype(np.float32)),
+        torch.tensor([CLASSES.index(thing.label) for thing in things]).repeat_interleave(repeat),
+        torch.arange(1, len(things) + 1).repeat_interleave(repeat),
+        torch.nn.functional.normalize(normal, dim=1),
+    )
+
+
+def path(room: Room, frames: int, d: Draws) -> list[Tensor]:
+    """Poses of a camera that is carried between free places at eye height and looks about the room."""
+    stops = [_free_place(room, d) for _ in range(4)]
+    poses = []
+    turn, sense = d.real(0, 2 * np.pi), d.pick(-1.0, 1.0)
+    for number in range(frames):
+        at = number / max(frames - 1, 1) * (len(stops) - 1)
+        before, after = stops[int(at)], stops[min(int(at) + 1, len(stops) - 1)]
+        x, y = (a + (at - int(at)) * (b - a) for a, b in zip(before, after, strict=True))
+        eye = torch.tensor([x, y, d.real(1.3, 1.75)])
+        angle = turn + sense * number / frames * 2 * np.pi * d.real(0.9, 1.1)
+        reach = 0.45 * (room.shell.width + room.shell.depth) / 2
+        drop = d.pick(d.real(0.2, 1.4), d.real(0.2, 1.4), d.real(-0.8, 0.4), d.real(-1.6, -0.4))
+        target = eye + torch.tensor([reach * np.cos(angle), reach * np.sin(angle), -drop])
+        poses.append(looking(eye, target.float()))
+    return poses
+
+
+def _free_place(room: Room, d: Draws) -> tuple[float, float]:
+    """A place for the camera, away from everything that is as high as it is; the middle if none was met."""
+    tall = [area_of(thing) for thing in room.things if thing.low[2] < 1.8 and thing.high[2] > 1.2]
+    inner = [area for area in tall if area.right - area.left < room.shell.width - 1e-3]
+    inner = [area for area in inner if area.back - area.front < room.shell.depth - 1e-3]
+    for _ in range(40):
+        x = d.real(CLEARANCE, room.shell.width - CLEARANCE)
+        y = d.real(CLEARANCE, room.shell.depth - CLEARANCE)
+        if not any(Area(x, x, y, y).meets(area, CLEARANCE) for area in inner):
+            return x, y
+    return room.shell.width / 2, room.shell.depth / 2
+
+
+def take(mesh: Mesh, pose: Tensor, camera: DepthCamera, light: Tensor, generator: torch.Generator) -> Frame:
+    """The frame that a camera takes from a pose.
+
+    Args:
+        mesh: The room.
+        pose: (4, 4) of the camera.
+        camera: The camera.
+        light: (3,) place of the lamp that shades the colours.
+        generator: Draws the faults of depth and colour.
+    """
+    corner = to_camera(mesh.corner, pose)
+    glass = mesh.label == CLASSES.index("window")
+    depth, face = camera.measured(corner, generator, glass)
+    seen = face >= 0
+    face = face[seen]
+    pos = to_world(camera.points(depth)[seen], pose)
+    normal = mesh.normal[face]
+    normal = torch.where((normal * (pose[:3, 3] - pos)).sum(1, keepdim=True) < 0, -normal, normal)
+    cloud = Data(
+        pos=pos,
+        rgb=_shaded(mesh.color[face], pos, normal, light, generator),
+        normal=normal,
+        point_y=mesh.label[face],
+        instance=mesh.instance[face],
+    )
+    return Frame(pose, depth, cloud)
+
+
+def _shaded(color: Tensor, pos: Tensor, normal: Tensor, light: Tensor, generator: torch.Generator) -> Tensor:
+    """(N, 3) colours under a lamp, with the exposure, tint and noise of one frame."""
+    way = torch.nn.functional.normalize(light - pos, dim=1)
+    shade = 0.55 + 0.45 * (way * normal).sum(1, keepdim=True).clamp(min=0)
+    gain = 0.85 + 0.3 * torch.rand(1, generator=generator)
+    tint = 1 + 0.04 * torch.randn(3, generator=generator)
+    noise = 0.02 * torch.randn(color.shape, generator=generator)
+    return (color * shade * gain * tint + noise).clamp(0, 1)
+
+
+def fused(frames: list[Frame], voxel: float) -> Data:
+    """One cloud of all frames; of the points in the same voxel the first is kept. With a size of 0 all are kept."""
+    clouds = [frame.cloud for frame in frames]
+    joined = {name: torch.cat([cloud[name] for cloud in clouds]) for name in clouds[0].keys()}  # noqa: SIM118
+    if voxel > 0:
+        _, first, _, _ = voxel_groups(joined["pos"], Layout(torch.tensor([0, len(joined["pos"])])), voxel)
+        joined = {name: value[first] for name, value in joined.items()}
+    return Data(**joined)
+
+
+def overlap(a: Frame, b: Frame, camera: DepthCamera) -> float:
+    """The fraction of the points of ``a`` that ``b`` sees at the same place."""
+    if not len(a.cloud.pos):
+        return 0.0
+    x, y, z = to_camera(a.cloud.pos, b.pose).unbind(1)
+    safe = z.clamp(min=1e-3)
+    u = (camera.focal * x / safe + camera.center[0]).round().long()
+    v = (camera.focal * y / safe + camera.center[1]).round().long()
+    inside = (z > 0) & (u >= 0) & (u < camera.width) & (v >= 0) & (v < camera.height)
+    there = b.depth[v.clamp(0, camera.height - 1), u.clamp(0, camera.width - 1)]
+    return float((inside & (there > 0) & ((there - z).abs() < SAME)).float().mean())
