@@ -8,10 +8,12 @@ from torch_geometric.data import Batch
 
 from geo3d import seeds
 from geo3d.checks import Points, Range, checked
-from geo3d.cloud import first_points, num_clouds, without_frame
+from geo3d.cloud import first_points, layout_of, num_clouds, select_points, without_frame
 from geo3d.errors import CloudError
 from geo3d.geometry.normalize import Normalize, normalized
 from geo3d.invariance import Invariance, Resample
+from geo3d.invariance.selection import keep_where
+from geo3d.ops.search.knn import knn_query
 
 
 class View(NamedTuple):
@@ -27,6 +29,9 @@ class View(NamedTuple):
 
 class Views:
     """Several views of a batch, each drawn with its own generator.
+
+    Clouds with the field ``view_id`` bring their views along, such as two frames of a camera: view i consists of the
+    points with ``view_id`` i.
 
     Args:
         invariance: The invariance whose elements make the views.
@@ -53,7 +58,7 @@ class Views:
     def __call__(self, batch: Batch, *key: seeds.Key) -> list[View]:
         """``num_views`` views of the batch, drawn by the seed ``key`` alone, such as (seed, "views", epoch, step)."""
         with torch.autocast(batch.pos.device.type, enabled=False):  # coordinates keep their full precision
-            return [self._view(batch, seeds.generator(*key, "view", i)) for i in range(self.num_views)]
+            return [self._view(only_view(batch, i), seeds.generator(*key, "view", i)) for i in range(self.num_views)]
 
     def _view(self, batch: Batch, generator: torch.Generator) -> View:
         batch = without_frame(batch)
@@ -71,6 +76,26 @@ class Views:
         with torch.autocast(view.batch.pos.device.type, enabled=False):
             source = first_points(view.source, num_points)
             return self.invariance.act(view.element, normalized(source, self.normalize))
+
+
+def only_view(batch: Batch, number: int) -> Batch:
+    """The points of each cloud with this ``view_id``; the batch itself if its clouds have no such field.
+
+    Raises:
+        CloudError: If a cloud has no point with this number.
+    """
+    view_id = batch.get("view_id")
+    if view_id is None:
+        return batch
+    mask = view_id == number
+    kept = keep_where(mask, batch)
+    assert kept.ptr is not None
+    if bool((kept.ptr.diff() == 0).any()):
+        cloud = int((kept.ptr.diff() == 0).nonzero()[0])
+        raise CloudError(
+            f"cloud {cloud} of the batch has no point with view_id={number}; give each cloud points of every view"
+        )
+    return select_points(batch, kept.points, ptr=kept.ptr)
 
 
 def correspondences(a: Batch, b: Batch) -> tuple[Tensor, Tensor]:
@@ -102,19 +127,46 @@ def correspondences(a: Batch, b: Batch) -> tuple[Tensor, Tensor]:
     return index_a, order[place[index_a]]
 
 
-def matched_rows(a: Batch, b: Batch, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Flat indices (count,) into ``a`` and ``b`` of points that both contain, drawn from all :func:`correspondences`.
+def near_correspondences(a: Batch, b: Batch, origin: Tensor, radius: float) -> tuple[Tensor, Tensor]:
+    """Flat indices (P,) into ``a`` and into ``b`` of points that lie in the same place, in the order of ``a``.
 
-    All pairs are distinct unless there are fewer than ``count``; then they are repeated cyclically, so that every
-    process has the same number. A cloud without a match gives no pair.
+    Each point of ``a`` is paired with the nearest point of the same cloud in ``b``, if that is at most ``radius`` away
+    before the invariances act.
+
+    Args:
+        a: One view.
+        b: Another view of the same batch.
+        origin: (M, 3) coordinates of the batch that both are views of, in which ``point_id`` counts.
+        radius: In units of ``origin``.
+    """
+    pos_a, pos_b = origin[a.point_id], origin[b.point_id]
+    nearest = knn_query(pos_b, layout_of(b), pos_a, layout_of(a), 1)[:, 0]
+    index_a = ((pos_a - pos_b[nearest]).square().sum(1) <= radius**2).nonzero()[:, 0]
+    return index_a, nearest[index_a]
+
+
+def matched_rows(
+    a: Batch, b: Batch, count: int, generator: torch.Generator, origin: Tensor | None = None, radius: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Flat indices (count,) into ``a`` and ``b`` of matching points, drawn at random.
+
+    Points match if they are the same point (:func:`correspondences`), or, with a ``radius`` above 0, if they lie in the
+    same place (:func:`near_correspondences`). All pairs are distinct unless there are fewer than ``count``; then they
+    are repeated cyclically, so that every process has the same number. A cloud without a match gives no pair.
 
     Raises:
         CloudError: If the views have no point in common.
     """
-    index_a, index_b = correspondences(a, b)
+    if radius > 0:
+        if origin is None:
+            raise CloudError("matched_rows: a radius needs origin, the coordinates of the batch of both views")
+        index_a, index_b = near_correspondences(a, b, origin, radius)
+    else:
+        index_a, index_b = correspondences(a, b)
     if not len(index_a):
         raise CloudError(
-            "the two views show no point in common; take more points of each cloud, or a weaker crop or occlusion"
+            "the two views show no point in common; take more points of each cloud, a weaker crop or occlusion; for "
+            "two frames of a scene, objective.radius=R"
         )
     order = torch.randperm(len(index_a), generator=generator, device=generator.device).to(index_a.device)
     chosen = order[torch.arange(count, device=order.device) % len(order)]

@@ -1,7 +1,7 @@
 """The base class of objectives: what they declare, how their input is checked, and their precision."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,19 @@ Weight = Annotated[float, Range(0, 1e6, above=True)]
 Eps = Annotated[float, Range(0, 1, above=True)]
 
 
+Pairs = Annotated[int, Range(2, 65536)]
+Radius = Annotated[float, Range(0, 1e6)]
+
+
+class Places(NamedTuple):
+    """Where the points of the pairs are."""
+
+    pos: Tensor
+    """(P, 3) coordinates of the first view's points before the invariances act."""
+    cloud: Tensor
+    """(P,) the cloud of the batch that each pair belongs to."""
+
+
 class Objective(nn.Module):
     """A loss on embeddings of views of the same clouds; row i of every view belongs to the same cloud, or point.
 
@@ -28,6 +41,11 @@ class Objective(nn.Module):
     on: ClassVar[Literal["cloud", "point"]] = "cloud"
     """What a row is. ``"cloud"``: one of B clouds. ``"point"``: one of ``pairs`` points that both views show, drawn at
     random; ``pairs`` is an attribute of the objective and the same in every process."""
+    radius: float = 0.0
+    """For points: 0 pairs each point with itself in the other view. Otherwise it is paired with the nearest point of
+    the other view, if that is at most this far away before the invariances act; two frames of a scene need that."""
+    places: ClassVar[bool] = False
+    """For points: whether the loss needs to know where they are; then ``loss_at`` is called, not ``loss``."""
     teacher: ClassVar[bool] = False
     """Whether the loss needs ``targets``, the outputs of the momentum encoder and projector for each view."""
     predictor: ClassVar[bool] = False
@@ -41,12 +59,19 @@ class Objective(nn.Module):
         """The loss and its terms; ``targets`` is empty for an objective without a teacher."""
         raise ConfigError(f"{type(self).__name__} has no loss(views, targets); define one")
 
-    def forward(self, views: Sequence[Tensor], targets: Sequence[Tensor] | None = None) -> tuple[Tensor, Terms]:
+    def loss_at(self, views: list[Tensor], targets: list[Tensor], places: Places) -> tuple[Tensor, Terms]:
+        """The loss and its terms, for an objective with ``places``."""
+        raise ConfigError(f"{type(self).__name__} has no loss_at(views, targets, places); define one")
+
+    def forward(
+        self, views: Sequence[Tensor], targets: Sequence[Tensor] | None = None, places: Places | None = None
+    ) -> tuple[Tensor, Terms]:
         """The loss () and its detached terms for logging, computed in float32 or better.
 
         Args:
             views: Two or more (B, D) embeddings; for a point objective, B is the number of pairs.
             targets: The teacher's (B, D) embeddings, one for each view, if ``teacher`` is true; they get no gradient.
+            places: Where the points are, if ``places`` is true.
 
         Raises:
             ConfigError: If the shapes or numbers of views and targets do not fit, or there are fewer than two clouds.
@@ -60,9 +85,12 @@ class Objective(nn.Module):
         if targets is not None and [t.shape for t in targets] != [v.shape for v in views]:
             shapes = [tuple(t.shape) for t in targets]
             raise ConfigError(f"{name}: targets must have the shapes of the views, {found_in(views)}; found {shapes}")
+        if (places is None) == self.places:
+            raise ConfigError(f"{name} {'needs places, where its points are' if self.places else 'takes no places'}")
         # bfloat16 sums over a batch lose the small differences that the loss measures
         with torch.autocast(views[0].device.type, enabled=False):
-            result = self.loss([widen(v) for v in views], [widen(t.detach()) for t in targets or ()])
+            wide = [widen(v) for v in views], [widen(t.detach()) for t in targets or ()]
+            result = self.loss(*wide) if places is None else self.loss_at(*wide, places)
         if not _is_loss(result):
             raise ConfigError(f"{name}.loss: expected to return (loss (), {{name: tensor}}); found {_types(result)}")
         loss, terms = result

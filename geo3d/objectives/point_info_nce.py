@@ -1,15 +1,14 @@
 """PointInfoNCE (PointContrast, arXiv 2007.10985): find a point of one view among all points of the other view."""
 
 from itertools import permutations
-from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from geo3d.checks import Range, checked
+from geo3d.checks import checked
 from geo3d.distributed import gather
-from geo3d.objectives.objective import Objective, Temperature, Terms
+from geo3d.objectives.objective import Objective, Pairs, Radius, Temperature, Terms
 
 
 def point_info_nce(query: Tensor, key: Tensor, temperature: float = 0.4) -> Tensor:
@@ -36,14 +35,16 @@ class PointInfoNCE(Objective):
     Args:
         pairs: Pairs of matching points that a process draws from its batch.
         temperature: Divides the cosines.
+        radius: 0 pairs each point with itself in the other view; otherwise with the nearest point of the other view
+            that is at most this far away, before the invariances act. Two frames need it: .0375 m as published.
     """
 
     on = "point"
 
     @checked
-    def __init__(self, pairs: Annotated[int, Range(2, 65536)] = 1024, temperature: Temperature = 0.4) -> None:
+    def __init__(self, pairs: Pairs = 1024, temperature: Temperature = 0.4, radius: Radius = 0.0) -> None:
         super().__init__()
-        self.pairs, self.temperature = pairs, temperature
+        self.pairs, self.temperature, self.radius = pairs, temperature, radius
 
     def loss(self, views: list[Tensor], targets: list[Tensor]) -> tuple[Tensor, Terms]:
         """The mean loss over ordered pairs of views, and the mean cosine of matching points."""
@@ -54,4 +55,4 @@ class PointInfoNCE(Objective):
 
     def extra_repr(self) -> str:
         """The arguments."""
-        return f"pairs={self.pairs}, temperature={self.temperature}"
+        return f"pairs={self.pairs}, temperature={self.temperature}, radius={self.radius}"

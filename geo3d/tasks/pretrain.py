@@ -21,6 +21,7 @@ from geo3d.heads import Predictor, Projector
 from geo3d.invariance import Invariance, parts_of
 from geo3d.invariance.views import View, Views, matched_rows
 from geo3d.metrics import effective_rank, embedding_std
+from geo3d.objectives.objective import Places
 from geo3d.seeds import generator
 from geo3d.tasks.average import average_of, copy_buffers, update_average
 from geo3d.tasks.regularize import encoded
@@ -103,7 +104,7 @@ class Pretrain(pl.LightningModule):
         """The loss of one batch of clouds."""
         views = self.views(batch, self.seed, "views", self.global_step, self.global_rank)
         passes = [encoded(self.encoder, view.batch) for view in views]
-        rows = self._matched_rows(views)
+        rows = self._matched_rows(views, batch.pos)
         compared = [
             compared_rows(features, self.decoder, index, len(view.batch.pos))
             for (features, _), index, view in zip(passes, rows, views, strict=True)
@@ -119,7 +120,9 @@ class Pretrain(pl.LightningModule):
                     projector(compared_rows(encoder(view.batch), behind, index, len(view.batch.pos)))
                     for view, index in zip(views, rows, strict=True)
                 ]
-        loss, terms = self.objective(outputs, targets)
+        loss, terms = self.objective(
+            outputs, targets, places_of(views[0], batch, rows[0]) if self.objective.places else None
+        )
         draw = generator(self.seed, "settings", self.global_step)
         added = added_loss(self.encoder, views[0].batch, passes[0][0].cloud, draw)
         if added is not None:
@@ -160,14 +163,14 @@ class Pretrain(pl.LightningModule):
         """The modules that a teacher averages."""
         return [self.encoder, self.projector, *([] if self.decoder is None else [self.decoder])]
 
-    def _matched_rows(self, views: Sequence[View]) -> Sequence[Tensor | None]:
+    def _matched_rows(self, views: Sequence[View], origin: Tensor) -> Sequence[Tensor | None]:
         """For each view the indices of the points that an objective on points compares; None for one on clouds."""
         if self.decoder is None:
             return [None] * len(views)
         if len(views) != 2:
             raise ConfigError(f"{type(self.objective).__name__} compares points of two views; found {len(views)}")
         draw = generator(self.seed, "pairs", self.global_step, self.global_rank)
-        return matched_rows(views[0].batch, views[1].batch, self.objective.pairs, draw)
+        return matched_rows(views[0].batch, views[1].batch, self.objective.pairs, draw, origin, self.objective.radius)
 
     def published(self) -> tuple[nn.Module, nn.Module | None]:
         """Encoder and decoder to save: the averaged ones if there are any, with the running statistics of training."""
@@ -188,6 +191,12 @@ def compared_rows(features: Features, decoder: nn.Module | None, index: Tensor |
     if len(features.point) != points:
         raise ConfigError("the encoder leaves points out; an objective on points needs one that keeps them all")
     return decoder(features)[index]
+
+
+def places_of(view: View, batch: Batch, index: Tensor | None) -> Places:
+    """Where the points ``index`` of a view are in the batch that it was made from."""
+    assert index is not None
+    return Places(batch.pos[view.batch.point_id[index]], view.batch.batch[index])
 
 
 def check_invariances(objective: Any, invariance: Invariance) -> None:

@@ -12,6 +12,7 @@ from geo3d.invariance import (
     CropKNN,
     DensityGradient,
     Drop,
+    Elastic,
     Jitter,
     Occlude,
     Permutation,
@@ -19,6 +20,7 @@ from geo3d.invariance import (
     Resample,
     Scale,
     Selection,
+    Tilt,
     Translation,
 )
 from geo3d.testing import tiny_batch
@@ -39,6 +41,8 @@ ALL = [
     CropKNN(),
     Occlude(),
     DensityGradient(),
+    Tilt(),
+    Elastic(),
     Jitter() @ Drop() @ SO3(),
 ]
 every = pytest.mark.parametrize("invariance", ALL, ids=repr)

@@ -2,11 +2,22 @@ import pytest
 import torch
 
 from geo3d import seeds
-from geo3d.cloud import select_points
+from geo3d.cloud import make_batch, select_points
 from geo3d.errors import CloudError, ConfigError
 from geo3d.geometry.normalize import normalized
-from geo3d.invariance import SO3, AnisotropicScale, Compose, CropKNN, Drop, Jitter, Resample, Scale, Translation
-from geo3d.invariance.views import Views, correspondences, matched_rows
+from geo3d.invariance import (
+    SO3,
+    AnisotropicScale,
+    Compose,
+    CropKNN,
+    Drop,
+    Jitter,
+    Permutation,
+    Resample,
+    Scale,
+    Translation,
+)
+from geo3d.invariance.views import Views, correspondences, matched_rows, near_correspondences
 from geo3d.testing import tiny_batch
 
 CHAIN = Compose([CropKNN(0.5, 0.8), SO3(), Jitter()])
@@ -161,3 +172,49 @@ def test_a_cloud_without_a_match_gives_no_pair():
     c = select_points(batch, torch.tensor([2, 3, 6, 7, 10, 11]), num_points=2)
     with pytest.raises(CloudError, match="the two views show no point in common"):
         matched_rows(a, c, 4, seeds.generator(0))
+
+
+def frames(sizes=((5, 3), (4, 6)), dtype=torch.float64):
+    """Clouds of two frames each: the points of frame 1 lie 0.1 beside the first ones of frame 0."""
+    draw, pos, view, ptr = seeds.generator("frames"), [], [], [0]
+    for a, b in sizes:
+        first = torch.rand(a, 3, generator=draw, dtype=dtype)
+        more = torch.rand(max(0, b - a), 3, generator=draw, dtype=dtype) + 9
+        pos += [first, torch.cat([first, more])[:b] + torch.tensor([0.1, 0, 0], dtype=dtype)]
+        view += [0] * a + [1] * b
+        ptr.append(ptr[-1] + a + b)
+    return make_batch(torch.cat(pos), ptr=torch.tensor(ptr), view_id=torch.tensor(view))
+
+
+def test_frames_are_views():
+    batch = frames()
+    views = Views(Compose([]))(batch, 0)
+    for number, view in enumerate(views):
+        expected = (batch.view_id == number).nonzero()[:, 0]
+        assert view.batch.point_id.tolist() == expected.tolist() and torch.equal(view.batch.pos, batch.pos[expected])
+        assert view.batch.ptr.tolist() == [0, *[[5, 9], [3, 9]][number]]
+    with pytest.raises(CloudError, match="cloud 0 of the batch has no point with view_id=2"):
+        Views(Compose([]), num_views=3)(batch, 0)
+
+
+def test_near_correspondences_are_the_nearest_points_of_the_other_view_within_the_radius():
+    batch = frames()
+    a, b = (view.batch for view in Views(SO3() @ Permutation())(batch, 0))
+    index_a, index_b = near_correspondences(a, b, batch.pos, radius=0.11)
+    expected = {}
+    for i, j in enumerate(a.point_id.tolist()):
+        own = [k for k in range(len(b.pos)) if b.batch[k] == a.batch[i]]
+        distance = {k: float((batch.pos[j] - batch.pos[b.point_id[k]]).norm()) for k in own}
+        nearest = min(distance, key=distance.get)
+        if distance[nearest] <= 0.11:
+            expected[i] = nearest
+    assert dict(zip(index_a.tolist(), index_b.tolist(), strict=True)) == expected
+    assert 3 <= len(expected) < len(a.pos)
+    rows = matched_rows(a, b, 20, seeds.generator(0), batch.pos, 0.11)
+    assert set(zip(*(each.tolist() for each in rows), strict=True)) == set(expected.items())
+    with pytest.raises(CloudError, match="no point in common"):
+        matched_rows(a, b, 20, seeds.generator(0), batch.pos, 1e-3)
+    with pytest.raises(CloudError, match="no point in common"):
+        matched_rows(a, b, 20, seeds.generator(0))
+    with pytest.raises(CloudError, match="a radius needs origin"):
+        matched_rows(a, b, 20, seeds.generator(0), radius=0.1)

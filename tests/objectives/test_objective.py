@@ -1,5 +1,6 @@
 """What holds for every objective in ``objectives.__all__``."""
 
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 
 from geo3d import objectives
 from geo3d.errors import ConfigError
-from geo3d.objectives.objective import Objective, check, found_in
+from geo3d.objectives.objective import Objective, Places, check, found_in
 from geo3d.seeds import generator
 
 B, D = 16, 6
@@ -22,16 +23,22 @@ def build(name):
     """The objective, with a queue that has been filled if it has one."""
     cls = getattr(objectives, name)
     if name != "MoCo":
-        return cls()
+        return cls(dim=D) if "dim" in signature(cls).parameters else cls()
     objective = cls(dim=D, queue_size=4 * B)
     for step in range(2):
         call(objective, [rows("warm", step, 0), rows("warm", step, 1)])
     return objective.eval()
 
 
-def call(objective, views, targets=None):
+def call(objective, views, targets=None, order=slice(None)):
     """Loss and terms; the views themselves stand for the teacher's embeddings if none are given."""
-    return objective(views, (targets or [v.detach() for v in views]) if objective.teacher else None)
+    places = Places(*(part[order] for part in some_places(views))) if objective.places else None
+    return objective(views, (targets or [v.detach() for v in views]) if objective.teacher else None, places)
+
+
+def some_places(views):
+    """Points along a slope, in one cloud: those before a point are below it, the others above."""
+    return Places(torch.arange(len(views[0]))[:, None] * torch.ones(3), torch.zeros(len(views[0])))
 
 
 @every
@@ -67,7 +74,8 @@ def test_symmetric_in_the_views(name):
 def test_does_not_look_at_the_order_of_clouds(name):
     a, b, s, t = (rows(i, dtype=torch.float64) for i in range(4))
     objective, order = build(name).double(), torch.randperm(B, generator=generator("order"))
-    one, other = call(objective, [a, b], [s, t]), call(objective, [a[order], b[order]], [s[order], t[order]])
+    one = call(objective, [a, b], [s, t])
+    other = call(objective, [a[order], b[order]], [s[order], t[order]], order)
     torch.testing.assert_close(one[0], other[0])
 
 

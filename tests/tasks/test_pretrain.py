@@ -370,4 +370,4 @@ def test_a_decoder_for_clouds_or_for_missing_points_is_refused():
         pretraining.compared_rows(thin, Upcast(8), torch.arange(4), len(batch.pos))
     three = Pretrain(encoder, objectives.PointInfoNCE(pairs=4), Views(SO3(), num_views=3))
     with pytest.raises(ConfigError, match="PointInfoNCE compares points of two views; found 3"):
-        three._matched_rows(three.views(batch, 0))
+        three._matched_rows(three.views(batch, 0), batch.pos)

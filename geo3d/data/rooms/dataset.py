@@ -61,7 +61,7 @@ class Rooms(Dataset):
         num_points: Annotated[int, Range(1, 10_000_000)] = 16384,
         seed: Seed = 0,
         view: Annotated[str, OneOf("scan", "frame", "pair")] = "scan",
-        frames: Annotated[int, Range(1, 1000)] = 14,
+        frames: Annotated[int, Range(1, 1000)] = 20,
         voxel: Annotated[float, Range(0, 10)] = 0.02,
         noise: Annotated[float, Range(0, 10)] = 1.0,
     ) -> None:

@@ -64,34 +64,33 @@ def mesh_of(room: Room) -> Mesh:
 
 
 def path(room: Room, frames: int, d: Draws) -> list[Tensor]:
-    """Poses of a camera that is carried between free places at eye height and looks about the room."""
-    stops = [_free_place(room, d) for _ in range(4)]
+    """Poses of a camera that is carried along the walls at eye height, looking across the room and to both sides."""
+    width, depth = room.shell.width, room.shell.depth
+    inner = [area_of(thing) for thing in room.things if thing.low[2] < 1.8 and thing.high[2] > 1.2]
+    inner = [area for area in inner if area.right - area.left < width - 1e-3 and area.back - area.front < depth - 1e-3]
+    start, sense = d.real(0, 2 * np.pi), d.pick(-1.0, 1.0)
     poses = []
-    turn, sense = d.real(0, 2 * np.pi), d.pick(-1.0, 1.0)
     for number in range(frames):
-        at = number / max(frames - 1, 1) * (len(stops) - 1)
-        before, after = stops[int(at)], stops[min(int(at) + 1, len(stops) - 1)]
-        x, y = (a + (at - int(at)) * (b - a) for a, b in zip(before, after, strict=True))
-        eye = torch.tensor([x, y, d.real(1.3, 1.75)])
-        angle = turn + sense * number / frames * 2 * np.pi * d.real(0.9, 1.1)
-        reach = 0.45 * (room.shell.width + room.shell.depth) / 2
-        drop = d.pick(d.real(0.2, 1.4), d.real(0.2, 1.4), d.real(-0.8, 0.4), d.real(-1.6, -0.4))
-        target = eye + torch.tensor([reach * np.cos(angle), reach * np.sin(angle), -drop])
-        poses.append(looking(eye, target.float()))
+        angle = start + sense * number / frames * 2 * np.pi
+        x, y = _free_place(room, inner, angle, d)
+        across = np.arctan2(depth / 2 - y, width / 2 - x) + d.real(-0.9, 0.9)
+        reach, height = d.real(1.5, 3.5), d.real(1.3, 1.75)
+        drop = d.pick(d.real(0.3, 1.4), d.real(0.3, 1.4), d.real(-0.3, 0.5), d.real(-1.4, -0.3))
+        eye = torch.tensor([x, y, height])
+        target = eye + torch.tensor([reach * np.cos(across), reach * np.sin(across), -drop]).float()
+        poses.append(looking(eye, target))
     return poses
 
 
-def _free_place(room: Room, d: Draws) -> tuple[float, float]:
-    """A place for the camera, away from everything that is as high as it is; the middle if none was met."""
-    tall = [area_of(thing) for thing in room.things if thing.low[2] < 1.8 and thing.high[2] > 1.2]
-    inner = [area for area in tall if area.right - area.left < room.shell.width - 1e-3]
-    inner = [area for area in inner if area.back - area.front < room.shell.depth - 1e-3]
-    for _ in range(40):
-        x = d.real(CLEARANCE, room.shell.width - CLEARANCE)
-        y = d.real(CLEARANCE, room.shell.depth - CLEARANCE)
+def _free_place(room: Room, inner: list[Area], angle: float, d: Draws) -> tuple[float, float]:
+    """A place for the camera in this direction from the middle, away from all ``inner`` areas; else the middle."""
+    width, depth = room.shell.width, room.shell.depth
+    for share in (*(d.real(0.55, 0.85) for _ in range(4)), 0.4, 0.25):
+        x = width / 2 + (width / 2 - CLEARANCE) * share * np.cos(angle)
+        y = depth / 2 + (depth / 2 - CLEARANCE) * share * np.sin(angle)
         if not any(Area(x, x, y, y).meets(area, CLEARANCE) for area in inner):
             return x, y
-    return room.shell.width / 2, room.shell.depth / 2
+    return width / 2, depth / 2
 
 
 def take(mesh: Mesh, pose: Tensor, camera: DepthCamera, light: Tensor, generator: torch.Generator) -> Frame:

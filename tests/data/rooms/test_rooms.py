@@ -1,0 +1,163 @@
+import numpy as np
+import pytest
+import torch
+
+from geo3d.data import Rooms
+from geo3d.data.rooms.furniture import KINDS, furnish
+from geo3d.data.rooms.layout import REST, flat_height, furnished
+from geo3d.data.rooms.scan import mesh_of, overlap
+from geo3d.data.rooms.thing import CLASSES, Area, box
+from geo3d.data.shapes.placing import Draws
+from geo3d.errors import ConfigError
+from geo3d.geometry.camera import to_camera
+
+SHELL = ("floor", "ceiling", "wall", "door", "window")
+
+
+def rooms(count=12):
+    return [furnished(Draws(np.random.default_rng(seed))) for seed in range(count)]
+
+
+@pytest.fixture(scope="module")
+def some_rooms():
+    return rooms()
+
+
+def boxes_meet(a, b):
+    return bool(np.all(a.low < b.high) and np.all(b.low < a.high))
+
+
+def test_no_two_things_intersect(some_rooms):
+    """The boxes around things on the floor are apart; of things that lie on others, those that rest on the same."""
+    for room in some_rooms:
+        inside = [thing for thing in room.things if thing.label not in SHELL]
+        standing = [thing for thing in inside if abs(float(thing.low[2]) - REST) < 1e-4]
+        lying = [t for t in inside if not any(t is s for s in standing) and t.label not in ("picture", "curtain")]
+        for group in (standing, lying, [t for t in inside if t.label in ("picture", "curtain")] + standing):
+            for i, a in enumerate(group):
+                assert not any(boxes_meet(a, b) for b in group[i + 1 :])
+
+
+def test_everything_is_inside_and_nothing_floats(some_rooms):
+    for room in some_rooms:
+        for thing in room.things:
+            if thing.label in SHELL:
+                continue
+            low, high = thing.low, thing.high
+            assert min(low) >= -1e-4 and high[0] <= room.shell.width + 1e-4 and high[1] <= room.shell.depth + 1e-4
+            assert high[2] <= room.shell.height + 1e-4
+            if thing.label in ("picture", "curtain", "column") or high[2] > room.shell.height - 0.01:
+                continue  # they hang, or reach from the floor to the ceiling
+            below = max(heights_below(room, thing))
+            assert 0 < float(low[2]) - below < 0.001
+
+
+def heights_below(room, thing):
+    """Heights of what is under the middle of a thing: the floor, or tops of other things."""
+    middle = (thing.low + thing.high) / 2
+    place = Area(*(float(middle[d]) + s for d in (0, 1) for s in (-1e-3, 1e-3)))
+    heights = [0.0]
+    for other in room.things:
+        if other is not thing and other.label not in SHELL and other.low[2] < thing.low[2]:
+            height = flat_height(other.corner, place)
+            if height is not None and height <= float(thing.low[2]):
+                heights.append(height)
+    return heights
+
+
+def test_there_is_plenty_and_all_of_it_known(some_rooms):
+    labels = {thing.label for room in rooms(30) for thing in room.things}
+    assert labels <= set(CLASSES) and len(labels) >= 17
+    for room in some_rooms:
+        names = [thing.label for thing in room.things]
+        assert names.count("floor") == names.count("ceiling") == names.count("door") == 1 and names.count("wall") == 4
+        assert all(thing.color.min() >= 0 and thing.color.max() <= 1 for thing in room.things)
+        assert all(thing.color.shape == (len(thing.corner), 3) for thing in room.things)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_furniture_has_its_true_size(name):
+    for seed in range(5):
+        thing, kind = furnish(name, Draws(np.random.default_rng(seed))), KINDS[name]
+        extent = thing.high - thing.low
+        assert extent[2] <= kind.height[1] * 1.001 and max(extent[:2]) <= kind.widest * 1.001
+        assert extent[2] >= kind.height[0] * 0.999 or max(extent[:2]) >= kind.widest * 0.999
+        assert thing.low[2] == pytest.approx(0, abs=1e-5)
+
+
+def test_flat_heights():
+    table = box((0, 0, 0), (1, 1, 0.7))
+    assert flat_height(table, Area(0.2, 0.4, 0.2, 0.4)) == pytest.approx(0.7)
+    assert flat_height(table, Area(0.9, 1.1, 0.2, 0.4)) is None  # over the edge
+    assert flat_height(table, Area(2, 3, 2, 3)) is None
+    step = np.concatenate([table, box((0, 0, 0.7), (0.3, 1, 0.8))])
+    assert flat_height(step, Area(0.2, 0.4, 0.2, 0.4)) is None
+    assert flat_height(step, Area(0.1, 0.2, 0.2, 0.4)) == pytest.approx(0.8)
+
+
+def test_a_room_depends_on_its_key_alone():
+    options = {"size": 4, "num_points": 300, "frames": 3}
+    one, again = Rooms(**options)[2], Rooms(**options)[2]
+    assert all(torch.equal(one[name], again[name]) for name in one.keys())  # noqa: SIM118
+    assert torch.equal(one.pos, Rooms(**options)[-2].pos)
+    for other in ({"seed": 1}, {"split": "test"}):
+        assert not torch.equal(one.pos, Rooms(**options, **other)[2].pos)
+    assert not torch.equal(one.pos, Rooms(**options)[1].pos)
+    with pytest.raises(IndexError, match="outside of 4 generated rooms"):
+        Rooms(**options)[4]
+
+
+def test_a_scan_without_noise_lies_on_the_surfaces():
+    data = Rooms(size=2, num_points=400, frames=4, noise=0)
+    mesh, cloud = mesh_of(data.room(0)), data[0]
+    for row in range(0, 400, 7):
+        own = (mesh.instance == cloud.instance[row]).nonzero()[:, 0]
+        first = mesh.corner[own][:, 0]
+        distance = ((cloud.pos[row] - first) * mesh.normal[own]).sum(1).abs()
+        assert float(distance.min()) < 1e-3  # on the plane of one of its own triangles
+        assert int(mesh.label[own[0]]) == int(cloud.point_y[row])
+    assert bool(((cloud.rgb >= 0) & (cloud.rgb <= 1)).all())
+    torch.testing.assert_close(cloud.normal.norm(dim=1), torch.ones(400))
+
+
+def test_normals_look_at_the_camera():
+    data = Rooms(size=2, frames=3)
+    for frame in data.scan(1):
+        towards = frame.pose[:3, 3] - frame.cloud.pos
+        assert bool(((towards * frame.cloud.normal).sum(1) > -0.05).all())
+        assert float(to_camera(frame.cloud.pos, frame.pose)[:, 2].min()) > 0
+
+
+def test_pairs_overlap_and_frames_are_parts_of_scans():
+    options = {"size": 3, "num_points": 100_000, "frames": 8}
+    for index in range(3):
+        scan, pair = Rooms(**options).scan(index), Rooms(**options, view="pair")[index]
+        sizes = [len(frame.cloud.pos) for frame in scan]
+        a, b = (pair.pos[pair.view_id == number] for number in (0, 1))
+        assert len(a) in sizes and len(b) in sizes and len(a) + len(b) == len(pair.pos)
+        camera = Rooms(**options).camera
+        first, second = scan[sizes.index(len(a))], scan[sizes.index(len(b))]
+        shared = max(overlap(first, second, camera), overlap(second, first, camera))
+        best = max(overlap(f, g, camera) for f in scan for g in scan if f is not g)
+        assert shared >= min(0.3, best)
+        one = Rooms(**options, view="frame")[index]
+        assert len(one.pos) in sizes and "view_id" not in one
+
+
+def test_overlap_is_the_part_that_the_other_frame_sees():
+    data = Rooms(size=1, frames=2, noise=0)
+    frame, _ = data.scan(0)
+    assert overlap(frame, frame, data.camera) > 0.99
+    behind = frame._replace(pose=frame.pose * torch.tensor([-1.0, 1, -1, 1]))  # turned about its vertical axis
+    assert overlap(frame, behind, data.camera) < 0.01
+
+
+def test_voxels_thin_a_scan():
+    fine, coarse = (len(Rooms(size=1, num_points=10**6, frames=4, voxel=voxel)[0].pos) for voxel in (0.0, 0.1))
+    assert coarse < fine / 3
+
+
+@pytest.mark.parametrize("option", [{"view": "both"}, {"frames": 0}, {"voxel": -1.0}, {"noise": 11.0}, {"size": 0}])
+def test_options_out_of_range_are_refused(option):
+    with pytest.raises(ConfigError, match=f"Rooms.{next(iter(option))}"):
+        Rooms(**option)
