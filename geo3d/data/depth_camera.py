@@ -123,12 +123,12 @@ class DepthCamera:
         """Depth, triangle and tilt of the place that each pixel measures."""
         ratio = (tilt.clamp(max=1.4)) / (math.pi / 2 - tilt.clamp(max=1.4))
         std = self.lateral * (0.8 + 0.035 * ratio) * self.focal / FOCAL
-        offset = torch.randn(2, *tilt.shape, generator=generator) * std
+        offset = torch.randn(2, *tilt.shape, generator=generator, dtype=tilt.dtype) * std
         place = shifted(offset)
         return exact.depth.view(-1)[place], exact.face.view(-1)[place], tilt.view(-1)[place]
 
     def _flying(self, depth: Tensor, low: Tensor, high: Tensor, edge: Tensor, generator: torch.Generator) -> Tensor:
-        chance, mix = torch.rand(2, *depth.shape, generator=generator)
+        chance, mix = torch.rand(2, *depth.shape, generator=generator, dtype=depth.dtype)
         mixed = low + mix * (high - low)
         return torch.where(edge & (chance < 0.15 * self.flying), mixed, depth)
 
@@ -137,7 +137,7 @@ class DepthCamera:
         ratio = (tilt.clamp(max=1.4)) / (math.pi / 2 - tilt.clamp(max=1.4))
         z = depth.clamp(min=0.1)
         std = 0.0012 + 0.0019 * (z - 0.4).square() + 0.0001 / z.sqrt() * ratio.square()
-        depth = depth + self.axial * std * torch.randn(depth.shape, generator=generator)
+        depth = depth + self.axial * std * torch.randn(depth.shape, generator=generator, dtype=depth.dtype)
         if self.steps == 0:
             return depth
         step = STEP * self.steps
@@ -154,12 +154,12 @@ class DepthCamera:
         generator: torch.Generator,
     ) -> Tensor:
         """(H, W) bool, the pixels that measure nothing."""
-        chance = torch.rand(depth.shape, generator=generator) / max(self.holes, 1e-9)
+        chance = torch.rand(depth.shape, generator=generator, dtype=depth.dtype) / max(self.holes, 1e-9)
         missing = edge & (chance < 0.3)
         missing |= (tilt > math.pi / 3) & (chance < 1 - tilt.cos())
         if clear is not None and len(clear):
             missing |= clear[face.clamp(min=0)] & (chance < 0.9)
-        spots = torch.rand(depth.shape, generator=generator) < 0.0004 * self.holes
+        spots = torch.rand(depth.shape, generator=generator, dtype=depth.dtype) < 0.0004 * self.holes
         reach = max(1, round(4 * self.focal / FOCAL))
         size = 2 * reach + 1
         grown = torch.nn.functional.max_pool2d(spots.float()[None, None], size, stride=1, padding=reach)[0, 0]

@@ -87,7 +87,8 @@ class Rooms(Dataset):
         """All frames that the camera takes of a room, with their poses."""
         room = self.room(index)
         draws = self._draws("path", index)
-        light = torch.tensor([draws.real(0.3, 0.7) * room.shell.width, draws.real(0.3, 0.7) * room.shell.depth, 2.2])
+        x, y = draws.real(0.3, 0.7) * room.shell.width, draws.real(0.3, 0.7) * room.shell.depth
+        light = torch.tensor([x, y, 2.2], dtype=torch.float32)
         mesh = mesh_of(room)
         return [
             take(mesh, pose, self.camera, light, generator(self.seed, "frame", self.split, index % self.size, number))

@@ -76,8 +76,9 @@ def path(room: Room, frames: int, d: Draws) -> list[Tensor]:
         across = np.arctan2(depth / 2 - y, width / 2 - x) + d.real(-0.9, 0.9)
         reach, height = d.real(1.5, 3.5), d.real(1.3, 1.75)
         drop = d.pick(d.real(0.3, 1.4), d.real(0.3, 1.4), d.real(-0.3, 0.5), d.real(-1.4, -0.3))
-        eye = torch.tensor([x, y, height])
-        target = eye + torch.tensor([reach * np.cos(across), reach * np.sin(across), -drop]).float()
+        eye = torch.tensor([x, y, height], dtype=torch.float32)
+        towards = torch.tensor([reach * np.cos(across), reach * np.sin(across), -drop], dtype=torch.float32)
+        target = eye + towards
         poses.append(looking(eye, target))
     return poses
 
@@ -125,9 +126,9 @@ def _shaded(color: Tensor, pos: Tensor, normal: Tensor, light: Tensor, generator
     """(N, 3) colours under a lamp, with the exposure, tint and noise of one frame."""
     way = torch.nn.functional.normalize(light - pos, dim=1)
     shade = 0.55 + 0.45 * (way * normal).sum(1, keepdim=True).clamp(min=0)
-    gain = 0.85 + 0.3 * torch.rand(1, generator=generator)
-    tint = 1 + 0.04 * torch.randn(3, generator=generator)
-    noise = 0.02 * torch.randn(color.shape, generator=generator)
+    gain = 0.85 + 0.3 * torch.rand(1, generator=generator, dtype=pos.dtype)
+    tint = 1 + 0.04 * torch.randn(3, generator=generator, dtype=pos.dtype)
+    noise = 0.02 * torch.randn(color.shape, generator=generator, dtype=pos.dtype)
     return (color * shade * gain * tint + noise).clamp(0, 1)
 
 

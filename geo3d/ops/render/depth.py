@@ -36,7 +36,7 @@ def _reference(corner: Tensor, height: int, width: int, camera: Tensor) -> tuple
     exact, camera = corner.double(), camera.to(corner.device)
     normal, det = _planes(exact)
     box = _boxes(exact, height, width, camera)
-    depth = torch.zeros(height, width, device=corner.device)
+    depth = torch.zeros(height, width, dtype=torch.float32, device=corner.device)
     face = torch.full((height, width), -1, device=corner.device)
     for top in range(0, height, TILE):
         for left in range(0, width, TILE):
@@ -63,7 +63,7 @@ def _cpu(corner: Tensor, height: int, width: int, camera: Tensor) -> tuple[Tenso
     if not native.usable(corner):
         check_finite("depth_image: corner", corner)
         return _reference(corner, height, width, camera)
-    depth, face = torch.empty(height, width), torch.empty(height, width, dtype=torch.int64)
+    depth, face = torch.empty(height, width, dtype=torch.float32), torch.empty(height, width, dtype=torch.int64)
     arrays = (corner.contiguous(), camera.contiguous(), depth, face)
     native.call("depth_image", len(corner), height, width, *arrays, what="depth_image: corner")
     return depth, face

@@ -157,6 +157,19 @@ def test_voxels_thin_a_scan():
     assert coarse < fine / 3
 
 
+def test_the_default_dtype_does_not_matter():
+    options = {"size": 2, "num_points": 300, "frames": 4}
+    for view in ("scan", "pair", "frame"):
+        expected = Rooms(**options, view=view)[1]
+        torch.set_default_dtype(torch.float64)
+        try:
+            cloud = Rooms(**options, view=view)[1]
+        finally:
+            torch.set_default_dtype(torch.float32)
+        assert all(torch.equal(cloud[name], expected[name]) for name in expected.keys())  # noqa: SIM118
+        assert cloud.pos.dtype == cloud.rgb.dtype == cloud.normal.dtype == torch.float32
+
+
 @pytest.mark.parametrize("option", [{"view": "both"}, {"frames": 0}, {"voxel": -1.0}, {"noise": 11.0}, {"size": 0}])
 def test_options_out_of_range_are_refused(option):
     with pytest.raises(ConfigError, match=f"Rooms.{next(iter(option))}"):
