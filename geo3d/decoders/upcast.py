@@ -40,9 +40,9 @@ class Upcast(nn.Module):
 
     def forward(self, features: Features) -> Tensor:
         """(M, out_channels) features of the points from those of the encoder."""
-        fine, *coarser = features.levels
-        if not coarser:
+        if len(features.levels) < 2:
             return features.point
+        fine, *coarser = features.levels
         nearest = [three_nearest(fine.pos, fine.layout, level.pos, level.layout) for level in coarser]
         return torch.cat([interpolate(level.x, *near) for level, near in zip(coarser, nearest, strict=True)], 1)
 

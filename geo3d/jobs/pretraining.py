@@ -27,8 +27,10 @@ from geo3d.show.curves import plot_training
 from geo3d.tasks.callbacks import CollapseWatch, OnlineKNN
 from geo3d.tasks.datamodule import DataModule
 from geo3d.tasks.pretrain import Pretrain
+from geo3d.tasks.shortcut import ShortcutWatch
 from geo3d.tasks.trainer import fit, make_trainer
 
+WATCHED = 16  # training clouds whose points the shortcut's watchdog looks at
 MONITOR_BANK = 512  # most training clouds that vote in the online kNN, and most held-out clouds that it classifies
 
 
@@ -69,7 +71,8 @@ def pretrain(
         ema: Momentum of the teacher at the start, for objectives that have a teacher.
         average: Save an exponential moving average of the weights with this momentum; 0 saves the last weights.
         projector: Sizes of the layers of the projector behind the encoder.
-        monitor_every: Epochs between online kNN evaluations; 0 for none.
+        monitor_every: Epochs between measurements of the online kNN and, for an objective on points, of the geometric
+            shortcut (``geo3d.probes.shortcut``); 0 for none.
         decoder: The decoder for an objective on points, see :class:`geo3d.tasks.pretrain.Pretrain`.
         recipe: Compression steps that are applied before the training, so that the compressed encoder is trained.
         trainer: Keywords of ``tasks.trainer.make_trainer``.
@@ -104,6 +107,8 @@ def pretrain(
         callbacks: list[pl.Callback] = [CollapseWatch()]
         if monitor_every and len(data.heldout):
             callbacks.append(_online_knn(data, monitor_every, seed))
+        shortcut = _shortcut(data, monitor_every, seed) if monitor_every and task.decoder is not None else None
+        callbacks += [] if shortcut is None else [shortcut]
         runner = make_trainer(out, callbacks=tuple(callbacks), **trainer)
         fit(runner, task, data, out)
         metrics = training_metrics(runner)
@@ -112,6 +117,8 @@ def pretrain(
             "parameters": sum(p.numel() for p in encoder.parameters()),
             "reproducible": trainer.get("max_time") is None,
         }
+        if shortcut is not None:
+            metrics["shortcut"] = shortcut.record(*task.published(), runner.strategy.root_device)
         if runner.is_global_zero:
             card: dict[str, Any] = {
                 "input": {"up": "z", "num_points": data.num_points, "normalize": data.normalize},
@@ -127,6 +134,12 @@ def pretrain(
             plot_training(rows, out / "training.png")
             finish_run(out, metrics)
         return metrics
+
+
+def _shortcut(data: DataModule, every: int, seed: int) -> ShortcutWatch | None:
+    """The watchdog of point objectives, on a few training clouds; None if there is only one cloud."""
+    chosen = data.training[torch.randperm(len(data.training), generator=generator(seed, "shortcut"))[:WATCHED]]
+    return ShortcutWatch(data.loader("train", chosen, batch_size=8), seed, every) if len(chosen) > 1 else None
 
 
 def _online_knn(data: DataModule, every: int, seed: int) -> OnlineKNN:

@@ -33,6 +33,8 @@ OBJECTIVES = {
     "VICReg": lambda: objectives.VICReg(),
     "BarlowTwins": lambda: objectives.BarlowTwins(),
     "PointInfoNCE": lambda: objectives.PointInfoNCE(pairs=40, temperature=0.2),
+    "PartitionedInfoNCE": lambda: objectives.PartitionedInfoNCE(pairs=40, temperature=0.2, radius=0.3),
+    "PointPrototypes": lambda: objectives.PointPrototypes(dim=8, prototypes=6, pairs=40),
 }
 
 
