@@ -44,3 +44,20 @@ def point_logits(decoder: Any, head: Any, features: Features, category: Tensor |
     if isinstance(decoder, GlobalConcat):
         return head(features.point, category, layout, features.cloud)
     return head(decoder(features), category, layout)
+
+
+class PointRows(nn.Module):
+    """The rows that an objective on points compares, before the projector.
+
+    Args:
+        encoder: The encoder.
+        decoder: What makes rows for points of its features.
+    """
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder, self.decoder = encoder, decoder
+
+    def forward(self, batch: Data) -> Tensor:
+        """(M, C) rows of the points."""
+        return self.decoder(self.encoder(batch))

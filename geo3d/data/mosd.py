@@ -62,7 +62,10 @@ class MOSD(Dataset):
         return str(self.files[index])
 
     def __getitem__(self, index: int) -> Data:
-        """``pos`` (N, 3), ``rgb`` (N, 3) from 0 to 1 and ``point_y`` (N,) of one scan."""
+        """One scan: ``pos`` (N, 3), ``rgb`` (N, 3) from 0 to 1, ``point_y`` (N,) and ``instance`` (N,).
+
+        Instances count the objects from 1 on; the table and the rest are 0.
+        """
         path = self.files[index]
         arrays = read_archive(path)
         for name, kind, shape in (("xyz", "f", (3,)), ("rgb", "u", (3,)), ("instance", "i", ())):
@@ -77,11 +80,8 @@ class MOSD(Dataset):
         check_cloud(pos, str(path))
         labels = torch.from_numpy(instance.astype(np.int64))
         point_y = torch.where(labels > 1, 1, torch.where(labels == 1, 0, -1))
-        return Data(pos=pos, rgb=torch.from_numpy(rgb.astype(np.float32) / 255), point_y=point_y)
-
-    def instances(self, index: int) -> torch.Tensor:
-        """(N,) int64 instance labels of one scan: 1 table, 2 and more objects, 0 neither."""
-        return torch.from_numpy(read_archive(self.files[index])["instance"].astype(np.int64))
+        color = torch.from_numpy(rgb.astype(np.float32) / 255)
+        return Data(pos=pos, rgb=color, point_y=point_y, instance=(labels - 1).clamp(min=0))
 
     def manifest(self) -> dict[str, Any]:
         """Which files are read, with a hash of their names and sizes."""

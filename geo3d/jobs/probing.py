@@ -11,18 +11,21 @@ import torch
 from torch import Tensor, nn
 
 import geo3d
-from geo3d.checkpoint import Checkpoint, load_encoder, open_checkpoint
-from geo3d.checks import Length, Range, Seed, checked
+from geo3d.checkpoint import Checkpoint, open_checkpoint
+from geo3d.checks import Length, OneOf, Range, Seed, checked
 from geo3d.errors import ConfigError
 from geo3d.jobs.common import fresh_encoder
 from geo3d.jobs.finetuning import finetune
+from geo3d.jobs.point_probing import fresh_rows, point_figures, point_rows
 from geo3d.jobs.run import finish_run, is_finished, run_folder
 from geo3d.probes import Protocol, compare, evaluate, few_label_accuracy, few_shot_accuracy, knn_accuracy
 from geo3d.probes import protocol as protocol_named
 from geo3d.show.curves import plot_bars
 from geo3d.show.table import render
+from geo3d.tasks.classify import Classify
 from geo3d.tasks.datamodule import DataModule
 from geo3d.tasks.extract import extract, recalibrate
+from geo3d.tasks.segment import Segment
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 CALIBRATION_CLOUDS = 1024  # training clouds over which the untrained encoder's running statistics are averaged
@@ -44,6 +47,7 @@ def probe(
     episodes: Sequence[Annotated[Sequence[Annotated[int, Range(1, 100_000)]], Length(2, 2)]] = (),
     ceiling: bool | Annotated[int, Range(0, 1000)] = False,
     seed: Seed = 0,
+    target: Annotated[str, OneOf("cloud", "point")] | None = None,
     trainer: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Accuracies of a pretrained encoder (result) beside a floor and a ceiling: means and stds over seeds.
@@ -51,6 +55,10 @@ def probe(
     The floor is the same architecture with fresh weights and running statistics taken from the training clouds. The
     ceiling is the same architecture trained with all labels in the same poses, for as many passes over clouds as
     pretraining made. All three are probed in the same way. The test split is used for scoring alone.
+
+    Features of points get a linear probe, scored by mIoU over all points of the test clouds; where clouds have
+    ``instance``, also how well they tell touching objects apart (``geo3d.probes.objects``). The options ``protocol``,
+    ``shots``, ``draws`` and ``episodes`` are for features of clouds.
 
     Args:
         checkpoint: A saved encoder, or several from runs that differ in their seed alone.
@@ -65,6 +73,8 @@ def probe(
         ceiling: Also train and probe the ceiling: true in every repetition, N in the first N; each trained encoder is
             kept beside its checkpoint and used again.
         seed: Key of every random draw.
+        target: Which features are probed, those of the ``cloud`` or the ``point``; by default those of clouds if these
+            have classes.
         trainer: Keywords of ``tasks.trainer.make_trainer`` for the ceiling's training, except its length.
 
     Raises:
@@ -78,6 +88,8 @@ def probe(
     cards = [each.card for each in opened]
     if any((card["class"], card["keywords"]) != (cards[0]["class"], cards[0]["keywords"]) for card in cards):
         raise ConfigError("checkpoint: expected checkpoints of one architecture, found several; probe them one by one")
+    if target == "point" or (target is None and "y" not in data.targets and "point_y" in data.targets):
+        return _probe_points(opened, data, out, seeds, ceiling, seed, trainer or {})
     _try_labels(data, shots, episodes)
     for note in _notes(chosen, data, cards[0], seeds):
         warnings.warn(note, stacklevel=2)
@@ -112,12 +124,59 @@ def probe(
         return _report(out, data, chosen.name, scores, details, len(paths))
 
 
+def _probe_points(
+    opened: Sequence[Checkpoint],
+    data: DataModule,
+    out: str | Path,
+    seeds: int,
+    ceiling: bool | int,
+    seed: int,
+    trainer: dict[str, Any],
+) -> dict[str, Any]:
+    """The probe of features of points."""
+    settings = {
+        "checkpoints": [each.card["sha256"] for each in opened],
+        "target": "point",
+        "seeds": seeds,
+        "seed": seed,
+    }
+    with run_folder(out, data.evaluation_manifest(), settings) as out:
+        scores: dict[str, dict[str, list[float]]] = {}
+        for repetition in range(seeds):
+            here, one = data.reseeded(seed + repetition), opened[repetition % len(opened)]
+            initial = one.card.get("seed", seed) if len(opened) > 1 else seed + repetition
+            fresh = fresh_rows(one, fresh_encoder(one.card, initial), initial)
+            contestants = {"floor": recalibrate(fresh, here.calibration(CALIBRATION_CLOUDS), DEVICE)}
+            contestants["result"] = point_rows(one)
+            if ceiling is True or repetition < ceiling:
+                contestants["ceiling"] = point_rows(
+                    ceiling_checkpoint(one, data, seed + repetition, trainer, "point_y")
+                )
+            for name, rows in contestants.items():
+                for figure, value in point_figures(rows, here, seed + repetition, DEVICE).items():
+                    scores.setdefault(figure, {}).setdefault(name, []).append(value)
+        rows = {name: compare(s["floor"], s["result"], s.get("ceiling")) for name, s in scores.items()}
+        metrics = {**rows["linear mIoU"], "points": "all", "num_points": data.num_points, "rotation": data.rotation}
+        metrics |= {"target": "point", "checkpoints": len(opened), "figures": rows}
+        plot_bars(rows, out / "probe.png")
+        finish_run(out, metrics)
+        print(render(rows, f"probe of points, {data.rotation} poses, {data.num_points} points at a time"))
+        return metrics
+
+
 def calibrated(encoder: nn.Module, data: DataModule) -> nn.Module:
     """The encoder with running statistics averaged over training clouds, without which the floor would be unfair."""
     return recalibrate(encoder, data.calibration(CALIBRATION_CLOUDS), DEVICE)
 
 
 def ceiling_encoder(opened: Checkpoint, data: DataModule, seed: int, trainer: dict[str, Any]) -> nn.Module:
+    """The encoder of :func:`ceiling_checkpoint` for the classes of clouds."""
+    return ceiling_checkpoint(opened, data, seed, trainer, "y").encoder
+
+
+def ceiling_checkpoint(
+    opened: Checkpoint, data: DataModule, seed: int, trainer: dict[str, Any], target: str
+) -> Checkpoint:
     """The checkpoint's architecture trained with all labels, on as many points as in pretraining, in the probe's poses.
 
     It makes as many passes over clouds as pretraining did, which passes each cloud twice, as two views. The trained
@@ -133,7 +192,7 @@ def ceiling_encoder(opened: Checkpoint, data: DataModule, seed: int, trainer: di
             f"{opened.folder}: the card does not say how long the encoder was pretrained, on which the ceiling's "
             "training depends; give ceiling=false"
         )
-    supervised = data.reseeded(seed).of("supervised", "y")
+    supervised = data.reseeded(seed).of("supervised", target)
     supervised.label_fraction = 1.0
     supervised.num_points = card.get("input", {}).get("num_points", data.num_points)
     epochs = max(1, round(2 * clouds / len(supervised.training)))
@@ -142,8 +201,10 @@ def ceiling_encoder(opened: Checkpoint, data: DataModule, seed: int, trainer: di
     folder = opened.folder.parent / "ceiling" / hashlib.sha256(key.encode()).hexdigest()[:16]
     if not is_finished(folder):
         length = {"max_epochs": epochs, "max_steps": None, "max_time": None}
-        finetune(supervised, out=folder, encoder=fresh_encoder(card, seed), seed=seed, trainer=trainer | length)
-    return load_encoder(folder)
+        task = Segment if target == "point_y" else Classify
+        encoder = fresh_encoder(card, seed)
+        finetune(supervised, out=folder, task=task, encoder=encoder, seed=seed, trainer=trainer | length)
+    return open_checkpoint(folder)
 
 
 def _try_labels(data: DataModule, shots: int, episodes: Sequence[Sequence[int]]) -> None:

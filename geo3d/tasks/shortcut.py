@@ -7,31 +7,14 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from torch_geometric.data import Batch
 
+from geo3d.network import PointRows
 from geo3d.probes.shortcut import held_out_score, plain_geometry
 from geo3d.seeds import generator
 from geo3d.tasks.extract import recalibrate
 
 POINTS = 512
 """Points of each cloud that are looked at."""
-
-
-class PointRows(nn.Module):
-    """The rows that an objective on points compares, before the projector.
-
-    Args:
-        encoder: The encoder.
-        decoder: What makes rows for points of its features.
-    """
-
-    def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:
-        super().__init__()
-        self.encoder, self.decoder = encoder, decoder
-
-    def forward(self, batch: Batch) -> Tensor:
-        """(M, C) rows of the points."""
-        return self.decoder(self.encoder(batch))
 
 
 class ShortcutWatch(pl.Callback):

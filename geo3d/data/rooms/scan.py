@@ -10,7 +10,7 @@ from torch_geometric.data import Data
 from geo3d.cloud import Layout
 from geo3d.data.depth_camera import DepthCamera
 from geo3d.data.rooms.layout import Room
-from geo3d.data.rooms.thing import CLASSES, Area, area_of
+from geo3d.data.rooms.thing import CLASSES, OF_THE_ROOM, Area, area_of
 from geo3d.data.shapes.placing import Draws
 from geo3d.geometry.camera import looking, to_camera, to_world
 from geo3d.ops.search.voxel import voxel_groups
@@ -42,7 +42,7 @@ class Mesh(NamedTuple):
     label: Tensor
     """(F,) class"""
     instance: Tensor
-    """(F,) number of the thing, from 1 on"""
+    """(F,) number of the thing, from 1 on; 0 for the room itself"""
     normal: Tensor
     """(F, 3) unit normals, towards either side"""
 
@@ -58,7 +58,9 @@ def mesh_of(room: Room) -> Mesh:
         corner,
         torch.from_numpy(np.concatenate([thing.color for thing in things]).astype(np.float32)),
         torch.tensor([CLASSES.index(thing.label) for thing in things]).repeat_interleave(repeat),
-        torch.arange(1, len(things) + 1).repeat_interleave(repeat),
+        torch.tensor(
+            [0 if thing.label in OF_THE_ROOM else number for number, thing in enumerate(things, 1)]
+        ).repeat_interleave(repeat),
         torch.nn.functional.normalize(normal, dim=1),
     )
 

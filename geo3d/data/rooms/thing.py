@@ -33,6 +33,10 @@ CLASSES = (
 """Names of the classes of points."""
 
 
+OF_THE_ROOM = ("wall", "floor", "ceiling", "door", "window", "column")
+"""Classes of what belongs to the room itself, which has no instances."""
+
+
 class Thing(NamedTuple):
     """One instance: an object, or one surface of the room itself."""
 

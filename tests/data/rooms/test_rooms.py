@@ -6,7 +6,7 @@ from geo3d.data import Rooms
 from geo3d.data.rooms.furniture import KINDS, furnish
 from geo3d.data.rooms.layout import REST, flat_height, furnished
 from geo3d.data.rooms.scan import mesh_of, overlap
-from geo3d.data.rooms.thing import CLASSES, Area, box
+from geo3d.data.rooms.thing import CLASSES, OF_THE_ROOM, Area, box
 from geo3d.data.shapes.placing import Draws
 from geo3d.errors import ConfigError
 from geo3d.geometry.camera import to_camera
@@ -111,11 +111,12 @@ def test_a_scan_without_noise_lies_on_the_surfaces():
     data = Rooms(size=2, num_points=400, frames=4, noise=0)
     mesh, cloud = mesh_of(data.room(0)), data[0]
     for row in range(0, 400, 7):
-        own = (mesh.instance == cloud.instance[row]).nonzero()[:, 0]
+        own = ((mesh.instance == cloud.instance[row]) & (mesh.label == cloud.point_y[row])).nonzero()[:, 0]
         first = mesh.corner[own][:, 0]
         distance = ((cloud.pos[row] - first) * mesh.normal[own]).sum(1).abs()
         assert float(distance.min()) < 1e-3  # on the plane of one of its own triangles
-        assert int(mesh.label[own[0]]) == int(cloud.point_y[row])
+        assert int(cloud.point_y[row]) in mesh.label[own].tolist()
+        assert (int(cloud.instance[row]) == 0) == (CLASSES[int(cloud.point_y[row])] in OF_THE_ROOM)
     assert bool(((cloud.rgb >= 0) & (cloud.rgb <= 1)).all())
     torch.testing.assert_close(cloud.normal.norm(dim=1), torch.ones(400))
 
