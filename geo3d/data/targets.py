@@ -63,6 +63,30 @@ def labels_of(dataset: Any) -> Tensor | None:
     return labels.long()
 
 
+def check_labels(labels: Tensor, num_classes: int, source: str, ignore: int | None = None) -> None:
+    """Check that labels count classes from 0 on.
+
+    Args:
+        labels: (n,) int64.
+        num_classes: The number of classes.
+        source: Where the labels come from, for the message.
+        ignore: A further label that is allowed.
+
+    Raises:
+        CloudError: If a label is none of them.
+
+    Example:
+        >>> check_labels(torch.tensor([0, 2, -1]), 3, "a.npy", ignore=-1)
+    """
+    wrong = (labels < 0) | (labels >= num_classes)
+    if ignore is not None:
+        wrong &= labels != ignore
+    if bool(wrong.any()):
+        also = "" if ignore is None else f", or {ignore} for none"
+        first = int(labels[wrong][0])
+        raise CloudError(f"{source}: expected labels from 0 to {num_classes - 1}{also}; found {first}")
+
+
 def target_named(dataset: Any, name: str) -> Target:
     """One target of a data set.
 

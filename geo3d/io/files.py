@@ -69,6 +69,31 @@ def read_bytes(path: str | Path) -> bytes:
     return content
 
 
+def read_lines(path: str | Path) -> list[str]:
+    """The lines of a text file that are not blank, without blanks at their ends.
+
+    Raises:
+        CloudError: If the file cannot be read, or has no such line.
+    """
+    text = read_bytes(path).decode("utf-8", "replace")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        raise CloudError(f"{path}: the file has only blank lines; expected an entry in each")
+    return lines
+
+
+def read_json(path: str | Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        CloudError: If the file cannot be read, or is no JSON.
+    """
+    try:
+        return json.loads(read_bytes(path))
+    except (ValueError, RecursionError) as error:
+        raise CloudError(f"{path}: damaged or cut off: {str(error)[:100]}") from error
+
+
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """A temporary path that replaces ``path`` if the block succeeds, and is removed if it fails.

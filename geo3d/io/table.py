@@ -82,6 +82,21 @@ def read_table(path: str | Path) -> Arrays:
     return _clear_colours(from_rows(rows), source)
 
 
+def read_rows(path: str | Path, width: int) -> np.ndarray:
+    """(N, width) float64 numbers of a table without names, in which every row has ``width`` columns.
+
+    For files whose columns are known beforehand, so that nothing has to be concluded from the numbers.
+
+    Raises:
+        CloudError: If the file is missing, or holds anything else.
+    """
+    source = str(path)
+    parts = _parts(_lines(read_bytes(path), source))
+    if not parts.rows or parts.names is not None or parts.declared is not None:
+        raise CloudError(f"{source}: expected rows of {width} numbers and nothing above them; found something else")
+    return _numbers(parts, width, False, source)
+
+
 def _lines(content: bytes, source: str) -> list[Line]:
     """The lines that are not blank; they may end in line feeds, carriage returns or both."""
     if b"\0" in content[:1000]:

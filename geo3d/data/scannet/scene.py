@@ -1,6 +1,5 @@
 """One ScanNet scene as it is downloaded: the mesh, its segments, and who they belong to."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from torch_geometric.data import Data
 from geo3d.data.scannet.labels import class_of
 from geo3d.errors import CloudError
 from geo3d.geometry.frame import rescaled, turned
-from geo3d.io.files import read_bytes
+from geo3d.io.files import read_bytes, read_json
 from geo3d.io.read import read_cloud
 
 MESH = "_vh_clean_2"
@@ -123,10 +122,7 @@ def aligned(cloud: Data, folder: Path) -> Data:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(read_bytes(path))
-    except (ValueError, RecursionError) as error:
-        raise CloudError(f"{path}: damaged or cut off: {str(error)[:100]}") from error
+    content = read_json(path)
     if not isinstance(content, dict):
         raise CloudError(f"{path}: expected a JSON object, found a {type(content).__name__}")
     return content
