@@ -111,17 +111,25 @@ def read_npy(path: str | Path) -> Arrays:
         CloudError: If the file is damaged, its size is not the declared one, it holds Python objects, or the array has
             another shape.
     """
+    return one_cloud({"pos": read_array(path)}, str(path))
+
+
+def read_array(path: str | Path) -> np.ndarray:
+    """The array of an NPY file, whatever its shape and dtype.
+
+    Raises:
+        CloudError: If the file is missing, damaged, its size is not the declared one, or it holds Python objects.
+    """
     path = existing_file(path)
     try:
         with path.open("rb") as file:
             _check_size(file, path.stat().st_size, str(path))
             file.seek(0)
-            array = np.lib.format.read_array(file, allow_pickle=False)
+            return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
     except CloudError:
         raise
     except Exception as error:
         raise CloudError(_damaged(str(path), "a NumPy array", error)) from error
-    return one_cloud({"pos": np.asarray(array)}, str(path))
 
 
 def _entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, source: str) -> np.ndarray:
