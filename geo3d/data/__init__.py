@@ -3,7 +3,7 @@
 from geo3d.data.folder import Folder
 from geo3d.data.modelnet import ModelNet
 from geo3d.data.mosd import MOSD
-from geo3d.data.scannet import ScanNet
+from geo3d.data.scannet import ScanNet, ScanNetFrames
 from geo3d.data.shapes import Shapes
 
-__all__ = ["MOSD", "Folder", "ModelNet", "ScanNet", "Shapes"]
+__all__ = ["MOSD", "Folder", "ModelNet", "ScanNet", "ScanNetFrames", "Shapes"]
