@@ -5,9 +5,20 @@ from geo3d.data.modelnet import ModelNet
 from geo3d.data.mosd import MOSD
 from geo3d.data.rooms import Rooms
 from geo3d.data.s3dis import S3DIS
-from geo3d.data.scannet import ScanNet
+from geo3d.data.scannet import ScanNet, ScanNetFrames
 from geo3d.data.scanobjectnn import ScanObjectNN
 from geo3d.data.shapenetpart import ShapeNetPart
 from geo3d.data.shapes import Shapes
 
-__all__ = ["MOSD", "S3DIS", "Folder", "ModelNet", "Rooms", "ScanNet", "ScanObjectNN", "ShapeNetPart", "Shapes"]
+__all__ = [
+    "MOSD",
+    "S3DIS",
+    "Folder",
+    "ModelNet",
+    "Rooms",
+    "ScanNet",
+    "ScanNetFrames",
+    "ScanObjectNN",
+    "ShapeNetPart",
+    "Shapes",
+]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from geo3d.checks import Range, checked
-from geo3d.geometry.camera import back_project, neighbor_range, shifted
+from geo3d.geometry.depth_image import neighbor_range, pixel_points, shifted
 from geo3d.ops.render.depth import depth_image
 
 FOCAL = 585.0
@@ -89,7 +89,7 @@ class DepthCamera:
 
     def points(self, depth: Tensor) -> Tensor:
         """(H, W, 3) the point of each pixel in the camera's axes."""
-        return back_project(depth, (self.focal, self.focal), self.center)
+        return pixel_points(depth, (self.focal, self.focal), self.center)
 
     def measured(self, corner: Tensor, generator: torch.Generator, clear: Tensor | None = None) -> Picture:
         """The picture of the triangles (F, 3, 3) in the camera's axes with all faults.

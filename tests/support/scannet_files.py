@@ -9,6 +9,11 @@ import numpy as np
 TSV = "id\traw_category\tcategory\tcount\tnyu40id\teigen13id\tnyuClass\tnyu40class\t\r\n"
 CATEGORIES = {"wall": 1, "floor": 2, "office chair": 5, "desk": 14, "whiteboard": 30, "object": 40, "lamp": ""}
 """Raw category -> NYU40 number; early copies of the table lack some."""
+IDS = {"wall": 1, "floor": 3, "office chair": 10, "desk": 9, "whiteboard": 52, "object": 1163, "lamp": 28}
+"""Raw category -> its own number, by which the benchmark of 200 classes goes."""
+SEGMENT20 = {"floor": 1, "wall": 0, "desk": 12, "office chair": 4}
+SEGMENT200 = {"floor": 2, "wall": 0, "desk": 8, "office chair": 9, "whiteboard": 45}
+"""Raw category -> class of each benchmark, counted by hand."""
 PIECES = ("floor", "wall", "wall", "desk", "office chair", "whiteboard", None)
 """Raw category of each segment of the made room; the last one belongs to no object."""
 
@@ -103,7 +108,28 @@ def write_data_set(root: Path, train=("scene0000_00", "scene0000_01", "scene0001
         write_scene(root, name, number)
     for split, names in (("train", train), ("val", val)):
         (root / f"scannetv2_{split}.txt").write_text("\n".join(names) + "\n")
-    rows = [f"{i}\t{raw}\t{raw}\t1\t{number}\t\t\t\t\r\n" for i, (raw, number) in enumerate(CATEGORIES.items())]
-    rows.append(f"{len(rows)}\tobject\tobject\t1\t39\t\t\t\t\r\n")  # the table has this category twice
+    rows = [f"{IDS[raw]}\t{raw}\t{raw}\t1\t{number}\t\t\t\t\r\n" for raw, number in CATEGORIES.items()]
+    rows.append("2000\tobject\tobject\t1\t39\t\t\t\t\r\n")  # the table has this category twice
     (root / "scannetv2-labels.combined.tsv").write_bytes((TSV + "".join(rows)).encode())
+    return root
+
+
+def write_pointcept(root: Path, train=("scene0000_00", "scene0001_00"), val=("scene0002_00",)) -> Path:
+    """The same rooms in Pointcept's layout: a folder of arrays for each scene."""
+    for number, (split, name) in enumerate([*(("train", name) for name in train), *(("val", name) for name in val)]):
+        folder = root / split / name
+        folder.mkdir(parents=True)
+        points, _, segments = room(number)
+        pieces = [(segment - 3) // 10 for segment in segments]
+        blue = np.arange(len(points)) * 7 % 256
+        arrays = {
+            "coord": points,
+            "color": np.stack([np.full_like(blue, 90), np.full_like(blue, 120), blue], 1).astype(np.uint8),
+            "normal": np.tile(np.array([0, 0, 1], np.float32), (len(points), 1)),
+            "segment20": np.array([SEGMENT20.get(PIECES[piece], -1) for piece in pieces]),
+            "segment200": np.array([SEGMENT200.get(PIECES[piece], -1) for piece in pieces]),
+            "instance": np.array([-1 if PIECES[piece] is None else max(0, piece - (piece > 1)) for piece in pieces]),
+        }
+        for key, array in arrays.items():
+            np.save(folder / f"{key}.npy", array)
     return root

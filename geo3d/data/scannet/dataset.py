@@ -3,36 +3,38 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 from torch_geometric.data import Data
 
 from geo3d.checks import OneOf, Split, checked
-from geo3d.data.scannet.labels import CLASSES, TSV, raw_categories
-from geo3d.data.scannet.scene import MESH, aligned, mesh, ply_labels, segment_labels
+from geo3d.data.scannet import downloaded, pointcept
+from geo3d.data.scannet.labels import LABEL_SETS
+from geo3d.data.scannet.limits import fingerprint, kept_points, kept_scenes, only
 from geo3d.data.targets import Classes, Target
-from geo3d.errors import CloudError
-from geo3d.io.files import existing_folder, listing, read_bytes
-
-LISTS = {"train": "scannetv2_train.txt", "test": "scannetv2_val.txt"}
-"""The file with the names of the scenes of each split. The benchmark's own test split has no public labels."""
-TREE = (
-    f"scans/SCENE/SCENE{MESH}.ply, SCENE{MESH}.0.010000.segs.json, SCENE.aggregation.json and SCENE.txt; {TSV}; "
-    + " and ".join(LISTS.values())
-)
+from geo3d.errors import CloudError, ConfigError
+from geo3d.io.files import existing_folder, listing
 
 
 class ScanNet(Dataset):
-    """Rooms of ScanNet v2 as downloaded (arXiv 1702.04405): the vertices of each scene's mesh, in metres, z up.
+    """Rooms of ScanNet v2 (arXiv 1702.04405): the vertices of each scene's mesh, in metres, z up.
+
+    The folder is read as downloaded, or as Pointcept stores it: ``train/SCENE`` and ``val/SCENE`` with ``coord.npy``,
+    ``color.npy``, ``normal.npy``, ``segment20.npy``, ``segment200.npy`` and ``instance.npy``.
 
     Args:
-        root: The folder with ``scans/``, the lists of the splits and the table of labels.
+        root: The folder with ``scans/``, the lists of the splits and the table of labels; or with ``train/``, ``val/``.
         split: "train", or "test" for the validation scenes.
         label_source: Where the class of a vertex comes from: ``segments`` (the annotated objects, as in the
             benchmark), or ``ply`` (``SCENE_vh_clean_2.labels.ply``). They differ for some vertices.
         unknown: Whether to ``refuse`` or ``ignore`` objects whose raw category is not in the table.
         align: Turn the walls along the axes, by the matrix that ``SCENE.txt`` holds for most scenes.
+        label_set: The classes: the 20 of ``scannet20``, or the 200 of ``scannet200`` (arXiv 2204.07761).
+        scenes: A list of the training scenes to keep (limited reconstruction): a text file with a name in each line, or
+            a JSON list. The test split is not limited.
+        points: The vertices of each training scene whose labels are kept (limited annotation): JSON
+            ``{scene: [index, ...]}``, or NPZ with an array for each scene. All other labels become -1, also those of
+            scenes that are not in the file. The test split is not limited.
 
     Raises:
         CloudError: If something is missing. A damaged scene raises the error when it is read.
@@ -49,30 +51,43 @@ class ScanNet(Dataset):
         label_source: Annotated[str, OneOf("segments", "ply")] = "segments",
         unknown: Annotated[str, OneOf("refuse", "ignore")] = "refuse",
         align: bool = False,
+        label_set: Annotated[str, OneOf("scannet20", "scannet200")] = "scannet20",
+        scenes: str | Path | None = None,
+        points: str | Path | None = None,
     ) -> None:
-        self.root, self.split, self.label_source = existing_folder(root, TREE), split, label_source
-        self.unknown, self.align = unknown, align
-        names = self._listed(self.root / LISTS[split])
-        scans = existing_folder(self.root / "scans", TREE)
-        missing = [name for name in names if not (scans / name).is_dir()]
-        if missing:
-            raise CloudError(
-                f"{scans}: {len(missing)} of the {len(names)} scenes of {LISTS[split]} are missing, {missing[0]} first"
+        self.root, self.split, self.label_source = existing_folder(root, downloaded.TREE), split, label_source
+        self.unknown, self.align, self.label_set, self.scenes, self.points = unknown, align, label_set, scenes, points
+        if label_source == "ply" and label_set == "scannet200":
+            raise ConfigError(
+                "ScanNet: label_source=ply: the labels of the mesh are 40 classes, not 200; give label_source=segments"
             )
-        self.folders = [scans / name for name in names]
-        self.categories = raw_categories(self.root / TSV) if label_source == "segments" else {}
+        self.by_pointcept = self._by_pointcept()
+        """Whether the folder is in Pointcept's layout."""
+        whole = (pointcept if self.by_pointcept else downloaded).scene_folders(self.root, split)
+        known = {folder.name for folder in whole}
+        limited = split == "train"
+        kept = kept_scenes(scenes, known) if scenes is not None and limited else known
+        self.kept = kept_points(points, known) if points is not None and limited else None
+        """For each scene the vertices whose labels are kept; None for all."""
+        self.folders = [folder for folder in whole if folder.name in kept]
+        from_segments = label_source == "segments" and not self.by_pointcept
+        self.categories = downloaded.categories(self.root, label_set) if from_segments else {}
 
-    @staticmethod
-    def _listed(path: Path) -> list[str]:
-        names = read_bytes(path).decode("utf-8", "replace").split()
-        if not names or len(set(names)) < len(names) or any("/" in name or name.startswith(".") for name in names):
-            raise CloudError(f"{path}: expected the name of a scene in each line, each once")
-        return names
+    def _by_pointcept(self) -> bool:
+        """Whether the folder is in Pointcept's layout, after a check that the options fit it."""
+        if not pointcept.recognised(self.root):
+            return False
+        if downloaded.recognised(self.root):
+            raise CloudError(f"{self.root}: expected scans/ or Pointcept's train/ and val/, found both; move one away")
+        if self.label_source != "segments" or self.align:
+            option = "align=true" if self.align else f"label_source={self.label_source}"
+            raise ConfigError(f"ScanNet: {option} needs the downloaded scenes; {self.root} is in Pointcept's layout")
+        return True
 
     @property
     def targets(self) -> dict[str, Target]:
-        """``point_y``: the 20 classes of the benchmark."""
-        return {"point_y": Classes(CLASSES, ignore=-1)}
+        """``point_y``: the classes of the benchmark, 20 or 200."""
+        return {"point_y": Classes(tuple(LABEL_SETS[self.label_set].classes.values()), ignore=-1)}
 
     def __len__(self) -> int:
         return len(self.folders)
@@ -82,25 +97,36 @@ class ScanNet(Dataset):
         return str(self.folders[index])
 
     def __getitem__(self, index: int) -> Data:
-        """``pos`` (N, 3), ``rgb`` (N, 3) from 0 to 1 and ``point_y`` (N,) of one scene; row i is vertex i."""
+        """``pos`` (N, 3), ``rgb`` (N, 3) from 0 to 1 and ``point_y`` (N,) of one scene; row i is vertex i.
+
+        From Pointcept's layout also ``normal`` (N, 3), if the scene has ``normal.npy``.
+        """
         folder = self.folders[index]
-        cloud = mesh(folder)
-        if self.label_source == "ply":
-            cloud.point_y = ply_labels(folder, len(cloud.pos))
+        if self.by_pointcept:
+            cloud = pointcept.read_scene(folder, self.label_set)
         else:
-            cloud.point_y, _ = segment_labels(folder, self.categories, self.unknown, len(cloud.pos))
-        return aligned(cloud, folder) if self.align else cloud
+            cloud = downloaded.read_scene(folder, self.label_source, self.categories, self.unknown, self.align)
+        if self.kept is not None and self.points is not None:
+            rows = self.kept.get(folder.name, cloud.point_y.new_zeros(0))
+            cloud.point_y = only(cloud.point_y, rows, self.points, folder.name)
+        return cloud
 
     def instances(self, index: int) -> Tensor:
         """(N,) int64 number of the object that each vertex of a scene belongs to, from 1 on; 0 for none."""
         folder = self.folders[index]
+        if self.by_pointcept:
+            return pointcept.read_instances(folder)
         if self.label_source == "ply":
-            raise CloudError(f"{folder}: {MESH}.labels.ply holds no instances; give label_source=segments")
-        count = len(mesh(folder).pos)
-        return segment_labels(folder, self.categories, self.unknown, count)[1].to(torch.int64)
+            raise CloudError(f"{folder}: {downloaded.LABELS} holds no instances; give label_source=segments")
+        return downloaded.read_instances(folder, self.categories, self.unknown)
 
     def manifest(self) -> dict[str, Any]:
-        """Which scenes are read and how, with a hash of the names and sizes of their meshes."""
-        meshes = [folder / f"{folder.name}{MESH}.ply" for folder in self.folders]
+        """Which scenes are read and how, with a hash of the names and sizes of their files."""
+        if self.by_pointcept:
+            files = [path for folder in self.folders for path in pointcept.arrays_of(folder)]
+        else:
+            files = [downloaded.mesh_file(folder) for folder in self.folders]
         options = {"label_source": self.label_source, "unknown": self.unknown, "align": self.align}
-        return {"data": "scannet", "split": self.split, **options, **listing(meshes, self.root)}
+        options |= {"label_set": self.label_set}
+        limits = {} if self.kept is None or self.points is None else {"points": fingerprint(self.points)}
+        return {"data": "scannet", "split": self.split, **options, **limits, **listing(files, self.root)}

@@ -1,0 +1,30 @@
+import torch
+
+from geo3d import seeds
+from geo3d.geometry.depth_image import neighbor_range, pixel_points, shifted
+
+
+def test_points_of_pixels_by_a_plain_loop():
+    depth = torch.rand(5, 7, generator=seeds.generator("depth"), dtype=torch.float64)
+    points = pixel_points(depth, (3.0, 4.0), (2.5, 1.5))
+    for v in range(5):
+        for u in range(7):
+            z = float(depth[v, u])
+            expected = torch.tensor([(u - 2.5) / 3 * z, (v - 1.5) / 4 * z, z], dtype=torch.float64)
+            torch.testing.assert_close(points[v, u], expected)
+
+
+def test_neighbors_of_pixels_by_a_plain_loop():
+    image = torch.randn(6, 5, generator=seeds.generator("image"))
+    low, high = neighbor_range(image)
+    for v in range(6):
+        for u in range(5):
+            around = image[max(0, v - 1) : v + 2, max(0, u - 1) : u + 2]
+            assert low[v, u] == around.min() and high[v, u] == around.max()
+
+
+def test_places_beside_a_pixel_stay_in_the_image():
+    offset = torch.zeros(2, 3, 4)
+    offset[0], offset[1, 0, 0] = 1.2, 9.0
+    place = shifted(offset)
+    assert place[1].tolist() == [5, 6, 7, 7] and int(place[0, 0]) == 2 * 4 + 1
