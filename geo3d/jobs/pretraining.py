@@ -118,7 +118,8 @@ def pretrain(
             "reproducible": trainer.get("max_time") is None,
         }
         if shortcut is not None:
-            metrics["shortcut"] = shortcut.record(*task.published(), runner.strategy.root_device)
+            trained, rows_of = task.published()
+            metrics["shortcut"] = shortcut.record(trained, rows_of, runner.strategy.root_device)
         if runner.is_global_zero:
             card: dict[str, Any] = {
                 "input": {"up": "z", "num_points": data.num_points, "normalize": data.normalize},

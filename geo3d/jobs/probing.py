@@ -146,8 +146,8 @@ def _probe_points(
             here, one = data.reseeded(seed + repetition), opened[repetition % len(opened)]
             initial = one.card.get("seed", seed) if len(opened) > 1 else seed + repetition
             fresh = fresh_rows(one, fresh_encoder(one.card, initial), initial)
-            contestants = {"floor": recalibrate(fresh, here.calibration(CALIBRATION_CLOUDS), DEVICE)}
-            contestants["result"] = point_rows(one)
+            recalibrate(fresh, here.calibration(CALIBRATION_CLOUDS), DEVICE)
+            contestants = {"floor": fresh, "result": point_rows(one)}
             if ceiling is True or repetition < ceiling:
                 contestants["ceiling"] = point_rows(
                     ceiling_checkpoint(one, data, seed + repetition, trainer, "point_y")
@@ -155,12 +155,12 @@ def _probe_points(
             for name, rows in contestants.items():
                 for figure, value in point_figures(rows, here, seed + repetition, DEVICE).items():
                     scores.setdefault(figure, {}).setdefault(name, []).append(value)
-        rows = {name: compare(s["floor"], s["result"], s.get("ceiling")) for name, s in scores.items()}
-        metrics = {**rows["linear mIoU"], "points": "all", "num_points": data.num_points, "rotation": data.rotation}
-        metrics |= {"target": "point", "checkpoints": len(opened), "figures": rows}
-        plot_bars(rows, out / "probe.png")
+        table = {name: compare(s["floor"], s["result"], s.get("ceiling")) for name, s in scores.items()}
+        metrics = {**table["linear mIoU"], "points": "all", "num_points": data.num_points, "rotation": data.rotation}
+        metrics |= {"target": "point", "checkpoints": len(opened), "figures": table}
+        plot_bars(table, out / "probe.png")
         finish_run(out, metrics)
-        print(render(rows, f"probe of points, {data.rotation} poses, {data.num_points} points at a time"))
+        print(render(table, f"probe of points, {data.rotation} poses, {data.num_points} points at a time"))
         return metrics
 
 

@@ -20,9 +20,9 @@ def area_under_curve(scores: Tensor, same: Tensor) -> float:
         >>> area_under_curve(torch.tensor([0.9, 0.2, 0.5]), torch.tensor([True, False, True]))
         1.0
     """
-    rank, same = rankdata(scores.double().numpy()), same.numpy()
-    positive, negative = int(same.sum()), int((~same).sum())
-    return float((rank[same].sum() - positive * (positive + 1) / 2) / (positive * negative))
+    rank, alike = rankdata(scores.double().numpy()), same.numpy()
+    positive, negative = int(alike.sum()), int((~alike).sum())
+    return float((rank[alike].sum() - positive * (positive + 1) / 2) / (positive * negative))
 
 
 def object_auc(x: Tensor, pos: Tensor, instance: Tensor, radius: float = RADIUS) -> tuple[float, float] | None:

@@ -56,6 +56,7 @@ def held_out_score(x: Sequence[Tensor], y: Sequence[Tensor]) -> float:
         x: The features (N, C) of each cloud, of at least two.
         y: What is predicted (N, T), for each cloud.
     """
+    x, y = list(x), list(y)
     half, quarter = (len(x) + 1) // 2, (len(x) + 1) // 4
     fit, rest = (torch.cat(x[:half]), torch.cat(y[:half])), (torch.cat(x[half:]), torch.cat(y[half:]))
     if quarter == 0 or quarter == half:

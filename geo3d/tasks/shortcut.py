@@ -66,8 +66,11 @@ class ShortcutWatch(pl.Callback):
         rows.train(training)
         return {name: held_out_score(x, values) for name, values in y.items()}
 
-    def record(self, encoder: nn.Module, decoder: nn.Module, device: torch.device) -> dict[str, dict[str, float]]:
+    def record(
+        self, encoder: nn.Module, decoder: nn.Module | None, device: torch.device
+    ) -> dict[str, dict[str, float]]:
         """Floor and result of each quantity, with the trained encoder and decoder as they are published."""
+        assert decoder is not None, "objectives on points have one"
         result = self.measured(PointRows(encoder, decoder).to(device), device)
         return {name: {"floor": self.floor[name], "result": value} for name, value in result.items()}
 

@@ -210,7 +210,7 @@ def _curtains(plan: _Plan, wall: Wall, start: float, stop: float, hung: list[tup
 
 def _on_ceiling(room: Shell, d: Draws) -> list[Thing]:
     """Lamps on the ceiling."""
-    lamps = []
+    lamps: list[Thing] = []
     for _ in range(d.count(0, 3)):
         wide, long, thick = d.real(0.25, 0.6), d.real(0.25, 1.2), d.real(0.04, 0.12)
         x, y = d.real(0.5, room.width - 0.5 - wide), d.real(0.5, room.depth - 0.5 - long)

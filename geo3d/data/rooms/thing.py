@@ -60,7 +60,8 @@ class Thing(NamedTuple):
     def turned(self, angle: float) -> "Thing":
         """The thing turned about the vertical axis through the origin, by an angle in radians."""
         c, s = math.cos(angle), math.sin(angle)
-        return self._replace(corner=self.corner @ array([[c, s, 0], [-s, c, 0], [0, 0, 1]]))
+        turn = array([[c, s, 0.0], [-s, c, 0.0], [0.0, 0.0, 1.0]])
+        return self._replace(corner=np.matmul(self.corner, turn))
 
     def moved(self, shift: tuple[float, float, float]) -> "Thing":
         """The thing moved by a vector."""
