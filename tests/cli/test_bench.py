@@ -88,7 +88,10 @@ def test_a_folder_name_that_several_checkpoints_have_is_no_reference(models, tmp
         (["reference=smal"], "bench reference=smal: did you mean 'small'?"),
         (["poses=so3"], "poses: geo3d bench takes no 'poses'; it takes checkpoint"),
         (["dat=shapes"], "dat: geo3d bench takes no 'dat'; did you mean 'data'?"),
-        (["data=nuscenes"], "bench data=nuscenes: no such data set; there are folder, modelnet, mosd, scannet, shapes"),
+        (
+            ["data=nuscenes"],
+            "bench data=nuscenes: no such data set; there are folder, modelnet, mosd, scannet, shapes, store",
+        ),
         (["data=modelnet"], "data.root: a value is needed"),
         (["data=shapes", "data.sizes=3"], "data.sizes: geo3d.data.Shapes takes no 'sizes'; did you mean 'size'?"),
         (["data.up=z"], "bench data.up=z: belongs to data; give data=NAME, too"),
