@@ -15,7 +15,8 @@ import torch
 
 from geo3d.cli import data
 from geo3d.cli.__main__ import main
-from geo3d.data import Store
+from geo3d.data import Shapes, Store
+from geo3d.data.store import build_store
 from geo3d.data.store.shard import about_shard, write_array
 
 WORDS = ["data", "prepare", "shapes", "size=10", "num_points=16", "clouds_per_shard=2"]
@@ -231,11 +232,16 @@ def test_a_full_disk_at_the_descriptions(file, tmp_path, capsys, monkeypatch):
     assert f"{tmp_path / 'store'}: could not be written, the disk is full" in line
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
-def test_arrays_tell_that_the_disk_is_full():
-    with pytest.raises(OSError) as raised, open("/dev/full", "wb", buffering=0) as file:
-        write_array(file, np.zeros(100_000))
-    assert raised.value.errno == errno.ENOSPC
+def test_arrays_tell_why_they_cannot_be_written(tmp_path):
+    resource = pytest.importorskip("resource", reason="the system has no limits of a process")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with pytest.raises(OSError) as raised, open(tmp_path / "pos.npy", "wb") as file:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))  # a full disk in small
+        try:
+            write_array(file, np.zeros(100_000))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert raised.value.errno == errno.EFBIG
 
 
 def started(out: Path) -> subprocess.Popen:
@@ -278,6 +284,18 @@ def test_a_killed_run_is_continued(tmp_path, capsys):
     assert main([*LONG, f"out={tmp_path / 'whole'}", "workers=1"]) == 0
     assert content(out) == content(tmp_path / "whole")
     assert not list(out.rglob(".geo3d-*"))
+
+
+def test_space_that_killed_workers_took_is_freed_first(tmp_path):
+    (tmp_path / "train" / ".geo3d-0123-000007.d").mkdir(parents=True)
+    (tmp_path / "train" / ".geo3d-0123-000007.d" / "pos.npy").write_bytes(b"half")
+    plan = tmp_path / "plan.json"
+    build_store(Shapes, tmp_path / "other", workers=1, splits=["train"], size=4, num_points=8)
+    plan.write_bytes((tmp_path / "other" / "plan.json").read_bytes())
+    left = []
+    watch = lambda done, total: left.append((done, len(list((tmp_path / "train").glob(".geo3d-*")))))  # noqa: E731
+    build_store(Shapes, tmp_path, workers=1, splits=["train"], size=4, num_points=8, watch=watch)
+    assert left == [(0, 0), (4, 0)]
 
 
 def alive(group: int) -> bool:

@@ -9,7 +9,6 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from geo3d.data.cache import Cached
-from geo3d.data.store.description import STORE
 from geo3d.data.store.packing import check_storable
 from geo3d.data.store.shard import Entry, about_shard, shard_folder, write_shard
 from geo3d.data.targets import labels_of
@@ -119,7 +118,7 @@ def write_all(
                 if failure is not None and failure.number is None:
                     raise CloudError(failure.text)
                 if failure is not None:
-                    raise OSError(failure.number, failure.text, failure.file or str(out / STORE))
+                    raise OSError(failure.number, failure.text, failure.file)
                 done += _size(shards, number)
                 if watch is not None:
                     watch(done, total)
