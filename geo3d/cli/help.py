@@ -13,7 +13,7 @@ from geo3d.cli.source import Option, named, options
 
 TOOLS = {
     "bench": "Compares trained encoders on this machine: accuracy, size, times in several engines.",
-    "data": "Lists the data sets, or checks every cloud of one.",
+    "data": "Lists the data sets, checks every cloud of one, or writes it as a store for training from disk.",
     "export": "Writes an encoder as a file for another runtime, and compares its features there with geo3d's.",
     "doctor": "Shows versions and kernels of this installation, and tests each operator.",
 }

@@ -9,6 +9,8 @@ from geo3d.data.scannet import ScanNet, ScanNetFrames
 from geo3d.data.scanobjectnn import ScanObjectNN
 from geo3d.data.shapenetpart import ShapeNetPart
 from geo3d.data.shapes import Shapes
+from geo3d.data.store import Store
+from geo3d.data.store import Store
 
 __all__ = [
     "MOSD",
@@ -21,4 +23,5 @@ __all__ = [
     "ScanObjectNN",
     "ShapeNetPart",
     "Shapes",
+    "Store",
 ]

@@ -27,12 +27,14 @@ class Cached(Dataset):
     A kept cloud is never dropped for another, so a pass over a set that is too large still finds its first part.
 
     Args:
-        dataset: Any data set. One that reads several clouds at once has ``read_with(index) -> dict[int, Data]``.
+        dataset: Any data set. One that reads several clouds at once has ``read_with(index) -> dict[int, Data]``. Of one
+            with ``cached = False`` nothing is kept, because the operating system keeps its files in memory.
         room: Room shared with other caches; by default this cache has its own.
     """
 
     def __init__(self, dataset: Any, room: Room | None = None) -> None:
         self.dataset, self.room = dataset, Room() if room is None else room
+        self.cached: bool = getattr(dataset, "cached", True)
         self.kept: dict[int, Data] = {}
         self.bytes = 0
 
@@ -40,6 +42,8 @@ class Cached(Dataset):
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Data:
+        if not self.cached:
+            return self.dataset[index]
         if index in self.kept:
             return self.kept[index]
         read = getattr(self.dataset, "read_with", None)

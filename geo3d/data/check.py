@@ -42,7 +42,8 @@ def check(dataset: Any) -> Iterator[tuple[str, str]]:
 
     Args:
         dataset: Anything with ``__len__`` and ``__getitem__``, such as the classes of geo3d.data. One that makes its
-            clouds has an attribute ``generated = True``.
+            clouds has an attribute ``generated = True``. One that can compare its files with sums kept of them has
+            ``damaged_files()``, one message each.
 
     Raises:
         CloudError: If the data set is empty, if a cloud is broken, or if the labels do not fit. Errors of clouds are
@@ -56,7 +57,8 @@ def check(dataset: Any) -> Iterator[tuple[str, str]]:
     number = min(len(dataset), SAMPLED) if getattr(dataset, "generated", False) else len(dataset)
     clouds, labels = Cached(dataset), labels_of(dataset)
     sound: list[Figures] = []
-    broken: dict[str, str] = {}
+    damaged = dataset.damaged_files() if hasattr(dataset, "damaged_files") else []
+    broken: dict[str, str] = {text: text for text in damaged}
     for i in range(number):
         try:
             cloud, source = clouds[i], _source(dataset, i)

@@ -98,6 +98,7 @@ class PreparedClouds(Dataset):
     ) -> None:
         self.clouds, self.split, self.seed, self.label_points, self.ignore = clouds, split, seed, label_points, ignore
         self.num_points, self.rotation, self.normalize = num_points, rotation, normalize
+        self.cached: bool = getattr(clouds, "cached", True)
 
     def __len__(self) -> int:
         return len(self.clouds)

@@ -108,13 +108,19 @@ class Segment(Supervised):
     def check(self, data: DataModule) -> None:
         """Check the labels of the training and the test split, and count the classes if they are to be weighted.
 
+        A data set that has kept which labels occur, as ``point_labels``, need not be read for the check alone.
+
         Raises:
             CloudError: If a label is outside of the classes, or no training point is labelled.
         """
         counts = torch.zeros(len(self.names))
-        clouds = data.prepared("train", pool=True)  # with the labels that training may see, and no others
-        for index in data.training.tolist():
-            counts += self._counted(clouds[index], data.source("train", index))
+        kept: dict[int, int] | None = getattr(data.dataset("train"), "point_labels", None)
+        if kept is not None and not self.class_weights:
+            counts += self._counted(Data(point_y=torch.tensor(list(kept))), "the train split")
+        else:
+            clouds = data.prepared("train", pool=True)  # with the labels that training may see, and no others
+            for index in data.training.tolist():
+                counts += self._counted(clouds[index], data.source("train", index))
         if not counts.any():
             raise CloudError("no point of the training clouds is labelled; expected point_y with classes from 0 on")
         if len(data.dataset("test")):

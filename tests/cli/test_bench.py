@@ -91,7 +91,7 @@ def test_a_folder_name_that_several_checkpoints_have_is_no_reference(models, tmp
         (
             ["data=nuscenes"],
             "bench data=nuscenes: no such data set; there are folder, modelnet, mosd, rooms, s3dis, scannet, "
-            "scannet_frames, scanobjectnn, shapenetpart, shapes",
+            "scannet_frames, scanobjectnn, shapenetpart, shapes, store",
         ),
         (["data=modelnet"], "data.root: a value is needed"),
         (["data=shapes", "data.sizes=3"], "data.sizes: geo3d.data.Shapes takes no 'sizes'; did you mean 'size'?"),

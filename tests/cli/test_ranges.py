@@ -15,6 +15,7 @@ from geo3d.cli.config import jobs
 from geo3d.cli.export import exported
 from geo3d.compress import pipeline
 from geo3d.compress.record import ORDER
+from geo3d.data.store import build_store
 from geo3d.data.targets import Classes
 from geo3d.errors import ConfigError
 from geo3d.home import alternatives
@@ -47,7 +48,7 @@ CLASSES += [
 ]
 FUNCTIONS: list[Any] = [getattr(geo3d.jobs, name) for name in jobs()] + [make_trainer]
 FUNCTIONS += [pipeline.step(name) for name in ORDER]
-TAKERS: list[Any] = [*FUNCTIONS, *CLASSES, exported, compared]
+TAKERS: list[Any] = [*FUNCTIONS, *CLASSES, exported, compared, build_store]
 OPTIONS = [(each, name) for each in TAKERS for name in parameters(each) if name != "**"]
 OPTIONS += [("runs", name) for name in RUN]
 CHOSEN_BY_WORD = (bool, str, Path, type(None))
