@@ -10,7 +10,6 @@ from geo3d.data.scanobjectnn import ScanObjectNN
 from geo3d.data.shapenetpart import ShapeNetPart
 from geo3d.data.shapes import Shapes
 from geo3d.data.store import Store
-from geo3d.data.store import Store
 
 __all__ = [
     "MOSD",
