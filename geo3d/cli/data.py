@@ -1,8 +1,5 @@
 """``geo3d data list``, ``geo3d data check`` and ``geo3d data prepare``."""
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from geo3d.cli.config import choices, config_dir, read
@@ -88,6 +85,7 @@ def prepare_data(name: str, words: list[str]) -> None:
     from geo3d.checks import parameters
     from geo3d.cli.check import TARGET, locate, options
     from geo3d.data.store import build_store
+    from geo3d.show.progress import progress
 
     dataset_class = locate(preset[TARGET], group="data")
     own = {key: each for key, each in parameters(build_store).items() if key in PREPARE}
@@ -95,7 +93,7 @@ def prepare_data(name: str, words: list[str]) -> None:
     keywords = options(words, parameters(dataset_class) | own, f"data prepare {name}", "out=DIR")
     if "split" in keywords:
         keywords["splits"] = [keywords.pop("split")]
-    with progress() as watch:
+    with progress("clouds") as watch:
         stored = build_store(dataset_class, watch=watch, **keywords)
     rows = []
     for split, each in stored["splits"].items():
@@ -107,21 +105,6 @@ def prepare_data(name: str, words: list[str]) -> None:
             rows.append(("skipped", f"{each['skipped']} damaged cloud{'s' * (each['skipped'] > 1)} of {split}"))
         rows += [("skipped", message) for message in each["messages"][:SHOWN]]
     show(rows)
-
-
-@contextmanager
-def progress() -> Iterator[Callable[[int, int], None] | None]:
-    """A function that shows how many clouds of all are done, as a bar; None where there is no terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = TextColumn("clouds"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("clouds", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def show(rows: list[tuple[str, str]]) -> None:

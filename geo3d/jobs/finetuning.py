@@ -144,7 +144,7 @@ def finetune(
         module.encoder = encoder = finalized(encoder, data)
         if runner.is_global_zero:
             card: dict[str, Any] = {
-                "input": {"up": "z", "num_points": data.num_points, "normalize": data.normalize},
+                "input": data.convention,
                 "seed": seed,
             }
             if isinstance(module.head, Classifier):

@@ -19,7 +19,7 @@ from geo3d.probes.objects import mean_areas, object_auc
 from geo3d.probes.points import LinearProbe, labelled_rows
 from geo3d.seeds import seeded
 from geo3d.tasks.datamodule import DataModule
-from geo3d.tasks.dense import point_probabilities
+from geo3d.tasks.dense import Division, point_probabilities
 
 POINTS = 256
 """Points of each training cloud that the linear probe is fitted to."""
@@ -58,9 +58,10 @@ def point_figures(rows: PointRows, data: DataModule, seed: int, device: str) -> 
     for index in range(len(data.dataset("test"))):
         cloud = data.cloud("test", index)
         probabilities = point_probabilities(
-            lambda batch: probe.logits(rows(batch)), cloud, data.source("test", index), num_points=data.num_points,
-            normalize=data.normalize, pose=random_pose(data.rotation, (data.seed, "pose", "test", index)),
-            key=(seed, "probe", index), device=device,
+            lambda batch: probe.logits(rows(batch)), cloud, data.source("test", index),
+            Division(data.num_points, block=data.block), normalize=data.normalize,
+            pose=random_pose(data.rotation, (data.seed, "pose", "test", index)), key=(seed, "probe", index),
+            device=device,
         )  # fmt: skip
         counts += confusion(probabilities.argmax(1), cloud.point_y, len(target.names))
     figures = {"linear mIoU": float(mean_iou(counts)), "linear accuracy": float(counts.diagonal().sum() / counts.sum())}

@@ -11,12 +11,15 @@ from geo3d.checkpoint import open_checkpoint
 from geo3d.checkpoint.open import Checkpoint
 from geo3d.checks import Range, Up, checked
 from geo3d.cloud import with_
+from geo3d.data.blocks import BlockSize
 from geo3d.errors import CheckpointError, CloudError, ConfigError, did_you_mean
+from geo3d.geometry.frame import rescaled
 from geo3d.io import read_cloud, write_cloud
 from geo3d.io.axes import z_up
 from geo3d.io.files import replacing
 from geo3d.network import PointNetwork
-from geo3d.tasks.dense import point_probabilities
+from geo3d.show.progress import progress
+from geo3d.tasks.dense import Division, point_probabilities
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -30,6 +33,10 @@ def predict(
     up: Up = "z",
     votes: Annotated[int, Range(1, 1000)] = 1,
     category: str | None = None,
+    block: BlockSize | None = None,
+    steps: Annotated[int, Range(1, 16)] = 2,
+    turns: Annotated[int, Range(1, 64)] = 1,
+    scale: Annotated[float, Range(0, 1e9, above=True)] = 1.0,
 ) -> dict[str, Any]:
     """What was found in one cloud; the labels of all its points are written to a file.
 
@@ -41,8 +48,13 @@ def predict(
         cloud: A file with one cloud of any size.
         out: The file to write, ``NAME.npz`` or ``NAME.ply``.
         up: The axis that points up in the cloud's file, ``y`` or ``z``.
-        votes: How often the cloud is divided into subsets; their probabilities are averaged.
+        votes: How often the cloud, or each block, is divided into subsets; their probabilities are averaged.
         category: For a network of parts, the class of the object.
+        block: Side of the blocks into which the cloud is divided; by default that of the training, none if there was
+            none.
+        steps: A block begins every ``block / steps``, so that blocks overlap.
+        turns: The cloud is labelled in this many poses, turned about the up axis.
+        scale: Length of the file's unit in the unit of the training data: 0.001 for millimetres where that is metres.
 
     Raises:
         ConfigError: If ``out`` has another suffix, or the network needs a category, or has none.
@@ -58,10 +70,14 @@ def predict(
     whole = read_cloud(cloud)
     convention = opened.card.get("input", {})
     seen = z_up(whole, up) if known is None else with_(z_up(whole, up), y=torch.tensor([known]))
-    probabilities = point_probabilities(
-        network.to(DEVICE), seen, str(cloud), num_points=convention.get("num_points"),
-        normalize=convention.get("normalize", "unit_sphere"), pose=None, votes=votes, key=("predict", 0), device=DEVICE,
-    )  # fmt: skip
+    side = convention.get("block") if block is None else block
+    division = Division(convention.get("num_points"), votes, side, steps, turns)
+    seen = seen if scale == 1 else rescaled(seen, seen.pos.new_zeros(3), seen.pos.new_tensor(1 / scale))
+    with progress("blocks") as watch:
+        probabilities = point_probabilities(
+            network.to(DEVICE), seen, str(cloud), division, normalize=convention.get("normalize", "unit_sphere"),
+            pose=None, key=("predict", 0), device=DEVICE, watch=watch,
+        )  # fmt: skip
     if known is not None:
         probabilities = _restricted(probabilities, opened.card["groups"][known])
     probability, label = probabilities.max(1)

@@ -122,7 +122,7 @@ def pretrain(
             metrics["shortcut"] = shortcut.record(trained, rows_of, runner.strategy.root_device)
         if runner.is_global_zero:
             card: dict[str, Any] = {
-                "input": {"up": "z", "num_points": data.num_points, "normalize": data.normalize},
+                "input": data.convention,
                 "seed": seed,
                 "objective": type(objective).__name__,
                 "invariance": invariance.name,

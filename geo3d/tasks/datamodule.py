@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from geo3d.checks import Range, Seed, checked
 from geo3d.cloud import collate
+from geo3d.data.blocks import Blocks, BlockSize
 from geo3d.data.cache import Cached, Room
 from geo3d.data.prepared import Pose, PreparedClouds
 from geo3d.data.sampler import KeyedShuffle
@@ -42,6 +43,8 @@ class DataModule(pl.LightningDataModule):
             class.
         label_points: How many points of each training cloud keep their label in supervised training, drawn at random;
             None for all.
+        block: Side of the blocks into which scenes are divided, in units of the data set; None for whole clouds. A
+            block is then a cloud (:mod:`geo3d.data.blocks`), and ``scene_fraction`` counts scenes.
         holdout: Fraction of the training split kept out of pretraining for the online kNN monitor.
         normalize: The common scale of the clouds: ``unit_sphere``, ``box`` or ``none``.
         num_workers: Worker processes that load clouds; 0 is right when the clouds fit in memory.
@@ -63,6 +66,7 @@ class DataModule(pl.LightningDataModule):
         label_fraction: Annotated[float, Range(0, 1, above=True)] = 1.0,
         scene_fraction: Annotated[float, Range(0, 1, above=True)] = 1.0,
         label_points: Annotated[int, Range(1, 10_000_000)] | None = None,
+        block: BlockSize | None = None,
         holdout: Annotated[float, Range(0, 0.99)] = 0.1,
         normalize: Normalize = "unit_sphere",
         num_workers: Annotated[int, Range(0, 256)] = 0,
@@ -73,7 +77,9 @@ class DataModule(pl.LightningDataModule):
         self.dataset_class, self.dataset_keywords = dataset_class, dataset_keywords
         self.batch_size, self.num_points, self.rotation = batch_size, num_points, rotation
         self.label_fraction, self.holdout, self.normalize = label_fraction, holdout, normalize
-        self.scene_fraction, self.label_points = scene_fraction, label_points
+        self.scene_fraction, self.label_points, self.block = scene_fraction, label_points, block
+        if block is not None and label_points is not None:
+            raise ConfigError("label_points counts points of whole clouds; leave it or block out")
         self.num_workers, self.seed = num_workers, seed
         self.phase: Phase = "pretrain"
         self.target: str | None = None
@@ -109,7 +115,7 @@ class DataModule(pl.LightningDataModule):
         return dict(targets_of(self.dataset("train")))
 
     def dataset(self, split: str) -> Any:
-        """The data set of one split, created on first use."""
+        """The data set of one split, created on first use; with ``block`` the blocks of "train", scenes of "test"."""
         return self._cached(split).dataset
 
     def _cached(self, split: str) -> Cached:
@@ -118,6 +124,7 @@ class DataModule(pl.LightningDataModule):
             if len(dataset) == 0:
                 raise CloudError(f"the {split} split of {self.dataset_class.__name__} holds no cloud")
             self._check_classes(split, dataset)
+            dataset = dataset if self.block is None or split == "test" else Blocks(dataset, self.block)
             self._sets[split] = Cached(dataset, self._room)
         return self._sets[split]
 
@@ -190,6 +197,8 @@ class DataModule(pl.LightningDataModule):
     def _preparing(self, split: str, pool: bool) -> PreparedClouds:
         count = self.num_points * POOL if pool and self.num_points is not None else self.num_points
         clouds = self._cached(split)
+        if self.block is not None and split == "test":
+            clouds = Cached(Blocks(clouds.dataset, self.block), self._room)
         if count is not None and not pool and clouds[0].pos.shape[0] < count:
             size = clouds[0].pos.shape[0]
             warnings.warn(
@@ -238,11 +247,21 @@ class DataModule(pl.LightningDataModule):
         """(m,) indices to train on: the labelled fraction when supervised, else all but the held-out slice."""
         if self.phase == "supervised":
             chosen = self.stratified(self.label_fraction, "labels")
-            count = max(1, round(self.scene_fraction * len(self.dataset("train"))))
-            scenes = torch.randperm(len(self.dataset("train")), generator=generator(self.seed, "scenes"))[:count]
-            return chosen[torch.isin(chosen, scenes)] if self.scene_fraction < 1 else chosen
+            return chosen[torch.isin(self._scene_of()[chosen], self._scenes())] if self.scene_fraction < 1 else chosen
         everything = torch.arange(len(self.dataset("train")))
         return everything[~torch.isin(everything, self.heldout)]
+
+    def _scene_of(self) -> Tensor:
+        """(n,) the scene that each training cloud is a block of; by default each cloud is a scene."""
+        dataset = self.dataset("train")
+        return torch.tensor(dataset.scene_of) if isinstance(dataset, Blocks) else torch.arange(len(dataset))
+
+    def _scenes(self) -> Tensor:
+        """The training scenes whose labels may be used."""
+        number = int(self._scene_of().max()) + 1
+        return torch.randperm(number, generator=generator(self.seed, "scenes"))[
+            : max(1, round(self.scene_fraction * number))
+        ]
 
     @property
     def training_batch(self) -> int:
@@ -268,6 +287,12 @@ class DataModule(pl.LightningDataModule):
         return DataLoader(
             prepared, batch_size, collate_fn=collate, num_workers=workers, persistent_workers=workers > 0, **keywords
         )
+
+    @property
+    def convention(self) -> dict[str, Any]:
+        """How clouds are prepared for the encoder, for the card of its checkpoint (JSON-able)."""
+        known = {"up": "z", "num_points": self.num_points, "normalize": self.normalize}
+        return known | ({} if self.block is None else {"block": self.block})
 
     def manifest(self) -> dict[str, Any]:
         """Which samples training sees, and how they are prepared (JSON-able)."""

@@ -20,7 +20,7 @@ from geo3d.invariance.views import Views
 from geo3d.metrics import class_iou, confusion, mean_iou, part_iou
 from geo3d.network import point_logits
 from geo3d.tasks.datamodule import DataModule
-from geo3d.tasks.dense import point_probabilities
+from geo3d.tasks.dense import Division, point_probabilities
 from geo3d.tasks.lovasz import lovasz_softmax
 from geo3d.tasks.supervised import Supervised
 
@@ -156,11 +156,12 @@ class Segment(Supervised):
         self.eval()
         counts = torch.zeros(len(self.names), len(self.names), dtype=torch.long)
         objects: list[tuple[int, float]] = []
+        division = Division(data.num_points, self.votes, data.block)
         for index in range(len(data.dataset("test"))):
             cloud = data.cloud("test", index)
             probabilities = point_probabilities(
-                self, cloud, data.source("test", index), num_points=data.num_points, normalize=data.normalize,
-                pose=random_pose(data.rotation, (data.seed, "pose", "test", index)), votes=self.votes,
+                self, cloud, data.source("test", index), division, normalize=data.normalize,
+                pose=random_pose(data.rotation, (data.seed, "pose", "test", index)),
                 key=(data.seed, "label", index), device=self.device,
             )  # fmt: skip
             predicted = probabilities.argmax(1)

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from geo3d.cli import data
 from geo3d.cli.__main__ import main
 from geo3d.data import Shapes, Store
 from geo3d.data.store import build_store
 from geo3d.data.store.shard import about_shard, write_array
+from geo3d.show.progress import progress
 
 WORDS = ["data", "prepare", "shapes", "size=10", "num_points=16", "clouds_per_shard=2"]
 
@@ -319,7 +319,7 @@ def test_progress_is_shown_on_a_terminal_only(tmp_path, capsys, monkeypatch):
     assert main([*WORDS, f"out={tmp_path / 'a'}", "workers=1"]) == 0
     assert capsys.readouterr().err == ""
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    with data.progress() as watch:
+    with progress("clouds") as watch:
         assert watch is not None
         watch(3, 7)
     assert "3/7" in capsys.readouterr().err
