@@ -43,7 +43,7 @@ def prepare(
         cloud: One cloud; it is not changed.
         source: Its name in error messages.
         num_points: Larger clouds are reduced to a random subset of this size; None keeps all points.
-        normalize: ``unit_sphere``, ``box`` or ``none``.
+        normalize: ``unit_sphere``, ``box``, ``center`` or ``none``.
         points: The generator that draws the subset.
         pose: (3, 3) rotation to apply last; None for none.
         keep: Indices of points that the subset must contain; None for none.

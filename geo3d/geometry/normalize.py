@@ -10,19 +10,22 @@ from geo3d.checks import OneOf
 from geo3d.cloud import map_fields
 from geo3d.geometry.per_cloud import on_field, reduce_clouds
 
-Normalize = Annotated[str, OneOf("unit_sphere", "box", "none")]
+Normalize = Annotated[str, OneOf("unit_sphere", "box", "center", "none")]
 """The common scale of clouds.
 
 ``unit_sphere``: their mean is the origin, and the farthest point has distance 1. ``box``: the centre of their bounding
-box is the origin, and its longest side goes from -1 to 1. ``none``: as they are.
+box is the origin, and its longest side goes from -1 to 1. ``center``: their mean is the origin, and lengths stay, for
+scenes in metres. ``none``: as they are.
 """
 
 
 def center_and_scale(pos: Tensor, normalize: str) -> tuple[Tensor, Tensor]:
-    """Center (3,) and scale () of one cloud under ``unit_sphere`` or ``box``, for ``(pos - center) / scale``.
+    """Center (3,) and scale () of one cloud under a normalisation other than ``none``, for ``(pos - center) / scale``.
 
     The scale is 1 for points that all lie in one place.
     """
+    if normalize == "center":
+        return pos.mean(0), pos.new_ones(())
     return bounding_box(pos) if normalize == "box" else unit_sphere(pos)
 
 
@@ -63,12 +66,14 @@ def normalized(batch: Batch, normalize: str) -> Batch:
     """
     if normalize == "none":
         return batch
-    if normalize == "unit_sphere":
+    if normalize in ("unit_sphere", "center"):
         center = reduce_clouds(batch.pos, batch, "mean")
     else:
         low, high = reduce_clouds(batch.pos, batch, "min"), reduce_clouds(batch.pos, batch, "max")
         center = (low + high) / 2
     centered = map_fields(batch, {"position": on_field(torch.sub, center, batch)})
+    if normalize == "center":
+        return centered
     if normalize == "unit_sphere":
         radius = reduce_clouds(centered.pos.norm(dim=1), batch, "max")
     else:

@@ -46,7 +46,8 @@ class DataModule(pl.LightningDataModule):
         block: Side of the blocks into which scenes are divided, in units of the data set; None for whole clouds. A
             block is then a cloud (:mod:`geo3d.data.blocks`), and ``scene_fraction`` counts scenes.
         holdout: Fraction of the training split kept out of pretraining for the online kNN monitor.
-        normalize: The common scale of the clouds: ``unit_sphere``, ``box`` or ``none``.
+        normalize: The common place and scale of the clouds: ``unit_sphere``, ``box``, ``center`` (lengths stay) or
+            ``none``.
         num_workers: Worker processes that load clouds; 0 is right when the clouds fit in memory.
         seed: Key of every draw.
         dataset_keywords: Keywords of ``dataset_class``.

@@ -68,7 +68,7 @@ def test_a_cut_out_block_leads_back_to_its_scene():
 
 
 def test_blocks_of_a_data_set():
-    scenes = Rooms(size=3, num_points=4000, frames=6)
+    scenes = Rooms(size=3, points=4000, frames=6)
     blocks = Blocks(scenes, 1.5)
     assert blocks.targets == scenes.targets and blocks.manifest()["block"] == 1.5
     for index in (0, len(blocks) // 2, len(blocks) - 1):
@@ -86,18 +86,18 @@ def test_objects_and_scenes_without_points_are_refused():
     with pytest.raises(ConfigError, match="block=1.0: Shapes has objects, not scenes"):
         Blocks(Shapes(size=4), 1.0)
     with pytest.raises(CloudError, match="no block of the scenes has 256 points"):
-        Blocks(Rooms(size=1, num_points=200, frames=2), 1.0)
+        Blocks(Rooms(size=1, points=200, frames=2), 1.0)
 
 
 def test_the_data_module_trains_on_blocks_and_keeps_whole_test_scenes():
     keywords = {"size": 4, "frames": 6, "num_points": 512, "batch_size": 2, "normalize": "none"}
-    data = DataModule(lambda **kw: Rooms(**kw, num_points=4000), block=1.5, **keywords).of("supervised", "point_y")
+    data = DataModule(Rooms, points=4000, block=1.5, **keywords).of("supervised", "point_y")
     assert isinstance(data.dataset("train"), Blocks) and isinstance(data.dataset("test"), Rooms)
     batch = next(iter(data.train_dataloader()))
     assert float(batch.pos[:, :2].abs().max()) <= 0.7501
     assert float(next(iter(data.loader("test"))).pos[:, :2].abs().max()) <= 0.7501
     assert len(data.cloud("test", 0).pos) == 4000 and data.convention["block"] == 1.5
-    half = DataModule(lambda **kw: Rooms(**kw, num_points=4000), block=1.5, scene_fraction=0.5, **keywords)
+    half = DataModule(Rooms, points=4000, block=1.5, scene_fraction=0.5, **keywords)
     half = half.of("supervised", "point_y")
     scenes = {data.dataset("train").scene_of[index] for index in half.training.tolist()}
     assert len(scenes) == 2

@@ -32,7 +32,7 @@ def test_unit_vectors_are_the_rows_over_their_lengths():
     assert torch.autograd.gradcheck(unit_vectors, drawn[:4].requires_grad_())
 
 
-@pytest.mark.parametrize("how", ["unit_sphere", "box"])
+@pytest.mark.parametrize("how", ["unit_sphere", "box", "center"])
 @pytest.mark.parametrize("sizes", [20, [1, 7, 30]], ids=["uniform", "ragged"])
 def test_batches_are_normalised_cloud_by_cloud(how, sizes):
     batch = tiny_batch(num_points=sizes, dtype=torch.float64)
@@ -43,3 +43,9 @@ def test_batches_are_normalised_cloud_by_cloud(how, sizes):
         torch.testing.assert_close(moved.pos[start:end], (batch.pos[start:end] - center) / scale)
         torch.testing.assert_close(moved.joints[b], (batch.joints[b] - center) / scale)
     assert normalized(batch, "none") is batch
+
+
+def test_centred_clouds_keep_their_lengths():
+    pos = torch.randn(30, 3, generator=seeds.generator("center")) * 5 + 100
+    center, scale = center_and_scale(pos, "center")
+    assert float(scale) == 1 and torch.equal(center, pos.mean(0))

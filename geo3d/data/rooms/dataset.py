@@ -32,7 +32,7 @@ class Rooms(Dataset):
     Args:
         split: "train" or "test"; the two share no room.
         size: Number of rooms.
-        num_points: A cloud has at most this many points, drawn at random.
+        points: A cloud has at most this many points, drawn at random.
         seed: Another seed gives another data set.
         view: ``scan``: all frames fused. ``frame``: what one frame shows. ``pair``: two frames that overlap, as the
             views of one cloud; the field ``view_id`` tells them apart.
@@ -44,7 +44,7 @@ class Rooms(Dataset):
         ConfigError: If an option is out of its range.
 
     Example:
-        >>> room = Rooms(size=2, num_points=500, frames=2)[0]
+        >>> room = Rooms(size=2, points=500, frames=2)[0]
         >>> room.pos.shape, room.rgb.shape, room.point_y.dtype
         (torch.Size([500, 3]), torch.Size([500, 3]), torch.int64)
     """
@@ -58,14 +58,14 @@ class Rooms(Dataset):
         self,
         split: Split = "train",
         size: Annotated[int, Range(1, 10_000_000)] = 512,
-        num_points: Annotated[int, Range(1, 10_000_000)] = 16384,
+        points: Annotated[int, Range(1, 10_000_000)] = 16384,
         seed: Seed = 0,
         view: Annotated[str, OneOf("scan", "frame", "pair")] = "scan",
         frames: Annotated[int, Range(1, 1000)] = 20,
         voxel: Annotated[float, Range(0, 10)] = 0.02,
         noise: Annotated[float, Range(0, 10)] = 1.0,
     ) -> None:
-        self.split, self.size, self.num_points, self.seed = split, size, num_points, seed
+        self.split, self.size, self.points, self.seed = split, size, points, seed
         self.view, self.frames, self.voxel, self.noise = view, frames, voxel, noise
         self.camera = DepthCamera(lateral=noise, flying=noise, axial=noise, steps=noise, holes=noise)
 
@@ -105,7 +105,7 @@ class Rooms(Dataset):
             cloud = fused(frames, self.voxel)
         else:
             cloud = self._pair(frames, draw)
-        chosen = torch.randperm(len(cloud.pos), generator=draw)[: self.num_points]
+        chosen = torch.randperm(len(cloud.pos), generator=draw)[: self.points]
         return with_(cloud, **{name: value[chosen] for name, _, value in fields(cloud)})
 
     def _pair(self, frames: list[Frame], draw: torch.Generator) -> Data:
@@ -126,5 +126,5 @@ class Rooms(Dataset):
 
     def manifest(self) -> dict[str, Any]:
         """Everything that determines the clouds, ready for JSON."""
-        options = ("split", "size", "num_points", "seed", "view", "frames", "voxel", "noise")
+        options = ("split", "size", "points", "seed", "view", "frames", "voxel", "noise")
         return {"generator": "geo3d.data.rooms", "version": VERSION} | {name: getattr(self, name) for name in options}

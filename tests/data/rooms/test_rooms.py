@@ -96,7 +96,7 @@ def test_flat_heights():
 
 
 def test_a_room_depends_on_its_key_alone():
-    options = {"size": 4, "num_points": 300, "frames": 3}
+    options = {"size": 4, "points": 300, "frames": 3}
     one, again = Rooms(**options)[2], Rooms(**options)[2]
     assert all(torch.equal(one[name], again[name]) for name in one.keys())  # noqa: SIM118
     assert torch.equal(one.pos, Rooms(**options)[-2].pos)
@@ -108,7 +108,7 @@ def test_a_room_depends_on_its_key_alone():
 
 
 def test_a_scan_without_noise_lies_on_the_surfaces():
-    data = Rooms(size=2, num_points=400, frames=4, noise=0)
+    data = Rooms(size=2, points=400, frames=4, noise=0)
     mesh, cloud = mesh_of(data.room(0)), data[0]
     for row in range(0, 400, 7):
         own = ((mesh.instance == cloud.instance[row]) & (mesh.label == cloud.point_y[row])).nonzero()[:, 0]
@@ -130,7 +130,7 @@ def test_normals_look_at_the_camera():
 
 
 def test_pairs_overlap_and_frames_are_parts_of_scans():
-    options = {"size": 3, "num_points": 100_000, "frames": 8}
+    options = {"size": 3, "points": 100_000, "frames": 8}
     for index in range(3):
         scan, pair = Rooms(**options).scan(index), Rooms(**options, view="pair")[index]
         sizes = [len(frame.cloud.pos) for frame in scan]
@@ -154,12 +154,12 @@ def test_overlap_is_the_part_that_the_other_frame_sees():
 
 
 def test_voxels_thin_a_scan():
-    fine, coarse = (len(Rooms(size=1, num_points=10**6, frames=4, voxel=voxel)[0].pos) for voxel in (0.0, 0.1))
+    fine, coarse = (len(Rooms(size=1, points=10**6, frames=4, voxel=voxel)[0].pos) for voxel in (0.0, 0.1))
     assert coarse < fine / 3
 
 
 def test_the_default_dtype_does_not_matter():
-    options = {"size": 2, "num_points": 300, "frames": 4}
+    options = {"size": 2, "points": 300, "frames": 4}
     for view in ("scan", "pair", "frame"):
         expected = Rooms(**options, view=view)[1]
         torch.set_default_dtype(torch.float64)
