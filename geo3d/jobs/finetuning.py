@@ -28,6 +28,7 @@ from geo3d.jobs.common import (
 from geo3d.jobs.run import finish_run, run_folder
 from geo3d.nn.keywords import keywords_of
 from geo3d.seeds import seeded
+from geo3d.show.confusion import class_table, plot_confusion
 from geo3d.tasks.classify import Classify
 from geo3d.tasks.datamodule import DataModule
 from geo3d.tasks.supervised import Supervised
@@ -152,6 +153,10 @@ def finetune(
             card |= {"task": type(module).__name__.lower(), "data": data.manifest_hash(), **module.described(data)}
             save_encoder(encoder, out / "encoder", head=module.head, decoder=module.decoder, **card)
             metrics["test"] = module.to(runner.strategy.root_device).score(data)  # Lightning has moved it to the CPU
+            if "confusion" in metrics["test"]:
+                counts, ious = metrics["test"]["confusion"], metrics["test"]["class_iou"]
+                plot_confusion(counts, list(ious), out / "confusion.png")
+                print(class_table(ious, counts))
             finish_run(out, metrics)
         return metrics
 

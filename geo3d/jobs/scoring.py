@@ -12,6 +12,7 @@ from geo3d.io.files import listing
 from geo3d.jobs.predicting import labels_in
 from geo3d.jobs.run import finish_run, run_folder
 from geo3d.metrics import class_iou, confusion, mean_iou
+from geo3d.show.confusion import class_table, plot_confusion
 
 
 @checked
@@ -51,12 +52,14 @@ def score(
     files = [Path(prediction), Path(truth)]
     manifest = {path.name: listing([path], path.parent) for path in files}
     ious = class_iou(counts).tolist()
-    metrics = {
+    metrics: dict[str, Any] = {
         "miou": float(mean_iou(counts)),
         "class_iou": {name: None if iou != iou else iou for name, iou in zip(names, ious, strict=True)},
         "accuracy": float(counts.diagonal().sum() / counts.sum()),
         "points": int(counts.sum()),
     }
     with run_folder(out, manifest, {"task": task}) as folder:
+        plot_confusion(counts.tolist(), names, folder / "confusion.png")
+        print(class_table(metrics["class_iou"], counts.tolist()))
         finish_run(folder, metrics)
     return metrics
