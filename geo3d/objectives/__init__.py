@@ -6,6 +6,7 @@ example ``geo3d.objectives.vicreg.variance``. Your own objective extends ``geo3d
 
 from geo3d.objectives.barlow_twins import BarlowTwins
 from geo3d.objectives.byol import BYOL
+from geo3d.objectives.completion import Completion
 from geo3d.objectives.info_nce import InfoNCE
 from geo3d.objectives.moco import MoCo
 from geo3d.objectives.partitioned_info_nce import PartitionedInfoNCE
@@ -13,4 +14,14 @@ from geo3d.objectives.point_info_nce import PointInfoNCE
 from geo3d.objectives.point_prototypes import PointPrototypes
 from geo3d.objectives.vicreg import VICReg
 
-__all__ = ["BYOL", "BarlowTwins", "InfoNCE", "MoCo", "PartitionedInfoNCE", "PointInfoNCE", "PointPrototypes", "VICReg"]
+__all__ = [
+    "BYOL",
+    "BarlowTwins",
+    "Completion",
+    "InfoNCE",
+    "MoCo",
+    "PartitionedInfoNCE",
+    "PointInfoNCE",
+    "PointPrototypes",
+    "VICReg",
+]

@@ -44,8 +44,9 @@ class Objective(nn.Module):
     radius: float = 0.0
     """For points: 0 pairs each point with itself in the other view. Otherwise it is paired with the nearest point of
     the other view, if that is at most this far away before the invariances act; two frames of a scene need that."""
-    places: ClassVar[bool] = False
-    """For points: whether the loss needs to know where they are; then ``loss_at`` is called, not ``loss``."""
+    needs: ClassVar[Literal["places", "clouds"] | None] = None
+    """What else the loss needs; then ``loss_given`` is called, not ``loss``. ``"places"``: where the points of pairs
+    are. ``"clouds"``: (B, points, 3) of the clouds that the views were made of; ``points`` is an attribute."""
     teacher: ClassVar[bool] = False
     """Whether the loss needs ``targets``, the outputs of the momentum encoder and projector for each view."""
     predictor: ClassVar[bool] = False
@@ -59,19 +60,22 @@ class Objective(nn.Module):
         """The loss and its terms; ``targets`` is empty for an objective without a teacher."""
         raise ConfigError(f"{type(self).__name__} has no loss(views, targets); define one")
 
-    def loss_at(self, views: list[Tensor], targets: list[Tensor], places: Places) -> tuple[Tensor, Terms]:
-        """The loss and its terms, for an objective with ``places``."""
-        raise ConfigError(f"{type(self).__name__} has no loss_at(views, targets, places); define one")
+    def loss_given(self, views: list[Tensor], targets: list[Tensor], given: Any) -> tuple[Tensor, Terms]:
+        """The loss and its terms, for an objective that ``needs`` something else, a :class:`Places` or a tensor."""
+        raise ConfigError(f"{type(self).__name__} has no loss_given(views, targets, given); define one")
 
     def forward(
-        self, views: Sequence[Tensor], targets: Sequence[Tensor] | None = None, places: Places | None = None
+        self,
+        views: Sequence[Tensor],
+        targets: Sequence[Tensor] | None = None,
+        given: "Places | Tensor | None" = None,
     ) -> tuple[Tensor, Terms]:
         """The loss () and its detached terms for logging, computed in float32 or better.
 
         Args:
             views: Two or more (B, D) embeddings; for a point objective, B is the number of pairs.
             targets: The teacher's (B, D) embeddings, one for each view, if ``teacher`` is true; they get no gradient.
-            places: Where the points are, if ``places`` is true.
+            given: What the objective ``needs``.
 
         Raises:
             ConfigError: If the shapes or numbers of views and targets do not fit, or there are fewer than two clouds.
@@ -85,12 +89,12 @@ class Objective(nn.Module):
         if targets is not None and [t.shape for t in targets] != [v.shape for v in views]:
             shapes = [tuple(t.shape) for t in targets]
             raise ConfigError(f"{name}: targets must have the shapes of the views, {found_in(views)}; found {shapes}")
-        if (places is None) == self.places:
-            raise ConfigError(f"{name} {'needs places, where its points are' if self.places else 'takes no places'}")
+        if (given is None) != (self.needs is None):
+            raise ConfigError(f"{name} {f'needs {self.needs}' if self.needs else 'needs nothing else'}; give just that")
         # bfloat16 sums over a batch lose the small differences that the loss measures
         with torch.autocast(views[0].device.type, enabled=False):
             wide = [widen(v) for v in views], [widen(t.detach()) for t in targets or ()]
-            result = self.loss(*wide) if places is None else self.loss_at(*wide, places)
+            result = self.loss(*wide) if given is None else self.loss_given(*wide, given)
         if not _is_loss(result):
             raise ConfigError(f"{name}.loss: expected to return (loss (), {{name: tensor}}); found {_types(result)}")
         loss, terms = result

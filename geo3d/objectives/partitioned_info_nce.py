@@ -64,7 +64,7 @@ class PartitionedInfoNCE(Objective):
     """
 
     on = "point"
-    places = True
+    needs = "places"
 
     @checked
     def __init__(
@@ -79,10 +79,10 @@ class PartitionedInfoNCE(Objective):
         ordered(self, "inner", "outer", inner, outer)
         self.pairs, self.temperature, self.radius, self.inner, self.outer = pairs, temperature, radius, inner, outer
 
-    def loss_at(self, views: list[Tensor], targets: list[Tensor], places: Places) -> tuple[Tensor, Terms]:
+    def loss_given(self, views: list[Tensor], targets: list[Tensor], given: Places) -> tuple[Tensor, Terms]:
         """The mean loss over ordered pairs of views, and the mean cosine of matching points."""
         # clouds do not span processes, and all have the same number of pairs: nothing has to be gathered
-        part = partition(places, self.inner, self.outer)
+        part = partition(given, self.inner, self.outer)
         pairs = list(permutations(views, 2))
         losses = [partitioned_info_nce(query, key, part, self.temperature) for query, key in pairs]
         cosines = [F.cosine_similarity(query, key).mean() for query, key in pairs]

@@ -17,6 +17,7 @@ from geo3d.decoders import Upcast
 from geo3d.decoders.build import decoder_for
 from geo3d.distributed import gather
 from geo3d.errors import CollapseError, ConfigError, did_you_mean
+from geo3d.geometry.normalize import normalized
 from geo3d.heads import Predictor, Projector
 from geo3d.invariance import Invariance, parts_of
 from geo3d.invariance.views import View, Views, matched_rows
@@ -120,9 +121,7 @@ class Pretrain(pl.LightningModule):
                     projector(compared_rows(encoder(view.batch), behind, index, len(view.batch.pos)))
                     for view, index in zip(views, rows, strict=True)
                 ]
-        loss, terms = self.objective(
-            outputs, targets, places_of(views[0], batch, rows[0]) if self.objective.places else None
-        )
+        loss, terms = self.objective(outputs, targets, self._given(batch, views[0], rows[0]))
         draw = generator(self.seed, "settings", self.global_step)
         added = added_loss(self.encoder, views[0].batch, passes[0][0].cloud, draw)
         if added is not None:
@@ -172,6 +171,16 @@ class Pretrain(pl.LightningModule):
         draw = generator(self.seed, "pairs", self.global_step, self.global_rank)
         return matched_rows(views[0].batch, views[1].batch, self.objective.pairs, draw, origin, self.objective.radius)
 
+    def _given(self, batch: Batch, view: View, index: Tensor | None) -> Places | Tensor | None:
+        """What the objective needs beside the embeddings."""
+        if self.objective.needs == "places":
+            return places_of(view, batch, index)
+        if self.objective.needs == "clouds":
+            draw = generator(self.seed, "clouds", self.global_step, self.global_rank)
+            whole = normalized(batch, self.views.normalize)
+            return drawn_points(whole, self.objective.points, draw)
+        return None
+
     def published(self) -> tuple[nn.Module, nn.Module | None]:
         """Encoder and decoder to save: the averaged ones if there are any, with the running statistics of training."""
         for averaged, part in ((self.averaged, self.encoder), (self.averaged_decoder, self.decoder)):
@@ -197,6 +206,14 @@ def places_of(view: View, batch: Batch, index: Tensor | None) -> Places:
     """Where the points ``index`` of a view are in the batch that it was made from."""
     assert index is not None
     return Places(batch.pos[view.batch.point_id[index]], view.batch.batch[index])
+
+
+def drawn_points(batch: Batch, count: int, generator: torch.Generator) -> Tensor:
+    """(B, count, 3) points of each cloud, drawn at random with repetition."""
+    sizes = batch.ptr.diff()
+    place = torch.rand(len(sizes), count, generator=generator, dtype=torch.float64).to(batch.pos.device)
+    index = batch.ptr[:-1, None] + (place * sizes[:, None]).long().minimum(sizes[:, None] - 1)
+    return batch.pos[index]
 
 
 def check_invariances(objective: Any, invariance: Invariance) -> None:

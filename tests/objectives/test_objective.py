@@ -32,8 +32,12 @@ def build(name):
 
 def call(objective, views, targets=None, order=slice(None)):
     """Loss and terms; the views themselves stand for the teacher's embeddings if none are given."""
-    places = Places(*(part[order] for part in some_places(views))) if objective.places else None
-    return objective(views, (targets or [v.detach() for v in views]) if objective.teacher else None, places)
+    given = None
+    if objective.needs == "places":
+        given = Places(*(part[order] for part in some_places(views)))
+    elif objective.needs == "clouds":
+        given = rows(0)[: len(views[0]), None, :3][order].expand(-1, objective.points, 3)
+    return objective(views, (targets or [v.detach() for v in views]) if objective.teacher else None, given)
 
 
 def some_places(views):
@@ -82,12 +86,16 @@ def test_does_not_look_at_the_order_of_clouds(name):
 @every
 def test_equal_views_are_better_than_unrelated_ones(name):
     objective = build(name)
+    if objective.needs == "clouds":
+        pytest.skip("a reconstruction compares each view with the cloud, not views with one another")
     assert call(objective, [rows(0), rows(0)])[0] < call(objective, [rows(0), rows(1)])[0]
 
 
 @every
 def test_collapse_is_penalised_unless_a_predictor_guards_against_it(name):
     objective, same = build(name), rows(0)[:1].expand(B, D)
+    if objective.needs == "clouds":
+        pytest.skip("what is drawn from collapsed embeddings is wrong only after training")
     if name == "MoCo":
         objective.enqueue(same.repeat(4, 1))
     collapsed, healthy = call(objective, [same, same])[0], call(build(name), [rows(0), rows(0)])[0]

@@ -79,7 +79,7 @@ def test_two_processes_are_one_with_both_batches():
 
 
 def test_places_are_needed_and_the_radii_are_in_order():
-    with pytest.raises(ConfigError, match="PartitionedInfoNCE needs places"):
+    with pytest.raises(ConfigError, match="PartitionedInfoNCE needs places; give just that"):
         PartitionedInfoNCE()([rows(0), rows(1)])
     with pytest.raises(ConfigError, match="inner must not be above outer"):
         PartitionedInfoNCE(inner=2.0, outer=1.0)

@@ -18,7 +18,7 @@ from geo3d.errors import CheckpointError, CollapseError, ConfigError
 from geo3d.invariance import SO3, Compose, Jitter, Translation
 from geo3d.invariance.views import Views
 from geo3d.jobs import pretrain
-from geo3d.seeds import seeded
+from geo3d.seeds import generator, seeded
 from geo3d.tasks import pretrain as pretraining
 from geo3d.tasks.average import average_of, update_average
 from geo3d.tasks.callbacks import CollapseWatch
@@ -34,6 +34,7 @@ OBJECTIVES = {
     "BarlowTwins": lambda: objectives.BarlowTwins(),
     "PointInfoNCE": lambda: objectives.PointInfoNCE(pairs=40, temperature=0.2),
     "PartitionedInfoNCE": lambda: objectives.PartitionedInfoNCE(pairs=40, temperature=0.2, radius=0.3),
+    "Completion": lambda: objectives.Completion(dim=8, points=12, hidden=16),
     "PointPrototypes": lambda: objectives.PointPrototypes(dim=8, prototypes=6, pairs=40),
 }
 
@@ -373,3 +374,12 @@ def test_a_decoder_for_clouds_or_for_missing_points_is_refused():
     three = Pretrain(encoder, objectives.PointInfoNCE(pairs=4), Views(SO3(), num_views=3))
     with pytest.raises(ConfigError, match="PointInfoNCE compares points of two views; found 3"):
         three._matched_rows(three.views(batch, 0), batch.pos)
+
+
+def test_points_of_clouds_are_drawn_from_each():
+    batch = tiny_batch(num_points=[3, 9])
+    points = pretraining.drawn_points(batch, 50, generator("drawn"))
+    assert points.shape == (2, 50, 3)
+    for cloud, (start, end) in enumerate(((0, 3), (3, 12))):
+        own = {tuple(p) for p in batch.pos[start:end].tolist()}
+        assert {tuple(p) for p in points[cloud].tolist()} == own
