@@ -16,6 +16,7 @@ from geo3d.geometry.triangles import sample_triangles
 from geo3d.io.arrays import read_npy, read_npz
 from geo3d.io.files import existing_file
 from geo3d.io.hdf5 import read_hdf5
+from geo3d.io.las import read_las
 from geo3d.io.names import Arrays, as_colours, as_labels
 from geo3d.io.obj import read_obj
 from geo3d.io.off import read_off
@@ -34,6 +35,8 @@ READERS: dict[str, Callable[[Path], Arrays]] = {
     ".txt": read_table,
     ".pts": read_table,
     ".csv": read_table,
+    ".las": read_las,
+    ".laz": read_las,
     ".npz": read_npz,
     ".npy": read_npy,
     ".h5": read_hdf5,
@@ -52,7 +55,7 @@ def read_cloud(path: str | Path, num_points: int | None = None, generator: torch
     Colours and labels with a NaN are left out with a warning.
 
     Args:
-        path: PLY, PCD, OFF, OBJ, XYZ, ASC, TXT, PTS, CSV, NPZ, NPY or HDF5; its suffix decides.
+        path: PLY, PCD, OFF, OBJ, XYZ, ASC, TXT, PTS, CSV, LAS, LAZ, NPZ, NPY or HDF5; its suffix decides.
         num_points: Most points to return; None for all.
         generator: Draws the points: a random subset of a cloud, or ``num_points`` points spread evenly over the faces
             of a mesh. If this or ``num_points`` is None, the first points in the file are returned; for a mesh, these

@@ -168,10 +168,10 @@ def test_generated_shapes_are_looked_at_in_part():
 def test_files_that_no_reader_takes_are_counted(tmp_path: Path):
     write_cloud(tmp_path / "a.ply", Data(pos=torch.eye(3)))
     (tmp_path / "b.asc").write_text("1 2 3\n4 5 6\n")
-    for name in ("c.las", "d.las", "e.laz", "notes", ".hidden.las"):
+    for name in ("c.jpg", "d.jpg", "e.png", "notes", ".hidden.jpg"):
         (tmp_path / name).touch()
     rows = dict(check(Folder(str(tmp_path))))
-    assert rows["clouds"] == "2" and rows["not read"] == "1 without suffix, 2 .las, 1 .laz files"
+    assert rows["clouds"] == "2" and rows["not read"] == "1 without suffix, 2 .jpg, 1 .png files"
     (tmp_path / "sub").mkdir()
     write_cloud(tmp_path / "sub" / "a.ply", Data(pos=torch.eye(3)))
     assert "not read" not in dict(check(Folder(str(tmp_path / "sub"))))

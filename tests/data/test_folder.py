@@ -146,9 +146,9 @@ def test_nothing_to_read(tmp_path: Path):
     with pytest.raises(CloudError, match="file: expected a folder, found a file"):
         Folder(str(tmp_path / "file"))
     (tmp_path / "file").unlink()
-    for name in ("a.jpg", "b.jpg", "c.las", ".hidden.ply"):
+    for name in ("a.jpg", "b.jpg", "c.e57", ".hidden.ply"):
         (tmp_path / name).touch()
-    with pytest.raises(CloudError, match="looked for .ply .pcd .*; found 3 files .jpg .las"):
+    with pytest.raises(CloudError, match="looked for .ply .pcd .*; found 3 files .e57 .jpg"):
         Folder(str(tmp_path))
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["data"] = np.zeros((0, 4, 3))

@@ -12,9 +12,9 @@ SAMPLES = Path(__file__).parents[2] / "datasets"
 
 
 def test_unknown_missing_and_folders(tmp_path: Path):
-    (tmp_path / "a.las").write_text("")
-    with pytest.raises(CloudError, match=r"a\.las: unknown suffix '.las'; known are .ply .pcd .off .obj .xyz"):
-        read_cloud(tmp_path / "a.las")
+    (tmp_path / "a.e57").write_text("")
+    with pytest.raises(CloudError, match=r"a\.e57: unknown suffix '.e57'; known are .ply .pcd .off .obj .xyz"):
+        read_cloud(tmp_path / "a.e57")
     with pytest.raises(CloudError, match=r"none\.ply: no such file"):
         read_cloud(str(tmp_path / "none.ply"))
     (tmp_path / "b.ply").mkdir()
