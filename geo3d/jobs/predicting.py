@@ -12,6 +12,8 @@ from geo3d.checkpoint.open import Checkpoint
 from geo3d.checks import Range, Up, checked
 from geo3d.cloud import with_
 from geo3d.data.blocks import BlockSize
+from geo3d.data.scannet.labels import CLASSES as SCANNET
+from geo3d.data.scannet.labels import NUMBERS
 from geo3d.errors import CheckpointError, CloudError, ConfigError, did_you_mean
 from geo3d.geometry.frame import rescaled
 from geo3d.io import read_cloud, write_cloud
@@ -41,12 +43,13 @@ def predict(
     """What was found in one cloud; the labels of all its points are written to a file.
 
     An NPZ file holds ``label`` (N,), ``probability`` (N,) of the label, and ``classes``, the names; row i belongs to
-    point i of the cloud's file. A PLY file holds the points in the file's coordinates with ``label``.
+    point i of the cloud's file. A PLY file holds the points in the file's coordinates with ``label``. A TXT file has the
+    form of ScanNet's benchmark, an NYU40 number in each line; the network must have its 20 classes.
 
     Args:
         checkpoint: A checkpoint of ``geo3d finetune task=segment``.
         cloud: A file with one cloud of any size.
-        out: The file to write, ``NAME.npz`` or ``NAME.ply``.
+        out: The file to write, ``NAME.npz``, ``NAME.ply`` or ``NAME.txt``.
         up: The axis that points up in the cloud's file, ``y`` or ``z``.
         votes: How often the cloud, or each block, is divided into subsets; their probabilities are averaged.
         category: For a network of parts, the class of the object.
@@ -62,10 +65,12 @@ def predict(
         CloudError: If the cloud cannot be read.
     """
     out = Path(out)
-    if out.suffix.lower() not in (".npz", ".ply"):
-        raise ConfigError(f"out={out}: labels are written as .npz or .ply; give out=NAME.npz")
+    if out.suffix.lower() not in (".npz", ".ply", ".txt"):
+        raise ConfigError(f"out={out}: labels are written as .npz, .ply or .txt; give out=NAME.npz")
     opened = open_checkpoint(checkpoint)
     network, names = _network(opened), list(opened.card["classes"])
+    if out.suffix.lower() == ".txt" and tuple(names) != SCANNET:
+        raise ConfigError(f"out={out}: the network has other classes than the 20 of ScanNet; give out=NAME.npz")
     known = _category(opened, category)
     whole = read_cloud(cloud)
     convention = opened.card.get("input", {})
@@ -119,6 +124,10 @@ def _restricted(probabilities: Tensor, parts: list[int]) -> Tensor:
 def _write(out: Path, cloud: Any, label: Tensor, probability: Tensor, names: list[str]) -> None:
     if out.suffix.lower() == ".ply":
         write_cloud(out, with_(cloud, point_y=label))
+        return
+    if out.suffix.lower() == ".txt":
+        with replacing(out) as draft:
+            draft.write_text("".join(f"{number}\n" for number in torch.tensor(NUMBERS)[label].tolist()))
         return
     with replacing(out) as draft, draft.open("wb") as file:
         np.savez(file, label=label.numpy(), probability=probability.numpy(), classes=np.array(names))

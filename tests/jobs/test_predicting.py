@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from geo3d.cli.__main__ import main
-from geo3d.data import Shapes
+from geo3d.data import Rooms, Shapes
+from geo3d.data.scannet.labels import NUMBERS
 from geo3d.io import read_cloud, write_cloud
 
 SAMPLE = Path(__file__).parents[2] / "datasets" / "mosd" / "sample"
@@ -88,7 +89,8 @@ def test_a_network_of_parts_is_told_the_category(parts, tmp_path, capsys):
 def test_what_does_not_fit_is_one_line(scenes, tmp_path, capsys):
     cloud = f"cloud={SAMPLE / 'scene_3.npz'}"
     run = ["predict", f"checkpoint={scenes}", cloud]
-    assert "labels are written as .npz or .ply" in refused([*run, f"out={tmp_path / 'l.txt'}"], capsys)
+    assert "labels are written as .npz, .ply or .txt" in refused([*run, f"out={tmp_path / 'l.csv'}"], capsys)
+    assert "other classes than the 20 of ScanNet" in refused([*run, f"out={tmp_path / 'l.txt'}"], capsys)
     assert "no categories; leave it out" in refused([*run, f"out={tmp_path / 'l.npz'}", "category=cup"], capsys)
     assert "no such file" in refused(
         ["predict", f"checkpoint={scenes}", "cloud=x.ply", f"out={tmp_path / 'l.npz'}"], capsys
@@ -119,3 +121,50 @@ def test_scores_of_files_that_do_not_fit_are_one_line(tmp_path, capsys):
     np.savez(tmp_path / "p.npz", **good)
     assert main([*words[:3], f"out={tmp_path / 'good'}"]) == 0
     assert json.loads((tmp_path / "good" / "metrics.json").read_text())["points"] == 2
+
+
+def test_blocks_turns_and_units(scenes, tmp_path):
+    """A file in millimetres with its scale gives the labels of the one in metres, in blocks of any size."""
+    cloud = read_cloud(SAMPLE / "scene_3.npz")
+    np.savez(tmp_path / "mm.npz", pos=(cloud.pos * 1000).numpy())
+    labels = {}
+    for name, file, options in (
+        ("whole", SAMPLE / "scene_3.npz", []),
+        ("blocks", SAMPLE / "scene_3.npz", ["block=0.5", "steps=3", "turns=2"]),
+        ("mm", tmp_path / "mm.npz", ["block=0.5", "steps=3", "turns=2", "scale=0.001"]),
+    ):
+        out = tmp_path / f"{name}.npz"
+        assert main(["predict", f"checkpoint={scenes}", f"cloud={file}", f"out={out}", *options]) == 0
+        labels[name] = np.load(out)
+    assert len(labels["blocks"]["label"]) == 340
+    np.testing.assert_allclose(labels["mm"]["probability"], labels["blocks"]["probability"], atol=1e-3)
+    assert not np.array_equal(labels["blocks"]["probability"], labels["whole"]["probability"])
+
+
+def test_a_network_trained_on_blocks_labels_in_blocks(tmp_path, capsys):
+    rooms = ["data=rooms", "data.size=2", "data.points=2000", "data.frames=4", "data.block=1.5", "data.num_points=128"]
+    out = tmp_path / "run"
+    assert main(["finetune", "task=segment", *SMALL, *rooms, *QUICK, "data.normalize=none", f"out={out}"]) == 0
+    assert json.loads((out / "encoder" / "encoder.json").read_text())["input"]["block"] == 1.5
+    assert (out / "confusion.png").exists() and "class" in capsys.readouterr().out
+    room = Rooms(split="test", size=2, points=2000, frames=4)[0]
+    np.savez(tmp_path / "room.npz", pos=room.pos.numpy())
+    one, other, whole = tmp_path / "a.npz", tmp_path / "b.npz", tmp_path / "c.npz"
+    words = ["predict", f"checkpoint={out}", f"cloud={tmp_path / 'room.npz'}"]
+    for file, options in ((one, []), (other, ["block=1.5"]), (whole, ["block=50"])):
+        assert main([*words, f"out={file}", *options]) == 0
+    a, b, c = (np.load(file)["probability"] for file in (one, other, whole))
+    assert np.array_equal(a, b) and not np.array_equal(a, c)
+
+
+def test_labels_of_scannet_in_the_form_of_its_benchmark(tmp_path):
+    root = SAMPLE.parents[1] / "scannet" / "sample"
+    data = ["data=scannet", f"data.root={root}", "data.num_points=64"]
+    assert main(["finetune", "task=segment", *SMALL, *data, *QUICK, f"out={tmp_path / 'run'}"]) == 0
+    mesh = root / "scans" / "scene0001_00" / "scene0001_00_vh_clean_2.ply"
+    for suffix in ("npz", "txt"):
+        words = ["predict", f"checkpoint={tmp_path / 'run'}", f"cloud={mesh}", f"out={tmp_path / f'scene.{suffix}'}"]
+        assert main(words) == 0
+    labels = np.load(tmp_path / "scene.npz")["label"]
+    numbers = [int(line) for line in (tmp_path / "scene.txt").read_text().splitlines()]
+    assert numbers == [NUMBERS[label] for label in labels] and len(numbers) == len(read_cloud(mesh).pos)
