@@ -43,8 +43,8 @@ def predict(
     """What was found in one cloud; the labels of all its points are written to a file.
 
     An NPZ file holds ``label`` (N,), ``probability`` (N,) of the label, and ``classes``, the names; row i belongs to
-    point i of the cloud's file. A PLY file holds the points in the file's coordinates with ``label``. A TXT file has the
-    form of ScanNet's benchmark, an NYU40 number in each line; the network must have its 20 classes.
+    point i of the cloud's file. A PLY file holds the points in the file's coordinates with ``label``. A TXT file has
+    the form of ScanNet's benchmark, an NYU40 number in each line; the network must have its 20 classes.
 
     Args:
         checkpoint: A checkpoint of ``geo3d finetune task=segment``.
