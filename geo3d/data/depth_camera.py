@@ -40,8 +40,8 @@ class DepthCamera:
     - ``axial``: noise along the ray, with the standard deviation
       ``.0012 + .0019 (z - .4)^2 + .0001 / sqrt(z) (t / (pi/2 - t))^2`` metres (the same paper).
     - ``steps``: depths lie on steps of equal disparity, ``z = f b / d`` with d in eighths of a pixel.
-    - ``holes``: some pixels at silhouettes, on surfaces tilted by more than 60 degrees (with the probability
-      ``1 - cos t``), on what the caller calls clear, and in small round spots measure nothing.
+    - ``holes``: some pixels at silhouettes, on surfaces tilted by more than 60 degrees (with a probability that rises
+      to ``1 - cos t`` at 75), on what the caller calls clear, and in small spots measure nothing.
 
     Args:
         height: Rows of the picture.
@@ -156,7 +156,8 @@ class DepthCamera:
         """(H, W) bool, the pixels that measure nothing."""
         chance = torch.rand(depth.shape, generator=generator, dtype=depth.dtype) / max(self.holes, 1e-9)
         missing = edge & (chance < 0.3)
-        missing |= (tilt > math.pi / 3) & (chance < 1 - tilt.cos())
+        steep = ((tilt - math.pi / 3) / (math.pi / 12)).clamp(0, 1)
+        missing |= chance < steep * (1 - tilt.cos())
         if clear is not None and len(clear):
             missing |= clear[face.clamp(min=0)] & (chance < 0.9)
         spots = torch.rand(depth.shape, generator=generator, dtype=depth.dtype) < 0.0004 * self.holes

@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 from torch_geometric.data import Data
 
@@ -10,16 +11,19 @@ from geo3d.checks import OneOf, Range, Seed, Split, checked
 from geo3d.cloud import fields, with_
 from geo3d.data.depth_camera import DepthCamera
 from geo3d.data.rooms.layout import Room, furnished
-from geo3d.data.rooms.scan import Frame, fused, mesh_of, overlap, path, take
+from geo3d.data.rooms.scan import Frame, beside, fused, mesh_of, overlap, path, take
 from geo3d.data.rooms.thing import CLASSES
 from geo3d.data.shapes.placing import Draws
 from geo3d.data.targets import Classes, Target
+from geo3d.errors import CloudError
 from geo3d.seeds import generator, numpy_generator
 
 VERSION = 1
 """Increased whenever the same (seed, split, index) would give another cloud."""
 OVERLAP = 0.3
-"""Two frames of a pair show at least this fraction of the same places, in one direction."""
+"""Each frame of a pair shows at least this fraction of what the other shows."""
+TRIES = 12
+"""How many second frames are tried; the one that overlaps most is taken if none overlaps enough."""
 
 
 class Rooms(Dataset):
@@ -34,8 +38,8 @@ class Rooms(Dataset):
         size: Number of rooms.
         points: A cloud has at most this many points, drawn at random.
         seed: Another seed gives another data set.
-        view: ``scan``: all frames fused. ``frame``: what one frame shows. ``pair``: two frames that overlap, as the
-            views of one cloud; the field ``view_id`` tells them apart.
+        view: ``scan``: all frames fused. ``frame``: what one frame shows. ``pair``: one frame and another taken a
+            little further on, which overlaps, as the views of one cloud; the field ``view_id`` tells them apart.
         frames: How many frames the camera takes of a room.
         voxel: Of the points of a scan in a voxel of this size, in metres, one is kept; 0 keeps all.
         noise: Strength of the camera's faults; 0 for none.
@@ -85,41 +89,37 @@ class Rooms(Dataset):
 
     def scan(self, index: int) -> list[Frame]:
         """All frames that the camera takes of a room, with their poses."""
-        room = self.room(index)
-        draws = self._draws("path", index)
-        x, y = draws.real(0.3, 0.7) * room.shell.width, draws.real(0.3, 0.7) * room.shell.depth
-        light = torch.tensor([x, y, 2.2], dtype=torch.float32)
-        mesh = mesh_of(room)
-        return [
-            take(mesh, pose, self.camera, light, generator(self.seed, "frame", self.split, index % self.size, number))
-            for number, pose in enumerate(path(room, self.frames, draws))
-        ]
+        taken = _Taken(self, index)
+        return [taken.frame(pose, number) for number, pose in enumerate(taken.poses)]
 
     def __getitem__(self, index: int) -> Data:
         """The fields of one cloud; see the class."""
-        frames = [frame for frame in self.scan(index) if len(frame.cloud.pos)]
-        draw = generator(self.seed, "points", self.split, index % self.size)
-        if self.view == "frame":
-            cloud = frames[int(torch.randint(len(frames), (), generator=draw))].cloud
-        elif self.view == "scan":
-            cloud = fused(frames, self.voxel)
+        taken, draw = _Taken(self, index), generator(self.seed, "points", self.split, index % self.size)
+        chosen = int(torch.randint(len(taken.poses), (), generator=draw))
+        if self.view == "scan":
+            cloud = fused([taken.frame(pose, number) for number, pose in enumerate(taken.poses)], self.voxel)
+        elif self.view == "frame":
+            cloud = taken.frame(taken.poses[chosen], chosen).cloud
         else:
-            cloud = self._pair(frames, draw)
-        chosen = torch.randperm(len(cloud.pos), generator=draw)[: self.points]
-        return with_(cloud, **{name: value[chosen] for name, _, value in fields(cloud)})
+            cloud = self._pair(taken, chosen)
+        if not len(cloud.pos):
+            raise CloudError(f"room {index} of the {self.split} split: the camera measured nothing; take more frames")
+        kept = torch.randperm(len(cloud.pos), generator=draw)[: self.points]
+        return with_(cloud, **{name: value[kept] for name, _, value in fields(cloud)})
 
-    def _pair(self, frames: list[Frame], draw: torch.Generator) -> Data:
-        """The points of two frames that overlap enough; of those that overlap most, if none does."""
-        order = torch.randperm(len(frames), generator=draw).tolist()
-        best: tuple[float, int, int] = (-1.0, 0, 0)
-        for a in order:
-            for b in order:
-                if a != b and best[0] < OVERLAP:
-                    shared = max(overlap(frames[a], frames[b], self.camera), overlap(frames[b], frames[a], self.camera))
-                    best = max(best, (shared, a, b))
-        pair = [frames[number] for number in best[1:]]
-        view = [torch.full((len(frame.cloud.pos),), number) for number, frame in enumerate(pair)]
-        return with_(fused(pair, 0.0), view_id=torch.cat(view))
+    def _pair(self, taken: "_Taken", number: int) -> Data:
+        """The points of a frame and of one that is taken a little further on and overlaps enough."""
+        first, draws = taken.frame(taken.poses[number], number), taken.draws
+        best = -1.0
+        for attempt in range(TRIES):
+            other = taken.frame(beside(taken.room, taken.poses[number], draws), self.frames + attempt)
+            shared = min(overlap(first, other, self.camera), overlap(other, first, self.camera))
+            if shared > best:
+                best, second = shared, other
+            if best >= OVERLAP:
+                break
+        view = [torch.full((len(frame.cloud.pos),), which) for which, frame in enumerate((first, second))]
+        return with_(fused([first, second], 0.0), view_id=torch.cat(view))
 
     def _draws(self, purpose: str, index: int) -> Draws:
         return Draws(numpy_generator(self.seed, purpose, self.split, index % self.size))
@@ -128,3 +128,19 @@ class Rooms(Dataset):
         """Everything that determines the clouds, ready for JSON."""
         options = ("split", "size", "points", "seed", "view", "frames", "voxel", "noise")
         return {"generator": "geo3d.data.rooms", "version": VERSION} | {name: getattr(self, name) for name in options}
+
+
+class _Taken:
+    """A room with the path of a camera, and the frames that it takes on demand."""
+
+    def __init__(self, data: Rooms, index: int) -> None:
+        self.data, self.index, self.room = data, index, data.room(index)
+        self.draws = data._draws("path", index)
+        x, y = self.draws.real(0.3, 0.7) * self.room.shell.width, self.draws.real(0.3, 0.7) * self.room.shell.depth
+        self.light = torch.tensor([x, y, 2.2], dtype=torch.float32)
+        self.mesh, self.poses = mesh_of(self.room), path(self.room, data.frames, self.draws)
+
+    def frame(self, pose: Tensor, number: int) -> Frame:
+        """What the camera sees from a pose; the number keys its faults."""
+        key = (self.data.seed, "frame", self.data.split, self.index % self.data.size, number)
+        return take(self.mesh, pose, self.data.camera, self.light, generator(*key))

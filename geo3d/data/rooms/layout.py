@@ -16,6 +16,8 @@ GAP = 0.03
 """Things on the floor are at least this far apart in plan, in metres."""
 REST = 0.0005
 """How far a thing is above what it stands on: too little to see, enough not to touch."""
+CLEAR = 0.2
+"""What lies on another thing stays this far below the ceiling, and so below its lamps."""
 TRIES = 12
 
 
@@ -42,7 +44,6 @@ ON_TOP = {
     "shelf": ("vase", "small plant", "bowl"),
     "cabinet": ("lamp", "vase", "small plant", "bowl", "bottle", "teapot"),
     "piano": ("vase", "lamp"),
-    "chair": ("cup", "bowl"),
 }
 """What may lie on things of a class."""
 
@@ -84,11 +85,11 @@ def furnished(d: Draws) -> Room:
     room = shell(d, d.real(3.2, 6.5 + large), d.real(3.0, 5.5 + large))
     plan = _Plan(room)
     _columns(plan, d)
-    for _ in range(d.count(2, 3 + round(room.width + room.depth) // 3)):
+    for _ in range(d.count(3, 4 + round(room.width + room.depth) // 2)):
         _against_wall(plan, furnish(d.pick(*style.walls), d), d)
     if style.middle and d.chance(0.85):
         _in_the_middle(plan, d.pick(*style.middle), d)
-    for _ in range(d.count(1, 4)):
+    for _ in range(d.count(1, 5)):
         _anywhere(plan, furnish(d.pick(*style.free), d), d)
     _on_walls(plan, d)
     for support in list(plan.things):
@@ -223,7 +224,7 @@ def _on_ceiling(room: Shell, d: Draws) -> list[Thing]:
 
 def _on_top(plan: _Plan, support: Thing, d: Draws) -> None:
     """Put small things on a support where it is flat and free."""
-    number = d.count(0, 5 if support.label == "table" else 2)
+    number = d.count(1, 7) if support.label == "table" else d.count(0, 2)
     taken: list[Area] = []
     area = area_of(support)
     for _ in range(number):
@@ -236,7 +237,8 @@ def _on_top(plan: _Plan, support: Thing, d: Draws) -> None:
             x, y = d.real(area.left + half_x, area.right - half_x), d.real(area.front + half_y, area.back - half_y)
             place = Area(x - half_x, x + half_x, y - half_y, y + half_y)
             height = flat_height(support.corner, place)
-            if height is not None and not any(place.meets(other, 0.01) for other in taken):
+            fits = height is not None and height + own.height < plan.shell.height - CLEAR
+            if height is not None and fits and not any(place.meets(other, 0.01) for other in taken):
                 shift = (x - (own.left + own.right) / 2, y - (own.front + own.back) / 2, height + REST)
                 taken.append(place)
                 plan.things.append(thing.moved(shift))

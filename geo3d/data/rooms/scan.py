@@ -77,12 +77,25 @@ def path(room: Room, frames: int, d: Draws) -> list[Tensor]:
         x, y = _free_place(room, inner, angle, d)
         across = np.arctan2(depth / 2 - y, width / 2 - x) + d.real(-0.9, 0.9)
         reach, height = d.real(1.5, 3.5), d.real(1.3, 1.75)
-        drop = d.pick(d.real(0.3, 1.4), d.real(0.3, 1.4), d.real(-0.3, 0.5), d.real(-1.4, -0.3))
+        drop = d.pick(d.real(0.4, 1.6), d.real(0.4, 1.6), d.real(0.4, 1.6), d.real(-0.2, 0.5), d.real(-1.3, -0.3))
         eye = torch.tensor([x, y, height], dtype=torch.float32)
         towards = torch.tensor([reach * np.cos(across), reach * np.sin(across), -drop], dtype=torch.float32)
         target = eye + towards
         poses.append(looking(eye, target))
     return poses
+
+
+def beside(room: Room, pose: Tensor, d: Draws) -> Tensor:
+    """The pose of a camera that has moved on a little, inside the room, and turned a little."""
+    eye, forward = pose[:3, 3], pose[:3, 2]
+    x = min(max(float(eye[0]) + d.real(-0.7, 0.7), CLEARANCE), room.shell.width - CLEARANCE)
+    y = min(max(float(eye[1]) + d.real(-0.7, 0.7), CLEARANCE), room.shell.depth - CLEARANCE)
+    moved = torch.tensor([x, y, float(eye[2]) + d.real(-0.2, 0.2)], dtype=torch.float32)
+    turn = d.real(-0.5, 0.5)
+    c, s = np.cos(turn), np.sin(turn)
+    ahead = [c * float(forward[0]) - s * float(forward[1]), s * float(forward[0]) + c * float(forward[1])]
+    towards = torch.tensor([*ahead, float(forward[2]) + d.real(-0.15, 0.15)], dtype=torch.float32)
+    return looking(moved, moved + towards)
 
 
 def _free_place(room: Room, inner: list[Area], angle: float, d: Draws) -> tuple[float, float]:
