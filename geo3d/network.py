@@ -23,7 +23,7 @@ class PointNetwork(nn.Module):
         self.encoder, self.decoder, self.head = encoder, decoder, head
 
     def forward(self, data: Data) -> Tensor:
-        """(M, classes) logits; a head with categories reads the category of each cloud from ``y`` (B,)."""
+        """(M, classes) logits; a head or decoder with categories reads the category of each cloud from ``y`` (B,)."""
         batch = as_batch(data)
         return point_logits(self.decoder, self.head, self.encoder(batch), batch.get("y"), layout_of(batch))
 
@@ -38,12 +38,23 @@ def point_logits(decoder: Any, head: Any, features: Features, category: Tensor |
         decoder: The decoder.
         head: The head.
         features: Those of the encoder.
-        category: (B,) category of each cloud, for a head with categories; None for none.
+        category: (B,) category of each cloud, for a head or decoder with categories; None for none.
         layout: Which points belong to which cloud.
     """
     if isinstance(decoder, GlobalConcat):
         return head(features.point, category, layout, features.cloud)
-    return head(decoder(features), category, layout)
+    return head(point_rows(decoder, features, category), category, layout)
+
+
+def point_rows(decoder: Any, features: Features, category: Tensor | None) -> Tensor:
+    """(M, C) rows of the points; a decoder with categories is told that of each cloud, the others read features only.
+
+    Args:
+        decoder: The decoder.
+        features: Those of the encoder.
+        category: (B,) category of each cloud; None for none.
+    """
+    return decoder(features, category) if getattr(decoder, "categories", 0) else decoder(features)
 
 
 class PointRows(nn.Module):
@@ -59,5 +70,5 @@ class PointRows(nn.Module):
         self.encoder, self.decoder = encoder, decoder
 
     def forward(self, batch: Data) -> Tensor:
-        """(M, C) rows of the points."""
-        return self.decoder(self.encoder(batch))
+        """(M, C) rows of the points; a decoder with categories reads the category of each cloud from ``y`` (B,)."""
+        return point_rows(self.decoder, self.encoder(batch), batch.get("y"))

@@ -13,7 +13,7 @@ from geo3d.encoders import dgcnn, pointnet, pointnet2
 from geo3d.errors import CheckpointError, ConfigError
 from geo3d.heads import PointClassifier
 from geo3d.network import PointNetwork
-from geo3d.published_segmentation import Whole, dgcnn_parts, dgcnn_scene, pointnet2_scene
+from geo3d.published_segmentation import Whole, dgcnn_parts, dgcnn_scene, pointnet2_parts, pointnet2_scene
 
 State = dict[str, Tensor]
 Reader = Callable[[State], tuple[dict[str, Any], State] | Whole | None]
@@ -25,6 +25,7 @@ KNOWN: tuple[tuple[str, Reader], ...] = (
     ("DGCNN scene segmentation", dgcnn_scene),
     ("DGCNN part segmentation", dgcnn_parts),
     ("PointNet++ scene segmentation", pointnet2_scene),
+    ("PointNet++ part segmentation", pointnet2_parts),
 )
 """Networks that can be read: name, and the function that makes keywords and weights from a file's."""
 

@@ -137,36 +137,81 @@ def pointnet2_scene(state: State) -> Whole | None:
     The stored columns of a multi-scale level have the features first. Radii and numbers of centres and neighbours,
     which the file does not hold, are the published ones.
     """
-    scales = "msg" if "sa1.conv_blocks.0.0.weight" in state else "ssg"
-    convs, norms = ("conv_blocks", "bn_blocks") if scales == "msg" else ("mlp_convs", "mlp_bns")
-    if f"sa4.{convs}.0.weight" not in state and f"sa4.{convs}.0.0.weight" not in state:
+    scales = _scales(state)
+    if not any(f"sa4.{layer}.weight" in state for layer in ("mlp_convs.0", "conv_blocks.0.0")):
         return None
     if "fp4.mlp_convs.0.weight" not in state:
         return None
     names = _Names(state)
+    keywords = _pointnet2(names, scales, levels=4) | SCENE[scales]
+    decoder = partial(FeaturePropagation, channels=_propagation(names, (4, 3, 2, 1)), cloud=False, input=False)
+    return Whole(PointNet2, keywords, names.weights, decoder, _pointnet2_head(names))
+
+
+def pointnet2_parts(state: State) -> Whole | None:
+    """PointNet++ for parts, single-scale or multi-scale (yanx27's code), None if ``state`` is not of one.
+
+    The last level is the whole cloud. The last step of the decoder reads the category of the cloud, the position of
+    the point, its inputs, which begin with the position again, and the features of the coarser level.
+
+    Raises:
+        ValueError: If the last step has too few columns to read a category.
+    """
+    known = ("sa3.mlp_convs.0.weight", "fp3.mlp_convs.0.weight", "fp1.mlp_convs.0.weight")
+    if any(name not in state for name in known) or any(key.startswith(("sa4.", "fp4.")) for key in state):
+        return None
+    names, scales = _Names(state), _scales(state)
+    keywords = _pointnet2(names, scales, levels=2) | PARTS[scales]
+    last = _stack(names, "sa3.mlp_convs", "sa3.mlp_bns", "encoder.last.linears", "encoder.last.norms")
+    keywords["channels"] = [*keywords["channels"], last]
+    steps = _propagation(names, (3, 2, 1))
+    columns, others = state["fp1.mlp_convs.0.weight"].shape[1], 3 + keywords["in_channels"] + steps[1][-1]
+    if columns <= others:
+        raise ValueError(f"fp1.mlp_convs.0.weight: expected {others} columns and one per category; found {columns}")
+    decoder = partial(FeaturePropagation, channels=steps, categories=columns - others, positions=True)
+    return Whole(PointNet2, keywords, names.weights, decoder, _pointnet2_head(names))
+
+
+def _scales(state: State) -> str:
+    return "msg" if "sa1.conv_blocks.0.0.weight" in state else "ssg"
+
+
+def _pointnet2(names: _Names, scales: str, levels: int) -> dict[str, Any]:
+    """Keywords of the encoder, from the levels with balls."""
     channels: list[Any] = []
-    for level in range(4):
-        sizes = []
-        for scale in range(2 if scales == "msg" else 1):
-            which = f".{scale}" if scales == "msg" else ""
-            old, new = f"sa{level + 1}", f"encoder.levels.{level}.scales.{scale}"
-            stored = f"{old}.{convs}{which}", f"{old}.{norms}{which}"
-            sizes.append(_stack(names, *stored, f"{new}.linears", f"{new}.norms"))
-            if scales == "msg":
-                names.weights[f"{new}.linears.0.weight"] = names.weights[f"{new}.linears.0.weight"].roll(3, 1)
-        channels.append(sizes if scales == "msg" else sizes[0])
-    steps = []
-    for step, number in enumerate((4, 3, 2, 1)):
+    for level in range(levels):
+        old, new = f"sa{level + 1}", f"encoder.levels.{level}.scales"
+        sizes: list[list[int]] = []
+        if scales == "ssg":
+            stored = f"{old}.mlp_convs", f"{old}.mlp_bns"
+            channels.append(_stack(names, *stored, f"{new}.0.linears", f"{new}.0.norms"))
+            continue
+        while f"{old}.conv_blocks.{len(sizes)}.0.weight" in names.state:
+            scale, first = len(sizes), f"{new}.{len(sizes)}.linears.0.weight"
+            stored = f"{old}.conv_blocks.{scale}", f"{old}.bn_blocks.{scale}"
+            sizes.append(_stack(names, *stored, f"{new}.{scale}.linears", f"{new}.{scale}.norms"))
+            names.weights[first] = names.weights[first].roll(3, 1)  # stored columns have the features first
+        channels.append(sizes)
+    inputs = names.weights["encoder.levels.0.scales.0.linears.0.weight"].shape[1] - 3
+    return {"scales": scales, "channels": channels, "in_channels": inputs, "absolute": True}
+
+
+def _propagation(names: _Names, numbers: Sequence[int]) -> list[list[int]]:
+    """Sizes of the decoder's steps, which are stored as ``fp{number}``, from coarse to fine."""
+    sizes = []
+    for step, number in enumerate(numbers):
         old, new = f"fp{number}", f"decoder.steps.{step}"
-        steps.append(_stack(names, f"{old}.mlp_convs", f"{old}.mlp_bns", new, new, 3))
+        sizes.append(_stack(names, f"{old}.mlp_convs", f"{old}.mlp_bns", new, new, 3))
+    return sizes
+
+
+def _pointnet2_head(names: _Names) -> dict[str, Any]:
+    """Keywords of the head: one hidden layer."""
     hidden = len(names.layer("conv1", "head.layers.0"))
     names.norm("bn1", "head.layers.1")
     classes = len(names.layer("conv2", "head.layers.4"))
-    head = {"num_classes": classes, "hidden": (hidden,), "bias": True, "dropout": 0.5, "negative_slope": 0.0}
-    first = names.weights["encoder.levels.0.scales.0.linears.0.weight"]
-    keywords = {"scales": scales, "channels": channels, "in_channels": first.shape[1] - 3, "absolute": True}
-    decoder = partial(FeaturePropagation, channels=steps, cloud=False, input=False)
-    return Whole(PointNet2, keywords | SCENE[scales], names.weights, decoder, head | {"output_bias": True})
+    keywords = {"num_classes": classes, "hidden": (hidden,), "bias": True, "output_bias": True}
+    return keywords | {"dropout": 0.5, "negative_slope": 0.0}
 
 
 SCENE: dict[str, dict[str, Any]] = {
@@ -178,6 +223,16 @@ SCENE: dict[str, dict[str, Any]] = {
     },
 }
 """What the files of PointNet++'s scene networks do not hold."""
+
+PARTS: dict[str, dict[str, Any]] = {
+    "ssg": {"num_samples": (512, 128), "radii": (0.2, 0.4), "num_neighbors": (32, 64)},
+    "msg": {
+        "num_samples": (512, 128),
+        "radii": ((0.1, 0.2, 0.4), (0.4, 0.8)),
+        "num_neighbors": ((32, 64, 128), (64, 128)),
+    },
+}
+"""What the files of PointNet++'s part networks do not hold."""
 
 
 def _stack(names: _Names, layers: str, norms: str, to_layers: str, to_norms: str, stride: int = 1) -> list[int]:

@@ -6,15 +6,17 @@ from typing import Any
 import pytest
 import torch
 from support.reference_dgcnn import PublishedSegmentation
-from support.reference_pointnet2 import PublishedScene
+from support.reference_pointnet2 import PublishedParts, PublishedScene
 from torch_geometric.data import Data
 
+from geo3d.checkpoint import open_checkpoint, save_encoder
 from geo3d.cloud import Layout, collate
 from geo3d.encoders import PointNet2, SegmentationDGCNN
 from geo3d.errors import CheckpointError, CloudError
 from geo3d.network import PointNetwork
 from geo3d.ops.search.knn import knn
 from geo3d.published import KNOWN, from_published
+from geo3d.published_segmentation import pointnet2_parts
 from geo3d.seeds import generator, seeded
 
 FILE = Path(__file__).parents[2] / "shared" / "data" / "published" / "dgcnn_semseg_s3dis_area5.t7"
@@ -84,8 +86,23 @@ def stored(module: torch.nn.Module, path: Path, *, parallel: bool = True) -> Pat
         (lambda: PublishedScene("ssg"), 968_269),
         (lambda: PublishedScene("ssg", 20), 969_172),
         (lambda: PublishedScene("msg"), 1_883_269),
+        (lambda: PublishedParts("ssg"), 1_411_250),
+        (lambda: PublishedParts("ssg", inputs=6), 1_411_826),
+        (lambda: PublishedParts("msg"), 1_740_958),
+        (lambda: PublishedParts("msg", inputs=6), 1_741_822),
     ],
-    ids=["dgcnn 13", "dgcnn 20", "dgcnn parts", "pointnet2 ssg", "pointnet2 ssg 20", "pointnet2 msg"],
+    ids=[
+        "dgcnn 13",
+        "dgcnn 20",
+        "dgcnn parts",
+        "pointnet2 ssg",
+        "pointnet2 ssg 20",
+        "pointnet2 msg",
+        "pointnet2 ssg parts",
+        "pointnet2 ssg parts, normals",
+        "pointnet2 msg parts",
+        "pointnet2 msg parts, normals",
+    ],
 )
 def test_a_file_gives_the_whole_network_with_the_published_number_of_parameters(published, count, tmp_path):
     source = published()
@@ -137,6 +154,84 @@ def test_the_scene_networks_of_pointnet2_are_the_published_ones(scales, tmp_path
         expected = source(rows)
         found = network(batch_of(rows))
     check_equal(found, expected)
+
+
+@pytest.mark.parametrize("inputs", [3, 6])
+@pytest.mark.parametrize("scales", ["ssg", "msg"])
+@pytest.mark.parametrize("sizes", [(60, 60), (90, 61, 18)], ids=["uniform", "ragged"])
+def test_the_part_networks_of_pointnet2_are_the_published_ones(scales, inputs, sizes, tmp_path):
+    samples, category = (40, 12), [4, 15, 0][: len(sizes)]
+    rows = [torch.rand(size, inputs, generator=generator("part", size)) for size in sizes]
+    with seeded(4):
+        source = scrambled(PublishedParts(scales, inputs=inputs, samples=samples), rows, category)
+    network = from_published(stored(source, tmp_path / "best_model.pth"), num_samples=samples)
+    with torch.no_grad():
+        check_equal(network(batch_of(rows, y=category)), source(rows, category))
+        assert not torch.allclose(network(batch_of(rows, y=[5] * len(rows))), source(rows, category), atol=0.1)
+    encoder = from_published(tmp_path / "best_model.pth", head=False, num_samples=samples)
+    assert torch.equal(encoder(batch_of(rows)).cloud, network.encoder(batch_of(rows)).cloud)
+    with pytest.raises(CloudError, match=r"the decoder has 16 categories; give the clouds y \(B,\)"):
+        network(batch_of(rows))
+    with pytest.raises(CloudError, match="y: expected categories from 0 to 15; found "):
+        network(batch_of(rows, y=[16] * len(rows)))
+
+
+@pytest.mark.parametrize("scales", ["ssg", "msg"])
+def test_the_part_networks_of_pointnet2_are_trained_like_the_published_ones(scales, tmp_path):
+    samples, category, rows = (30, 10), [2, 9], [cloud.double() for cloud in clouds(3)]
+    with seeded(5):
+        source = PublishedParts(scales, samples=samples).double()
+    network = from_published(stored(source, tmp_path / "best_model.pth"), num_samples=samples).double().train()
+    network.head.layers[3].eval()  # the dropout
+    expected, found = source.train()(rows, category), network(batch_of(rows, y=category))
+    torch.testing.assert_close(found, expected)
+    ask = torch.randn(found.shape, generator=generator("ask"), dtype=torch.float64)
+    (expected * ask).sum().backward()
+    (found * ask).sum().backward()
+    pairs = {
+        "encoder.levels.0.scales.0.linears.0": source.sa1.mlp_convs[0] if scales == "ssg" else None,
+        "encoder.last.linears.0": source.sa3.mlp_convs[0],
+        "decoder.steps.0.0": source.fp3.mlp_convs[0],
+        "decoder.steps.1.0": source.fp2.mlp_convs[0],
+        "decoder.steps.2.0": source.fp1.mlp_convs[0],
+        "head.layers.0": source.conv1,
+    }
+    for path, layer in pairs.items():
+        if layer is not None:
+            grad = network.get_submodule(path).weight.grad
+            assert float(grad.abs().max()) > 0.1
+            torch.testing.assert_close(grad, layer.weight.grad.flatten(1), rtol=1e-6, atol=1e-8)
+
+
+def test_a_part_network_survives_its_checkpoint(tmp_path):
+    samples, rows = (30, 10), clouds(3)
+    with seeded(6):
+        source = scrambled(PublishedParts("msg", samples=samples), rows, [3, 8])
+    network = from_published(stored(source, tmp_path / "best_model.pth"), num_samples=samples)
+    save_encoder(network.encoder, tmp_path / "a", head=network.head, decoder=network.decoder)
+    opened = open_checkpoint(tmp_path / "a")
+    assert opened.decoder.categories == 16 and opened.decoder.positions
+    again = PointNetwork(opened.encoder, opened.decoder, opened.head)
+    batch = batch_of(rows, y=[3, 8])
+    assert torch.equal(again(batch), network(batch))
+
+
+def test_part_and_scene_networks_of_pointnet2_are_told_apart_and_checked(tmp_path):
+    state = PublishedParts("ssg").state_dict()
+    for key in ("fp3.mlp_convs.0.weight", "fp1.mlp_convs.0.weight", "sa3.mlp_convs.0.weight"):
+        assert pointnet2_parts({name: value for name, value in state.items() if name != key}) is None
+    assert pointnet2_parts(dict(PublishedScene("ssg").state_dict())) is None
+    cases = (
+        ({"fp1.mlp_convs.0.weight": torch.zeros(128, 134, 1)}, "expected 134 columns and one per category; found 134"),
+        ({"fp2.mlp_convs.0.weight": torch.zeros(256, 380, 1)}, r"steps.1.0.weight should be \(256, 384\)"),
+        ({"conv2.weight": torch.zeros(50, 127, 1)}, r"head.layers.4.weight should be \(50, 128\)"),
+        ({"sa1.mlp_convs.0.weight": torch.zeros(64)}, "damaged"),
+    )
+    for change, message in cases:
+        torch.save(state | change, tmp_path / "a.pth")
+        with pytest.raises(CheckpointError, match=message) as caught:
+            from_published(tmp_path / "a.pth")
+        assert "a.pth" in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_damaged_file_of_a_segmentation_network_is_one_line(tmp_path):

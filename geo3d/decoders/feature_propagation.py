@@ -4,14 +4,16 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from geo3d.checks import Length, Size, checked
-from geo3d.cloud import Features
+from geo3d.checks import Length, Range, Size, checked
+from geo3d.cloud import Features, Layout
 from geo3d.decoders.upcast import Channels
 from geo3d.errors import ConfigError
+from geo3d.nn.category import one_hot_categories
 from geo3d.nn.graph import Op
-from geo3d.nn.linear import linear
+from geo3d.nn.linear import Linear, linear
 from geo3d.nn.norm import BatchNorm
 from geo3d.ops.search.three_nearest import interpolate, three_nearest
 
@@ -31,9 +33,19 @@ class FeaturePropagation(nn.Module):
         channels: Layer sizes of each step, from coarse to fine. The defaults are those of the part segmentation.
         cloud: Whether to begin with the features of the cloud.
         input: Whether the last step joins the input channels of the points (coordinates first).
+        categories: Number of categories of clouds. If above 0, the last step also reads the category of each cloud, as
+            the published part segmentation does.
+        positions: Whether the last step joins the positions of the points. The published part segmentation reads them
+            here and once more as ``input``.
 
     Raises:
         ConfigError: If the encoder has no levels, or ``channels`` does not have one entry per step.
+
+    Example:
+        >>> levels, cloud = (3, 128, 256), 1024  # the single-scale part network with 16 categories
+        >>> decoder = FeaturePropagation(levels, cloud, categories=16, positions=True)
+        >>> decoder.steps[2][0].weight.shape
+        torch.Size([128, 150])
     """
 
     @checked
@@ -44,13 +56,17 @@ class FeaturePropagation(nn.Module):
         channels: Annotated[Sequence[Sizes], Length(1, 9)] = ((256, 256), (256, 128), (128, 128, 128)),
         cloud: bool = True,
         input: bool = True,
+        categories: Annotated[int, Range(0, 100_000)] = 0,
+        positions: bool = False,
     ) -> None:
         super().__init__()
         self.level_channels, self.cloud_channels = tuple(level_channels), cloud_channels
         self.channels, self.cloud, self.input = tuple(tuple(sizes) for sizes in channels), cloud, input
+        self.categories, self.positions = categories, positions
         if len(level_channels) < 2:
             raise ConfigError("FeaturePropagation needs an encoder with levels, such as PointNet2; use GlobalConcat")
-        joined = list(level_channels if input else (0, *level_channels[1:]))
+        finest = categories + (3 if positions else 0) + (level_channels[0] if input else 0)
+        joined = [finest, *level_channels[1:]]
         wanted = len(joined) - (0 if cloud else 1)
         if len(channels) != wanted:
             raise ConfigError(
@@ -63,9 +79,18 @@ class FeaturePropagation(nn.Module):
             below = sizes[-1]
         self.out_channels = below
 
-    def forward(self, features: Features) -> Tensor:
-        """(M, out_channels) features of the points from those of the encoder."""
+    def forward(self, features: Features, category: Tensor | None = None) -> Tensor:
+        """(M, out_channels) features of the points from those of the encoder.
+
+        Args:
+            features: Those of the encoder.
+            category: (B,) int64 category of each cloud, if the decoder has ``categories``.
+
+        Raises:
+            CloudError: If the decoder has categories and none are given, or they do not fit.
+        """
         levels = list(features.levels)
+        known = self._known(category, levels[0].layout) if self.categories else None
         steps = iter(self.steps)
         x = levels[-1].x
         if self.cloud:
@@ -75,8 +100,15 @@ class FeaturePropagation(nn.Module):
         for i in range(len(levels) - 2, -1, -1):
             fine, coarse = levels[i], levels[i + 1]
             x = interpolate(x, *three_nearest(fine.pos, fine.layout, coarse.pos, coarse.layout))
-            x = next(steps)(torch.cat([fine.x, x], 1) if i or self.input else x)
-        return x
+            if i:
+                x = next(steps)(torch.cat([fine.x, x], 1))
+        own = [levels[0].pos] * self.positions + [levels[0].x] * self.input
+        return _told(next(steps), torch.cat([*own, x], 1), known, levels[0].layout)
+
+    def _known(self, category: Tensor | None, layout: Layout) -> Tensor:
+        """(B, categories) the category of each cloud, in the type of the weights."""
+        one_hot = one_hot_categories(category, self.categories, layout, "the decoder")
+        return one_hot.to(next(self.steps.parameters()).dtype)
 
     def layer_graph(self) -> tuple[Op, ...]:
         """The operations, see :mod:`geo3d.nn.graph`."""
@@ -92,6 +124,12 @@ class FeaturePropagation(nn.Module):
         for i in range(last - 1, -1, -1):
             ops.append(Op("interpolate", f"up.{i}", (x, f"levels.{i + 1}.pos", f"levels.{i}.pos"), k=3))
             skip = (f"levels.{i}.x",) if i or self.input else ()
+            if self.positions and not i:
+                skip = ("levels.0.pos", *skip)
+            if self.categories and not i:
+                ops.append(Op("input", "category", number=self.categories))
+                ops.append(Op("expand", "category.rows", ("category", "levels.0.pos")))
+                skip = ("category.rows", *skip)
             ops.append(Op("concat", f"joined.{i}", (*skip, f"up.{i}")))
             ops += _layers(f"steps.{step}", f"joined.{i}", len(self.channels[step]))
             x, step = ops[-1].path, step + 1
@@ -103,6 +141,22 @@ def _network(channels: Sequence[int]) -> nn.Sequential:
     for inner, outer in zip(channels[:-1], channels[1:], strict=True):
         layers += [linear(inner, outer, bias=True), BatchNorm(outer), nn.ReLU()]
     return nn.Sequential(*layers)
+
+
+def _told(step: nn.Module, rows: Tensor, known: Tensor | None, layout: Layout) -> Tensor:
+    """What a step makes of the columns ``[known, rows]``; ``known`` (B, K) is the same for all points of a cloud."""
+    if known is None:
+        return step(rows)
+    assert isinstance(step, nn.Sequential)
+    sizes, first = layout.ptr.diff(), step[0]
+    assert isinstance(first, Linear)
+    if first.pool is not None or first.input_quantizer is not None:
+        of_points = known.repeat_interleave(sizes, 0, output_size=len(rows))
+        return step(torch.cat([of_points, rows], 1))
+    # Multiplied once per cloud, so that a category is one row of the weights and has no columns among the points.
+    of_known, of_rows = first.matrix().split([known.shape[1], rows.shape[1]], 1)
+    of_cloud = F.linear(known, of_known).repeat_interleave(sizes, 0, output_size=len(rows))
+    return step[1:](F.linear(rows, of_rows, first.bias) + of_cloud)
 
 
 def _layers(path: str, source: str, count: int) -> list[Op]:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from geo3d.checks import Length, Range, Share, Size, checked
 from geo3d.cloud import Layout
-from geo3d.errors import CloudError
 from geo3d.heads.cloud import Width, each
+from geo3d.nn.category import one_hot_categories
 from geo3d.nn.linear import Linear, linear
 from geo3d.nn.norm import BatchNorm
 
@@ -86,7 +86,7 @@ class PointClassifier(nn.Module):
             cloud: (B, D) the first columns of the rows, the same for all points of a cloud.
 
         Raises:
-            CloudError: If the head has categories and none are given, or one is out of range (on a CPU).
+            CloudError: If the head has categories and none are given, or they do not fit.
         """
         known = self._known(category, layout) if self.categories else None
         if cloud is None and known is None:
@@ -107,10 +107,6 @@ class PointClassifier(nn.Module):
 
     def _known(self, category: Tensor | None, layout: Layout | None) -> Tensor:
         """(B, category_channels) what the head makes of the categories."""
-        if category is None or layout is None:
-            raise CloudError(f"the head has {self.categories} categories; give the clouds y (B,), the category of each")
-        if category.device.type == "cpu" and not bool(((category >= 0) & (category < self.categories)).all()):
-            raise CloudError(f"y: expected categories from 0 to {self.categories - 1}; found {category.tolist()[:9]}")
-        weight = self.category.weight
-        known = self.category_norm(self.category(F.one_hot(category, self.categories).to(weight.dtype)))
+        one_hot = one_hot_categories(category, self.categories, layout, "the head")
+        known = self.category_norm(self.category(one_hot.to(self.category.weight.dtype)))
         return F.leaky_relu(known, self.negative_slope)

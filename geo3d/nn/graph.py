@@ -45,7 +45,8 @@ class Op(NamedTuple):
     ====================  ===========================================  ==============================================
 
     The values ``point`` and ``cloud`` of an encoder are its features. A head reads ``cloud`` and ends in ``logits``. A
-    decoder reads ``point``, ``cloud`` and ``levels.0.pos``, ``levels.0.x``, ..., and ends in ``rows``.
+    decoder reads ``point``, ``cloud``, ``category`` (one row per cloud: 1 in the column of its category, else 0) and
+    ``levels.0.pos``, ``levels.0.x``, ..., and ends in ``rows``.
     """
 
     kind: Kind
@@ -141,7 +142,7 @@ def rows_of(ops: Sequence[Op], num_points: int) -> dict[str, int]:
     for op in ops:
         first = rows[op.sources[0]] if op.sources else 0
         if op.kind == "input":
-            rows[op.path] = 1 if op.path == "cloud" else num_points
+            rows[op.path] = 1 if op.path in ("cloud", "category") else num_points
         elif op.kind == "farthest":
             rows[op.path] = min(op.number, first)
         elif op.kind in ("group", "pairs"):
@@ -198,10 +199,11 @@ def input_layers(ops: Sequence[Op]) -> set[str]:
     """Names of the layers that read only network inputs (coordinates and extra channels); their inputs stay exact.
 
     A ``group`` with features is not among them. It may read network inputs only, but its coordinates are the first
-    three columns, which compression leaves alone, so that the other columns can be rounded. A head has no such layer.
+    three columns, which compression leaves alone, so that the other columns can be rounded. Where the features are the
+    positions once more, no column is left to be rounded. A head has no such layer.
     """
     if any(op.kind == "input" and op.path == "cloud" for op in ops):
         return set()  # a head
-    with_features = {op.path for op in ops if op.kind == "group" and len(op.sources) > 2}
+    with_features = {op.path for op in ops if op.kind == "group" and {*op.sources[2:]} - {op.sources[0]}}
     layers = [layer for layer in layers_of(ops) if layer.name not in with_features]
     return {layer.name for layer in layers if not any(isinstance(source.of, str) for source in layer.sources)}

@@ -82,6 +82,10 @@ class Pretrain(pl.LightningModule):
             )
         self.encoder, self.objective, self.views = encoder, objective, views
         self.decoder: Any = decoder_for(encoder, decoder or Upcast) if objective.on == "point" else None
+        if getattr(self.decoder, "categories", 0):
+            raise ConfigError(
+                "decoder.categories: the category of a cloud is a label, and pretraining reads none; give 0"
+            )
         width: Any = encoder.cloud_channels if self.decoder is None else self.decoder.out_channels
         self.projector = Projector(width, hidden, channels, num_layers=len(projector))
         self.predictor = Predictor(channels, hidden) if objective.predictor else None

@@ -28,8 +28,8 @@ from geo3d.tasks.supervised import Supervised
 class Segment(Supervised):
     """A classifier of the points, behind a decoder.
 
-    If the data set says which labels occur in which class of clouds (parts of objects), the head is told the class of
-    each cloud, and parts are scored object by object.
+    If the data set says which labels occur in which class of clouds (parts of objects), the decoder is told the class
+    of each cloud if it has ``categories``, and else the head. Parts are scored object by object.
 
     Args:
         encoder: Any encoder that keeps all points.
@@ -77,15 +77,21 @@ class Segment(Supervised):
         self.label_smoothing, self.lovasz, self.protocol, self.votes = label_smoothing, lovasz, protocol, votes
         self.class_weights = class_weights
         self.register_buffer("weights", torch.ones(len(target.names)))
-        make = published(encoder) if decoder is None else decoder
+        groups = len(target.groups) if target.groups else 0
+        make = published(encoder, groups) if decoder is None else decoder
         self.decoder = make if isinstance(make, nn.Module) else decoder_for(encoder, make)
         if hidden is None:
             hidden = (128,) if isinstance(self.decoder, FeaturePropagation) else (512, 256)
         dropouts = [0.0] * (len(hidden) - 1) + [dropout] if hidden else []
-        categories = len(target.groups) if target.groups else 0
+        told = getattr(self.decoder, "categories", 0)
+        if told and told != groups:
+            raise ConfigError(
+                f"decoder: expected one with the categories of the data set, {groups}, or none (0); found {told}; give "
+                f"decoder=feature_propagation, with decoder.categories={groups}"
+            )
         self.head = PointClassifier(
             self.decoder.out_channels, len(target.names), tuple(hidden), dropout=dropouts, output_bias=True,
-            categories=categories,
+            categories=0 if told else groups,
         )  # fmt: skip
 
     def predict(self, features: Features, batch: Batch) -> Tensor:
@@ -194,14 +200,22 @@ class Segment(Supervised):
         return metrics
 
 
-def published(encoder: Any) -> Callable[..., nn.Module]:
-    """The decoder of the published segmentation network that has such an encoder."""
+def published(encoder: Any, categories: int = 0) -> Callable[..., nn.Module]:
+    """The decoder of the published segmentation network that has such an encoder.
+
+    Args:
+        encoder: The encoder.
+        categories: For a network of parts, the number of classes of objects.
+    """
     levels = len(getattr(encoder, "level_channels", ()))
     if levels < 2:
         return GlobalConcat
 
     def make(level_channels: Sequence[int], cloud_channels: int) -> nn.Module:
-        channels = [(256, 256)] * (levels - 2) + [(256, 128), (128, 128, 128)]
-        return FeaturePropagation(level_channels, cloud_channels, channels)
+        last = (128, 128) if categories and getattr(encoder, "scales", "") == "msg" else (128, 128, 128)
+        channels = [(256, 256)] * (levels - 2) + [(256, 128), last]
+        return FeaturePropagation(
+            level_channels, cloud_channels, channels, categories=categories, positions=categories > 0
+        )
 
     return make

@@ -100,6 +100,15 @@ def test_coordinates_that_are_features_too_are_not_rounded():
     assert level.scales[0].first.skip == 6 and encoder.levels[1].exact == 0
 
 
+@pytest.mark.parametrize("scales", ["ssg", "msg"])
+def test_a_level_that_reads_coordinates_alone_rounds_its_weights_alone(scales):
+    encoder = quantize(make(scales, absolute=True), 4, 4)
+    first, second = (level.scales[0].first for level in encoder.levels)
+    assert first.quantizer is not None and first.input_quantizer is None and second.input_quantizer is not None
+    features = calibrate(encoder, [tiny_batch()]).eval()(tiny_batch())
+    assert bool(features.cloud.isfinite().all()) and bool(features.cloud.any())
+
+
 @pytest.mark.parametrize("hidden", [(12, 8), ()])
 def test_the_last_layer_of_a_head_has_its_own_bits(hidden):
     head = Classifier(10, 3, hidden=hidden)

@@ -6,8 +6,11 @@ import torch
 from geo3d.decoders import FeaturePropagation, GlobalConcat, Upcast
 from geo3d.decoders.build import decoder_for
 from geo3d.encoders import DGCNN, PointNet, PointNet2
-from geo3d.errors import ConfigError
+from geo3d.errors import CloudError, ConfigError
+from geo3d.nn.describe import check_graph
 from geo3d.nn.evaluate import Value, evaluate
+from geo3d.nn.graph import rows_of
+from geo3d.nn.quantizer import Quantizer
 from geo3d.seeds import seeded
 from geo3d.testing import tiny_batch
 
@@ -107,17 +110,54 @@ def test_feature_propagation_is_the_published_one_by_hand(name, sizes, cloud, in
     torch.testing.assert_close(decoder(features), steps[1](torch.cat([fine.x, x], 1) if input else x))
 
 
-def test_the_published_part_segmentation_has_its_number_of_parameters():
-    """1,411,250 in all: with the class of the object (16 channels) at the last step, and a head of two layers.
+@SIZES
+@pytest.mark.parametrize("input", [True, False])
+@pytest.mark.parametrize("positions", [True, False])
+@pytest.mark.parametrize("compressed", [False, True])
+def test_the_last_step_reads_category_position_and_input_by_hand(sizes, input, positions, compressed):
+    encoder, batch = made("msg"), tiny_batch(num_points=sizes, dtype=torch.float64)
+    decoder = propagation(encoder, categories=5, positions=positions, input=input)
+    if compressed:  # a quantiser of inputs needs all columns side by side
+        decoder.steps[2][0].input_quantizer = Quantizer.for_activations(8).double()
+    category = torch.arange(len(batch.ptr) - 1) * 2 % 5
+    features, seen = encoder(batch), []
+    decoder.steps[2][1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    decoder(features, category)
+    fine, middle, coarse = features.levels
+    x = decoder.steps[0](torch.cat([coarse.x, features.cloud.repeat_interleave(coarse.layout.ptr.diff(), 0)], 1))
+    x = decoder.steps[1](torch.cat([middle.x, lifted(x, coarse, middle)], 1))
+    one_hot = torch.eye(5, dtype=torch.float64)[category][batch.batch]
+    rows = torch.cat([one_hot, *[fine.pos] * positions, *[fine.x] * input, lifted(x, middle, fine)], 1)
+    first = decoder.steps[2][0]
+    torch.testing.assert_close(seen[0], first.inputs(rows) @ first.matrix().T + first.bias)
+    assert torch.equal(first.inputs(rows), rows) != compressed
 
-    Level 0 of that network holds the coordinates as features, which its first level and its last step read once more.
-    """
-    encoder = PointNet2()
-    decoder = decoder_for(encoder, FeaturePropagation)
-    count = sum(p.numel() for module in (encoder, decoder) for p in module.parameters())
-    more = 3 * 64 + 3 * 128 + 16 * 128
-    head = 128 * 128 + 128 + 2 * 128 + 128 * 50 + 50
-    assert count + more + head == 1_411_250
+
+def test_the_part_of_a_category_has_the_gradient_of_its_columns():
+    encoder, batch = made("ssg"), tiny_batch(num_points=[30, 5, 17], dtype=torch.float64)
+    decoder, features = propagation(encoder, categories=4), encoder(batch)
+    weight, seen = decoder.steps[2][0].weight, []
+    decoder.steps[2][1].register_full_backward_hook(lambda _, inputs, __: seen.append(inputs[0]))
+    decoder(features, torch.tensor([3, 0, 3])).square().sum().backward()
+    of_clouds = torch.stack([seen[0][batch.batch == cloud].sum(0) for cloud in range(3)])
+    expected = torch.stack(
+        [of_clouds[1], torch.zeros(5).double(), torch.zeros(5).double(), of_clouds[0] + of_clouds[2]]
+    )
+    assert bool(expected[0].any()) and bool(expected[3].any())
+    torch.testing.assert_close(weight.grad[:, :4], expected.T)
+
+
+def test_a_decoder_with_categories_must_be_told_one_for_each_cloud():
+    encoder, batch = made("ssg"), tiny_batch(num_points=24, dtype=torch.float64)
+    decoder, features = propagation(encoder, categories=4), encoder(batch)
+    clouds = len(batch.ptr) - 1
+    with pytest.raises(CloudError, match=r"the decoder has 4 categories; give the clouds y \(B,\)"):
+        decoder(features)
+    for wrong in (torch.zeros(clouds + 1).long(), torch.zeros(clouds), torch.zeros(clouds, 1).long()):
+        with pytest.raises(CloudError, match=rf"y: the decoder reads the category of each cloud, \({clouds},\) int64"):
+            decoder(features, wrong)
+    with pytest.raises(CloudError, match="y: expected categories from 0 to 3; found "):
+        decoder(features, torch.full((clouds,), 4))
 
 
 @SIZES
@@ -131,11 +171,28 @@ def test_the_graph_computes_what_the_decoder_computes(name, kind, sizes):
         return
     decoder = propagation(encoder) if kind is FeaturePropagation else decoder_for(encoder, kind)
     features = encoder(tiny_batch(num_points=sizes, dtype=torch.float64))
+    check_graph_of(decoder, features)
+
+
+@SIZES
+@pytest.mark.parametrize("keywords", [{"categories": 3}, {"positions": True}, {"categories": 3, "positions": True}])
+def test_the_graph_of_a_decoder_of_parts_computes_the_same(keywords, sizes):
+    encoder, batch = made("msg"), tiny_batch(num_points=sizes, dtype=torch.float64)
+    decoder = propagation(encoder, **keywords)
+    check_graph(decoder, decoder.layer_graph())
+    assert rows_of(decoder.layer_graph(), 24).get("category", 1) == 1
+    check_graph_of(decoder, encoder(batch), torch.arange(len(batch.ptr) - 1) % 3 if decoder.categories else None)
+
+
+def check_graph_of(decoder, features, category=None):
+    """Check that the graph, computed operation by operation, gives what the decoder gives."""
     inputs = {"cloud": Value(features.cloud, None), "point": Value(features.point, features.levels[0].layout)}
     for i, level in enumerate(features.levels):
         inputs |= {f"levels.{i}.pos": Value(level.pos, level.layout), f"levels.{i}.x": Value(level.x, level.layout)}
+    if category is not None:
+        inputs["category"] = Value(torch.eye(decoder.categories, dtype=torch.float64)[category], None)
     values = evaluate(decoder, decoder.layer_graph(), inputs)
-    torch.testing.assert_close(values["rows"].x, decoder(features))
+    torch.testing.assert_close(values["rows"].x, decoder(features) if category is None else decoder(features, category))
 
 
 def test_gradients_reach_every_level_and_step():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from geo3d.checkpoint import open_checkpoint
 from geo3d.cli.__main__ import main
 from geo3d.data import Rooms, Shapes
 from geo3d.data.scannet.labels import NUMBERS
@@ -84,6 +85,34 @@ def test_a_network_of_parts_is_told_the_category(parts, tmp_path, capsys):
     found = np.load(tmp_path / "l.npz")
     groups = Shapes(size=2, classes=["chair", "cup"]).targets["point_y"].groups[1]
     assert set(found["label"].tolist()) <= set(groups)
+
+
+@pytest.mark.parametrize("name", ["pointnet2_part", "pointnet2_part_msg"])
+def test_pointnet2_for_parts_is_trained_and_told_the_category(name, tmp_path, capsys):
+    data = ["data=shapes", "data.classes=[chair,cup]", "data.size=8", "data.num_points=64", "data.batch_size=2"]
+    small = [f"encoder={name}", "encoder.width=0.1", "encoder.num_samples=[32,8]", "task.hidden=[8]"]
+    out = tmp_path / "run"
+    assert main(["finetune", "task=segment", *small, *data, *QUICK, f"out={out}"]) == 0
+    opened = open_checkpoint(out)
+    assert opened.decoder.categories == 2 and opened.head.categories == 0 and opened.encoder.absolute
+    assert 0 <= json.loads((out / "metrics.json").read_text())["test"]["instance_miou"] <= 1
+    write_cloud(tmp_path / "cup.ply", Shapes(size=2, classes=["chair", "cup"], num_points=150)[1])
+    words = ["predict", f"checkpoint={out}", f"cloud={tmp_path / 'cup.ply'}"]
+    assert "category: the network labels the parts of one class" in refused(
+        [*words, f"out={tmp_path / 'l.npz'}"], capsys
+    )
+    probabilities = []
+    for category in ("chair", "cup"):
+        labels = tmp_path / f"{category}.npz"
+        assert main([*words, f"category={category}", f"out={labels}"]) == 0
+        probabilities.append(np.load(labels)["probability"])
+    assert not np.allclose(*probabilities)
+    assert main(["finetune", "task=segment", f"checkpoint={out}", *data, *QUICK, f"out={tmp_path / 'more'}"]) == 0
+    other = ["data=shapes", "data.classes=[chair,cup,car]", "data.size=9", "data.num_points=64", *QUICK]
+    words = ["finetune", "task=segment", f"checkpoint={out}", *other, f"out={tmp_path / 'other'}"]
+    assert "decoder: expected one with the categories of the data set, 3, or none (0); found 2" in refused(
+        words, capsys
+    )
 
 
 def test_what_does_not_fit_is_one_line(scenes, tmp_path, capsys):

@@ -106,6 +106,8 @@ def test_layers_whose_coordinates_stay_exact():
     assert input_layers(made("pointnet").layer_graph()) == {"input_net.pool.linears.0", "local.0"}
     assert input_layers(made("ssg").layer_graph()) == {"levels.0.scales.0.linears.0"}
     assert input_layers(made("ssg", 6).layer_graph()) == set()  # its coordinates are separate columns
+    assert input_layers(PointNet2(absolute=True).layer_graph()) == {"levels.0.scales.0.linears.0"}
+    assert input_layers(PointNet2(absolute=True, in_channels=6).layer_graph()) == set()
     assert input_layers(Classifier(8, 3).layer_graph()) == set()
 
 

@@ -177,3 +177,41 @@ class PublishedScene(nn.Module):
             x = step(levels[i][0], levels[i + 1][0], levels[i][1] if i else None, x)
         x = F.relu(self.bn1(self.conv1(torch.cat(x).t()[None])))
         return self.conv2(x)[0].t()
+
+
+class PublishedParts(nn.Module):
+    """The part networks; the last step reads the category, the coordinates, and the inputs, which repeat them."""
+
+    def __init__(self, scales, classes=50, inputs=3, samples=(512, 128), categories=16):
+        super().__init__()
+        self.categories = categories
+        if scales == "ssg":
+            self.sa1 = Single(samples[0], 0.2, 32, 3 + inputs, [64, 64, 128])
+            self.sa2 = Single(samples[1], 0.4, 64, 131, [128, 128, 256])
+            joined, last = [1280, 384], [128, 128, 128]
+        else:
+            fine, coarse = [[32, 32, 64], [64, 64, 128], [64, 96, 128]], [[128, 128, 256], [128, 196, 256]]
+            self.sa1 = Multi(samples[0], [0.1, 0.2, 0.4], [32, 64, 128], inputs, fine)
+            self.sa2 = Multi(samples[1], [0.4, 0.8], [64, 128], 320, coarse)
+            joined, last = [1536, 576], [128, 128]
+        self.sa3 = Single(None, None, None, 3 + joined[0] - 1024, [256, 512, 1024])
+        self.fp3, self.fp2 = Propagation(joined[0], [256, 256]), Propagation(joined[1], [256, 128])
+        self.fp1 = Propagation(categories + 3 + inputs + 128, last)
+        self.conv1, self.bn1, self.conv2 = nn.Conv1d(128, 128, 1), nn.BatchNorm1d(128), nn.Conv1d(128, classes, 1)
+
+    def forward(self, clouds, category):
+        """(M, classes) logits of a list of (N, inputs) clouds and the category of each, without dropout."""
+        positions = [c[:, :3] for c in clouds]
+        one, f_one = self.sa1(positions, clouds)
+        two, f_two = self.sa2(one, f_one)
+        _, whole = self.sa3(two, f_two)
+        x = self.fp3(two, [p[:1] for p in two], f_two, whole)  # the whole cloud is one centre, wherever it lies
+        x = self.fp2(one, two, f_one, x)
+        told = [
+            F.one_hot(torch.tensor(k), self.categories).to(c).expand(len(c), -1)
+            for k, c in zip(category, clouds, strict=True)
+        ]
+        own = [torch.cat(parts, 1) for parts in zip(told, positions, clouds, strict=True)]
+        x = self.fp1(positions, one, own, x)
+        x = F.relu(self.bn1(self.conv1(torch.cat(x).t()[None])))
+        return self.conv2(x)[0].t()

@@ -1,17 +1,21 @@
 """Segmentation: what is trained, scored, saved and refused."""
 
 import json
+from functools import partial
 
 import pytest
 import torch
 from torch_geometric.data import Data
 
 from geo3d.checkpoint import open_checkpoint
+from geo3d.cli.config import compose
+from geo3d.cloud import collate
 from geo3d.data import Shapes
 from geo3d.data.targets import Classes
 from geo3d.decoders import FeaturePropagation, GlobalConcat, Upcast
 from geo3d.encoders import DGCNN, PointNet2
 from geo3d.errors import CloudError, ConfigError
+from geo3d.heads import PointClassifier
 from geo3d.invariance import SO3
 from geo3d.invariance.views import Views
 from geo3d.jobs import finetune, pretrain
@@ -134,6 +138,57 @@ def test_the_default_decoder_is_the_published_one(encoder, expected, hidden):
     assert type(Segment(encoder(), Classes(("a", "b")), VIEWS, decoder=Upcast).decoder) is Upcast
 
 
+@pytest.mark.parametrize(("name", "inputs", "count"), [
+    ("pointnet2_part", 3, 1_411_250), ("pointnet2_part", 6, 1_411_826),
+    ("pointnet2_part_msg", 3, 1_740_958), ("pointnet2_part_msg", 6, 1_741_822),
+])  # fmt: skip
+def test_the_presets_for_parts_have_the_published_number_of_parameters(name, inputs, count):
+    keywords = compose("finetune", [f"encoder={name}"])["encoder"]
+    assert keywords.pop("_target_") == "geo3d.encoders.PointNet2"
+    encoder = PointNet2(**keywords, in_channels=inputs)
+    module = Segment(encoder, Classes([f"part{i}" for i in range(50)], groups=((0, 1),) * 16), VIEWS)
+    assert module.decoder.categories == 16 and module.head.categories == 0
+    head = PointClassifier(
+        module.decoder.out_channels, 50, (128,), bias=True, dropout=0.5, negative_slope=0, output_bias=True
+    )
+    assert sum(p.numel() for part in (encoder, module.decoder, head) for p in part.parameters()) == count
+
+
+def test_the_category_is_told_once_and_must_fit():
+    with seeded(0, "encoder"):
+        encoder = PointNet2(num_samples=(16, 8), num_neighbors=(8, 8), width=0.1)
+    parts, scene = Classes(("a", "b", "c", "d"), groups=((0, 1), (2, 3))), Classes(("a", "b"))
+    told = Segment(encoder, parts, VIEWS).eval()
+    assert (told.decoder.categories, told.head.categories) == (2, 0)
+    assert Segment(encoder, scene, VIEWS).decoder.categories == 0
+    other = Segment(encoder, parts, VIEWS, decoder=Upcast)
+    assert other.head.categories == 2
+    draw = torch.Generator().manual_seed(0)
+    batch = collate([Data(pos=torch.rand(40, 3, generator=draw), y=torch.tensor(1)) for _ in range(2)])
+    logits = told.predict(encoder.eval()(batch), batch)
+    batch.y = torch.tensor([1, 0])
+    again = told.predict(encoder(batch), batch)
+    assert torch.equal(again[:40], logits[:40]) and not torch.allclose(again[40:], logits[40:])
+    for target, groups in ((scene, 0), (Classes(("a", "b"), groups=((0, 1),) * 3), 3)):
+        with pytest.raises(
+            ConfigError, match=rf"categories of the data set, {groups}, or none \(0\); found 2"
+        ) as caught:
+            Segment(encoder, target, VIEWS, decoder=told.decoder)
+        assert "\n" not in str(caught.value)
+
+
+def test_pretraining_has_no_categories(tmp_path):
+    with seeded(0, "encoder"):
+        encoder = PointNet2(num_samples=(16, 8), num_neighbors=(8, 8), width=0.1)
+    data = DataModule(Shapes, size=12, classes=["chair", "car"], num_points=48, batch_size=4, holdout=0.0)
+    with pytest.raises(ConfigError, match="decoder.categories: the category of a cloud is a label"):
+        pretrain(
+            encoder, PointInfoNCE(pairs=32), SO3(), data, out=tmp_path / "a", projector=(16, 8),
+            decoder=partial(FeaturePropagation, categories=2), trainer=TRAINER | {"max_epochs": 1},
+        )  # fmt: skip
+    assert not (tmp_path / "a").exists()
+
+
 def test_the_decoder_of_a_pretrained_encoder_goes_on(tmp_path):
     with seeded(0, "encoder"):
         encoder = PointNet2(num_samples=(16, 8), num_neighbors=(8, 8), width=0.1)
@@ -191,8 +246,6 @@ def test_labels_that_do_not_fit_are_refused_before_the_training(tmp_path):
 
 
 def test_a_run_is_not_continued_with_another_loss(tmp_path):
-    from functools import partial
-
     run = {"out": tmp_path, "trainer": TRAINER | {"max_steps": 1}}
     finetune(halves(), task=Segment, encoder=small(), **run)
     with pytest.raises(ConfigError, match="holds a run with other settings"):
