@@ -11,7 +11,7 @@ from geo3d.cloud import Features
 from geo3d.decoders.upcast import Channels
 from geo3d.errors import ConfigError
 from geo3d.nn.graph import Op
-from geo3d.nn.linear import linear
+from geo3d.nn.linear import Linear, linear
 from geo3d.nn.norm import BatchNorm
 from geo3d.ops.search.three_nearest import interpolate, three_nearest
 
@@ -61,6 +61,9 @@ class FeaturePropagation(nn.Module):
         for skip, sizes in zip(reversed(joined), self.channels, strict=True):
             self.steps.append(_network([skip + below, *sizes]))
             below = sizes[-1]
+        first = self.steps[-1].get_submodule("0")
+        if input and isinstance(first, Linear):
+            first.skip = min(3, level_channels[0])  # coordinates are never rounded
         self.out_channels = below
 
     def forward(self, features: Features) -> Tensor:
