@@ -258,4 +258,4 @@ def sizes(contenders: Sequence[Contender], num_points: int, reference: int) -> l
 
 
 def _of_encoder(file: Path) -> bool:
-    return file.is_file() and not file.name.startswith(("head", "."))
+    return file.is_file() and not file.name.startswith(("head", "decoder", "."))

@@ -8,6 +8,8 @@ from torch import nn
 from geo3d.checkpoint.encoder import rebuilt
 from geo3d.checkpoint.files import encoder_folder, read_encoder
 from geo3d.checkpoint.part import check_fits, read_part
+from geo3d.heads import PointClassifier
+from geo3d.network import PointNetwork
 
 
 class Checkpoint(NamedTuple):
@@ -19,6 +21,13 @@ class Checkpoint(NamedTuple):
     """In evaluation mode."""
     head: nn.Module | None
     decoder: nn.Module | None
+
+    @property
+    def network(self) -> PointNetwork | None:
+        """The whole network of a segmentation, in evaluation mode; None without a decoder or a head of points."""
+        if self.decoder is None or not isinstance(self.head, PointClassifier):
+            return None
+        return PointNetwork(self.encoder, self.decoder, self.head).eval()
 
 
 def open_checkpoint(path: str | Path, expected: type[nn.Module] | None = None) -> Checkpoint:

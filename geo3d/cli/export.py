@@ -11,10 +11,13 @@ from geo3d.errors import ConfigError
 
 USAGE = """usage: geo3d export checkpoint=DIR/encoder out=FILE [KEY=VALUE ...]
 
-Writes the encoder in evaluation mode as an ONNX file, an OpenVINO model or a torch.export program, runs it on generated
-clouds and compares its features with geo3d's. If they differ by more than rounding explains, the file is not kept.
+Writes the encoder, or of a segmentation the whole network, in evaluation mode as an ONNX file, an OpenVINO model or a
+torch.export program, runs it on generated clouds and compares its features or logits with geo3d's. If they differ by
+more than rounding explains, the file is not kept.
 
 options (default in parentheses)
+  part=auto|encoder|network    write the encoder, or encoder, decoder and head as one, from points to their logits;
+                               auto takes the network of a segmentation, else the encoder (auto)
   format=onnx|openvino|torch   what to write; for openvino out=NAME.xml, and NAME.bin is written beside it (onnx)
   neighbors=inside|inputs      the model searches for neighbours itself, or takes them as inputs (inside; a PointNet2
                                needs inputs)
@@ -62,6 +65,7 @@ def exported(
     checkpoint: str | Path,
     out: str | Path,
     *,
+    part: Annotated[str, OneOf("auto", "encoder", "network")] = "auto",
     format: Annotated[str, OneOf("onnx", "openvino", "torch")] = "onnx",
     neighbors: Annotated[str, OneOf("inside", "inputs")] = "inside",
     precision: Annotated[str, OneOf("auto", "float", "int8")] = "auto",
@@ -76,6 +80,7 @@ def exported(
     Args:
         checkpoint: A saved encoder.
         out: The file to write; if the export fails, an older file of that name stays.
+        part: ``encoder``, or the whole ``network`` of a segmentation; ``auto`` takes the network where there is one.
         format: ``onnx``, ``openvino`` or ``torch``.
         neighbors: ``inside``: the model searches for neighbours itself; ``inputs``: it takes them as inputs.
         precision: ``float`` multiplies floats, ``int8`` codes; ``auto`` takes ``int8`` if the encoder is quantised.
@@ -89,13 +94,12 @@ def exported(
         ConfigError: If the encoder cannot be exported with these options, or the file's features differ from its own.
         CheckpointError: If there is no checkpoint, or it is damaged.
     """
-    from geo3d.checkpoint import load_encoder
     from geo3d.io.files import draft_folder, synchronize
 
     out = Path(out)
     if out.is_dir():
         raise ConfigError(f"export out={out}: expected the name of a file to write, found a folder")
-    encoder = load_encoder(checkpoint)
+    encoder = part_of(checkpoint, part)
     options: dict[str, Any] = {"neighbors": neighbors, "precision": precision, "int4": int4, "opset": opset}
     sizes = {name: size for name, size in (("clouds", clouds), ("num_points", num_points)) if size is not None}
     try:
@@ -111,7 +115,36 @@ def exported(
             synchronize(file)
             os.replace(file, out.parent / file.name)
         synchronize(out.parent)
-    return f"{out}: {type(encoder).__name__}, {size:,} bytes\n{line}"
+    return f"{out}: {named(encoder)}, {size:,} bytes\n{line}"
+
+
+def part_of(checkpoint: str | Path, part: str) -> Any:
+    """The encoder of a checkpoint or its whole network, see :func:`exported`.
+
+    Raises:
+        ConfigError: If the whole network is asked for and the checkpoint has none.
+    """
+    from geo3d.checkpoint import load_encoder, open_checkpoint
+
+    if part == "encoder":
+        return load_encoder(checkpoint)
+    opened = open_checkpoint(checkpoint)
+    if opened.network is None and part == "auto":
+        return opened.encoder
+    if opened.network is None:
+        raise ConfigError(
+            f"export part=network: {checkpoint} has no segmentation network, with decoder and head of points; give "
+            "part=encoder"
+        )
+    return opened.network
+
+
+def named(module: Any) -> str:
+    """The class of an encoder, or those of a network's parts."""
+    from geo3d.network import PointNetwork
+
+    parts = list(module.children()) if isinstance(module, PointNetwork) else [module]
+    return " + ".join(type(part).__name__ for part in parts)
 
 
 def write(encoder: Any, draft: Path, format: str, options: dict[str, Any], sizes: dict[str, Any]) -> None:
@@ -126,7 +159,7 @@ def write(encoder: Any, draft: Path, format: str, options: dict[str, Any], sizes
 
 
 def compared(encoder: Any, draft: Path, out: Path, format: str, neighbors: str, sizes: dict[str, int]) -> str:
-    """One line with the difference between the file's features and geo3d's, or why it was not checked.
+    """One line with the difference between the file's outputs and geo3d's, or why it was not checked.
 
     Raises:
         ConfigError: If the difference is larger than rounding explains.
@@ -141,5 +174,6 @@ def compared(encoder: Any, draft: Path, out: Path, format: str, neighbors: str, 
     difference = checked(encoder, draft, format, neighbors, **sizes)
     line = f"{package} against geo3d on {sizes['clouds']} clouds of {sizes['num_points']} points: {difference}"
     if not difference.acceptable(rounded=rounds(encoder), searched=format != "torch" and neighbors == "inside"):
-        raise ConfigError(f"{out}: not written, because its features differ from the encoder's; {line}")
+        outputs = "features differ from the encoder's" if hasattr(encoder, "cloud_channels") else "logits differ"
+        raise ConfigError(f"{out}: not written, because its {outputs}; {line}")
     return line

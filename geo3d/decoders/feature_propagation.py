@@ -77,6 +77,9 @@ class FeaturePropagation(nn.Module):
         for skip, sizes in zip(reversed(joined), self.channels, strict=True):
             self.steps.append(_network([skip + below, *sizes]))
             below = sizes[-1]
+        first = self.steps[-1].get_submodule("0")
+        if isinstance(first, Linear):  # neither categories nor coordinates are rounded, and they come first
+            first.skip = finest - (max(level_channels[0] - 3, 0) if input else 0)
         self.out_channels = below
 
     def forward(self, features: Features, category: Tensor | None = None) -> Tensor:
@@ -127,8 +130,8 @@ class FeaturePropagation(nn.Module):
             if self.positions and not i:
                 skip = ("levels.0.pos", *skip)
             if self.categories and not i:
-                ops.append(Op("input", "category", number=self.categories))
-                ops.append(Op("expand", "category.rows", ("category", "levels.0.pos")))
+                ops.append(Op("input", "y", number=self.categories))
+                ops.append(Op("expand", "category.rows", ("y", "levels.0.pos")))
                 skip = ("category.rows", *skip)
             ops.append(Op("concat", f"joined.{i}", (*skip, f"up.{i}")))
             ops += _layers(f"steps.{step}", f"joined.{i}", len(self.channels[step]))

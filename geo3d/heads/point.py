@@ -11,7 +11,9 @@ from geo3d.checks import Length, Range, Share, Size, checked
 from geo3d.cloud import Layout
 from geo3d.heads.cloud import Width, each
 from geo3d.nn.category import one_hot_categories
+from geo3d.nn.graph import Op
 from geo3d.nn.linear import Linear, linear
+from geo3d.nn.mlp import logit_ops
 from geo3d.nn.norm import BatchNorm
 
 
@@ -104,6 +106,16 @@ class PointClassifier(nn.Module):
         once = [F.linear(x, w) for x, w in ((cloud, of_cloud), (known, of_known)) if x is not None]
         of_each = torch.stack(once).sum(0).repeat_interleave(sizes, 0, output_size=len(rows))
         return self.layers[1:](F.linear(rows, of_rows, first.bias) + of_each)
+
+    def layer_graph(self) -> tuple[Op, ...]:
+        """The operations, see :mod:`geo3d.nn.graph`."""
+        ops = [Op("input", "rows", number=self.in_channels)]
+        if self.categories:
+            ops.append(Op("input", "y", number=self.categories))
+            ops.append(Op("dense", "category", ("y",), "category_norm", self.negative_slope))
+            ops.append(Op("expand", "category.rows", ("category", "rows")))
+            ops.append(Op("concat", "joined", ("rows", "category.rows")))
+        return (*ops, *logit_ops(self.layers, ops[-1].path))
 
     def _known(self, category: Tensor | None, layout: Layout | None) -> Tensor:
         """(B, category_channels) what the head makes of the categories."""

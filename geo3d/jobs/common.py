@@ -110,7 +110,7 @@ def check_channels_stay(encoder: nn.Module, decoder: nn.Module | None) -> None:
     if decoder is not None and any(r["step"] == "prune" and r["group"] != "weight" for r in compress.records(encoder)):
         raise ConfigError(
             "recipe.prune: takes channels out of the encoder at the end, which the decoder reads; give "
-            "recipe.prune.group=weight, or prune the trained encoder with geo3d compress"
+            "recipe.prune.group=weight"
         )
 
 

@@ -11,15 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from geo3d import compress as forms
-from geo3d.checkpoint import description, load_encoder, open_checkpoint, save_encoder
+from geo3d.checkpoint import Checkpoint, description, load_encoder, open_checkpoint, save_encoder
 from geo3d.checks import Decay, Range, Rate, Seed, Share, checked
+from geo3d.data.targets import Classes
 from geo3d.errors import ConfigError
 from geo3d.heads import Classifier
 from geo3d.invariance.views import Views
 from geo3d.io.files import replacing, write_json
+from geo3d.jobs import network_compression as whole
 from geo3d.jobs.common import arithmetic, augmentation, finalized, head_for, training_metrics
 from geo3d.jobs.run import finish_run, is_finished, reopen_run, run_folder, start_run, stored
 from geo3d.jobs.settings import score_settings
+from geo3d.network import PointNetwork
 from geo3d.tasks.datamodule import DataModule
 from geo3d.tasks.distill import Distill
 from geo3d.tasks.extract import extract
@@ -29,6 +32,8 @@ DEFAULT_STEPS = 300
 Steps = Annotated[int, Range(1, 1_000_000_000)]
 Draws = Annotated[int, Range(1, 1000)]
 ENDS = ("max_epochs", "max_steps", "max_time")
+ABOUT = ("task", "classes", "groups", "categories")
+"""What the card of a segmentation says of its classes, which compression does not change."""
 LOOKED_AT = 64  # about how many training clouds give the second moments of inputs, and quantisers' steps and offsets
 
 
@@ -51,6 +56,9 @@ def compress(
 ) -> dict[str, Any]:
     """Metrics of a compressed encoder, which is saved in ``out/encoder`` with its classifier head if it has one.
 
+    Of a segmentation the whole network is compressed, see :mod:`geo3d.jobs.network_compression`: the recipe's steps
+    work on the encoder, ``quantize`` on decoder and head too, and all three learn to reproduce the original logits.
+
     The compressed encoder (the student) learns to reproduce the cloud features of the original one (the teacher) and,
     with a head, its class probabilities, on clouds in the poses of ``data.rotation``. It needs no labels. If the recipe
     has a regularised structure or soft pruning thresholds, those are trained first, in ``out/shape``; the remaining
@@ -62,7 +70,7 @@ def compress(
         recipe: The steps with their keywords: see ``geo3d.compress.parse_recipe``.
         out: Run folder.
         labels: Weight of the cross-entropy against the training labels, which is added to the distillation loss; above
-            0 the checkpoint needs a classifier head, and 0 uses no labels.
+            0 the checkpoint needs a head, and 0 uses no labels.
         shaping_steps: Training steps for a regularised structure or soft thresholds, if the recipe has them.
         points: Points of a cloud that the compressed encoder sees; by default those of the original one,
             ``data.num_points``.
@@ -76,22 +84,24 @@ def compress(
 
     Raises:
         ConfigError: If the recipe has a mistake, the encoder is already compressed, ``labels`` is above 0 without a
-            head, ``points`` is above ``data.num_points``, or ``out`` holds another run.
+            head, ``points`` is above ``data.num_points``, a step takes channels that a decoder reads, the data has
+            other classes than a segmentation, or ``out`` holds another run.
         CheckpointError: If there is no checkpoint, or it is damaged.
     """
     opened = open_checkpoint(checkpoint)
     teacher, card = opened.encoder, opened.card
-    if opened.decoder is not None:
+    network = opened.network
+    if opened.decoder is not None and network is None:
         warnings.warn(f"{checkpoint}: its decoder is left behind; the new checkpoint has none", stacklevel=2)
     head = opened.head if isinstance(opened.head, Classifier) else None
-    if opened.head is not None and head is None:
+    if opened.head is not None and head is None and network is None:
         kind = type(opened.head).__name__
         if labels:
             raise ConfigError(f"labels: only a Classifier can be trained with labels, not a {kind}; give labels=0")
         warnings.warn(f"{checkpoint}: its head, a {kind}, is left behind; the new checkpoint has none", stacklevel=2)
     if forms.records(teacher):
         raise ConfigError(f"{checkpoint}: is compressed already ({_done(teacher)}); give the uncompressed checkpoint")
-    if labels and head is None:
+    if labels and head is None and network is None:
         raise ConfigError("labels: the checkpoint has no head to train with labels; give labels=0, or fine-tune first")
     steps = forms.parse_recipe(recipe)
     trainer = dict(trainer or {})
@@ -102,7 +112,12 @@ def compress(
     if points is not None and points > (data.num_points or points):
         raise ConfigError(f"points={points}: expected at most data.num_points={data.num_points}; give fewer points")
     settings |= {} if points is None else {"points": points}
-    data = data.of("supervised", "y") if labels else data.of("pretrain")
+    target = None
+    if network is not None:
+        whole.check_recipe(steps, points)
+        target = whole.check_classes(card, data)
+    learns = "y" if network is None else "point_y"
+    data = data.of("supervised", learns) if labels else data.of("pretrain")
     settings |= keep | {"batch": data.batch_size, "draws": draws} | {end: trainer.get(end) for end in ENDS}
     settings |= arithmetic(trainer)
     with run_folder(out, data.manifest(), settings, reopen=False) as out:
@@ -110,8 +125,12 @@ def compress(
             warnings.warn(f"{out} holds a finished run; nothing was left to do", stacklevel=2)
             return stored(out / "metrics.json")
         reopen_run(out)
-        training = {"data": data, "points": points, "teacher": teacher, "head": head, "labels": labels, **keep}
         shaping = {key: value for key, value in trainer.items() if key not in ENDS} | {"max_steps": shaping_steps}
+        if network is not None:
+            ignore = -1 if target is None or target.ignore is None else target.ignore
+            training = {"data": data, "labels": labels, "ignore": ignore, "shaping": shaping, **keep}
+            return _of_network(opened, network, recipe, target, draws, out, trainer, training)
+        training = {"data": data, "points": points, "teacher": teacher, "head": head, "labels": labels, **keep}
         student = _shaped(teacher, recipe, out, shaping, training)
         student, student_head = _trained(student, recipe, out, trainer, training)
         sees = {"num_points": data.num_points} if points is None else {"num_points": points}
@@ -124,6 +143,30 @@ def compress(
             metrics["settings"] = score_settings(student, student_head, data, "test")
         metrics["bytes"] = {"before": _bytes(opened.folder), "after": _bytes(out / "encoder")}
         finish_run(out, metrics)
+    return metrics
+
+
+def _of_network(
+    opened: Checkpoint,
+    network: PointNetwork,
+    recipe: Mapping[str, Any],
+    target: Classes | None,
+    draws: int,
+    out: Path,
+    trainer: dict[str, Any],
+    training: dict[str, Any],
+) -> dict[str, Any]:
+    """Metrics of a compressed segmentation network, which is saved with all that its card said of the classes."""
+    data: DataModule = training["data"]
+    student = whole.compressed(network, recipe, out, trainer, training)
+    about = {name: opened.card[name] for name in ABOUT if name in opened.card}
+    seen = opened.card.get("input", {}) | {"num_points": data.num_points}
+    about |= {"input": seen, "seed": training["seed"], "recipe": forms.parse_recipe(recipe)}
+    about["data"] = data.manifest_hash()
+    save_encoder(student.encoder, out / "encoder", head=student.head, decoder=student.decoder, **about)
+    metrics = whole.measured(network, student, data, target, draws)
+    metrics["bytes"] = {"before": whole.bytes_of(opened.folder), "after": whole.bytes_of(out / "encoder")}
+    finish_run(out, metrics)
     return metrics
 
 

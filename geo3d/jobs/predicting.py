@@ -92,12 +92,13 @@ def predict(
 
 
 def _network(opened: Checkpoint) -> PointNetwork:
-    if opened.decoder is None or opened.head is None or not opened.card.get("classes"):
+    network = opened.network
+    if network is None or not opened.card.get("classes"):
         raise CheckpointError(
             f"{opened.folder}: expected a segmentation network, with decoder and head; train one with geo3d finetune "
             "task=segment"
         )
-    return PointNetwork(opened.encoder, opened.decoder, opened.head).eval()
+    return network
 
 
 def _category(opened: Checkpoint, category: str | None) -> int | None:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 import geo3d
-from geo3d.checkpoint import CARD, HEAD, WEIGHTS
+from geo3d.checkpoint import CARD, DECODER, HEAD, WEIGHTS
 from geo3d.errors import ConfigError
 from geo3d.io.files import write_json
 from geo3d.io.owner import made, owned, sweep
@@ -21,7 +21,8 @@ from geo3d.version import commit
 
 PACKAGES = ("torch", "torch-geometric", "pytorch-lightning", "numpy", "scipy", "scikit-learn", "h5py", "safetensors")
 FINISHED = "finished.json"
-RESULTS = ("metrics.json", "metrics.csv", "test.npz", "features.npz", *(f"encoder/{x}" for x in (WEIGHTS, CARD, HEAD)))
+SAVED = tuple(f"encoder/{file}" for file in (WEIGHTS, CARD, HEAD, DECODER))
+RESULTS = ("metrics.json", "metrics.csv", "test.npz", "features.npz", *SAVED)
 """Files whose SHA-256 sums ``finished.json`` records, if the run writes them."""
 PARTS = ("checkpoints", "encoder", "shape", "shape/checkpoints", "shape/encoder")
 """Folders in a run folder that belong to the same run."""

@@ -151,7 +151,8 @@ def planned(checkpoints: Mapping[str, str | Path], runs: Mapping[str, Any], seed
 def summary(folder: Path, run: str, checkpoint: str) -> dict[str, Any]:
     """Row of the table for one run: means over its finished seeds; empty if none is finished.
 
-    ``error`` is the standard error of ``difference`` over test clouds, after the mean over seeds and draws.
+    ``error`` is the standard error of ``difference`` over test clouds, after the mean over seeds and draws; None for a
+    segmentation, whose ``before`` and ``after`` are mIoU.
     """
     done = sorted(path.parent for path in folder.glob(f"*/{FINISHED}") if is_finished(path.parent))
     results = [stored(path / RESULT) for path in done]
@@ -162,18 +163,21 @@ def summary(folder: Path, run: str, checkpoint: str) -> dict[str, Any]:
     row["smaller"] = results[0]["bytes"]["before"] / results[0]["bytes"]["after"]
     row["similarity"] = float(np.mean([result["similarity"] for result in results]))
     if all("test" in result for result in results):
-        hits = [np.load(path / "test.npz") for path in done]
-        difference = np.mean([hit["after"] - hit["before"] for hit in hits], 0)
         row |= {"before": results[0]["test"]["before"], "after": float(np.mean([r["test"]["after"] for r in results]))}
         row["std"] = float(np.std([r["test"]["after"] for r in results], ddof=1)) if len(results) > 1 else None
-        row |= {"difference": float(difference.mean()), "error": float(difference.std(ddof=1) / len(difference) ** 0.5)}
+        row["difference"], row["error"] = row["after"] - row["before"], None
+        if all((path / "test.npz").exists() for path in done):  # a segmentation has no hits of whole clouds
+            hits = [np.load(path / "test.npz") for path in done]
+            difference = np.mean([hit["after"] - hit["before"] for hit in hits], 0)
+            row["difference"] = float(difference.mean())
+            row["error"] = float(difference.std(ddof=1) / len(difference) ** 0.5)
     return row
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """The rows as a table in Markdown."""
     lines = [
-        "| encoder | recipe | seeds | kB | smaller | accuracy | difference to float | likeness of features |",
+        "| encoder | recipe | seeds | kB | smaller | accuracy or mIoU | difference to float | likeness of features |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
@@ -181,7 +185,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
         if "after" in row:
             spread = "" if row["std"] is None else f" +- {100 * row['std']:.1f}"
             accuracy = f"{100 * row['after']:.1f}{spread}"
-            difference = f"{100 * row['difference']:+.1f} +- {100 * row['error']:.1f}"
+            error = "" if row["error"] is None else f" +- {100 * row['error']:.1f}"
+            difference = f"{100 * row['difference']:+.1f}{error}"
         lines.append(
             f"| {row['checkpoint']} | {row['run']} | {row['seeds']} | {row['bytes'] / 1000:.0f} | "
             f"{row['smaller']:.1f}x | {accuracy} | {difference} | {row['similarity']:.3f} |"

@@ -44,8 +44,9 @@ class Op(NamedTuple):
     ``interpolate``       rows of centers, centers, positions          weighted mean of the k nearest centers' rows
     ====================  ===========================================  ==============================================
 
-    The values ``point`` and ``cloud`` of an encoder are its features. A head reads ``cloud`` and ends in ``logits``. A
-    decoder reads ``point``, ``cloud``, ``category`` (one row per cloud: 1 in the column of its category, else 0) and
+    The values ``point`` and ``cloud`` of an encoder are its features. The positions of its level i + 1 are its i-th
+    ``farthest``, and the features there are the value ``levels.i``. A head reads ``cloud``, or ``rows`` and maybe ``y``
+    (the category of each cloud, one-hot), and ends in ``logits``. A decoder reads ``point``, ``cloud`` and
     ``levels.0.pos``, ``levels.0.x``, ..., and ends in ``rows``.
     """
 
@@ -142,7 +143,7 @@ def rows_of(ops: Sequence[Op], num_points: int) -> dict[str, int]:
     for op in ops:
         first = rows[op.sources[0]] if op.sources else 0
         if op.kind == "input":
-            rows[op.path] = 1 if op.path in ("cloud", "category") else num_points
+            rows[op.path] = 1 if op.path in ("cloud", "y") else num_points
         elif op.kind == "farthest":
             rows[op.path] = min(op.number, first)
         elif op.kind in ("group", "pairs"):
@@ -198,12 +199,12 @@ def leading_to(ops: Sequence[Op], wanted: Collection[str]) -> list[Op]:
 def input_layers(ops: Sequence[Op]) -> set[str]:
     """Names of the layers that read only network inputs (coordinates and extra channels); their inputs stay exact.
 
-    A ``group`` with features is not among them. It may read network inputs only, but its coordinates are the first
-    three columns, which compression leaves alone, so that the other columns can be rounded. Where the features are the
-    positions once more, no column is left to be rounded. A head has no such layer.
+    A ``group`` with features is not among them, unless these are coordinates. It may read network inputs only, but its
+    coordinates are the leading columns, which compression leaves alone, so that the others can be rounded. The inputs
+    of heads and decoders are features, except for a category.
     """
-    if any(op.kind == "input" and op.path == "cloud" for op in ops):
-        return set()  # a head
+    if any(op.kind == "input" and op.path not in ("pos", "x") for op in ops):
+        return {op.path for op in ops if op.sources == ("y",) and op.kind == "dense"}
     with_features = {op.path for op in ops if op.kind == "group" and {*op.sources[2:]} - {op.sources[0]}}
     layers = [layer for layer in layers_of(ops) if layer.name not in with_features]
     return {layer.name for layer in layers if not any(isinstance(source.of, str) for source in layer.sources)}

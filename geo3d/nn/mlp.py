@@ -33,10 +33,15 @@ def sequential_ops(layers: nn.Sequential, in_channels: int) -> tuple[Op, ...]:
         layers: Linear layers, norms, activations and dropouts; the network holds them in its attribute ``layers``.
         in_channels: Channels of the input.
     """
-    ops = [Op("input", "cloud", number=in_channels)]
+    return (Op("input", "cloud", number=in_channels), *logit_ops(layers, "cloud"))
+
+
+def logit_ops(layers: nn.Sequential, source: str) -> tuple[Op, ...]:
+    """The operations of the small network ``layers`` on the rows of the value ``source``; the last is ``logits``."""
+    ops: list[Op] = []
     for i, layer in enumerate(layers):
         if isinstance(layer, Linear):
-            ops.append(Op("dense", f"layers.{i}", (ops[-1].path,)))
+            ops.append(Op("dense", f"layers.{i}", (ops[-1].path if ops else source,)))
         elif isinstance(layer, BatchNorm):
             ops[-1] = ops[-1]._replace(norm=f"layers.{i}")
         elif isinstance(layer, nn.ReLU | nn.LeakyReLU):

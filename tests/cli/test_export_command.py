@@ -10,10 +10,12 @@ from geo3d.checks import OneOf, parameters
 from geo3d.cli import export as command
 from geo3d.cli import help as texts
 from geo3d.cli.__main__ import main
+from geo3d.decoders import GlobalConcat
 from geo3d.deploy.onnx import layers as onnx_layers
 from geo3d.deploy.onnx.check import random_clouds
 from geo3d.encoders import DGCNN, PointNet2
 from geo3d.errors import ConfigError
+from geo3d.heads import PointClassifier
 from geo3d.seeds import seeded
 
 pytest.importorskip("onnx")
@@ -33,6 +35,9 @@ def checkpoints(tmp_path_factory):
         rounded = compress.calibrate(compress.quantize(encoder, 4, 4), [random_clouds(encoder, 2, 32)])
         save_encoder(rounded.eval(), folder / "rounded")
         save_encoder(PointNet2(num_samples=(8, 4), width=0.125).eval(), folder / "pointnet2")
+        decoder = GlobalConcat(encoder.point_channels, encoder.cloud_channels)
+        head = PointClassifier(decoder.out_channels, 5, hidden=(8,), dropout=0.5).eval()
+        save_encoder(encoder, folder / "network", head=head, decoder=decoder)
     return folder
 
 
@@ -57,6 +62,37 @@ def test_onnx(checkpoint, words, said, checkpoints, tmp_path, capsys):
     assert first == f"{out}: {name}, {out.stat().st_size:,} bytes"
     assert second.startswith(said)
     assert [file.name for file in out.parent.iterdir()] == ["encoder.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("words", "outputs", "kinds"),
+    [
+        ([], ["logits"], "DGCNN + GlobalConcat + PointClassifier"),
+        (["part=network", "num_points=40"], ["logits"], "DGCNN + GlobalConcat + PointClassifier"),
+        (["part=encoder"], ["point", "cloud"], "DGCNN"),
+    ],
+)
+def test_a_segmentation_is_written_whole_unless_only_its_encoder_is_asked_for(
+    words, outputs, kinds, checkpoints, tmp_path, capsys
+):
+    pytest.importorskip("onnxruntime")
+    out = tmp_path / "network.onnx"
+    assert run(f"checkpoint={checkpoints / 'network'}", f"out={out}", *words) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == f"{out}: {kinds}, {out.stat().st_size:,} bytes"
+    assert second.startswith("onnxruntime against geo3d on 2 clouds of ")
+    graph = pytest.importorskip("onnx").load(out).graph
+    assert [output.name for output in graph.output] == outputs
+    assert graph.output[0].type.tensor_type.shape.dim[2].dim_value == (5 if outputs == ["logits"] else 24)
+
+
+def test_logits_that_differ_are_not_kept(checkpoints, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("onnxruntime")
+    real = onnx_layers.folded
+    monkeypatch.setattr(onnx_layers, "folded", lambda *g: (real(*g)[0] * 1.01, real(*g)[1]))
+    assert run(f"checkpoint={checkpoints / 'network'}", f"out={tmp_path / 'n.onnx'}") == 2
+    assert "not written, because its logits differ; onnxruntime against geo3d" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_openvino(checkpoints, tmp_path, capsys):
@@ -121,6 +157,7 @@ def test_mistakes_are_one_line(checkpoints, tmp_path, capsys):
     for words, message in (
         ((f"checkpoint={checkpoints / 'pointnet2'}", f"out={tmp_path / 'a.onnx'}"), "with neighbors=inputs"),
         ((f"checkpoint={checkpoints / 'float'}", f"out={tmp_path}"), "expected the name of a file to write"),
+        ((f"checkpoint={checkpoints / 'float'}", f"out={tmp_path / 'a'}", "part=network"), "no segmentation network"),
         ((f"checkpoint={tmp_path}", f"out={tmp_path / 'a.onnx'}"), "expected encoder.safetensors and encoder.json"),
         ((f"checkpoint={checkpoints / 'float'}", f"out={tmp_path / 'a.xml'}", "precision=int8"), "no learned steps"),
     ):

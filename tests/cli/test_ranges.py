@@ -153,8 +153,18 @@ def configurations() -> Iterator[tuple[str, Any, Callable[[Any], dict[str, Any]]
             node |= {key: 8 for key, each in parameters(found).items() if each.default is each.empty}
             for name, each in parameters(found).items():
                 yield f"{group}.{name}", each.annotation, lambda v, g=group, n=node, k=name: whole | {g: n | {k: v}}
-    for found in (data.Folder, data.ModelNet, data.Rooms, data.S3DIS, data.ScanObjectNN, data.ShapeNetPart, data.Shapes):
-        node = {"_target_": f"geo3d.data.{found.__name__}"} | ({} if found in (data.Rooms, data.Shapes) else {"root": "x"})
+    for found in (
+        data.Folder,
+        data.ModelNet,
+        data.Rooms,
+        data.S3DIS,
+        data.ScanObjectNN,
+        data.ShapeNetPart,
+        data.Shapes,
+    ):
+        node = {"_target_": f"geo3d.data.{found.__name__}"} | (
+            {} if found in (data.Rooms, data.Shapes) else {"root": "x"}
+        )
         for name, each in data_parameters(found).items():
             yield f"data.{name}", each.annotation, lambda v, n=node, k=name: whole | {"data": n | {k: v}}
     for name, each in trainer_parameters().items():

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from geo3d.compress import calibrate, finalize, prune, quantize, records, structure
+from geo3d.decoders import FeaturePropagation
 from geo3d.encoders import DGCNN, PointNet, PointNet2, SegmentationDGCNN
 from geo3d.errors import ConfigError
 from geo3d.heads import Classifier
@@ -107,6 +108,21 @@ def test_a_level_that_reads_coordinates_alone_rounds_its_weights_alone(scales):
     assert first.quantizer is not None and first.input_quantizer is None and second.input_quantizer is not None
     features = calibrate(encoder, [tiny_batch()]).eval()(tiny_batch())
     assert bool(features.cloud.isfinite().all()) and bool(features.cloud.any())
+
+
+@pytest.mark.parametrize("channels", [3, 6])
+def test_a_decoder_rounds_all_but_the_coordinates_that_its_last_step_joins(channels):
+    encoder = make("ssg", in_channels=channels)
+    decoder = FeaturePropagation(encoder.level_channels, encoder.cloud_channels, ((8, 8), (8, 6), (5,)))
+    rounded = quantize(decoder, 4, 3)
+    assert set(bits(rounded).values()) == {(4, 3)}
+    calibrate(rounded, [encoder.eval()(tiny_batch())])
+    layer, rows = rounded.steps[-1][0], torch.rand(5, channels + 6)
+    entered = layer.inputs(rows)
+    assert torch.equal(entered[:, :3], rows[:, :3]) and bool((entered[:, 3:] != rows[:, 3:]).any(0).all())
+    assert [step[0].skip for step in rounded.steps] == [0, 0, 3]
+    without = FeaturePropagation(encoder.level_channels, encoder.cloud_channels, ((8, 8), (8, 6), (5,)), input=False)
+    assert [step[0].skip for step in without.steps] == [0, 0, 0]
 
 
 @pytest.mark.parametrize("hidden", [(12, 8), ()])

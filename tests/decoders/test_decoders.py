@@ -180,7 +180,7 @@ def test_the_graph_of_a_decoder_of_parts_computes_the_same(keywords, sizes):
     encoder, batch = made("msg"), tiny_batch(num_points=sizes, dtype=torch.float64)
     decoder = propagation(encoder, **keywords)
     check_graph(decoder, decoder.layer_graph())
-    assert rows_of(decoder.layer_graph(), 24).get("category", 1) == 1
+    assert rows_of(decoder.layer_graph(), 24).get("y", 1) == 1
     check_graph_of(decoder, encoder(batch), torch.arange(len(batch.ptr) - 1) % 3 if decoder.categories else None)
 
 
@@ -190,7 +190,7 @@ def check_graph_of(decoder, features, category=None):
     for i, level in enumerate(features.levels):
         inputs |= {f"levels.{i}.pos": Value(level.pos, level.layout), f"levels.{i}.x": Value(level.x, level.layout)}
     if category is not None:
-        inputs["category"] = Value(torch.eye(decoder.categories, dtype=torch.float64)[category], None)
+        inputs["y"] = Value(torch.eye(decoder.categories, dtype=torch.float64)[category], None)
     values = evaluate(decoder, decoder.layer_graph(), inputs)
     torch.testing.assert_close(values["rows"].x, decoder(features) if category is None else decoder(features, category))
 

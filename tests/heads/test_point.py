@@ -4,10 +4,13 @@ import copy
 
 import pytest
 import torch
+from torch.nn.functional import one_hot
 
 from geo3d.cloud import Layout
 from geo3d.errors import CloudError, ConfigError
 from geo3d.heads import PointClassifier
+from geo3d.nn.describe import graph_of
+from geo3d.nn.evaluate import Value, evaluate
 from geo3d.nn.quantizer import Quantizer
 from geo3d.seeds import generator, seeded
 
@@ -61,3 +64,20 @@ def test_what_all_points_of_a_cloud_share_is_multiplied_once(categories, compres
         grads.append([logits, *(p.grad for p in other.parameters())])
     for one, again in zip(*grads, strict=True):
         torch.testing.assert_close(one, again, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("categories", [0, 3])
+@pytest.mark.parametrize("slope", [0.0, 0.2])
+def test_the_graph_computes_the_logits(categories, slope):
+    with seeded(0):
+        head = PointClassifier(6, 4, (8, 5), dropout=(0.5, 0.0), negative_slope=slope, categories=categories)
+    draw = generator("rows")
+    rows, layout, y = torch.randn(7, 6, generator=draw), Layout(torch.tensor([0, 3, 7])), torch.tensor([2, 1])
+    for _ in range(2):
+        head.train()(torch.randn(7, 6, generator=draw), y, layout)
+    inputs = {"rows": Value(rows, layout)}
+    if categories:
+        inputs["y"] = Value(one_hot(y, 3).float(), Layout(torch.arange(3), 1))
+    with torch.no_grad():
+        values = evaluate(head.eval(), graph_of(head, "test"), inputs)
+        torch.testing.assert_close(values["logits"].x, head(rows, y, layout))

@@ -6,10 +6,11 @@ from torch import nn
 
 from geo3d.cloud import layout_of
 from geo3d.compress import prune, quantize, structure
+from geo3d.decoders import FeaturePropagation
 from geo3d.encoders import DGCNN, PointNet, PointNet2
 from geo3d.encoders.inputs import point_inputs
 from geo3d.errors import ConfigError
-from geo3d.heads import Classifier, Predictor, Projector
+from geo3d.heads import Classifier, PointClassifier, Predictor, Projector
 from geo3d.nn.describe import graph_of
 from geo3d.nn.evaluate import Value, evaluate
 from geo3d.nn.graph import WEIGHTED, input_layers, layers_of, rows_of
@@ -109,6 +110,19 @@ def test_layers_whose_coordinates_stay_exact():
     assert input_layers(PointNet2(absolute=True).layer_graph()) == {"levels.0.scales.0.linears.0"}
     assert input_layers(PointNet2(absolute=True, in_channels=6).layer_graph()) == set()
     assert input_layers(Classifier(8, 3).layer_graph()) == set()
+    absolute = {"levels.0.scales.0.linears.0"}  # coordinates relative to the centre, and as they are
+    assert input_layers(PointNet2(absolute=True).layer_graph()) == absolute
+    assert input_layers(PointNet2(absolute=True, in_channels=6).layer_graph()) == set()
+
+
+def test_heads_and_decoders_of_points_read_features():
+    assert input_layers(PointClassifier(8, 3).layer_graph()) == set()
+    assert input_layers(PointClassifier(8, 3, categories=2).layer_graph()) == {"category"}
+    for cloud in (True, False):
+        channels = ((8, 8), (8, 8), (8, 8))[: 2 + cloud]
+        assert input_layers(FeaturePropagation((3, 8, 9), 10, channels, cloud=cloud).layer_graph()) == set()
+    rows = rows_of(PointClassifier(8, 3, categories=2).layer_graph(), 24)
+    assert rows["category"] == 1 and rows["joined"] == 24
 
 
 @pytest.mark.parametrize(

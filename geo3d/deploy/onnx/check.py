@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import normalize
 from torch_geometric.data import Batch
 
@@ -15,11 +15,12 @@ from geo3d.cloud import Features, make_batch
 from geo3d.deploy.onnx.encoders import onnx_inputs
 from geo3d.deploy.onnx.graph import required
 from geo3d.deploy.signal_stack import kept
+from geo3d.network import PointNetwork
 
 Array = np.ndarray[Any, Any]
 
-Run = Callable[[Mapping[str, Array]], tuple[Array, Array]]
-"""From inputs by name to ``point`` (B, N, C) and ``cloud`` (B, D)."""
+Run = Callable[[Mapping[str, Array]], tuple[Array, ...]]
+"""From inputs by name to ``point`` (B, N, C) and ``cloud`` (B, D), or of a whole network ``logits`` (B, N, classes)."""
 
 TOLERANCE = 1e-3
 """Difference, relative to the largest feature, that rounding in single precision explains."""
@@ -34,7 +35,7 @@ between two codes may be rounded to the other one, and with coarse codes that ch
 
 
 class Difference(NamedTuple):
-    """How far a file's features are from an encoder's on the same clouds; the larger value of point and cloud features.
+    """How far a file's outputs are from geo3d's on the same clouds; the larger value of point and cloud features.
 
     Attributes:
         largest: The largest difference, relative to the largest feature.
@@ -62,10 +63,11 @@ class Difference(NamedTuple):
         return self.fraction <= FEW if searched else self.largest <= TOLERANCE
 
 
-def difference(expected: Features, point: Array, cloud: Array) -> Difference:
-    """How far a file's outputs are from an encoder's features."""
+def difference(expected: Features | Tensor, *outputs: Array) -> Difference:
+    """How far a file's outputs are from an encoder's features, or from the logits of a whole network."""
     parts = []
-    for exact, other in ((expected.point, point), (expected.cloud, cloud)):
+    wanted = (expected,) if isinstance(expected, Tensor) else (expected.point, expected.cloud)
+    for exact, other in zip(wanted, outputs, strict=True):
         exact = exact.cpu()
         away = (torch.from_numpy(np.array(other)).reshape(exact.shape) - exact).abs()
         top, middle = (value.clamp_min(1e-30) for value in (exact.abs().max(), exact.abs().mean()))
@@ -77,12 +79,14 @@ def difference(expected: Features, point: Array, cloud: Array) -> Difference:
 
 
 def random_clouds(encoder: nn.Module, clouds: int, num_points: int) -> Batch:
-    """Clouds of random points within the unit sphere, with extra channels if the encoder takes them."""
+    """Clouds of random points within the unit sphere, with extra channels and categories if the encoder takes them."""
     generator = seeds.generator(0, "export check")
     direction = normalize(torch.randn(clouds * num_points, 3, generator=generator, dtype=torch.float32), dim=1)
     pos = direction * torch.rand(len(direction), 1, generator=generator, dtype=torch.float32).pow(1 / 3)
     more = int(encoder.in_channels) - 3  # type: ignore[arg-type]
     extra = {"x": torch.randn(len(pos), more, generator=generator, dtype=torch.float32)} if more else {}
+    if isinstance(encoder, PointNetwork) and encoder.categories:
+        extra["y"] = torch.arange(clouds) % encoder.categories
     return make_batch(pos, num_points=num_points, **extra)
 
 
@@ -100,7 +104,7 @@ def in_onnxruntime(path: str | Path, threads: int = 1) -> Run:
     options = runtime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = threads, 3
     session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return lambda inputs: tuple(session.run(["point", "cloud"], inputs))
+    return lambda inputs: tuple(session.run(None, inputs))
 
 
 def in_openvino(path: str | Path, threads: int = 1) -> Run:
@@ -117,9 +121,8 @@ def in_openvino(path: str | Path, threads: int = 1) -> Run:
     with kept():
         compiled = required("openvino").Core().compile_model(str(path), "CPU", settings)
 
-    def run(inputs: Mapping[str, Array]) -> tuple[Array, Array]:
-        outputs = compiled(dict(inputs))
-        return outputs["point"], outputs["cloud"]
+    def run(inputs: Mapping[str, Array]) -> tuple[Array, ...]:
+        return tuple(compiled(dict(inputs)).to_tuple())
 
     return run
 
@@ -129,9 +132,9 @@ def in_torch(path: str | Path) -> Run:
     program = torch.export.load(str(path)).module()
 
     @torch.no_grad()
-    def run(inputs: Mapping[str, Array]) -> tuple[Array, Array]:
-        point, cloud = program(*(torch.from_numpy(inputs[name]) for name in ("pos", "x") if name in inputs))
-        return point.numpy(), cloud.numpy()
+    def run(inputs: Mapping[str, Array]) -> tuple[Array, ...]:
+        outputs = program(*(torch.from_numpy(inputs[name]) for name in ("pos", "x") if name in inputs))
+        return tuple(output.numpy() for output in outputs)
 
     return run
 

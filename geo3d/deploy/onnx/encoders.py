@@ -10,7 +10,10 @@ Inputs are ``pos (B, N, 3)``, and ``x (B, N, in_channels - 3)`` for encoders wit
 - ``nearest (B, N, 3)`` and ``weight (B, N, 3)``: the centres of the last level nearest to each point, and their
   weights.
 
-Outputs are ``point (B, N, C)`` and ``cloud (B, D)``.
+Outputs are ``point (B, N, C)`` and ``cloud (B, D)``. A whole network (:class:`geo3d.network.PointNetwork`) has the
+output ``logits (B, N, classes)`` instead, and the input ``y (B,)``, the category of each cloud, if its head reads one.
+Its decoder's searches are ``nearest``, ``weight``, ``nearest_1``, ``weight_1``, ..., in the order of its steps: the
+three rows of the coarser level nearest to each row of the finer one.
 """
 
 from collections import Counter
@@ -27,10 +30,11 @@ from geo3d.deploy.onnx import layers
 from geo3d.deploy.onnx.graph import Graph
 from geo3d.encoders.inputs import input_batch, point_inputs
 from geo3d.errors import CloudError, ConfigError
+from geo3d.network import PointNetwork
 from geo3d.nn.describe import graph_of
 from geo3d.nn.edge_conv import EdgeConv
 from geo3d.nn.evaluate import Value, balls, evaluate, nearest_centers
-from geo3d.nn.graph import Op, grouped
+from geo3d.nn.graph import Op, grouped, leading_to, widths_of
 from geo3d.nn.linear import Linear
 from geo3d.nn.norm import BatchNorm
 
@@ -54,7 +58,7 @@ class Drawing:
         self.tables = tables_of(ops)
         self.balls = grouped(ops)
         self.readers = Counter(source for op in ops for source in op.sources)
-        self.readers.update(("point", "cloud"))  # whoever runs the file reads its outputs
+        self.readers.update(outputs_of(encoder))  # whoever runs the file reads its outputs
         self.behind_maximum: dict[str, float] = {}
         """By path of an operation: the slope of its activation, which is applied after the maximum, on fewer values."""
         tops = {op.sources[0] for op in ops if op.kind == "max"}
@@ -86,6 +90,9 @@ def _activation(graph: Graph, y: str, slope: float) -> str:
 
 
 def _input(at: Drawing, op: Op) -> str:
+    if op.path == "y":
+        number = at.graph.input("y", np.int64, [at.sizes[0]])
+        return at.graph.op("OneHot", number, np.array(op.number), np.array([0, 1], np.float32))
     return at.graph.input(op.path, np.float32, [*at.sizes, op.number])
 
 
@@ -138,6 +145,11 @@ def _farthest(at: Drawing, op: Op, pos: str) -> str:
     return at.graph.op("GatherND", root, at.graph.op("Unsqueeze", picked, np.array([-1])), batch_dims=1)
 
 
+def _expand(at: Drawing, op: Op, clouds: str, rows: str) -> str:
+    shape = at.graph.op("Concat", at.graph.op("Shape", rows, start=0, end=2), np.array([1]), axis=0)
+    return at.graph.op("Expand", at.graph.op("Unsqueeze", clouds, np.array([1])), shape)
+
+
 def _matmul(at: Drawing, op: Op, rows: str, matrices: str) -> str:
     size = len(at.encoder.get_submodule(op.sources[1]).weight) ** 0.5  # type: ignore[arg-type]
     square = at.graph.op("Reshape", matrices, np.array([-1, round(size), round(size)]))
@@ -182,6 +194,7 @@ DRAW: dict[str, Callable[..., str]] = {
     "concat": lambda at, op, *parts: _side_by_side(at.graph, parts),
     "max": _maximum,
     "mean": lambda at, op, x: layers.mean(at.graph, x, _axis(at, op)),
+    "expand": _expand,
     "interpolate": _interpolate,
 }
 
@@ -196,15 +209,27 @@ def build(graph: Graph, encoder: nn.Module, sizes: Sizes, inside: bool) -> None:
         raise ConfigError(
             f"{type(encoder).__name__} cannot be exported; export one of its sub-networks, encoder.subnet(setting)"
         )
-    ops = graph_of(encoder, "export to ONNX")
+    ops = drawn(encoder)
     at = Drawing(graph, encoder, ops, sizes, inside)
     for op in ops:
         if op.kind not in DRAW:
             raise ConfigError(f"export to ONNX: {op.path}: {op.kind} has no ONNX form; there are {', '.join(DRAW)}")
         with graph.scope(op.path):
             at.names[op.path] = DRAW[op.kind](at, op, *(at.names[source] for source in op.sources))
-    graph.output("point", at.names["point"], np.float32, [*sizes, int(encoder.point_channels)])  # type: ignore[arg-type]
-    graph.output("cloud", at.names["cloud"], np.float32, [sizes[0], int(encoder.cloud_channels)])  # type: ignore[arg-type]
+    widths = widths_of(ops, encoder)
+    for name in outputs_of(encoder):
+        rows = sizes[:1] if name == "cloud" else sizes
+        graph.output(name, at.names[name], np.float32, [*rows, widths[name]])
+
+
+def outputs_of(encoder: nn.Module) -> tuple[str, ...]:
+    """The names of the outputs: the features of an encoder, or the logits of a whole network."""
+    return ("logits",) if isinstance(encoder, PointNetwork) else ("point", "cloud")
+
+
+def drawn(encoder: nn.Module) -> list[Op]:
+    """The operations that the outputs depend on; a decoder need not read everything that its encoder computes."""
+    return leading_to(graph_of(encoder, "export to ONNX"), outputs_of(encoder))
 
 
 def tables_of(ops: Sequence[Op]) -> dict[str, str]:
@@ -259,14 +284,29 @@ def onnx_inputs(encoder: nn.Module, data: Data, neighbors: str = "inside") -> di
     tensors: dict[str, Tensor] = {"pos": x[:, :3].view(clouds, size, 3)}
     if x.shape[1] > 3:
         tensors["x"] = x[:, 3:].view(clouds, size, -1)
+    if isinstance(encoder, PointNetwork) and encoder.categories:
+        tensors["y"] = categories_of(encoder, data)
     if neighbors == "inputs":
         tensors |= _searched(encoder, {"pos": Value(batch.pos, layout), "x": Value(x[:, 3:], layout)})
     return {name: np.ascontiguousarray(value.cpu().numpy()) for name, value in tensors.items()}
 
 
+def categories_of(network: PointNetwork, data: Data) -> Tensor:
+    """(B,) int64 category of each cloud.
+
+    Raises:
+        CloudError: If the clouds have none, or one is out of range.
+    """
+    y, count = data.get("y"), network.categories
+    if y is None or not bool(((y >= 0) & (y < count)).all()):
+        value = "none" if y is None else y.tolist()[:9]
+        raise CloudError(f"y: expected the category of each cloud, from 0 to {count - 1}; found {value}")
+    return y.long()
+
+
 def _searched(encoder: nn.Module, inputs: Mapping[str, Value]) -> dict[str, Tensor]:
     """The results of all searches of an encoder, by name of the graph input, as indices within each cloud."""
-    ops = graph_of(encoder, "export to ONNX")
+    ops = drawn(encoder)
     by_name, names = {op.path: op for op in ops}, tables_of(ops)
     values = evaluate(encoder, ops, inputs, [op.path for op in ops if op.kind in ("neighbors", "farthest")])
     tables: dict[str, Tensor] = {}

@@ -12,12 +12,14 @@ from torch_geometric.data import Data
 
 import geo3d
 from geo3d.cloud import common_size
+from geo3d.compress import records
 from geo3d.deploy.onnx.encoders import build, onnx_inputs
 from geo3d.deploy.onnx.graph import Graph, required
 from geo3d.deploy.onnx.traced import UniformClouds, traced
 from geo3d.encoders.inputs import input_batch, point_inputs
 from geo3d.errors import CloudError, ConfigError
 from geo3d.io.files import replacing
+from geo3d.network import PointNetwork
 from geo3d.nn.keywords import keywords_of
 from geo3d.nn.linear import Linear
 
@@ -61,7 +63,12 @@ def onnx_model(
         "convention": CONVENTION,
         "geo3d": geo3d.__version__,
     }
-    if describes:
+    if isinstance(encoder, PointNetwork):
+        parts = {name: part for name, part in encoder.named_children()}
+        card["class"] = json.dumps({name: type(part).__name__ for name, part in parts.items()})
+        card["keywords"] = json.dumps({name: keywords_of(part) for name, part in parts.items()})
+        card["compression"] = json.dumps({name: records(part) for name, part in parts.items()})
+    elif describes:
         card["keywords"] = json.dumps(keywords_of(encoder))
     else:
         model = traced(encoder, clouds, num_points, opset)
@@ -94,8 +101,8 @@ def export_onnx(
     layer.
 
     Args:
-        encoder: Any encoder. One without a ``layer_graph`` is traced, which needs ``clouds`` and ``num_points`` and
-            operators that ONNX has.
+        encoder: Any encoder, or a whole :class:`geo3d.network.PointNetwork`. An encoder without a ``layer_graph`` is
+            traced, which needs ``clouds`` and ``num_points`` and operators that ONNX has.
         path: The file; written completely or not at all.
         neighbors: ``"inside"``: the graph searches neighbours itself; ``"inputs"``: they are inputs of the graph, see
             :func:`onnx_inputs`. A PointNet2 needs ``"inputs"``.
@@ -150,14 +157,18 @@ def export_torch(encoder: nn.Module, path: str | Path, data: Data) -> Path:
     geo3d's operators (``torch.ops.geo3d.*``), so import geo3d's encoders before ``torch.export.load(path)``.
 
     Args:
-        encoder: Any of geo3d's.
+        encoder: Any of geo3d's, or a whole network, whose program returns the logits (B, N, classes) alone.
         path: The file; written completely or not at all.
         data: Clouds of one size.
 
     Raises:
         CloudError: If they are not of one size.
-        ConfigError: If torch.export cannot follow the encoder's ``forward``.
+        ConfigError: If torch.export cannot follow the encoder's ``forward``, or a network reads categories.
     """
+    if isinstance(encoder, PointNetwork) and encoder.categories:
+        raise ConfigError(
+            "torch.export: the network reads the category of each cloud; export it as ONNX, with an input y"
+        )
     batch = input_batch(data)
     size = common_size(batch)
     if size is None:

@@ -190,6 +190,14 @@ def grouped(
     if features is None:
         return graph.op("Add", h, short(shift))
     # once per point, before the gather
-    ((of_points, missing),) = products(graph, features, layer, matrix.part(columns=slice(3, None)))
+    exact, matrix = max(layer.skip - 3, 0), matrix.part(columns=slice(3, None))
+    if exact and (layer.input_quantizer is not None or layer.pool is not None):
+        count = matrix.rows.shape[1] - exact if layer.pool is None else layer.pool.in_channels
+        positions, features = graph.ops("Split", 2, features, np.array([exact, count]), axis=-1)
+        ((of_points, missing),) = products(graph, features, layer, matrix.part(columns=slice(exact, None)))
+        of_positions, _ = product(graph, Entering(positions), matrix.part(columns=slice(exact)))
+        of_points = graph.op("Add", of_points, of_positions)
+    else:
+        ((of_points, missing),) = products(graph, features, layer, matrix)
     of_points = graph.op("Add", of_points, short(shift + missing))
     return graph.op("Add", gathered(graph, of_points, neighbors), h)

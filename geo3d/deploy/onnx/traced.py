@@ -23,18 +23,23 @@ class UniformClouds(nn.Module):
     """An encoder wrapped so that it takes clouds of one size as plain tensors.
 
     Args:
-        encoder: Any of geo3d's.
+        encoder: Any of geo3d's, or a whole network without categories.
     """
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
         self.encoder = encoder
 
-    def forward(self, pos: Tensor, x: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """(B, N, C) and (B, D) features from ``pos`` (B, N, 3) and further channels ``x`` (B, N, in_channels - 3)."""
+    def forward(self, pos: Tensor, x: Tensor | None = None) -> tuple[Tensor, ...]:
+        """(B, N, C) and (B, D) features from ``pos`` (B, N, 3) and further channels ``x`` (B, N, in_channels - 3).
+
+        Of a whole network only the logits (B, N, classes).
+        """
         clouds, size = pos.shape[:2]
         extra = {} if x is None else {"x": x.flatten(0, 1)}
         features = self.encoder(make_batch(pos.flatten(0, 1), num_points=size, **extra))
+        if isinstance(features, Tensor):
+            return (features.view(clouds, size, -1),)
         return features.point.view(clouds, size, -1), features.cloud
 
 
