@@ -2,6 +2,7 @@
 
 import copy
 from functools import partial
+from inspect import signature
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from geo3d import objectives
 from geo3d.distributed import gather, sum_over_processes, world_size
 from geo3d.heads import Predictor, Projector
 from geo3d.nn.norm import BatchNorm
+from geo3d.objectives.objective import Places
 from geo3d.seeds import generator, seeded
 
 WORLD, B, D, STEPS = 2, 4, 6, 3
@@ -24,7 +26,9 @@ class Step(nn.Module):
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        self.objective = getattr(objectives, name)(**({"dim": D, "queue_size": 20} if name == "MoCo" else {}))
+        made = getattr(objectives, name)
+        small = {"dim": D, "queue_size": 20, "prototypes": 5, "points": 4, "hidden": 8, "inner": 0.5, "outer": 1.5}
+        self.objective = made(**{key: small[key] for key in signature(made).parameters if key in small})
         with seeded("step", name):
             self.online = nn.Sequential(nn.Linear(5, 8), BatchNorm(8), nn.Tanh(), Projector(8, 8, D))
             self.predictor = Predictor(D, 8) if self.objective.predictor else nn.Identity()
@@ -32,7 +36,14 @@ class Step(nn.Module):
 
     def forward(self, clouds):
         views = [self.predictor(self.online(x)) for x in clouds]
-        return self.objective(views, None if self.teacher is None else [self.teacher(x + 0.1) for x in clouds])[0]
+        targets = None if self.teacher is None else [self.teacher(x + 0.1) for x in clouds]
+        return self.objective(views, targets, self.given(clouds[0]))[0]
+
+    def given(self, x):
+        """What the objective needs; the rows of one process are those of one cloud."""
+        if self.objective.needs == "places":
+            return Places(x[:, :3], torch.arange(len(x)) // B)
+        return x[:, None, :3].expand(-1, self.objective.points, 3) if self.objective.needs == "clouds" else None
 
 
 def train(name, rank=None):

@@ -225,7 +225,7 @@ def keep(error: Exception, words: list[str]) -> str:
 
 def out_of(words: list[str]) -> str | None:
     """The run folder that ``out=DIR`` names; None without one, and for commands that are not jobs."""
-    if words[:1] and words[0] in texts.TOOLS:
+    if words[:1] and (words[0] in texts.TOOLS or words[0] in WRITE_A_FILE):
         return None
     folder = next((word[4:] for word in reversed(words) if word.startswith("out=") and word[4:]), None)
     return None if folder is None else os.path.expanduser(folder)

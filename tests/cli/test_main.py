@@ -95,7 +95,7 @@ def test_whoever_reads_the_output_may_stop_early():
         (["probe", "checkpoint=x", "out=x", "data=modelnet"], "data.root: a value is needed; give data.root=PATH"),
         (["probe", "x.ply", "out=x"], "x.ply: expected KEY=VALUE"),
         (["probe", "--verbose", "out=x"], "--verbose: expected KEY=VALUE"),
-        (["data", "lst"], "data lst: expected data list, or data check NAME root=PATH"),
+        (["data", "lst"], "data lst: expected data list, data check NAME root=PATH, or data prepare NAME"),
         (["data", "check", "modlnet"], "did you mean 'modelnet'?"),
         (["data", "check", "modelnet"], "root: a value is needed; give root=PATH"),
     ],

@@ -129,7 +129,9 @@ def test_in_torch(tmp_path):
     network = made("scenes")
     path = export_torch(network, tmp_path / "network.pt2", random_clouds(network, 1, 40))
     assert checked(network, path, "torch", "inside", 1, 40).mean < 1e-5
-    with pytest.raises(ConfigError, match="torch.export: the network reads the category of each cloud; export it as ONNX"):
+    with pytest.raises(
+        ConfigError, match="torch.export: the network reads the category of each cloud; export it as ONNX"
+    ):
         export_torch(made("parts"), tmp_path / "parts.pt2", random_clouds(network, 1, 40))
 
 
