@@ -246,7 +246,9 @@ def test_arrays_tell_why_they_cannot_be_written(tmp_path):
 
 def started(out: Path) -> subprocess.Popen:
     """The command in a process group of its own, after it has written some of its 240 shards."""
-    code = "import sys; from geo3d.cli.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    # a shell that starts jobs in the background lets them ignore Ctrl-C
+    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code += "from geo3d.cli.__main__ import main; sys.exit(main(sys.argv[1:]))"
     words = [*LONG, f"out={out}", "workers=2"]
     process = subprocess.Popen(
         [sys.executable, "-c", code, *words], stderr=subprocess.PIPE, text=True, start_new_session=True
