@@ -245,7 +245,7 @@ def test_arrays_tell_why_they_cannot_be_written(tmp_path):
 
 
 def started(out: Path) -> subprocess.Popen:
-    """The command in a process group of its own, after it has written some of its 240 shards."""
+    """The command in a process group of its own, after it has written some of its 60 shards."""
     # a shell that starts jobs in the background lets them ignore Ctrl-C
     code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
     code += "from geo3d.cli.__main__ import main; sys.exit(main(sys.argv[1:]))"
@@ -259,7 +259,7 @@ def started(out: Path) -> subprocess.Popen:
     return process
 
 
-LONG = ["data", "prepare", "shapes", "size=960", "num_points=512", "clouds_per_shard=4", "split=train"]
+LONG = ["data", "prepare", "shapes", "size=240", "num_points=512", "clouds_per_shard=4", "split=train"]
 
 
 def written(out: Path) -> dict[str, int]:
@@ -278,11 +278,11 @@ def test_a_killed_run_is_continued(tmp_path, capsys):
         time.sleep(0.1)
     assert not alive(process.pid)
     before = written(out)
-    assert 3 <= len(before) < 240 and not (out / "store.json").exists()
+    assert 3 <= len(before) < 60 and not (out / "store.json").exists()
     (out / "train" / f".geo3d-0123-{len(before):06d}.d").mkdir()  # as a worker that was killed, too, would leave it
     assert main([*LONG, f"out={out}", "workers=2"]) == 0
     after = written(out)
-    assert len(after) == 240 and {name: after[name] for name in before} == before
+    assert len(after) == 60 and {name: after[name] for name in before} == before
     assert main([*LONG, f"out={tmp_path / 'whole'}", "workers=1"]) == 0
     assert content(out) == content(tmp_path / "whole")
     assert not list(out.rglob(".geo3d-*"))
@@ -314,7 +314,7 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path):
     os.killpg(process.pid, signal.SIGINT)  # as a terminal sends it: to the workers, too
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130 and error == "geo3d: error: interrupted; finished work is kept\n"
-    assert 3 <= len(written(tmp_path / "store")) < 240 and not list((tmp_path / "store").rglob(".geo3d-*"))
+    assert 3 <= len(written(tmp_path / "store")) < 60 and not list((tmp_path / "store").rglob(".geo3d-*"))
 
 
 def test_progress_is_shown_on_a_terminal_only(tmp_path, capsys, monkeypatch):
