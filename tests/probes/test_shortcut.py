@@ -55,9 +55,9 @@ def test_normals_of_neighbors_stand_for_those_of_the_clouds():
     pos = torch.rand(200, 3, generator=seeds.generator("plane"))
     pos[:, 2] = 0.5 * pos[:, 0]
     normal = torch.tensor([-0.5, 0.0, 1.0]).double() / 1.25**0.5
-    found = plain_geometry(make_batch(pos, num_points=200))["normal"]
+    products = plain_geometry(make_batch(pos, num_points=200))["normal"]
     expected = torch.stack([normal[i] * normal[j] for i in range(3) for j in range(i, 3)])
-    torch.testing.assert_close(found, expected.expand_as(found), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(products, expected.expand_as(products), rtol=1e-3, atol=1e-3)
 
 
 def test_clouds_that_are_scored_are_not_fitted_and_the_penalty_is_chosen_without_them():

@@ -35,7 +35,7 @@ STEPS = 50
 
 
 class Noise(Dataset):
-    """Random points, as many as asked for, made on demand."""
+    """Clouds of random points, made on demand."""
 
     classes: tuple[str, ...] = ()
     labels = None

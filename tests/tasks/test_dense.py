@@ -101,12 +101,12 @@ def test_blocks_show_every_point_in_its_own_row_weighted_by_a_gaussian(block, st
         return logits
 
     done = []
-    found = point_probabilities(
+    probabilities = point_probabilities(
         network, cloud, "a scene", Division(64, 1, block, steps, turns), normalize="none", pose=None, key=(0,),
         watch=lambda now, all_: done.append((now, all_)),
     )  # fmt: skip
     assert bool((seen >= turns).all())
-    torch.testing.assert_close(found, rows / weights[:, None], rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(probabilities, rows / weights[:, None], rtol=1e-3, atol=1e-4)
     blocks = done[-1][1]
     assert done == [(each, blocks) for each in range(1, blocks + 1)] and blocks % turns == 0
     if block == 9.0:

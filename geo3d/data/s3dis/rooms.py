@@ -85,8 +85,8 @@ def _array(folder: Path, name: str, shape: tuple[int, int]) -> np.ndarray:
     if not fits or array.dtype.kind not in KINDS[name] or (name == "color" and array.dtype != np.uint8):
         wanted = {"color": "uint8", "segment": "integers", "instance": "integers"}.get(name, "float32")
         count = "N" if shape[0] < 0 else shape[0]
-        found = f"{array.shape} of {array.dtype}"
-        raise CloudError(f"{path}: expected an array ({count}, {shape[1]}) of {wanted}; found {found}")
+        form = f"{array.shape} of {array.dtype}"
+        raise CloudError(f"{path}: expected an array ({count}, {shape[1]}) of {wanted}; found {form}")
     return array
 
 

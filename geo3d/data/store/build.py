@@ -46,8 +46,7 @@ def build_store(
         out: Folder of the store: new, empty, or with an unfinished store of the same settings.
         workers: Processes that read and write; by default one for each core.
         damaged: ``stop`` at a damaged cloud, or ``skip`` and count it.
-        clouds_per_shard: Clouds of a shard; by default as many as give about 64 MiB. A worker holds one shard in
-            memory.
+        clouds_per_shard: Clouds in a shard; by default about 64 MiB of them. A worker holds one shard in memory.
         splits: The splits to write; those that the data set does not have are left out.
         watch: Called after every shard with the clouds that are done and those that there are.
         options: Keywords of ``dataset_class``.
