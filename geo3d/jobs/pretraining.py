@@ -132,7 +132,7 @@ def pretrain(
             trained, rows_of = task.published()
             save_encoder(finalized(trained, data), out / "encoder", decoder=rows_of, **card)
             rows = [{k: v for k, v in row.items() if k != "epoch_seconds"} for row in history(runner)]
-            plot_training(rows, out / "training.png")
+            plot_training(rows, out / "training.png", shortcut=None if shortcut is None else shortcut.floor)
             finish_run(out, metrics)
         return metrics
 

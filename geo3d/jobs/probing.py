@@ -158,9 +158,11 @@ def _probe_points(
         table = {name: compare(s["floor"], s["result"], s.get("ceiling")) for name, s in scores.items()}
         metrics = {**table["linear mIoU"], "points": "all", "num_points": data.num_points, "rotation": data.rotation}
         metrics |= {"target": "point", "checkpoints": len(opened), "figures": table}
-        plot_bars(table, out / "probe.png")
+        plot_bars(table, out / "probe.png", title="features of points (%)")
         finish_run(out, metrics)
-        print(render(table, f"probe of points, {data.rotation} poses, {data.num_points} points at a time"))
+        print(
+            render(table, f"probe of points, {data.rotation} poses, {data.num_points} points at a time", unit="percent")
+        )
         return metrics
 
 

@@ -33,9 +33,18 @@ TITLES = {
     "covariance": "term of the loss: covariance of the embeddings",
     "redundancy": "term of the loss: correlation of the embeddings",
     "compression": "term of the loss: compression",
+    "prototypes_used": "prototypes in use",
+    "chamfer": "Chamfer distance of drawn clouds",
+    "shortcut_height": "height",
+    "shortcut_position": "position",
+    "shortcut_normal": "normal",
+    "shortcut_density": "density",
     "regularizer": "term of the loss: distance of PointNet's transforms from orthogonal ones",
 }
-"""Logged key -> title of its panel."""
+"""Logged key -> title of its panel, or name of its line."""
+SHORTCUT = "shortcut_"
+"""The logged keys of the geometric shortcut begin so; they share a panel."""
+LOSSES = "loss and its terms"
 
 
 def panel(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
@@ -89,6 +98,7 @@ def plot_training(
     over: str = "epoch",
     terms: Sequence[str] = (),
     floor: float | None = None,
+    shortcut: Mapping[str, float] | None = None,
 ) -> Path:
     """The path of a PNG with one small panel for each logged quantity.
 
@@ -99,6 +109,8 @@ def plot_training(
         over: Key of the horizontal axis.
         terms: Keys drawn in the panel of ``loss``; keys that begin with ``loss`` always are.
         floor: Online kNN accuracy of the untrained encoder (0 to 1), drawn as a line.
+        shortcut: R^2 of height, position, normal and density from the untrained encoder's features, drawn as dotted
+            lines in the panel of the geometric shortcut.
 
     Raises:
         ConfigError: If there is nothing to draw, or a row lacks ``over``.
@@ -110,7 +122,9 @@ def plot_training(
     if not keys:
         raise ConfigError("the history holds no finite number to draw; train for at least one epoch first")
     losses = [key for key in keys if key.startswith("loss") or key in terms]
-    panels = ([losses] if losses else []) + [[key] for key in keys if key not in losses]
+    plain = [key for key in keys if key.startswith(SHORTCUT)]
+    panels = [group for group in (losses, plain) if group]
+    panels += [[key] for key in keys if key not in losses and key not in plain]
     panels.sort(key=lambda group: list(TITLES).index(group[0]) if group[0] in TITLES else len(TITLES))
     columns = min(len(panels), 2)
     rows = -(-len(panels) // columns)
@@ -124,7 +138,8 @@ def plot_training(
             ax.plot(
                 x, 100 * y if key == "knn" else y, color=colour, linewidth=1.6, marker=marker, ms=3, label=words(key)
             )
-        heading(ax, words(group[0]) if len(group) == 1 else "loss and its terms")
+        together = "plain geometry told by the features (R^2; dotted: untrained)" if group == plain else LOSSES
+        heading(ax, together if len(group) > 1 or group == plain else words(group[0]))
         ax.set_xlabel(over, fontsize=8, color=INK)
         ax.set_xlim(min(along) - margin, max(along) + margin)  # the same in all panels
         ax.yaxis.set_major_formatter("{x:.4g}")
@@ -135,6 +150,11 @@ def plot_training(
             reference(ax, 100 * floor, "untrained")
         if group == ["rank"]:
             ax.set_ylim(bottom=0)
+        if group == plain:
+            for key, color in zip(group, SERIES, strict=False):
+                if shortcut and key.removeprefix(SHORTCUT) in shortcut:
+                    ax.axhline(shortcut[key.removeprefix(SHORTCUT)], color=color, linewidth=1, linestyle=":")
+            ax.set_ylim(min(0.0, max(-1.0, ax.get_ylim()[0])), 1.05)
         if group == ["std"]:
             ax.set_ylim(0, max(1.05, ax.get_ylim()[1]))
     for ax in axes[len(panels) :]:

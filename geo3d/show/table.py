@@ -38,12 +38,13 @@ def lines_of(name: str, record: Mapping[str, Any]) -> list[list[str]]:
     return [[first, *numbers], *([other] + [""] * len(numbers) for other in others)]
 
 
-def render(rows: Mapping[str, Mapping[str, Any]], title: str = "") -> str:
+def render(rows: Mapping[str, Mapping[str, Any]], title: str = "", unit: str = "accuracy in percent") -> str:
     """A plain-text table, at most 100 columns wide, of percentages.
 
     Args:
         rows: Name of the probe -> its record from ``geo3d.probes.compare``.
         title: Printed above.
+        unit: What the numbers are, printed below.
 
     Raises:
         ConfigError: If there are no rows.
@@ -58,6 +59,6 @@ def render(rows: Mapping[str, Mapping[str, Any]], title: str = "") -> str:
     ]
     lines.insert(1, "-+-".join("-" * width for width in widths))
     most = max(record["result"]["count"] for record in rows.values())
-    note = "accuracy in percent" + (f", mean +- std of {most} runs" if most > 1 else "")
+    note = unit + (f", mean +- std of {most} runs" if most > 1 else "")
     note += "; ceiling: the same encoder with labels"
     return "\n".join(([title] if title else []) + lines + [note])

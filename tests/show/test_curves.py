@@ -127,3 +127,17 @@ def test_a_bar_has_its_deviation_if_there_is_one(figures):
         assert [text.get_text() for text in ax.texts] == ["50.0"]
         for line in ax.collections:
             assert line.get_segments()[0][:, 1].tolist() == [48, 52]
+
+
+def test_the_shortcut_has_one_panel_with_the_untrained_values_as_dotted_lines(tmp_path):
+    keys = ("height", "position", "normal", "density")
+    history = [{"epoch": e, "loss": 1.0, **{f"shortcut_{key}": 0.1 * e for key in keys}} for e in (1, 2, 3)]
+    plain = imread(plot_training(history, tmp_path / "a.png"))
+    floors = imread(plot_training(history, tmp_path / "b.png", shortcut=dict.fromkeys(keys, 0.8)))
+    one = imread(
+        plot_training(
+            [{k: v for k, v in row.items() if k == "epoch" or k == "loss"} for row in history], tmp_path / "c.png"
+        )
+    )
+    assert plain.shape == floors.shape and (plain != floors).any()
+    assert plain.shape[1] == 2 * one.shape[1] and plain.shape[0] == one.shape[0]  # two panels, not five

@@ -42,3 +42,8 @@ def test_fits_100_columns_whatever_the_names_and_numbers():
 def test_no_rows():
     with pytest.raises(ConfigError, match="no probe"):
         render({})
+
+
+def test_the_note_says_what_the_numbers_are():
+    rows = {"linear mIoU": compare([0.5], [0.6])}
+    assert render(rows, unit="percent").splitlines()[-1] == "percent; ceiling: the same encoder with labels"
