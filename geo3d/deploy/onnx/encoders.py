@@ -212,8 +212,6 @@ def build(graph: Graph, encoder: nn.Module, sizes: Sizes, inside: bool) -> None:
     ops = drawn(encoder)
     at = Drawing(graph, encoder, ops, sizes, inside)
     for op in ops:
-        if op.kind not in DRAW:
-            raise ConfigError(f"export to ONNX: {op.path}: {op.kind} has no ONNX form; there are {', '.join(DRAW)}")
         with graph.scope(op.path):
             at.names[op.path] = DRAW[op.kind](at, op, *(at.names[source] for source in op.sources))
     widths = widths_of(ops, encoder)

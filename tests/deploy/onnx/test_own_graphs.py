@@ -1,16 +1,19 @@
 """Graphs that none of geo3d's encoders has: what the file says of them, or why there is none."""
 
+from typing import get_args
+
 import pytest
 import torch
 from torch import nn
 
 from geo3d.cloud import Features, layout_of
 from geo3d.deploy.onnx.check import checked
+from geo3d.deploy.onnx.encoders import DRAW
 from geo3d.deploy.onnx.export import export_onnx
 from geo3d.encoders.inputs import input_batch
 from geo3d.errors import ConfigError
 from geo3d.nn.evaluate import Value, evaluate
-from geo3d.nn.graph import Op
+from geo3d.nn.graph import Kind, Op
 from geo3d.nn.linear import Linear
 from geo3d.nn.norm import BatchNorm
 
@@ -76,21 +79,7 @@ class BareBalls(MeanOfBalls):
     layer_graph, forward = MeanOfBalls.layer_graph, Described.forward
 
 
-class Expanded(TopOfPoints):
-    """The cloud's features at every point."""
-
-    def layer_graph(self):
-        return (
-            POS,
-            Op("dense", "point", ("pos",), "norm", 0.0),
-            Op("max", "cloud", ("point",)),
-            Op("expand", "each", ("cloud", "point")),
-        )
-
-    forward = Described.forward
-
-
-@pytest.mark.parametrize("made, neighbors", [(TopOfPoints, "inside"), (Expanded, "inside"), (MeanOfBalls, "inputs")])
+@pytest.mark.parametrize("made, neighbors", [(TopOfPoints, "inside"), (MeanOfBalls, "inputs")])
 def test_the_file_says_what_the_graph_says(made, neighbors, tmp_path):
     pytest.importorskip("onnxruntime")
     torch.manual_seed(0)
@@ -109,3 +98,7 @@ def test_what_has_no_form_is_refused(made, message, tmp_path):
     pytest.importorskip("onnx")
     with pytest.raises(ConfigError, match=message):
         export_onnx(made(), tmp_path / "encoder.onnx", neighbors="inputs")
+
+
+def test_every_kind_of_operation_has_a_form():
+    assert set(DRAW) == set(get_args(Kind))
