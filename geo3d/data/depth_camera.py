@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from geo3d.checks import Range, checked
-from geo3d.geometry.depth_image import neighbor_range, pixel_points, shifted
+from geo3d.geometry.depth_image import bend, neighbor_range, pixel_points, shifted
 from geo3d.ops.render.depth import depth_image
 
 FOCAL = 585.0
@@ -101,9 +101,11 @@ class DepthCamera:
         """
         exact = self.exact(corner)
         tilt = self._tilt(corner, exact)
-        depth, face, tilt = self._beside(exact, tilt, generator)
-        low, high = neighbor_range(depth)
-        edge = (high - low > 0.03 + 0.03 * depth) & (depth > 0)
+        low, high = neighbor_range(exact.depth)
+        place = self._beside(tilt, generator)
+        depth, face, tilt, low, high, edge = (
+            image.view(-1)[place] for image in (*exact, tilt, low, high, silhouettes(exact.depth))
+        )
         depth = self._flying(depth, low, high, edge, generator)
         depth = self._noisy(depth, tilt, generator)
         missing = (depth < self.near) | (depth > self.far) | (face < 0)
@@ -119,13 +121,11 @@ class DepthCamera:
         ray = torch.nn.functional.normalize(self.points(torch.ones_like(picture.depth)), dim=2)
         return (normal * ray).sum(2).abs().clamp(max=1).acos()
 
-    def _beside(self, exact: Picture, tilt: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Depth, triangle and tilt of the place that each pixel measures."""
+    def _beside(self, tilt: Tensor, generator: torch.Generator) -> Tensor:
+        """(H, W) flat index of the pixel whose place each pixel measures."""
         ratio = (tilt.clamp(max=1.4)) / (math.pi / 2 - tilt.clamp(max=1.4))
         std = self.lateral * (0.8 + 0.035 * ratio) * self.focal / FOCAL
-        offset = torch.randn(2, *tilt.shape, generator=generator, dtype=tilt.dtype) * std
-        place = shifted(offset)
-        return exact.depth.view(-1)[place], exact.face.view(-1)[place], tilt.view(-1)[place]
+        return shifted(torch.randn(2, *tilt.shape, generator=generator, dtype=tilt.dtype) * std)
 
     def _flying(self, depth: Tensor, low: Tensor, high: Tensor, edge: Tensor, generator: torch.Generator) -> Tensor:
         chance, mix = torch.rand(2, *depth.shape, generator=generator, dtype=depth.dtype)
@@ -165,3 +165,9 @@ class DepthCamera:
         size = 2 * reach + 1
         grown = torch.nn.functional.max_pool2d(spots.float()[None, None], size, stride=1, padding=reach)[0, 0]
         return missing | (grown > 0)
+
+
+def silhouettes(depth: Tensor) -> Tensor:
+    """(H, W) bool, the pixels next to a jump of more than 3 cm and 3 % of their depth, which no slope explains."""
+    inverse = torch.where(depth > 0, 1 / depth.clamp(min=1e-6), 0.0)
+    return (depth > 0) & (depth.square() * bend(inverse) > 0.03 + 0.03 * depth)

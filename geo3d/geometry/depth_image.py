@@ -31,6 +31,19 @@ def neighbor_range(image: Tensor) -> tuple[Tensor, Tensor]:
     return low, high
 
 
+def bend(image: Tensor) -> Tensor:
+    """(H, W) the larger of the second differences of an image along its rows and its columns, without sign.
+
+    That of ``1 / depth`` is 0 on every plane, however steep, and large at silhouettes. It is 0 across the border.
+    """
+    out = torch.zeros_like(image)
+    along = (image[:, :-2] + image[:, 2:] - 2 * image[:, 1:-1]).abs()
+    down = (image[:-2] + image[2:] - 2 * image[1:-1]).abs()
+    out[:, 1:-1] = along
+    out[1:-1] = torch.maximum(out[1:-1], down)
+    return out
+
+
 def shifted(offset: Tensor) -> Tensor:
     """(H, W) flat index of the pixel nearest to each one's place plus ``offset`` (2, H, W), columns then rows.
 

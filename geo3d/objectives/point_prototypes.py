@@ -4,7 +4,6 @@ The ideas of Sonata (arXiv 2503.16429) and SwAV (arXiv 2006.09882): prototypes a
 iterations make the teacher's assignments equally frequent, so that they cannot collapse.
 """
 
-import math
 from itertools import permutations
 from typing import Annotated
 
@@ -13,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geo3d.checks import Range, Size, checked
-from geo3d.distributed import gather, world_size
+from geo3d.distributed import gather
 from geo3d.objectives.objective import Objective, Pairs, Radius, Temperature, Terms
 from geo3d.seeds import generator
 
@@ -29,10 +28,9 @@ def sinkhorn(logits: Tensor, iterations: int = 3) -> Tensor:
         >>> sinkhorn(torch.tensor([[3.0, 0.0], [2.0, 0.0]]), iterations=50).sum(0).tolist()
         [1.0, 1.0]
     """
-    rows, log = len(logits) * world_size(), logits  # in logarithms nothing underflows
+    log = logits  # in logarithms nothing underflows
     for _ in range(iterations):
-        total = gather(log.logsumexp(0)[None]).logsumexp(0)
-        log = log - total + math.log(rows / log.shape[1])
+        log = log - gather(log.logsumexp(0)[None]).logsumexp(0)
         log = log - log.logsumexp(1, keepdim=True)
     return log.exp()
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from geo3d import seeds
-from geo3d.data.depth_camera import BASELINE, FOCAL, STEP, DepthCamera
+from geo3d.data.depth_camera import BASELINE, FOCAL, STEP, DepthCamera, silhouettes
 from geo3d.data.rooms.thing import rectangle
 from geo3d.errors import ConfigError
 
@@ -69,6 +69,8 @@ def test_flying_pixels_are_between_front_and_back_and_only_at_silhouettes():
     edge = int(round(DepthCamera().center[0]))
     assert int(between.sum()) > 10 and float((columns - edge).abs().max()) <= 2
     assert not bool(((measured(step()).depth > 1.01) & (measured(step()).depth < 1.99)).any())
+    slanted = wall(2.0, 1.0, half=90.0)  # its depth changes from pixel to pixel, but it has no silhouette
+    assert torch.equal(measured(slanted, flying=3.0).depth, measured(slanted).depth)
 
 
 def test_sideways_noise_moves_silhouettes():
@@ -78,13 +80,26 @@ def test_sideways_noise_moves_silhouettes():
     torch.testing.assert_close(flat, torch.full_like(flat, 2.0))
 
 
-def test_holes_are_at_silhouettes_on_steep_surfaces_on_glass_and_in_spots():
-    flat, steep = (float((measured(wall(1.5, tilt), holes=1.0).depth == 0).float().mean()) for tilt in (0.0, 1.25))
-    assert 0 < flat < 0.02 and steep > flat + 0.2
+def test_steep_surfaces_are_lost_with_a_probability_that_rises_from_60_degrees():
+    tilt, camera = 1.15, DepthCamera(**NONE)
+    lost = torch.stack([measured(wall(1.5, tilt), holes=1.0, key=key).depth == 0 for key in range(30)]).float().mean(0)
+    ray = torch.nn.functional.normalize(camera.points(torch.ones(120, 160)), dim=2)
+    angle = (ray @ torch.tensor([math.sin(tilt), 0.0, math.cos(tilt)])).abs().acos()
+    expected = ((angle - math.pi / 3) / (math.pi / 12)).clamp(0, 1) * (1 - angle.cos())
+    for low, high in ((0.0, 1.0), (1.06, 1.12), (1.15, 1.2), (1.25, 1.3)):
+        rows = (angle >= low) & (angle < high) & (camera.exact(wall(1.5, tilt)).depth < 3.0)
+        if int(rows.sum()) > 200:
+            assert float(lost[rows].mean()) == pytest.approx(float(expected[rows].mean()), abs=0.04)
+
+
+def test_holes_are_at_silhouettes_on_glass_and_in_spots():
+    flat = float((measured(wall(1.5), holes=1.0).depth == 0).float().mean())
+    assert 0 < flat < 0.02
     glass = measured(wall(1.5), holes=1.0, clear=torch.ones(2, dtype=torch.bool))
     assert float((glass.depth == 0).float().mean()) == pytest.approx(0.9, abs=0.03)
     at_edge = measured(step(), holes=1.0).depth[:, 77:83] == 0
     assert float(at_edge.float().mean()) > 0.08
+    assert int(silhouettes(DepthCamera().exact(step()).depth).sum()) == 2 * 120  # the two columns at the edge
     assert bool(((glass.face < 0) == (glass.depth == 0)).all())
 
 

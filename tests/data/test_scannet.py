@@ -50,15 +50,14 @@ def test_vertices_have_the_classes_of_their_objects(root):
 
 
 def test_instances_count_from_one_and_both_walls_are_one(root):
-    found = ScanNet(str(root)).instances(0).view(7, 25)
-    assert found[:, 0].tolist() == [1, 2, 2, 3, 4, 5, 0] and bool((found == found[:, :1]).all())
+    instance = ScanNet(str(root))[0].instance.view(7, 25)
+    assert instance[:, 0].tolist() == [1, 2, 2, 3, 4, 5, 0] and bool((instance == instance[:, :1]).all())
 
 
 def test_the_labelled_mesh_may_be_used_instead(root):
     scenes = ScanNet(str(root), label_source="ply")
     assert scenes[0].point_y.tolist() == ScanNet(str(root))[0].point_y.tolist()
-    with pytest.raises(CloudError, match=r"labels.ply holds no instances; give label_source=segments"):
-        scenes.instances(0)
+    assert "instance" not in scenes[0]
     points, faces, _ = room(0)
     path = root / "scans" / "scene0000_00" / "scene0000_00_vh_clean_2.labels.ply"
     numbers = np.full(len(points), 2)
@@ -102,7 +101,7 @@ def test_raw_categories_that_are_not_in_the_table_are_listed(root):
         ScanNet(str(root))[0]
     found = ScanNet(str(root), unknown="ignore")
     assert found[0].point_y.view(7, 25)[:, 0].tolist() == [1, -1, -1, -1, 4, -1, -1]
-    assert found.instances(0).view(7, 25)[:, 0].tolist() == [1, 2, 2, 3, 4, 5, 0]
+    assert found[0].instance.view(7, 25)[:, 0].tolist() == [1, 2, 2, 3, 4, 5, 0]
 
 
 def test_rooms_are_aligned_if_asked_for_and_lead_back(tmp_path):

@@ -28,16 +28,22 @@ def test_the_arrays_give_the_same_clouds_as_the_downloaded_files(root, tmp_path)
         theirs = ScanNet(str(downloaded), label_set=label_set)
         assert len(ours) == len(theirs) == 2
         for i in range(2):
-            for key in ("pos", "rgb", "point_y"):
+            for key in ("pos", "rgb", "point_y", "instance"):
                 torch.testing.assert_close(ours[i][key], theirs[i][key], msg=f"{key} {label_set}")
-            assert ours.instances(i).tolist() == theirs.instances(i).tolist()
     assert ours[0].normal.tolist()[3] == [0, 0, 1] and ours.source(1).endswith("train/scene0001_00")
     assert ScanNet(str(root), "test").source(0).endswith("val/scene0002_00")
 
 
-def test_normals_may_be_missing_and_are_then_left_out(root):
-    (root / "train" / "scene0000_00" / "normal.npy").unlink()
-    assert "normal" not in ScanNet(str(root))[0] and "normal" in ScanNet(str(root))[1]
+@pytest.mark.parametrize("name", ["normal", "instance"])
+def test_normals_and_instances_may_be_missing_and_are_then_left_out(name, root):
+    (root / "train" / "scene0000_00" / f"{name}.npy").unlink()
+    assert name not in ScanNet(str(root))[0] and name in ScanNet(str(root))[1]
+
+
+def test_instances_of_another_number_of_points_are_refused(root):
+    np.save(root / "train" / "scene0000_00" / "instance.npy", np.zeros(3, np.int64))
+    with pytest.raises(CloudError, match=r"instance.npy: expected integers of shape \(175,\), found int64 \(3,\)"):
+        ScanNet(str(root))[0]
 
 
 WRONG = {
@@ -87,9 +93,6 @@ def test_damaged_and_missing_arrays_are_named(root):
     path.unlink()
     with pytest.raises(CloudError, match="segment20.npy: no such file"):
         scenes[0]
-    np.save(folder / "instance.npy", np.zeros(3, np.int64))
-    with pytest.raises(CloudError, match=r"instance.npy: expected integers of shape \(175,\), found int64 \(3,\)"):
-        scenes.instances(0)
     (folder / "coord.npy").unlink()
     with pytest.raises(
         CloudError, match=r"train: expected a folder with coord.npy for each scene; scene0000_00 has none"

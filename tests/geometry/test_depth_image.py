@@ -1,7 +1,7 @@
 import torch
 
 from geo3d import seeds
-from geo3d.geometry.depth_image import neighbor_range, pixel_points, shifted
+from geo3d.geometry.depth_image import bend, neighbor_range, pixel_points, shifted
 
 
 def test_points_of_pixels_by_a_plain_loop():
@@ -28,3 +28,15 @@ def test_places_beside_a_pixel_stay_in_the_image():
     offset[0], offset[1, 0, 0] = 1.2, 9.0
     place = shifted(offset)
     assert place[1].tolist() == [5, 6, 7, 7] and int(place[0, 0]) == 2 * 4 + 1
+
+
+def test_bends_by_a_plain_loop_and_on_a_plane():
+    image = torch.randn(6, 5, generator=seeds.generator("image"))
+    out = bend(image)
+    for v in range(6):
+        for u in range(5):
+            along = abs(image[v, u - 1] + image[v, u + 1] - 2 * image[v, u]) if 0 < u < 4 else 0.0
+            down = abs(image[v - 1, u] + image[v + 1, u] - 2 * image[v, u]) if 0 < v < 5 else 0.0
+            assert float(out[v, u]) == float(max(along, down))
+    u, v = torch.arange(5.0), torch.arange(6.0)[:, None]
+    assert float(bend(0.3 + 0.1 * u - 0.2 * v).max()) < 1e-6

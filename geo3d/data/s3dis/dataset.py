@@ -2,7 +2,6 @@
 
 from typing import Annotated, Any
 
-from torch import Tensor
 from torch.utils.data import Dataset
 from torch_geometric.data import Data
 
@@ -68,7 +67,8 @@ class S3DIS(Dataset):
     def __getitem__(self, index: int) -> Data:
         """``pos`` (N, 3), ``rgb`` (N, 3) from 0 to 1 and ``point_y`` (N,).
 
-        A block has ``x`` (N, 6), too; a room has ``normal`` (N, 3) where there is such a file.
+        A block has ``x`` (N, 6), too. A room has ``normal`` (N, 3) and ``instance`` (N,), objects counted from 1 on and
+        0 for none, where there are such files.
         """
         return self._clouds.read(self._at(index))
 
@@ -81,16 +81,6 @@ class S3DIS(Dataset):
         if not -len(self) <= index < len(self):
             raise IndexError(f"cloud {index} of {len(self)}")
         return index % len(self)
-
-    def instances(self, index: int) -> Tensor:
-        """(N,) int64 number of the object that each point of a room belongs to, as stored.
-
-        Raises:
-            CloudError: If the file is missing or damaged, or the clouds are blocks.
-        """
-        if isinstance(self._clouds, Blocks):
-            raise CloudError(f"{self.root}: blocks have no instances; they are stored with whole rooms only")
-        return self._clouds.instances(self._at(index))
 
     def manifest(self) -> dict[str, Any]:
         """What was read, as JSON types: form, split, area, count, and files with a hash of names and sizes."""

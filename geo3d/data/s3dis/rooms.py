@@ -47,7 +47,7 @@ class Rooms:
         return str(self.folders[index])
 
     def read(self, index: int) -> Data:
-        """``pos``, ``rgb``, ``point_y``, and ``normal`` where there is such a file."""
+        """``pos``, ``rgb``, ``point_y``, and ``normal`` and ``instance`` where there are such files."""
         folder = self.folders[index]
         coord = _array(folder, "coord", (-1, 3))
         if coord.dtype.itemsize > 4:
@@ -60,16 +60,9 @@ class Rooms:
             cloud.normal = torch.from_numpy(_array(folder, "normal", (len(pos), 3)).astype(np.float32))
         cloud.point_y = _numbers(folder, "segment", len(pos))
         check_labels(cloud.point_y, len(CLASSES), str(folder / "segment.npy"), ignore=-1)
+        if (folder / "instance.npy").exists():  # counts from 0, with -1 for none
+            cloud.instance = _numbers(folder, "instance", len(pos)) + 1
         return cloud
-
-    def instances(self, index: int) -> Tensor:
-        """(N,) int64 number of the object that each point of a room belongs to, as the file has it.
-
-        Raises:
-            CloudError: If the file is missing, or has another number of points.
-        """
-        folder = self.folders[index]
-        return _numbers(folder, "instance", len(_array(folder, "coord", (-1, 3))))
 
 
 def _folders(area: Path) -> list[Path]:

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-from torch import Tensor
 from torch.utils.data import Dataset
 from torch_geometric.data import Data
 
@@ -97,9 +96,10 @@ class ScanNet(Dataset):
         return str(self.folders[index])
 
     def __getitem__(self, index: int) -> Data:
-        """``pos`` (N, 3), ``rgb`` (N, 3) from 0 to 1 and ``point_y`` (N,) of one scene; row i is vertex i.
+        """One scene: ``pos`` (N, 3), ``rgb`` (N, 3) from 0 to 1, ``point_y`` (N,) and ``instance`` (N,).
 
-        From Pointcept's layout also ``normal`` (N, 3), if the scene has ``normal.npy``.
+        Row i is vertex i. Instances count the objects from 1 on; 0 stands for none. With ``label_source=ply`` there are
+        none. Pointcept's layout may have ``normal`` (N, 3), too, and may lack instances.
         """
         folder = self.folders[index]
         if self.by_pointcept:
@@ -110,15 +110,6 @@ class ScanNet(Dataset):
             rows = self.kept.get(folder.name, cloud.point_y.new_zeros(0))
             cloud.point_y = only(cloud.point_y, rows, self.points, folder.name)
         return cloud
-
-    def instances(self, index: int) -> Tensor:
-        """(N,) int64 number of the object that each vertex of a scene belongs to, from 1 on; 0 for none."""
-        folder = self.folders[index]
-        if self.by_pointcept:
-            return pointcept.read_instances(folder)
-        if self.label_source == "ply":
-            raise CloudError(f"{folder}: {downloaded.LABELS} holds no instances; give label_source=segments")
-        return downloaded.read_instances(folder, self.categories, self.unknown)
 
     def manifest(self) -> dict[str, Any]:
         """Which scenes are read and how, with a hash of the names and sizes of their files."""

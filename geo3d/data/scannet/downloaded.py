@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-from torch import Tensor
 from torch_geometric.data import Data
 
 from geo3d.data.scannet.labels import TSV, raw_categories
@@ -62,7 +60,7 @@ def mesh_file(folder: Path) -> Path:
 
 
 def read_scene(folder: Path, label_source: str, categories: Mapping[str, int], unknown: str, align: bool) -> Data:
-    """``pos``, ``rgb`` and ``point_y`` of the vertices of a scene.
+    """``pos``, ``rgb``, ``point_y`` and, from segments, ``instance`` of the vertices of a scene.
 
     Args:
         folder: The scene's folder.
@@ -78,10 +76,5 @@ def read_scene(folder: Path, label_source: str, categories: Mapping[str, int], u
     if label_source == "ply":
         cloud.point_y = ply_labels(folder, len(cloud.pos))
     else:
-        cloud.point_y, _ = segment_labels(folder, categories, unknown, len(cloud.pos))
+        cloud.point_y, cloud.instance = segment_labels(folder, categories, unknown, len(cloud.pos))
     return aligned(cloud, folder) if align else cloud
-
-
-def read_instances(folder: Path, categories: Mapping[str, int], unknown: str) -> Tensor:
-    """(N,) int64 number of each vertex's object, from 1 on; 0 for none."""
-    return segment_labels(folder, categories, unknown, len(mesh(folder).pos))[1].to(torch.int64)

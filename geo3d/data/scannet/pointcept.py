@@ -45,7 +45,7 @@ def arrays_of(folder: Path) -> list[Path]:
 
 
 def read_scene(folder: Path, label_set: str) -> Data:
-    """``pos``, ``rgb`` from 0 to 1, ``normal`` if there are normals, and ``point_y`` of a scene.
+    """``pos``, ``rgb`` from 0 to 1, ``point_y``, and ``normal`` and ``instance`` of a scene that has them.
 
     Args:
         folder: The scene's folder.
@@ -66,16 +66,9 @@ def read_scene(folder: Path, label_set: str) -> Data:
     path = folder / f"{SEGMENTS[label_set]}.npy"
     most = len(LABEL_SETS[label_set].classes) - 1
     cloud.point_y = _numbers(path, len(pos), most)
+    if (folder / "instance.npy").exists():  # counts from 0, with -1 for none
+        cloud.instance = _numbers(folder / "instance.npy", len(pos), None) + 1
     return cloud
-
-
-def read_instances(folder: Path) -> Tensor:
-    """(N,) int64 number of each point's object, from 1 on; 0 for none. The files count from 0, with -1 for none.
-
-    Raises:
-        CloudError: If the array is missing, damaged, or of another dtype or length than the coordinates.
-    """
-    return _numbers(folder / "instance.npy", len(_rows(folder / "coord.npy", "f", None)), None) + 1
 
 
 def _rows(path: Path, kind: str, count: int | None) -> np.ndarray:

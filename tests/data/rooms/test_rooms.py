@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from geo3d.data import Rooms
+from geo3d.data.rooms import dataset
 from geo3d.data.rooms.furniture import KINDS, furnish
 from geo3d.data.rooms.layout import REST, flat_height, furnished
 from geo3d.data.rooms.scan import mesh_of, overlap
@@ -158,6 +159,39 @@ def test_overlap_is_the_part_that_the_other_frame_sees():
     assert overlap(frame, frame, data.camera) > 0.99
     behind = frame._replace(pose=frame.pose * torch.tensor([-1.0, 1, -1, 1]))  # turned about its vertical axis
     assert overlap(frame, behind, data.camera) < 0.01
+
+
+def test_what_hides_or_is_hidden_is_not_shared():
+    """The other frame looks through the same pixels, but at something nearer or farther."""
+    data = Rooms(size=1, frames=1, noise=0)
+    frame = data.scan(0)[0]
+    for shift, shared in ((0.0, True), (0.03, True), (-0.5, False), (0.5, False)):
+        depth = torch.where(frame.depth > 0, frame.depth + shift, frame.depth)
+        assert (overlap(frame, frame._replace(depth=depth), data.camera) > 0.9) == shared
+
+
+def test_the_seed_decides_the_faults_of_the_camera_too():
+    class SameRooms(Rooms):
+        def _draws(self, purpose, index):
+            return Draws(np.random.default_rng(0))
+
+    one, other = (SameRooms(size=1, frames=1, points=10**6, seed=seed, view="frame")[0] for seed in (0, 1))
+    assert one.pos.shape != other.pos.shape or not torch.equal(one.pos.sort(0).values, other.pos.sort(0).values)
+
+
+def test_second_frames_are_tried_until_one_overlaps(monkeypatch):
+    tried, known = [], dataset.beside
+
+    def first_away(room, pose, draws):
+        tried.append(pose)
+        away = pose.clone()
+        away[:3, :3] = away[:3, :3] @ torch.diag(torch.tensor([-1.0, 1.0, -1.0]))  # looks back
+        return away if len(tried) < 4 else known(room, pose, draws)
+
+    monkeypatch.setattr(dataset, "beside", first_away)
+    pair = Rooms(size=1, frames=4, points=10**6, view="pair", noise=0)[0]
+    a, b = (pair.pos[pair.view_id == number] for number in (0, 1))
+    assert len(tried) >= 4 and float((torch.cdist(a[::23], b).amin(1) < 0.05).float().mean()) > 0.28
 
 
 def test_voxels_thin_a_scan():
