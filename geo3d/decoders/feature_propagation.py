@@ -12,6 +12,7 @@ from geo3d.cloud import Features, Layout
 from geo3d.decoders.upcast import Channels
 from geo3d.errors import ConfigError
 from geo3d.nn.category import one_hot_categories
+from geo3d.nn.folded import rows_through
 from geo3d.nn.graph import Op
 from geo3d.nn.linear import Linear, linear
 from geo3d.nn.norm import BatchNorm
@@ -99,12 +100,12 @@ class FeaturePropagation(nn.Module):
         if self.cloud:
             sizes = levels[-1].layout.ptr.diff()
             cloud = features.cloud.repeat_interleave(sizes, 0, output_size=len(x))
-            x = next(steps)(torch.cat([x, cloud], 1))
+            x = _through(next(steps), torch.cat([x, cloud], 1))
         for i in range(len(levels) - 2, -1, -1):
             fine, coarse = levels[i], levels[i + 1]
             x = interpolate(x, *three_nearest(fine.pos, fine.layout, coarse.pos, coarse.layout))
             if i:
-                x = next(steps)(torch.cat([fine.x, x], 1))
+                x = _through(next(steps), torch.cat([fine.x, x], 1))
         own = [levels[0].pos] * self.positions + [levels[0].x] * self.input
         return _told(next(steps), torch.cat([*own, x], 1), known, levels[0].layout)
 
@@ -149,7 +150,7 @@ def _network(channels: Sequence[int]) -> nn.Sequential:
 def _told(step: nn.Module, rows: Tensor, known: Tensor | None, layout: Layout) -> Tensor:
     """What a step makes of the columns ``[known, rows]``; ``known`` (B, K) is the same for all points of a cloud."""
     if known is None:
-        return step(rows)
+        return _through(step, rows)
     assert isinstance(step, nn.Sequential)
     sizes, first = layout.ptr.diff(), step[0]
     assert isinstance(first, Linear)
@@ -158,8 +159,18 @@ def _told(step: nn.Module, rows: Tensor, known: Tensor | None, layout: Layout) -
         return step(torch.cat([of_points, rows], 1))
     # Multiplied once per cloud, so that a category is one row of the weights and has no columns among the points.
     of_known, of_rows = first.matrix().split([known.shape[1], rows.shape[1]], 1)
-    of_cloud = F.linear(known, of_known).repeat_interleave(sizes, 0, output_size=len(rows))
-    return step[1:](F.linear(rows, of_rows, first.bias) + of_cloud)
+    of_cloud = F.linear(known, of_known)
+    through = rows_through(step, rows, of_rows, of_cloud, layout)
+    if through is not None:
+        return through
+    return step[1:](F.linear(rows, of_rows, first.bias) + of_cloud.repeat_interleave(sizes, 0, output_size=len(rows)))
+
+
+def _through(step: nn.Module, rows: Tensor) -> Tensor:
+    """What a step makes of its rows."""
+    assert isinstance(step, nn.Sequential)
+    through = rows_through(step, rows)
+    return step(rows) if through is None else through
 
 
 def _layers(path: str, source: str, count: int) -> list[Op]:

@@ -11,6 +11,7 @@ from geo3d.checks import Length, Range, Share, Size, checked
 from geo3d.cloud import Layout
 from geo3d.heads.cloud import Width, each
 from geo3d.nn.category import one_hot_categories
+from geo3d.nn.folded import rows_through
 from geo3d.nn.graph import Op
 from geo3d.nn.linear import Linear, linear
 from geo3d.nn.mlp import logit_ops
@@ -92,7 +93,8 @@ class PointClassifier(nn.Module):
         """
         known = self._known(category, layout) if self.categories else None
         if cloud is None and known is None:
-            return self.layers(rows)
+            through = rows_through(self.layers, rows)
+            return self.layers(rows) if through is None else through
         assert layout is not None
         sizes, first = layout.ptr.diff(), self.layers[0]
         assert isinstance(first, Linear)
@@ -104,7 +106,11 @@ class PointClassifier(nn.Module):
         widths = [0 if cloud is None else cloud.shape[1], rows.shape[1], 0 if known is None else known.shape[1]]
         of_cloud, of_rows, of_known = first.matrix().split(widths, 1)
         once = [F.linear(x, w) for x, w in ((cloud, of_cloud), (known, of_known)) if x is not None]
-        of_each = torch.stack(once).sum(0).repeat_interleave(sizes, 0, output_size=len(rows))
+        of_cloud = torch.stack(once).sum(0)
+        through = rows_through(self.layers, rows, of_rows, of_cloud, layout)
+        if through is not None:
+            return through
+        of_each = of_cloud.repeat_interleave(sizes, 0, output_size=len(rows))
         return self.layers[1:](F.linear(rows, of_rows, first.bias) + of_each)
 
     def layer_graph(self) -> tuple[Op, ...]:
