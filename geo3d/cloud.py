@@ -31,6 +31,7 @@ FIELDS: dict[str, Field] = {
     "normal": Field("point", "direction", (3,)),
     "rgb": Field("point", "none", (3,)),
     "x": Field("point", "none", (-1,)),
+    "masked": Field("point", "none", (1,)),
     "point_y": Field("point", "none", ()),
     "instance": Field("point", "none", ()),
     "view_id": Field("point", "none", ()),

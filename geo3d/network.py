@@ -31,6 +31,11 @@ class PointNetwork(nn.Module):
         """Input channels of the points, coordinates first."""
         return int(self.encoder.in_channels)  # type: ignore[arg-type]
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The fields that the encoder reads beside the coordinates, if it names them."""
+        return tuple(getattr(self.encoder, "inputs", ()))
+
     def forward(self, data: Data) -> Tensor:
         """(M, classes) logits; a head or decoder with categories reads the category of each cloud from ``y`` (B,)."""
         batch = as_batch(data)

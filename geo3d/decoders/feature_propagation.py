@@ -31,7 +31,8 @@ class FeaturePropagation(nn.Module):
     Args:
         level_channels: Channels of the encoder's levels, from fine to coarse.
         cloud_channels: Channels of the encoder's cloud features.
-        channels: Layer sizes of each step, from coarse to fine. The defaults are those of the part segmentation.
+        channels: Layer sizes of each step, from coarse to fine. By default those of the published single-scale
+            networks: (256, 256) for each step but the last two, (256, 128), and (128, 128, 128).
         cloud: Whether to begin with the features of the cloud.
         input: Whether the last step joins the input channels of the points (coordinates first).
         categories: Number of categories of clouds. If above 0, the last step also reads the category of each cloud, as
@@ -54,7 +55,7 @@ class FeaturePropagation(nn.Module):
         self,
         level_channels: Sequence[Channels],
         cloud_channels: Channels,
-        channels: Annotated[Sequence[Sizes], Length(1, 9)] = ((256, 256), (256, 128), (128, 128, 128)),
+        channels: Annotated[Sequence[Sizes], Length(1, 9)] | None = None,
         cloud: bool = True,
         input: bool = True,
         categories: Annotated[int, Range(0, 100_000)] = 0,
@@ -62,13 +63,16 @@ class FeaturePropagation(nn.Module):
     ) -> None:
         super().__init__()
         self.level_channels, self.cloud_channels = tuple(level_channels), cloud_channels
-        self.channels, self.cloud, self.input = tuple(tuple(sizes) for sizes in channels), cloud, input
+        self.cloud, self.input = cloud, input
         self.categories, self.positions = categories, positions
         if len(level_channels) < 2:
             raise ConfigError("FeaturePropagation needs an encoder with levels, such as PointNet2; use GlobalConcat")
         finest = categories + (3 if positions else 0) + (level_channels[0] if input else 0)
         joined = [finest, *level_channels[1:]]
         wanted = len(joined) - (0 if cloud else 1)
+        if channels is None:
+            channels = [*[(256, 256)] * (wanted - 2), (256, 128), (128, 128, 128)][-wanted:]
+        self.channels = tuple(tuple(sizes) for sizes in channels)
         if len(channels) != wanted:
             raise ConfigError(
                 f"channels: expected layer sizes of {wanted} steps, coarse to fine; found {len(channels)}"

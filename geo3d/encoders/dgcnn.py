@@ -10,7 +10,7 @@ from torch_geometric.data import Data
 
 from geo3d.checks import Length, Range, Share, Size, checked
 from geo3d.cloud import Features, Layout, Level, layout_of
-from geo3d.encoders.inputs import cloud_inputs, input_batch, point_inputs
+from geo3d.encoders.inputs import Inputs, cloud_inputs, input_batch, input_channels, point_inputs
 from geo3d.nn.edge_conv import EdgeConv
 from geo3d.nn.graph import Op
 from geo3d.nn.keywords import keywords_of
@@ -35,6 +35,7 @@ class DGCNN(nn.Module):
         channels: Output channels of the edge convolutions.
         embedding: Output channels of the layer before the pooling.
         in_channels: 3 for the coordinates, or more: see :func:`geo3d.encoders.inputs.point_inputs`.
+        inputs: Fields read beside the coordinates, such as ``("rgb",)``; ``in_channels`` then follows from them.
         negative_slope: Slope of every LeakyReLU below zero.
         dynamic: Whether each layer builds a graph from its input. If not, all layers share one graph of the
             coordinates.
@@ -57,8 +58,10 @@ class DGCNN(nn.Module):
         in_channels: Annotated[int, Range(3, 1024)] = 3,
         negative_slope: Share = 0.2,
         dynamic: bool = True,
+        inputs: Inputs = (),
     ) -> None:
         super().__init__()
+        in_channels, self.inputs = input_channels(in_channels, inputs), tuple(inputs)
         self.k, self.channels, self.embedding = k, tuple(channels), embedding
         self.in_channels, self.negative_slope, self.dynamic = in_channels, negative_slope, dynamic
         self.point_channels, self.cloud_channels = sum(channels), 2 * embedding
@@ -73,7 +76,7 @@ class DGCNN(nn.Module):
         """Features (M, sum(channels)) of the points and (B, 2 * embedding) of the clouds of any PyG ``Data``."""
         batch = input_batch(data)
         layout = layout_of(batch)
-        x, pos, (ptr, size) = point_inputs(batch, self.in_channels), batch.pos, layout
+        x, pos, (ptr, size) = point_inputs(batch, self.in_channels, self.inputs), batch.pos, layout
         at_once = self.training or torch.is_grad_enabled() or torch.compiler.is_compiling() or x.device.type != "cpu"
         if size is None or at_once or len(x) <= max(CACHED, size):
             return Features(*self._encode(x, pos, layout), (Level(pos, layout, x),))

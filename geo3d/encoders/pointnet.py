@@ -9,7 +9,7 @@ from torch_geometric.data import Data
 
 from geo3d.checks import Range, checked
 from geo3d.cloud import Features, Layout, Level, layout_of
-from geo3d.encoders.inputs import cloud_inputs, input_batch, point_inputs
+from geo3d.encoders.inputs import Inputs, cloud_inputs, input_batch, input_channels, point_inputs
 from geo3d.errors import ConfigError
 from geo3d.nn.graph import Op
 from geo3d.nn.linear import linear
@@ -101,8 +101,10 @@ class PointNet(nn.Module):
         input_transform: bool = True,
         feature_transform: bool = True,
         width: Annotated[float, Range(0, 8, above=True)] = 1.0,
+        inputs: Inputs = (),
     ) -> None:
         super().__init__()
+        in_channels, self.inputs = input_channels(in_channels, inputs), tuple(inputs)
         self.embedding, self.in_channels, self.width = embedding, in_channels, width
         self.input_transform, self.feature_transform = input_transform, feature_transform
         local, middle = (max(1, round(c * width)) for c in (64, 128))
@@ -128,7 +130,7 @@ class PointNet(nn.Module):
         """The features, and the (B, C, C) matrices of the feature transform (None without one)."""
         batch = input_batch(data)
         layout = layout_of(batch)
-        x = point_inputs(batch, self.in_channels)
+        x = point_inputs(batch, self.in_channels, self.inputs)
         level = Level(batch.pos, layout, x)
         if self.input_net is not None:
             turned = transformed(batch.pos, self.input_net(x, layout), layout)

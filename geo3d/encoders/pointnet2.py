@@ -9,7 +9,7 @@ from torch_geometric.data import Data
 
 from geo3d.checks import Length, OneOf, Range, Size, checked
 from geo3d.cloud import Features, Layout, Level, layout_of
-from geo3d.encoders.inputs import cloud_inputs, input_batch, point_inputs
+from geo3d.encoders.inputs import Inputs, cloud_inputs, input_batch, input_channels, point_inputs
 from geo3d.errors import ConfigError
 from geo3d.nn.graph import WEIGHTED, Op
 from geo3d.nn.keywords import keywords_of
@@ -68,6 +68,7 @@ class PointNet2(nn.Module):
             Without sizes of a global level, as in the scene networks, the cloud features are the maximum of the last
             level's features.
         in_channels: 3 for the coordinates, or more: see :func:`geo3d.encoders.inputs.point_inputs`.
+        inputs: Fields read beside the coordinates, such as ``("rgb",)``; ``in_channels`` then follows from them.
         start: ``"first"`` or ``"farthest"``, see :func:`geo3d.ops.search.farthest.farthest_points`.
         width: Multiplies all ``channels``.
         absolute: Whether the first level also reads the coordinates themselves, as the segmentation networks do.
@@ -94,8 +95,10 @@ class PointNet2(nn.Module):
         start: Annotated[str, OneOf("first", "farthest")] = "first",
         width: Annotated[float, Range(0, 8, above=True)] = 1.0,
         absolute: bool = False,
+        inputs: Inputs = (),
     ) -> None:
         super().__init__()
+        in_channels, self.inputs = input_channels(in_channels, inputs), tuple(inputs)
         self.scales, self.num_samples, self.in_channels, self.start, self.width = (
             scales, num_samples, in_channels, start, width,
         )  # fmt: skip
@@ -129,7 +132,7 @@ class PointNet2(nn.Module):
         """Features of any PyG ``Data`` or ``Batch`` with ``pos``."""
         batch = input_batch(data)
         pos, layout = batch.pos, layout_of(batch)
-        x = point_inputs(batch, self.in_channels)
+        x = point_inputs(batch, self.in_channels, self.inputs)
         levels = [Level(pos, layout, x)]
         features: Tensor | None = x if self.absolute else x[:, 3:] if x.shape[1] > 3 else None
         picked = farthest_points(pos, layout, self.num_samples[0], self.start).view(-1, self.num_samples[0])

@@ -10,7 +10,7 @@ from torch_geometric.data import Data
 
 from geo3d.checks import Length, Range, Share, Size, checked
 from geo3d.cloud import Features, Layout, Level, layout_of
-from geo3d.encoders.inputs import cloud_inputs, input_batch, point_inputs
+from geo3d.encoders.inputs import Inputs, cloud_inputs, input_batch, input_channels, point_inputs
 from geo3d.encoders.pointnet import transformed
 from geo3d.errors import ConfigError
 from geo3d.nn.edge_conv import EdgeConv
@@ -72,6 +72,7 @@ class SegmentationDGCNN(nn.Module):
         channels: For each edge convolution the output channels of its layers.
         embedding: Output channels of the layer before the maximum over the cloud.
         in_channels: 3 for the coordinates, or more: see :func:`geo3d.encoders.inputs.point_inputs`.
+        inputs: Fields read beside the coordinates, such as ``("rgb",)``; ``in_channels`` then follows from them.
         first_graph: First and last column (exclusive) of the input in which the first convolution finds neighbours;
             None for all columns.
         align: Whether a small network first transforms the positions, see :class:`Alignment`.
@@ -97,8 +98,10 @@ class SegmentationDGCNN(nn.Module):
         first_graph: Annotated[Sequence[Annotated[int, Range(0, 1024)]], Length(2, 2)] | None = None,
         align: bool = False,
         negative_slope: Share = 0.2,
+        inputs: Inputs = (),
     ) -> None:
         super().__init__()
+        in_channels, self.inputs = input_channels(in_channels, inputs), tuple(inputs)
         self.k, self.channels, self.embedding = k, tuple(tuple(sizes) for sizes in channels), embedding
         self.in_channels, self.align, self.negative_slope = in_channels, align, negative_slope
         self.first_graph = None if first_graph is None else tuple(first_graph)
@@ -109,17 +112,17 @@ class SegmentationDGCNN(nn.Module):
         self.point_channels, self.cloud_channels = sum(sizes[-1] for sizes in channels), embedding
         self.level_channels = (in_channels,)
         self.alignment = Alignment(negative_slope) if align else None
-        inputs = [in_channels, *(sizes[-1] for sizes in channels[:-1])]
+        widths = [in_channels, *(sizes[-1] for sizes in channels[:-1])]
         self.layers = nn.ModuleList(
             EdgeConv(inner, sizes[0], negative_slope) if len(sizes) == 1 else EdgeMLP(inner, sizes, negative_slope)
-            for inner, sizes in zip(inputs, channels, strict=True)
+            for inner, sizes in zip(widths, channels, strict=True)
         )
         self.embed, self.norm = linear(self.point_channels, embedding), BatchNorm(embedding)
 
     def forward(self, data: Data) -> Features:
         """Features (M, point_channels) of the points and (B, embedding) of the clouds of any PyG ``Data``."""
         batch = input_batch(data)
-        layout, inputs = layout_of(batch), point_inputs(batch, self.in_channels)
+        layout, inputs = layout_of(batch), point_inputs(batch, self.in_channels, self.inputs)
         x = inputs if self.alignment is None else self.alignment(inputs, layout, self.k)
         outputs = []
         for i, layer in enumerate(self.layers):

@@ -8,6 +8,7 @@ from geo3d.objectives.barlow_twins import BarlowTwins
 from geo3d.objectives.byol import BYOL
 from geo3d.objectives.completion import Completion
 from geo3d.objectives.info_nce import InfoNCE
+from geo3d.objectives.masked_scene_contrast import MaskedSceneContrast
 from geo3d.objectives.moco import MoCo
 from geo3d.objectives.partitioned_info_nce import PartitionedInfoNCE
 from geo3d.objectives.point_info_nce import PointInfoNCE
@@ -19,6 +20,7 @@ __all__ = [
     "BarlowTwins",
     "Completion",
     "InfoNCE",
+    "MaskedSceneContrast",
     "MoCo",
     "PartitionedInfoNCE",
     "PointInfoNCE",

@@ -19,6 +19,8 @@ Eps = Annotated[float, Range(0, 1, above=True)]
 
 Pairs = Annotated[int, Range(2, 65536)]
 Radius = Annotated[float, Range(0, 1e6)]
+Cell = Annotated[float, Range(0, 1e6, above=True)]
+Coarse = Annotated[int, Range(0, 8)]
 
 
 class Places(NamedTuple):
@@ -28,6 +30,15 @@ class Places(NamedTuple):
     """(P, 3) coordinates of the first view's points before the invariances act."""
     cloud: Tensor
     """(P,) the cloud of the batch that each pair belongs to."""
+
+
+class Hidden(NamedTuple):
+    """Which points of the pairs the views hide."""
+
+    masked: list[Tensor]
+    """For each view (P,), 1 where the encoder was not told about the point, else 0."""
+    rgb: list[Tensor] | None
+    """For each view (P, 3) the colours that the points had; None for clouds without colours."""
 
 
 class Objective(nn.Module):
@@ -44,9 +55,14 @@ class Objective(nn.Module):
     radius: float = 0.0
     """For points: 0 pairs each point with itself in the other view. Otherwise it is paired with the nearest point of
     the other view, if that is at most this far away before the invariances act; two frames of a scene need that."""
-    needs: ClassVar[Literal["places", "clouds"] | None] = None
+    level: int = 0
+    """For points: 0 compares all of them. Above, only the centres of this level of the encoder are compared, each with
+    the nearest centre of the other view; that needs a ``radius``."""
+    needs: ClassVar[Literal["places", "hidden", "clouds"] | None] = None
     """What else the loss needs; then ``loss_given`` is called, not ``loss``. ``"places"``: where the points of pairs
-    are. ``"clouds"``: (B, points, 3) of the clouds that the views were made of; ``points`` is an attribute."""
+    are. ``"hidden"``: what the views hide of each other, by the attributes ``cell``, ``rate`` and ``noise`` (see
+    ``geo3d.invariance.masks``). ``"clouds"``: (B, points, 3) of the clouds that the views were made of; ``points`` is
+    an attribute."""
     teacher: ClassVar[bool] = False
     """Whether the loss needs ``targets``, the outputs of the momentum encoder and projector for each view."""
     predictor: ClassVar[bool] = False
@@ -61,14 +77,14 @@ class Objective(nn.Module):
         raise ConfigError(f"{type(self).__name__} has no loss(views, targets); define one")
 
     def loss_given(self, views: list[Tensor], targets: list[Tensor], given: Any) -> tuple[Tensor, Terms]:
-        """The loss and its terms, for an objective that ``needs`` something else, a :class:`Places` or a tensor."""
+        """The loss and its terms, for an objective that ``needs`` something else."""
         raise ConfigError(f"{type(self).__name__} has no loss_given(views, targets, given); define one")
 
     def forward(
         self,
         views: Sequence[Tensor],
         targets: Sequence[Tensor] | None = None,
-        given: "Places | Tensor | None" = None,
+        given: "Places | Hidden | Tensor | None" = None,
     ) -> tuple[Tensor, Terms]:
         """The loss () and its detached terms for logging, computed in float32 or better.
 

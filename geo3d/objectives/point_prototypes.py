@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from geo3d.checks import Range, Size, checked
 from geo3d.distributed import gather
-from geo3d.objectives.objective import Objective, Pairs, Radius, Temperature, Terms
+from geo3d.errors import ConfigError
+from geo3d.objectives.objective import Coarse, Objective, Pairs, Radius, Temperature, Terms
 from geo3d.seeds import generator
 
 
@@ -57,6 +58,12 @@ class PointPrototypes(Objective):
         teacher_temperature: Divides the teacher's cosines.
         radius: How far matching points may be apart, as in ``PointInfoNCE``.
         iterations: Sinkhorn's iterations.
+        level: 0 compares all points; above, only the centres of this level of the encoder, as Sonata does at coarse
+            levels, where fine geometry gives less away. Each is compared with the nearest centre of the other view, so
+            ``radius`` must be above 0. Rows without finer levels come from ``Upcast(finest=level)``.
+
+    Raises:
+        ConfigError: If an argument is out of its range, or a level above 0 comes without a radius.
     """
 
     on = "point"
@@ -72,10 +79,14 @@ class PointPrototypes(Objective):
         teacher_temperature: Temperature = 0.05,
         radius: Radius = 0.0,
         iterations: Annotated[int, Range(1, 1000)] = 3,
+        level: Coarse = 0,
     ) -> None:
         super().__init__()
+        if level and not radius:
+            raise ConfigError(f"level={level}: the centres of two views differ; give radius, how far apart they may be")
         self.dim, self.prototypes, self.pairs, self.radius = dim, prototypes, pairs, radius
         self.temperature, self.teacher_temperature, self.iterations = temperature, teacher_temperature, iterations
+        self.level = level
         draw = generator("prototypes", prototypes, dim)
         self.weight = nn.Parameter(torch.randn(prototypes, dim, generator=draw))
 
@@ -93,5 +104,5 @@ class PointPrototypes(Objective):
 
     def extra_repr(self) -> str:
         """The arguments."""
-        names = ("dim", "prototypes", "pairs", "temperature", "teacher_temperature", "radius", "iterations")
+        names = ("dim", "prototypes", "pairs", "temperature", "teacher_temperature", "radius", "iterations", "level")
         return ", ".join(f"{name}={getattr(self, name)}" for name in names)

@@ -20,11 +20,13 @@ from geo3d.errors import CollapseError, ConfigError, did_you_mean
 from geo3d.geometry.normalize import normalized
 from geo3d.heads import Predictor, Projector
 from geo3d.invariance import Invariance, parts_of
-from geo3d.invariance.views import View, Views, matched_rows
+from geo3d.invariance.masks import cross_masked
+from geo3d.invariance.views import View, Views
 from geo3d.metrics import effective_rank, embedding_std
-from geo3d.objectives.objective import Places
+from geo3d.objectives.objective import Hidden, Places
 from geo3d.seeds import generator
 from geo3d.tasks.average import average_of, copy_buffers, update_average
+from geo3d.tasks.given import compared_rows, drawn_points, hidden_of, matching_rows, places_of
 from geo3d.tasks.regularize import encoded
 from geo3d.tasks.schedule import MIDDLE, decayed, elapsed_fraction, set_learning_rates, warmup_cosine
 
@@ -107,9 +109,10 @@ class Pretrain(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch of clouds."""
-        views = self.views(batch, self.seed, "views", self.global_step, self.global_rank)
+        whole = self.views(batch, self.seed, "views", self.global_step, self.global_rank)
+        views = self._masked(whole, batch) if self.objective.needs == "hidden" else whole
         passes = [encoded(self.encoder, view.batch) for view in views]
-        rows = self._matched_rows(views, batch.pos)
+        rows = self._matched_rows(views, [features for features, _ in passes], batch.pos)
         compared = [
             compared_rows(features, self.decoder, index, len(view.batch.pos))
             for (features, _), index, view in zip(passes, rows, views, strict=True)
@@ -125,7 +128,7 @@ class Pretrain(pl.LightningModule):
                     projector(compared_rows(encoder(view.batch), behind, index, len(view.batch.pos)))
                     for view, index in zip(views, rows, strict=True)
                 ]
-        loss, terms = self.objective(outputs, targets, self._given(batch, views[0], rows[0]))
+        loss, terms = self.objective(outputs, targets, self._given(batch, whole, views, rows))
         draw = generator(self.seed, "settings", self.global_step)
         added = added_loss(self.encoder, views[0].batch, passes[0][0].cloud, draw)
         if added is not None:
@@ -166,19 +169,31 @@ class Pretrain(pl.LightningModule):
         """The modules that a teacher averages."""
         return [self.encoder, self.projector, *([] if self.decoder is None else [self.decoder])]
 
-    def _matched_rows(self, views: Sequence[View], origin: Tensor) -> Sequence[Tensor | None]:
+    def _masked(self, views: Sequence[View], batch: Batch) -> Sequence[View]:
+        """The views, each without what the other shows."""
+        draw, of = generator(self.seed, "masks", self.global_step, self.global_rank), self.objective
+        return cross_masked(views, batch, of.cell, of.rate, of.noise, draw)
+
+    def _matched_rows(
+        self, views: Sequence[View], features: Sequence[Features], origin: Tensor
+    ) -> Sequence[Tensor | None]:
         """For each view the indices of the points that an objective on points compares; None for one on clouds."""
         if self.decoder is None:
             return [None] * len(views)
         if len(views) != 2:
             raise ConfigError(f"{type(self.objective).__name__} compares points of two views; found {len(views)}")
         draw = generator(self.seed, "pairs", self.global_step, self.global_rank)
-        return matched_rows(views[0].batch, views[1].batch, self.objective.pairs, draw, origin, self.objective.radius)
+        of = self.objective
+        return matching_rows(views, features, origin, of.pairs, of.radius, of.level, draw)
 
-    def _given(self, batch: Batch, view: View, index: Tensor | None) -> Places | Tensor | None:
-        """What the objective needs beside the embeddings."""
+    def _given(
+        self, batch: Batch, whole: Sequence[View], views: Sequence[View], rows: Sequence[Any]
+    ) -> Places | Hidden | Tensor | None:
+        """What the objective needs beside the embeddings; ``whole`` are the views before anything was hidden."""
         if self.objective.needs == "places":
-            return places_of(view, batch, index)
+            return places_of(views[0], batch, rows[0])
+        if self.objective.needs == "hidden":
+            return hidden_of(whole, views, rows)
         if self.objective.needs == "clouds":
             draw = generator(self.seed, "clouds", self.global_step, self.global_rank)
             whole = normalized(batch, self.views.normalize)
@@ -191,33 +206,6 @@ class Pretrain(pl.LightningModule):
             if averaged is not None:
                 copy_buffers(averaged, part)
         return self.averaged or self.encoder, self.averaged_decoder or self.decoder
-
-
-def compared_rows(features: Features, decoder: nn.Module | None, index: Tensor | None, points: int) -> Tensor:
-    """The input of the projector: the features of the clouds, or the decoder's rows ``index`` of the ``points`` points.
-
-    Raises:
-        ConfigError: If the encoder has left points out, so that ``index`` would pick rows of other points.
-    """
-    if decoder is None or index is None:
-        return features.cloud
-    if len(features.point) != points:
-        raise ConfigError("the encoder leaves points out; an objective on points needs one that keeps them all")
-    return decoder(features)[index]
-
-
-def places_of(view: View, batch: Batch, index: Tensor | None) -> Places:
-    """Where the points ``index`` of a view are in the batch that it was made from."""
-    assert index is not None
-    return Places(batch.pos[view.batch.point_id[index]], view.batch.batch[index])
-
-
-def drawn_points(batch: Batch, count: int, generator: torch.Generator) -> Tensor:
-    """(B, count, 3) points of each cloud, drawn at random with repetition."""
-    sizes = batch.ptr.diff()
-    place = torch.rand(len(sizes), count, generator=generator, dtype=torch.float64).to(batch.pos.device)
-    index = batch.ptr[:-1, None] + (place * sizes[:, None]).long().minimum(sizes[:, None] - 1)
-    return batch.pos[index]
 
 
 def check_invariances(objective: Any, invariance: Invariance) -> None:

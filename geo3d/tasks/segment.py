@@ -212,8 +212,8 @@ def published(encoder: Any, categories: int = 0) -> Callable[..., nn.Module]:
         return GlobalConcat
 
     def make(level_channels: Sequence[int], cloud_channels: int) -> nn.Module:
-        last = (128, 128) if categories and getattr(encoder, "scales", "") == "msg" else (128, 128, 128)
-        channels = [(256, 256)] * (levels - 2) + [(256, 128), last]
+        multi_scale_parts = categories and getattr(encoder, "scales", "") == "msg"
+        channels = [*[(256, 256)] * (levels - 2), (256, 128), (128, 128)] if multi_scale_parts else None
         return FeaturePropagation(
             level_channels, cloud_channels, channels, categories=categories, positions=categories > 0
         )

@@ -93,7 +93,7 @@ class Adaptive(nn.Module):
         self.widths, self.depths, self.ks, self.points = (tuple(each[::-1]) for each in values)
         self.inner = inner
         self.point_channels, self.cloud_channels = inner.point_channels, inner.cloud_channels
-        self.level_channels, self.in_channels = inner.level_channels, inner.in_channels
+        self.level_channels, self.in_channels, self.inputs = inner.level_channels, inner.in_channels, inner.inputs
         self.settings = [Setting(*each) for each in product(*values)]
         self.setting = self.settings[0]
         # One DGCNN without weights per smaller shape; a plain dict keeps them from being registered as submodules.

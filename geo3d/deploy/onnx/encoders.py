@@ -28,7 +28,7 @@ from torch_geometric.data import Data
 from geo3d.cloud import layout_of
 from geo3d.deploy.onnx import layers
 from geo3d.deploy.onnx.graph import Graph
-from geo3d.encoders.inputs import input_batch, point_inputs
+from geo3d.encoders.inputs import encoder_inputs, input_batch
 from geo3d.errors import CloudError, ConfigError
 from geo3d.network import PointNetwork
 from geo3d.nn.describe import graph_of
@@ -278,7 +278,7 @@ def onnx_inputs(encoder: nn.Module, data: Data, neighbors: str = "inside") -> di
     if size is None:
         raise CloudError("an exported encoder takes clouds of one size; sample them to the same number of points")
     clouds = len(batch.ptr) - 1
-    x = point_inputs(batch, encoder.in_channels)  # type: ignore[arg-type]
+    x = encoder_inputs(batch, encoder)
     tensors: dict[str, Tensor] = {"pos": x[:, :3].view(clouds, size, 3)}
     if x.shape[1] > 3:
         tensors["x"] = x[:, 3:].view(clouds, size, -1)

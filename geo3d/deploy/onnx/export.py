@@ -16,7 +16,7 @@ from geo3d.compress import records
 from geo3d.deploy.onnx.encoders import build, onnx_inputs
 from geo3d.deploy.onnx.graph import Graph, required
 from geo3d.deploy.onnx.traced import UniformClouds, traced
-from geo3d.encoders.inputs import input_batch, point_inputs
+from geo3d.encoders.inputs import encoder_inputs, input_batch
 from geo3d.errors import CloudError, ConfigError
 from geo3d.io.files import replacing
 from geo3d.network import PointNetwork
@@ -173,7 +173,7 @@ def export_torch(encoder: nn.Module, path: str | Path, data: Data) -> Path:
     size = common_size(batch)
     if size is None:
         raise CloudError("an exported encoder takes clouds of one size; sample them to the same number of points")
-    x = point_inputs(batch, encoder.in_channels).unflatten(0, (-1, size))  # type: ignore[arg-type]
+    x = encoder_inputs(batch, encoder).unflatten(0, (-1, size))
     arguments = (x[..., :3].contiguous(), x[..., 3:].contiguous())[: 1 + (x.shape[2] > 3)]
     training = encoder.training
     try:

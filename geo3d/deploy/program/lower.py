@@ -137,6 +137,8 @@ class Lowered:
     """Whether each edge convolution searches neighbours among its own inputs, not among the coordinates."""
     slope: float
     """Slope of every LeakyReLU."""
+    inputs: tuple[str, ...] = ()
+    """Fields that are read beside the coordinates, see :func:`geo3d.encoders.inputs.point_inputs`."""
 
 
 @torch.no_grad()
@@ -172,7 +174,8 @@ def lower(encoder: nn.Module) -> Lowered:
     gain, shift = _folded(norm, chain.embed.norm)
     embed = _product(linear, linear.masked(), chain.embed.path, gain=gain, shift=shift)
     sizes = chain.k, chain.in_channels
-    return Lowered(tuple(edges), embed, gain, shift, *sizes, chain.dynamic, float(chain.embed.slope or 0.0))
+    slope, inputs = float(chain.embed.slope or 0.0), tuple(getattr(encoder, "inputs", ()))
+    return Lowered(tuple(edges), embed, gain, shift, *sizes, chain.dynamic, slope, inputs)
 
 
 def rounded(lowered: Lowered) -> bool:
@@ -239,7 +242,7 @@ def reference(
             ``codes`` and ``sums``.
     """
     batch, kept = input_batch(data), {} if trace is None else trace
-    inputs, ptr, size = point_inputs(batch, lowered.in_channels), batch.ptr, common_size(batch)
+    inputs, ptr, size = point_inputs(batch, lowered.in_channels, lowered.inputs), batch.ptr, common_size(batch)
     x = inputs
     near = None if lowered.dynamic or tables is not None else knn(batch.pos, Layout(ptr, size), lowered.k)
     outputs = []

@@ -137,7 +137,7 @@ class Program:
         assert lowered is not None
         if data.get("ptr") is None and data.get("batch") is not None:
             data = input_batch(data)
-        x = point_inputs(data, lowered.in_channels).detach().to(torch.float32).contiguous()
+        x = point_inputs(data, lowered.in_channels, lowered.inputs).detach().to(torch.float32).contiguous()
         pos = x if lowered.in_channels == 3 else data.pos.detach().to(torch.float32).contiguous()
         ptr = data.get("ptr")
         with self._lock:
