@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import inspect
 import json
 import warnings
 from collections.abc import Callable
@@ -121,13 +122,20 @@ class DataModule(pl.LightningDataModule):
 
     def _cached(self, split: str) -> Cached:
         if split not in self._sets:
-            dataset = self.dataset_class(split=split, **self.dataset_keywords)
+            dataset = self.dataset_class(split=split, **self._options())
             if len(dataset) == 0:
                 raise CloudError(f"the {split} split of {self.dataset_class.__name__} holds no cloud")
             self._check_classes(split, dataset)
             dataset = dataset if self.block is None or split == "test" else Blocks(dataset, self.block)
             self._sets[split] = Cached(dataset, self._room)
         return self._sets[split]
+
+    def _options(self) -> dict[str, Any]:
+        """The keywords of the data set; one that generates its clouds makes as many points as encoders shall see."""
+        points = inspect.signature(self.dataset_class).parameters.get("num_points")
+        if self.num_points is None or points is None or not getattr(self.dataset_class, "generated", False):
+            return self.dataset_keywords
+        return self.dataset_keywords | {"num_points": max(points.default, self.num_points)}
 
     def _check_classes(self, split: str, dataset: Any) -> None:
         """Check that a split has the classes of the others in the same order."""
