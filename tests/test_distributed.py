@@ -14,7 +14,7 @@ from geo3d import objectives
 from geo3d.distributed import gather, sum_over_processes, world_size
 from geo3d.heads import Predictor, Projector
 from geo3d.nn.norm import BatchNorm
-from geo3d.objectives.objective import Places
+from geo3d.objectives.objective import Hidden, Places
 from geo3d.seeds import generator, seeded
 
 WORLD, B, D, STEPS = 2, 4, 6, 3
@@ -37,10 +37,13 @@ class Step(nn.Module):
     def forward(self, clouds):
         views = [self.predictor(self.online(x)) for x in clouds]
         targets = None if self.teacher is None else [self.teacher(x + 0.1) for x in clouds]
-        return self.objective(views, targets, self.given(clouds[0]))[0]
+        return self.objective(views, targets, self.given(clouds))[0]
 
-    def given(self, x):
+    def given(self, clouds):
         """What the objective needs; the rows of one process are those of one cloud."""
+        x = clouds[0]
+        if self.objective.needs == "hidden":  # the two processes hide different numbers of points
+            return Hidden([(view[:, 4] > 0.3).to(x) for view in clouds], [view[:, :3] for view in clouds])
         if self.objective.needs == "places":
             return Places(x[:, :3], torch.arange(len(x)) // B)
         return x[:, None, :3].expand(-1, self.objective.points, 3) if self.objective.needs == "clouds" else None

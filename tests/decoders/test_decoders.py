@@ -1,5 +1,7 @@
 """Decoders against plain loops, published sizes and their own graphs; uniform and ragged."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -84,6 +86,25 @@ def test_upcast_is_every_level_by_hand(name, sizes):
 
 
 @SIZES
+def test_upcast_may_leave_fine_levels_out(sizes):
+    encoder = made("ssg")
+    features = encoder(tiny_batch(num_points=sizes, dtype=torch.float64))
+    all_levels, coarse = decoder_for(encoder, Upcast), decoder_for(encoder, partial(Upcast, finest=2))
+    assert coarse.out_channels == encoder.level_channels[2] == coarse(features).shape[1]
+    assert torch.equal(coarse(features), all_levels(features)[:, encoder.level_channels[1] :])
+    with pytest.raises(ConfigError, match="finest=3, but the coarsest level of the encoder is 2"):
+        decoder_for(encoder, partial(Upcast, finest=3))
+
+
+def test_feature_propagation_has_the_published_layers_by_default():
+    parts = FeaturePropagation((3, 128, 256), 1024)
+    assert parts.channels == ((256, 256), (256, 128), (128, 128, 128))
+    scenes = FeaturePropagation((9, 64, 128, 256, 512), 512, cloud=False)
+    assert scenes.channels == ((256, 256), (256, 256), (256, 128), (128, 128, 128))
+    assert FeaturePropagation((3, 8), 16, cloud=False).channels == ((128, 128, 128),)
+
+
+@SIZES
 @pytest.mark.parametrize("name", ENCODERS)
 def test_global_concat_is_the_cloud_beside_each_point(name, sizes):
     encoder, batch = made(name), tiny_batch(num_points=sizes, dtype=torch.float64)
@@ -162,9 +183,13 @@ def test_a_decoder_with_categories_must_be_told_one_for_each_cloud():
 
 @SIZES
 @pytest.mark.parametrize("name", ENCODERS)
-@pytest.mark.parametrize("kind", [Upcast, GlobalConcat, FeaturePropagation])
+@pytest.mark.parametrize("kind", [Upcast, partial(Upcast, finest=2), GlobalConcat, FeaturePropagation])
 def test_the_graph_computes_what_the_decoder_computes(name, kind, sizes):
     encoder = made(name)
+    if isinstance(kind, partial) and len(encoder.level_channels) < 3:
+        with pytest.raises(ConfigError, match="finest=2, but the coarsest level of the encoder is 0"):
+            decoder_for(encoder, kind)
+        return
     if kind is FeaturePropagation and len(encoder.level_channels) < 2:
         with pytest.raises(ConfigError, match="needs an encoder with levels"):
             propagation(encoder)

@@ -1,7 +1,10 @@
+from functools import partial
+
 import pytest
 import torch
 from support.blobs import Blobs
 
+from geo3d.data import Shapes
 from geo3d.data.sampler import KeyedShuffle
 from geo3d.data.targets import Classes
 from geo3d.errors import CloudError, ConfigError
@@ -186,6 +189,14 @@ def test_fewer_points_than_asked_are_said():
 def test_values_out_of_range_are_refused(keywords):
     with pytest.raises(ConfigError, match=next(iter(keywords))):
         DataModule(Blobs, **keywords)
+
+
+def test_generated_shapes_have_as_many_points_as_encoders_see():
+    for seen, points in ((1024, 2048), (None, 2048), (3000, 3000)):
+        data = DataModule(Shapes, size=4, num_points=seen)
+        assert len(data.dataset("train")[0].pos) == points
+    assert len(DataModule(partial(Shapes, num_points=64), size=4, num_points=512).dataset("train")[0].pos) == 64
+    assert len(DataModule(Blobs, num_points=512).dataset("train")[0].pos) < 512
 
 
 def test_nan_and_empty_data_are_named():

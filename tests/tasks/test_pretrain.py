@@ -24,6 +24,7 @@ from geo3d.tasks import pretrain as pretraining
 from geo3d.tasks.average import average_of, update_average
 from geo3d.tasks.callbacks import CollapseWatch
 from geo3d.tasks.datamodule import DataModule
+from geo3d.tasks.given import compared_rows, drawn_points
 from geo3d.tasks.pretrain import Pretrain
 from geo3d.testing import tiny_batch
 
@@ -37,6 +38,7 @@ OBJECTIVES = {
     "PartitionedInfoNCE": lambda: objectives.PartitionedInfoNCE(pairs=40, temperature=0.2, radius=0.3),
     "Completion": lambda: objectives.Completion(dim=8, points=12, hidden=16),
     "PointPrototypes": lambda: objectives.PointPrototypes(dim=8, prototypes=6, pairs=40),
+    "MaskedSceneContrast": lambda: objectives.MaskedSceneContrast(dim=8, pairs=40, cell=0.2),
 }
 
 
@@ -371,15 +373,15 @@ def test_a_decoder_for_clouds_or_for_missing_points_is_refused():
     batch = tiny_batch(num_points=16)
     thin = adaptive(batch)
     with pytest.raises(ConfigError, match="the encoder leaves points out"):
-        pretraining.compared_rows(thin, Upcast(8), torch.arange(4), len(batch.pos))
+        compared_rows(thin, Upcast(8), torch.arange(4), len(batch.pos))
     three = Pretrain(encoder, objectives.PointInfoNCE(pairs=4), Views(SO3(), num_views=3))
     with pytest.raises(ConfigError, match="PointInfoNCE compares points of two views; found 3"):
-        three._matched_rows(three.views(batch, 0), batch.pos)
+        three._matched_rows(three.views(batch, 0), [], batch.pos)
 
 
 def test_points_of_clouds_are_drawn_from_each():
     batch = tiny_batch(num_points=[3, 9])
-    points = pretraining.drawn_points(batch, 50, generator("drawn"))
+    points = drawn_points(batch, 50, generator("drawn"))
     assert points.shape == (2, 50, 3)
     for cloud, (start, end) in enumerate(((0, 3), (3, 12))):
         own = {tuple(p) for p in batch.pos[start:end].tolist()}
@@ -401,28 +403,30 @@ def test_points_of_two_frames_are_matched_by_their_places():
     batch = two_frames()
     near = small(objectives.PointInfoNCE(pairs=60, radius=0.02))
     views = near.views(batch, 0)
-    rows = [view.batch.point_id[index] for view, index in zip(views, near._matched_rows(views, batch.pos), strict=True)]
+    rows = [
+        view.batch.point_id[index] for view, index in zip(views, near._matched_rows(views, [], batch.pos), strict=True)
+    ]
     assert {int(b - a) for a, b in zip(*rows, strict=True)} == {10} and len(rows[0].unique()) == 20
     with pytest.raises(CloudError, match="for two frames of a scene, objective.radius=R"):
-        small(objectives.PointInfoNCE(pairs=60))._matched_rows(views, batch.pos)
+        small(objectives.PointInfoNCE(pairs=60))._matched_rows(views, [], batch.pos)
 
 
 def test_places_are_those_before_the_views_turn_them():
     batch, task = tiny_batch(num_points=[9, 14]), small(objectives.PartitionedInfoNCE(pairs=50))
     views = task.views(batch, 0)
-    index = task._matched_rows(views, batch.pos)[0]
-    places = task._given(batch, views[0], index)
+    rows = task._matched_rows(views, [], batch.pos)
+    index, places = rows[0], task._given(batch, views, views, rows)
     assert torch.equal(places.pos, batch.pos[views[0].batch.point_id[index]])
     assert torch.equal(places.cloud, batch.batch[views[0].batch.point_id[index]])
-    assert small(objectives.PointInfoNCE(pairs=50))._given(batch, views[0], index) is None
+    assert small(objectives.PointInfoNCE(pairs=50))._given(batch, views, views, rows) is None
 
 
 def test_clouds_to_reconstruct_are_drawn_anew_in_every_step_and_process(monkeypatch):
     batch, task = tiny_batch(num_points=[9, 14]), small(objectives.Completion(dim=8, points=6, hidden=8))
-    (view, _), drawn = task.views(batch, 0), []
+    views, drawn = task.views(batch, 0), []
     for step, rank in ((0, 0), (0, 0), (1, 0), (0, 1)):
         monkeypatch.setattr(Pretrain, "global_step", step)
         monkeypatch.setattr(Pretrain, "global_rank", rank)
-        drawn.append(task._given(batch, view, None))
+        drawn.append(task._given(batch, views, views, [None, None]))
     assert torch.equal(drawn[0], drawn[1]) and drawn[0].shape == (2, 6, 3)
     assert not torch.equal(drawn[0], drawn[2]) and not torch.equal(drawn[0], drawn[3])
