@@ -3,6 +3,7 @@
 kernels   single operators against public packages and the forms of public code
 encoder   DGCNN and PointNet++ in evaluation against their published forms and PyTorch Geometric
 train     one training step of both
+segment   the networks for scenes, in evaluation and training, against their published forms
 data      two augmented views against the same transforms in NumPy
 scaling   time and memory as clouds and batches grow, with fitted exponents
 model     geo3d bench, with the published forms of each encoder timed in turn
@@ -27,6 +28,7 @@ from speed.published import Rivals
 from speed.report import heading, table
 from speed.roofline import measured
 from speed.scaling import exponents, scaling, scaling_table
+from speed.segmentation import segmentation_cases
 from speed.training import training_cases
 
 from geo3d.checks import OneOf, Range, parameters
@@ -38,13 +40,15 @@ from geo3d.machine import machine
 from geo3d.ops import native
 
 MAKERS: dict[str, Any] = {
-    "kernels": kernel_cases, "encoder": encoder_cases, "train": training_cases, "data": view_cases,
+    "kernels": kernel_cases, "encoder": encoder_cases, "train": training_cases, "segment": segmentation_cases,
+    "data": view_cases,
 }  # fmt: skip
 NAMES = (*MAKERS, "scaling")
 QUICK: dict[str, dict[str, Any]] = {
     "kernels": {"clouds": (2,), "points": 128, "large": 256, "k": 8, "ragged": (40, 130), "ragged_clouds": 4},
     "encoder": {"clouds": (2,), "points": 128, "k": 8, "ragged": (40, 130), "ragged_clouds": 4},
     "train": {"clouds": (2, 2), "points": 128, "k": 8, "ragged": (60, 130)},
+    "segment": {"clouds": (2,), "points": 1200, "k": 8},
     "data": {"clouds": (4,), "points": 128},
     "scaling": {"clouds": (1, 2, 4), "points": (64, 128, 256), "k": 8, "most": 512},
 }
