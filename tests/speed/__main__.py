@@ -48,7 +48,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "kernels": {"clouds": (2,), "points": 128, "large": 256, "k": 8, "ragged": (40, 130), "ragged_clouds": 4},
     "encoder": {"clouds": (2,), "points": 128, "k": 8, "ragged": (40, 130), "ragged_clouds": 4},
     "train": {"clouds": (2, 2), "points": 128, "k": 8, "ragged": (60, 130)},
-    "segment": {"clouds": (2,), "points": 1200, "k": 8},
+    "segment": {"clouds": (2,), "points": 128, "k": 8},
     "data": {"clouds": (4,), "points": 128},
     "scaling": {"clouds": (1, 2, 4), "points": (64, 128, 256), "k": 8, "most": 512},
 }

@@ -146,7 +146,7 @@ class PublishedScenePointNet2(Counterpart):
         for i, (level, (num_samples, radius, k)) in enumerate(zip(self.levels, self.balls, strict=True)):
             pos, features = levels[-1]
             if groups is None:
-                index = loop_fps(pos, num_samples)
+                index = loop_fps(pos, min(num_samples, pos.shape[1]))
                 neighbors = sorted_ball(pos, picked(pos, index), radius, k)
             else:
                 index, neighbors = groups[i]

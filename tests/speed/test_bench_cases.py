@@ -32,7 +32,7 @@ CASES = {
     "kernels": kernel_cases(**SIZES, **RAGGED, large=128, k=6, ragged_clouds=3),
     "encoder": encoder_cases(**SIZES, **RAGGED, k=6, ragged_clouds=3),
     "train": training_cases(**SIZES, **RAGGED, k=6),
-    "segment": segmentation_cases(clouds=(2,), points=1100, k=6),
+    "segment": segmentation_cases(**SIZES, k=6),
     "data": view_cases(**SIZES),
 }
 MAKES = [pytest.param(make, id=f"{name}-{i}") for name, makes in CASES.items() for i, make in enumerate(makes)]
