@@ -70,6 +70,10 @@ def test_a_missing_field_and_channels_that_do_not_fit_are_refused():
         made(DGCNN, inputs=("rgb", "normal"))(batch)
     with pytest.raises(CloudError, match="reads rgb; the clouds have no 'rgb'"):
         made(DGCNN, inputs=("rgb",))(make_batch(batch.pos, ptr=batch.ptr))
+    batch.x = torch.zeros(23, 6)  # stands for the joined inputs only where none of them is there
+    with pytest.raises(CloudError, match="the clouds have no 'rgb'"):
+        made(DGCNN, inputs=("rgb", "normal"))(batch)
+    del batch.x
     batch.rgb = batch.pos.clone()
     batch.rgb[4, 1] = torch.nan
     with pytest.raises(CloudError, match="1 of 23 points have NaN or infinite 'rgb'"):

@@ -22,7 +22,7 @@ TITLE = "wrong commands"
 LIMITS = Limits(seconds=400, megabytes=2048)
 SECONDS = 20
 LONGEST = 1500  # most characters of an error line
-FEW = {"values": 50, "names": 25, "targets": 25, "paths": 20, "contradictions": 20, "tools": 15}
+FEW = {"values": 30, "names": 15, "targets": 15, "paths": 12, "contradictions": 12, "tools": 10}
 MANY = 1200  # most commands of each kind in the large form
 
 

@@ -148,7 +148,7 @@ def changes(name: str, content: bytes, large: bool, draw: Random) -> Iterator[tu
     for at in places(name, size, large, draw):
         bit = draw.randrange(8)
         yield f"bit {bit} of byte {at}", flipped(at, bit)
-    for _ in range(64 if large and name in LOADED else 16 if large else 2):
+    for _ in range(64 if large and name in LOADED else 16 if large else 1):
         at, length, value = draw.randrange(size), draw.choice((2, 8, 64, 512)), draw.choice((0, 255, 32, 48))
         yield f"{length} bytes from {at} are {value}", blotted(at, length, value)
     for at in sorted({0, 1, size - 1, *(draw.randrange(size) for _ in range(16 if large else 1))}):
@@ -166,7 +166,7 @@ def places(name: str, size: int, large: bool, draw: Random) -> Iterator[int]:
     if name in LOADED:
         regions = min(size, 16384) if large else 48
     else:
-        regions = (160 if name.endswith(".ckpt") else 48) if large else 4
+        regions = (160 if name.endswith(".ckpt") else 48) if large else 2
     for i in range(regions):
         low, high = i * size // regions, max((i + 1) * size // regions, i * size // regions + 1)
         yield draw.randrange(low, min(high, size)) if high - low > 1 else low

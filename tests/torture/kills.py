@@ -248,7 +248,7 @@ def job_cases(job: Job, large: bool, draw: Random) -> Iterator[Case]:
     signals = [("SIGKILL", 12), ("SIGTERM", 8), ("SIGINT", 8), ("two", 8), ("often", 8), ("full", len(disks) // 4)]
     if not large or job.seconds > 5:
         every, writes = draw.sample(every, 6 if large else 1), draw.sample(writes, 2 if large else 1)
-        signals = [(name, 2) for name, _ in signals] if large else [(name, 1) for name, _ in draw.sample(signals, 2)]
+        signals = [(name, 2) for name, _ in signals] if large else [(name, 1) for name, _ in draw.sample(signals, 1)]
     yield Case(f"{job.name}/synced", job.synced)
     for i in every:
         yield Case(f"{job.name}/event {i}", lambda i=i: job.killed_at(i))
