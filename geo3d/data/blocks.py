@@ -1,6 +1,7 @@
 """Scenes divided into upright blocks, as segmentation networks see them in training and at inference."""
 
 from collections.abc import Iterator
+from copy import copy
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -11,9 +12,11 @@ from torch_geometric.data import Data
 
 from geo3d.checks import Range, checked
 from geo3d.cloud import fields, with_
+from geo3d.data.few_labels import few_labels
 from geo3d.data.targets import Target, targets_of
 from geo3d.errors import CloudError, ConfigError
 from geo3d.geometry.frame import rescaled
+from geo3d.seeds import Key, generator
 
 CELLS = 1 << 26
 """The most cells of one scene."""
@@ -136,6 +139,7 @@ class Blocks(Dataset):
         if getattr(dataset, "labels", None) is not None:
             raise ConfigError(f"block={size}: {type(dataset).__name__} has objects, not scenes; leave block out")
         self.dataset, self.size = dataset, size
+        self._few: tuple[int, int, tuple[Key, ...]] | None = None
         self.cached = getattr(dataset, "cached", True)
         self.generated = getattr(dataset, "generated", False)
         self.scene_of: list[int] = []
@@ -149,6 +153,26 @@ class Blocks(Dataset):
         if not self.places:
             raise CloudError(f"block={size}: no block of the scenes has {LEAST} points; give a larger block")
         self._first = np.searchsorted(self.scene_of, np.arange(len(dataset) + 1)).tolist()
+
+    def with_few_labels(self, count: int, ignore: int, *key: Key) -> "Blocks":
+        """The same blocks of scenes in which ``count`` points keep their label, see :func:`few_labels`.
+
+        Args:
+            count: Of each scene, not of each block.
+            ignore: The label of points without a label.
+            key: Of the draw; the scene's number is added to it.
+        """
+        other = copy(self)
+        other._few = (count, ignore, key)
+        return other
+
+    def _scene(self, number: int) -> Data:
+        """One scene, with all labels that may be used."""
+        scene = self.dataset[number]
+        if self._few is None:
+            return scene
+        count, ignore, key = self._few
+        return few_labels(scene, count, ignore, generator(*key, number))[0]
 
     @property
     def targets(self) -> dict[str, Target]:
@@ -167,13 +191,13 @@ class Blocks(Dataset):
 
     def __getitem__(self, index: int) -> Data:
         """The points of one block."""
-        scene = self.dataset[self.scene_of[index]]
+        scene = self._scene(self.scene_of[index])
         return cut_out(scene, Grid(scene.pos, self.size, steps=2).block(self.places[index]))
 
     def read_with(self, index: int) -> dict[int, Data]:
         """All blocks of the scene of a block, which is read once for them."""
         number = self.scene_of[index]
-        scene = self.dataset[number]
+        scene = self._scene(number)
         grid = Grid(scene.pos, self.size, steps=2)
         own = range(self._first[number], self._first[number + 1])
         return {each: cut_out(scene, grid.block(self.places[each])) for each in own}

@@ -9,6 +9,7 @@ from torch_geometric.data import Data
 
 from geo3d.checks import OneOf
 from geo3d.cloud import check_cloud, check_fields, fields, with_
+from geo3d.data.few_labels import few_labels
 from geo3d.errors import CloudError
 from geo3d.geometry.frame import rescaled, turned
 from geo3d.geometry.normalize import Normalize, center_and_scale
@@ -108,20 +109,15 @@ class PreparedClouds(Dataset):
         draw = generator(self.seed, "points", self.split, index)
         cloud, source = self.clouds[index], self.source(index)
         self._check_label(cloud, index, source)
-        cloud, keep = (cloud, None) if self.label_points is None else self._few_labels(cloud, index)
+        cloud, keep = self._few_labels(cloud, index)
         return prepare(cloud, source, self.num_points, self.normalize, draw, pose, keep)
 
     def _few_labels(self, cloud: Data, index: int) -> tuple[Data, Tensor | None]:
         """The cloud with few labels, and the indices of these points."""
-        labels = cloud.get("point_y")
-        if labels is None:
+        if self.label_points is None:
             return cloud, None
-        known = (labels != self.ignore).nonzero()[:, 0]
-        order = torch.randperm(len(known), generator=generator(self.seed, "label points", self.split, index))
-        kept = known[order[: self.label_points]]
-        few = torch.full_like(labels, self.ignore)
-        few[kept] = labels[kept]
-        return with_(cloud, point_y=few), kept
+        draw = generator(self.seed, "label points", self.split, index)
+        return few_labels(cloud, self.label_points, self.ignore, draw)
 
     def _check_label(self, cloud: Data, index: int, source: str) -> None:
         """Check that the cloud and the data set's ``labels`` agree."""

@@ -43,7 +43,7 @@ class DataModule(pl.LightningDataModule):
         scene_fraction: Fraction of the training clouds whose labels may be used in supervised training, whatever their
             class.
         label_points: How many points of each training cloud keep their label in supervised training, drawn at random;
-            None for all.
+            None for all. With ``block``, of each scene.
         block: Side of the blocks into which scenes are divided, in units of the data set; None for whole clouds. A
             block is then a cloud (:mod:`geo3d.data.blocks`), and ``scene_fraction`` counts scenes.
         holdout: Fraction of the training split kept out of pretraining for the online kNN monitor.
@@ -80,8 +80,6 @@ class DataModule(pl.LightningDataModule):
         self.batch_size, self.num_points, self.rotation = batch_size, num_points, rotation
         self.label_fraction, self.holdout, self.normalize = label_fraction, holdout, normalize
         self.scene_fraction, self.label_points, self.block = scene_fraction, label_points, block
-        if block is not None and label_points is not None:
-            raise ConfigError("label_points counts points of whole clouds; leave it or block out")
         self.num_workers, self.seed = num_workers, seed
         self.phase: Phase = "pretrain"
         self.target: str | None = None
@@ -214,6 +212,8 @@ class DataModule(pl.LightningDataModule):
                 f"data.num_points={count}, but the first cloud has only {size} points; all are used", stacklevel=2
             )
         few = self.label_points if split == "train" and self.phase == "supervised" else None
+        if few is not None and isinstance(clouds.dataset, Blocks):
+            clouds = Cached(clouds.dataset.with_few_labels(few, self._ignored(), self.seed, "label points"), self._room)
         return PreparedClouds(clouds, split, count, self.rotation, self.normalize, self.seed, few, self._ignored())
 
     def _ignored(self) -> int:

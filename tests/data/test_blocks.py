@@ -5,8 +5,9 @@ import torch
 from torch_geometric.data import Data
 
 from geo3d import seeds
-from geo3d.data import MOSD, Rooms, Shapes
+from geo3d.data import Rooms, Shapes
 from geo3d.data.blocks import LEAST, Blocks, Grid, cut_out
+from geo3d.data.few_labels import few_labels
 from geo3d.errors import CloudError, ConfigError
 from geo3d.geometry.frame import to_source
 from geo3d.tasks.datamodule import DataModule
@@ -104,6 +105,33 @@ def test_the_data_module_trains_on_blocks_and_keeps_whole_test_scenes():
     assert len(half.training) == sum(each in scenes for each in data.dataset("train").scene_of)
 
 
-def test_few_labels_of_a_block_are_refused():
-    with pytest.raises(ConfigError, match="label_points counts points of whole clouds"):
-        DataModule(MOSD, root="x", block=1.0, label_points=20)
+def labelled_places(data, pool=False):
+    """For each training scene the places, in its own coordinates, of the points that have a label in any block."""
+    dataset, found = data.dataset("train"), {}
+    for index, cloud in enumerate(data.prepared("train", pool=pool)):
+        known = cloud.point_y != -1
+        places = to_source(cloud.pos[known], cloud.frame)
+        found.setdefault(dataset.scene_of[index], set()).update(
+            (*(round(x, 3) for x in place), int(y))
+            for place, y in zip(places.tolist(), cloud.point_y[known], strict=True)
+        )
+    return found
+
+
+def test_few_points_of_a_scene_keep_their_label_in_all_of_its_blocks():
+    keywords = {"size": 2, "points": 4000, "frames": 2, "block": 1.5, "num_points": 300, "label_points": 20}
+    data = DataModule(Rooms, **keywords).of("supervised", "point_y")
+    found = labelled_places(data)
+    assert labelled_places(data, pool=True) == found, "the subset of a block contains its labelled points"
+    for number, places in found.items():
+        scene = data.dataset("train").dataset[number]
+        kept = few_labels(scene, 20, -1, seeds.generator(0, "label points", number))[1]
+        chosen = {
+            (*(round(x, 3) for x in place), int(y))
+            for place, y in zip(scene.pos[kept].tolist(), scene.point_y[kept], strict=True)
+        }
+        assert places <= chosen and len(places) >= 16, "all but those of blocks with few points, which are left out"
+    other = labelled_places(DataModule(Rooms, **keywords, seed=1).of("supervised", "point_y"))
+    assert other[0] != found[0]
+    whole = data.of("pretrain").prepared("train")[0].point_y
+    assert int((whole != -1).sum()) > 20 and int((data.prepared("test")[0].point_y != -1).sum()) > 20
