@@ -161,6 +161,18 @@ def _fits(shape: Sequence[float], wanted: Sequence[int]) -> bool:
     return len(shape) == len(wanted) and all(size in (-1, own) for own, size in zip(shape, wanted, strict=True))
 
 
+def named_columns(x: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+    """The columns of ``x`` (M, C) as fields, in the order of ``names``; the field ``x`` takes what is left.
+
+    Example:
+        >>> {name: tuple(value.shape) for name, value in named_columns(torch.zeros(2, 6), ("rgb", "x")).items()}
+        {'rgb': (2, 3), 'x': (2, 3)}
+    """
+    known = sum(FIELDS[name].shape[0] for name in names if name != "x")
+    widths = [x.shape[1] - known if name == "x" else FIELDS[name].shape[0] for name in names]
+    return dict(zip(names, x.split(widths, 1), strict=True))
+
+
 def field_of(name: str) -> Field:
     """The line of :data:`FIELDS` for an attribute.
 

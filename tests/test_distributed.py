@@ -18,6 +18,7 @@ from geo3d.objectives.objective import Hidden, Places
 from geo3d.seeds import generator, seeded
 
 WORLD, B, D, STEPS = 2, 4, 6, 3
+NAMES = [*objectives.__all__, "MaskedSceneContrast colorless"]
 draw = partial(torch.randn, dtype=torch.float64)
 
 
@@ -26,7 +27,8 @@ class Step(nn.Module):
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        made = getattr(objectives, name)
+        kind, *left = name.split()
+        made, self.colorless = getattr(objectives, kind), left == ["colorless"]
         small = {"dim": D, "queue_size": 20, "prototypes": 5, "points": 4, "hidden": 8, "inner": 0.5, "outer": 1.5}
         self.objective = made(**{key: small[key] for key in signature(made).parameters if key in small})
         with seeded("step", name):
@@ -43,7 +45,8 @@ class Step(nn.Module):
         """What the objective needs; the rows of one process are those of one cloud."""
         x = clouds[0]
         if self.objective.needs == "hidden":  # the two processes hide different numbers of points
-            return Hidden([(view[:, 4] > 0.3).to(x) for view in clouds], [view[:, :3] for view in clouds])
+            hidden = [(view[:, 4] > 0.3).to(x) for view in clouds]
+            return Hidden(hidden, None if self.colorless else [view[:, :3] for view in clouds])
         if self.objective.needs == "places":
             return Places(x[:, :3], torch.arange(len(x)) // B)
         return x[:, None, :3].expand(-1, self.objective.points, 3) if self.objective.needs == "clouds" else None
@@ -100,7 +103,7 @@ def worker(rank, folder):
         "alone": normalise(BatchNorm(3, sync=False).double(), own),
         "evaluated": normalise(evaluated, own),
         "bfloat16": normalise(BatchNorm(1), torch.cat([many, many * (3 + 4 * rank)])),
-        "train": {name: train(name, rank) for name in objectives.__all__},
+        "train": {name: train(name, rank) for name in NAMES},
     }
     torch.save(results, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
@@ -167,7 +170,7 @@ def test_norm_counts_rows_that_bfloat16_cannot(found):
         torch.testing.assert_close(got["y"][[0, -1], 0], expected.to(torch.bfloat16))
 
 
-@pytest.mark.parametrize("name", objectives.__all__)
+@pytest.mark.parametrize("name", NAMES)
 def test_objective_of_two_processes_is_that_of_the_joined_batch(name, found):
     losses, grads, state = train(name)
     (losses0, grads0, state0), (losses1, grads1, state1) = (f["train"][name] for f in found)

@@ -43,7 +43,8 @@ class Upcast(nn.Module):
     ) -> None:
         super().__init__()
         if finest > max(len(level_channels) - 1, 1):
-            raise ConfigError(f"finest={finest}, but the coarsest level of the encoder is {len(level_channels) - 1}")
+            coarsest = max(len(level_channels) - 1, 0)
+            raise ConfigError(f"finest={finest}, but the coarsest level of the encoder is {coarsest}")
         self.point_channels, self.level_channels, self.finest = point_channels, tuple(level_channels), finest
         self.out_channels = sum(level_channels[finest:]) or point_channels
 

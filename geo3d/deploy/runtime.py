@@ -21,7 +21,7 @@ from geo3d.compress.adaptive.encoder import Adaptive
 from geo3d.compress.adaptive.slices import Setting, farthest_subset
 from geo3d.compress.record import records
 from geo3d.deploy.timing import Clock, Latency, latency_table, machine, percentiles
-from geo3d.encoders.inputs import input_batch
+from geo3d.encoders.inputs import channels_of, input_batch
 from geo3d.errors import ConfigError
 from geo3d.io.files import write_json
 
@@ -99,7 +99,7 @@ class Runtime:
         self._settings, self._calls = _calls(encoder.eval(), compile or _program())
         self._encoder = _fingerprint(encoder, compile)
         device = next(encoder.parameters()).device
-        self._sample = (_clouds(num_points) if batch is None else input_batch(batch)).to(device)
+        self._sample = (_cloud(encoder, num_points) if batch is None else input_batch(batch)).to(device)
         self._seconds: deque[float] = deque(maxlen=window)
         self._budget: float | None = None
         if table is None:
@@ -252,12 +252,13 @@ def _run(call: Callable[[Batch], Features], batch: Batch) -> Callable[[], Featur
     return run
 
 
-def _clouds(num_points: int | None) -> Batch:
-    """One random cloud."""
+def _cloud(encoder: nn.Module, num_points: int | None) -> Batch:
+    """One random cloud with all channels that the encoder reads."""
     assert num_points is not None
-    return make_batch(
-        torch.randn(num_points, 3, generator=seeds.generator(0, "runtime"), dtype=torch.float32), num_points=num_points
-    )
+    draw, more = seeds.generator(0, "runtime"), int(getattr(encoder, "in_channels", 3)) - 3
+    pos = torch.randn(num_points, 3, generator=draw, dtype=torch.float32)
+    extra = channels_of(encoder, torch.rand(num_points, more, generator=draw, dtype=torch.float32)) if more else {}
+    return make_batch(pos, num_points=num_points, **extra)
 
 
 def _fingerprint(encoder: nn.Module, compile: Compile | None) -> str:

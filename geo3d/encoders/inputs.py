@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 
 from geo3d.checks import Length, OneOf
-from geo3d.cloud import FIELDS, STRUCTURE, as_batch
+from geo3d.cloud import FIELDS, STRUCTURE, as_batch, named_columns
 from geo3d.errors import CloudError, ConfigError
 from geo3d.nn.graph import Op
 
@@ -79,8 +79,8 @@ def input_channels(in_channels: int, inputs: Sequence[str]) -> int:
 def point_inputs(batch: Batch, in_channels: int, inputs: Sequence[str] = ()) -> Tensor:
     """(M, in_channels) coordinates, followed by the fields named in ``inputs``.
 
-    Without names these are ``x``, or ``normal`` where there is no ``x``. Where none of the named fields is there, ``x``
-    may hold them all, joined. Clouds without ``masked`` have no masked point.
+    Without names these are ``x``, or ``normal`` where there is no ``x``. Clouds without ``masked`` have no masked
+    point.
 
     Raises:
         CloudError: If ``pos`` is not (M, 3), the batch lacks a field or has another number of channels, or a channel
@@ -94,6 +94,8 @@ def point_inputs(batch: Batch, in_channels: int, inputs: Sequence[str] = ()) -> 
     if extra is None:
         name, extra = "normal", batch.get("normal")
     found = 0 if extra is None else extra.shape[1]
+    if inputs and found != in_channels - 3:
+        raise CloudError(f"x: expected {in_channels - 3 - found + batch.x.shape[1]} channels; found {batch.x.shape[1]}")
     if extra is None or found != in_channels - 3:
         raise CloudError(
             f"in_channels={in_channels} asks for {in_channels - 3} channels beside the coordinates; the clouds have "
@@ -113,11 +115,14 @@ def encoder_inputs(batch: Batch, encoder: Any) -> Tensor:
     return point_inputs(batch, int(encoder.in_channels), getattr(encoder, "inputs", ()))
 
 
+def channels_of(encoder: Any, x: Tensor) -> dict[str, Tensor]:
+    """The fields that an encoder, or a whole network, reads beside the coordinates, from their joined columns."""
+    return named_columns(x, getattr(encoder, "inputs", ()) or ("x",))
+
+
 def _joined(batch: Batch, inputs: Sequence[str]) -> tuple[str, Tensor]:
     """The named fields of a batch side by side, and what to call them."""
     found = {name: batch.get(name) for name in inputs}
-    if batch.get("x") is not None and all(value is None for value in found.values()):
-        return "x", batch.x
     if "masked" in found and found["masked"] is None:
         found["masked"] = batch.pos.new_zeros(len(batch.pos), 1)
     for name, value in found.items():
@@ -125,6 +130,10 @@ def _joined(batch: Batch, inputs: Sequence[str]) -> tuple[str, Tensor]:
             raise CloudError(
                 f"the encoder reads {' and '.join(inputs)}; the clouds have no {name!r}; give their points {name}, or "
                 "take an encoder with other inputs"
+            )
+        if name != "x" and value.shape != (len(batch.pos), FIELDS[name].shape[0]):
+            raise CloudError(
+                f"{name}: expected ({len(batch.pos)}, {FIELDS[name].shape[0]}); found {tuple(value.shape)}"
             )
     return " and ".join(inputs), torch.cat([value.to(batch.pos.dtype) for value in found.values()], 1)
 

@@ -80,6 +80,7 @@ class PointNet(nn.Module):
         embedding: Channels of the cloud features.
         in_channels: 3 for the coordinates, or more: see :func:`geo3d.encoders.inputs.point_inputs`. The input transform
             acts on the coordinates only.
+        inputs: Fields read beside the coordinates, such as ``("rgb",)``; ``in_channels`` then follows from them.
         input_transform: Whether coordinates are multiplied by a predicted 3 x 3 matrix.
         feature_transform: Whether local features are multiplied by a predicted 64 x 64 matrix.
         width: Multiplies all layer sizes except ``embedding``.

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch_geometric.data import Batch
 
 from geo3d.cloud import layout_of, with_
+from geo3d.errors import CloudError
 from geo3d.invariance.views import View
 from geo3d.ops.search.voxel import voxel_groups
 
@@ -24,10 +25,18 @@ def cross_masks(batch: Batch, cell: float, rate: float, generator: torch.Generat
         cell: Edge of a cell, in units of the clouds.
         rate: At most one half.
         generator: For the draw.
+
+    Raises:
+        CloudError: If there are too few cells to hide one.
     """
     group, first, _, _ = voxel_groups(batch.pos, layout_of(batch), cell)
     rank = torch.randperm(len(first), generator=generator, device=generator.device).to(group.device)[group]
     count = int(rate * len(first))
+    if rate and not count:
+        raise CloudError(
+            f"cross masks: a share of {rate} of {len(first)} cells of size {cell} is none; take smaller cells "
+            "(objective.cell)"
+        )
     return rank < count, (count <= rank) & (rank < 2 * count)
 
 

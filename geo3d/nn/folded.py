@@ -29,7 +29,7 @@ def rows_through(
     """(M, C) what the layers make of the rows ``x`` (M, K); None if that must be computed layer by layer.
 
     In evaluation, norms are folded into the weights and the compiled kernels do the rest. Training, gradients, other
-    devices and types, rounded or pooled inputs, tracing, and layers with hooks need the layers themselves.
+    devices and types, rounded or pooled inputs, tracing, vmap, and layers with hooks need the layers themselves.
 
     Args:
         layers: Linear layers, each perhaps followed by a BatchNorm, a ReLU or LeakyReLU, and dropout.
@@ -66,7 +66,9 @@ def _affine(step: Step) -> tuple[Tensor, Tensor]:
 
 
 def _applies(layers: nn.Sequential, x: Tensor) -> bool:
-    if torch.compiler.is_compiling() or type(x) is not Tensor or torch.is_grad_enabled():
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.is_grad_enabled():
+        return False
+    if type(x) is not Tensor or torch._C._functorch.is_functorch_wrapped_tensor(x):
         return False
     if x.dtype != torch.float32 or not native.usable(x) or torch.is_autocast_enabled(x.device.type):
         return False

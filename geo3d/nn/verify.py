@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
-from geo3d.cloud import layout_of, make_batch
+from geo3d.cloud import layout_of, make_batch, named_columns
 from geo3d.errors import ConfigError
 from geo3d.nn.evaluate import Value, evaluate
 from geo3d.nn.graph import Op
@@ -40,10 +40,10 @@ def verify(module: nn.Module, ops: Sequence[Op]) -> None:
     if not inputs.keys() <= {"pos", "x"}:
         return  # a head or a decoder
     copy = _perturbed(module)
-    batch = _clouds(inputs.get("x", 0), next(copy.parameters()))
+    batch, x = _clouds(inputs.get("x", 0), next(copy.parameters()), getattr(module, "inputs", ()) or ("x",))
     with torch.no_grad(), torch.autocast(batch.pos.device.type, enabled=False):
         expected = copy(batch)
-        values = {name: Value(batch[name], layout_of(batch)) for name in inputs}
+        values = {name: Value(x if name == "x" else batch.pos, layout_of(batch)) for name in inputs}
         try:
             found = evaluate(copy, ops, values, ("point", "cloud"))
         except (IndexError, RuntimeError, TypeError, ValueError, AttributeError, KeyError) as error:
@@ -72,11 +72,13 @@ def _perturbed(module: nn.Module) -> nn.Module:
     return copy
 
 
-def _clouds(channels: int, like: Tensor) -> Batch:
+def _clouds(channels: int, like: Tensor, names: Sequence[str]) -> tuple[Batch, Tensor]:
+    """Two small clouds with these fields, and the columns of the fields side by side."""
     draw = generator("two small clouds")
     pos = torch.rand(CLOUDS * POINTS, 3, generator=draw) * 2 - 1
-    extra = {"x": torch.rand(CLOUDS * POINTS, channels, generator=draw)} if channels else {}
-    return make_batch(pos, num_points=POINTS, **extra).to(like.device)
+    x = torch.rand(CLOUDS * POINTS, channels, generator=draw)
+    extra = named_columns(x, names) if channels else {}
+    return make_batch(pos, num_points=POINTS, **extra).to(like.device), x.to(like.device)
 
 
 def _compare(name: str, found: Tensor, expected: Tensor) -> None:

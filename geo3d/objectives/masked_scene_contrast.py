@@ -38,7 +38,8 @@ class MaskedSceneContrast(Objective):
         pairs: Pairs of matching points that a process draws from its batch.
         temperature: Divides the cosines.
         radius: How far matching points may be apart, as in ``PointInfoNCE``; .03 m as published.
-        cell: Edge of the grid's cells, in units of the clouds before they are normalised; .1 m as published.
+        cell: Edge of the grid's cells, in units of the clouds as the data module prepares them: metres only with
+            ``data.normalize=center``. As published .1 m.
         rate: Share of the cells that each view hides.
         noise: Standard deviation of a shift of hidden points, in units of the views.
         color: Weight of the colours.
@@ -70,13 +71,16 @@ class MaskedSceneContrast(Objective):
         pairs = list(permutations([gather(view) for view in views], 2))
         loss = torch.stack([point_info_nce(query, key, self.temperature) for query, key in pairs]).mean()
         terms = {"positive_similarity": torch.stack([F.cosine_similarity(*pair).mean() for pair in pairs]).mean()}
-        if given.rgb is None:
-            return loss, terms
+        without = (
+            given.rgb is None
+        )  # then nothing counts, but all processes do the same and every weight has a gradient
+        masked = [torch.zeros_like(each) for each in given.masked] if without else given.masked
+        rgb = [view.new_zeros(len(view), 3) for view in views] if given.rgb is None else given.rgb
         painted = [gather(self.painter(view.to(self.painter.weight.dtype))) for view in views]
-        truth = [(gather(rgb), gather(masked)) for rgb, masked in zip(given.rgb, given.masked, strict=True)]
+        truth = [(gather(color), gather(hidden)) for color, hidden in zip(rgb, masked, strict=True)]
         errors = [color_error(one, *true) for one, true in zip(painted, truth, strict=True)]
         error = torch.stack(errors).mean()
-        return loss + self.color * error, terms | {"color_error": error}
+        return loss + self.color * error, terms if without else terms | {"color_error": error}
 
     def extra_repr(self) -> str:
         """The arguments."""

@@ -36,7 +36,8 @@ class PointInfoNCE(Objective):
         pairs: Pairs of matching points that a process draws from its batch.
         temperature: Divides the cosines.
         radius: 0 pairs each point with itself in the other view; otherwise with the nearest point of the other view
-            that is at most this far away, before the invariances act. Two frames need it: .0375 m as published.
+            that is at most this far away, before the invariances act, in units of the clouds as the data module
+            prepares them. Two frames need it: .0375 m as published.
     """
 
     on = "point"

@@ -129,11 +129,12 @@ class DataModule(pl.LightningDataModule):
         return self._sets[split]
 
     def _options(self) -> dict[str, Any]:
-        """The keywords of the data set; one that generates its clouds makes as many points as encoders shall see."""
+        """The keywords of the data set; one that generates its clouds makes at least the points that encoders see."""
         points = inspect.signature(self.dataset_class).parameters.get("num_points")
         if self.num_points is None or points is None or not getattr(self.dataset_class, "generated", False):
             return self.dataset_keywords
-        return self.dataset_keywords | {"num_points": max(points.default, self.num_points)}
+        least = points.default if isinstance(points.default, int) else 0
+        return self.dataset_keywords | {"num_points": max(least, self.num_points)}
 
     def _check_classes(self, split: str, dataset: Any) -> None:
         """Check that a split has the classes of the others in the same order."""

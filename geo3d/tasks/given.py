@@ -64,17 +64,18 @@ def centers_of(features: Features, level: int) -> Tensor:
     """(Mc,) which points of the input are the centres of a level.
 
     Raises:
-        ConfigError: If the encoder has no such level.
+        ConfigError: If the encoder has no such level, or its levels have no ``rows``.
     """
     if level >= len(features.levels):
         raise ConfigError(
             f"objective.level={level}, but the encoder has levels 0 to {len(features.levels) - 1}; take one of these"
         )
-    rows = features.levels[level].rows
+    rows = None
+    for finer in reversed(features.levels[1 : level + 1]):
+        if finer.rows is None:
+            raise ConfigError("the encoder's levels do not say at which points they lie (Level.rows); give them")
+        rows = finer.rows if rows is None else finer.rows[rows]
     assert rows is not None
-    for finer in reversed(features.levels[1:level]):
-        assert finer.rows is not None
-        rows = finer.rows[rows]
     return rows
 
 

@@ -74,6 +74,13 @@ class Pretrain(pl.LightningModule):
         check_invariances(objective, views.invariance)
         if objective.on == "point" and not isinstance(getattr(objective, "pairs", None), int):
             raise ConfigError(f"{type(objective).__name__} compares points and needs an attribute pairs, their number")
+        if objective.needs == "hidden" and "masked" not in getattr(encoder, "inputs", ("masked",)):
+            raise ConfigError(
+                f"{type(objective).__name__} hides points, and the encoder must be told which ones; give "
+                "encoder.inputs=[masked] or [rgb,masked]"
+            )
+        if objective.on == "point" and views.num_views != 2:
+            raise ConfigError(f"{type(objective).__name__} compares points of two views; found {views.num_views}")
         if decoder is not None and objective.on != "point":
             raise ConfigError(f"decoder: {type(objective).__name__} compares clouds and takes none; leave it out")
         hidden, channels = projector[0], projector[-1]
@@ -180,8 +187,6 @@ class Pretrain(pl.LightningModule):
         """For each view the indices of the points that an objective on points compares; None for one on clouds."""
         if self.decoder is None:
             return [None] * len(views)
-        if len(views) != 2:
-            raise ConfigError(f"{type(self.objective).__name__} compares points of two views; found {len(views)}")
         draw = generator(self.seed, "pairs", self.global_step, self.global_rank)
         of = self.objective
         return matching_rows(views, features, origin, of.pairs, of.radius, of.level, draw)

@@ -92,6 +92,8 @@ def test_upcast_may_leave_fine_levels_out(sizes):
     all_levels, coarse = decoder_for(encoder, Upcast), decoder_for(encoder, partial(Upcast, finest=2))
     assert coarse.out_channels == encoder.level_channels[2] == coarse(features).shape[1]
     assert torch.equal(coarse(features), all_levels(features)[:, encoder.level_channels[1] :])
+    with pytest.raises(ConfigError, match="finest=2, but the coarsest level of the encoder is 0"):
+        Upcast(8, finest=2)
     assert not any(op.path in ("up.1", "levels.1.x") for op in coarse.layer_graph())
     with pytest.raises(ConfigError, match="finest=3, but the coarsest level of the encoder is 2"):
         decoder_for(encoder, partial(Upcast, finest=3))

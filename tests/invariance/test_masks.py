@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from geo3d.cloud import make_batch
+from geo3d.errors import CloudError
 from geo3d.invariance import SO3
 from geo3d.invariance.masks import cross_masked, cross_masks, hide
 from geo3d.invariance.views import Views
@@ -39,6 +40,11 @@ def test_masks_are_drawn_anew():
     assert torch.equal(first, again) and not torch.equal(first, other)
     none = cross_masks(batch, 0.25, 0.0, generator("masks"))
     assert not none[0].any() and not none[1].any()
+
+
+def test_cells_that_are_too_large_to_hide_any_are_refused():
+    with pytest.raises(CloudError, match=r"a share of 0.4 of 2 cells of size 50.0 is none; take smaller cells"):
+        cross_masks(scenes(), 50.0, 0.4, generator("masks"))
 
 
 def test_hidden_points_lose_what_is_known_of_them():

@@ -89,6 +89,19 @@ def test_what_needs_the_layers_themselves():
         assert rows_through(layers, x) is None
 
 
+def test_a_trace_and_vmap_take_the_layers_themselves():
+    """A trace sees no compiled kernel: its result would be memory that nothing was written to."""
+    layers = network("linear", "norm", "leaky", "last").eval()
+    x, other = (torch.randn(6, 5, generator=seeds.generator("traced", name)) for name in ("x", "other"))
+    with torch.no_grad():
+        assert rows_through(layers, x) is not None or native.name() is None
+        head = PointClassifier(5, 3, hidden=(9,), dropout=0.0).eval()
+        traced = torch.jit.trace(head, (x,))
+        torch.testing.assert_close(traced(other), head(other))
+        mapped = torch.func.vmap(head)(torch.stack([x, other]))
+        torch.testing.assert_close(mapped, torch.stack([head(x), head(other)]))
+
+
 def test_rounded_inputs_need_the_layers_themselves():
     with seeded(0):
         head = PointClassifier(5, 3, hidden=(9,), dropout=0.0).eval()

@@ -61,6 +61,13 @@ def test_coordinates_alone_have_no_colours_to_paint():
     assert loss.item() == pytest.approx((contrast(a, b, 0.4) + contrast(b, a, 0.4)) / 2, rel=1e-12)
 
 
+def test_without_colours_every_weight_has_a_gradient():
+    """Otherwise processes would wait for one another for ever."""
+    objective = MaskedSceneContrast(dim=D).double()
+    objective([rows(0), rows(1)], None, some_hidden()._replace(rgb=None))[0].backward()
+    assert all(p.grad is not None and not p.grad.any() for p in objective.painter.parameters())
+
+
 def test_gradient():
     masked, true = some_hidden().masked[0], rows("true", shape=(P, 3))
     painted = rows("painted", shape=(P, 3)).requires_grad_()

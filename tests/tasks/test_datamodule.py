@@ -196,6 +196,12 @@ def test_generated_shapes_have_as_many_points_as_encoders_see():
         data = DataModule(Shapes, size=4, num_points=seen)
         assert len(data.dataset("train")[0].pos) == points
     assert len(DataModule(partial(Shapes, num_points=64), size=4, num_points=512).dataset("train")[0].pos) == 64
+    own = type(
+        "Own",
+        (Blobs,),
+        {"generated": True, "__init__": lambda self, split, num_points=None: Blobs.__init__(self, split)},
+    )
+    assert len(DataModule(own, num_points=512).dataset("train")) == len(DataModule(Blobs).dataset("train"))
     assert len(DataModule(Blobs, num_points=512).dataset("train")[0].pos) < 512
 
 

@@ -67,6 +67,10 @@ def test_prototypes_at_a_coarse_level_train_and_need_a_radius():
         objectives.PointPrototypes(level=1)
     with pytest.raises(ConfigError, match=r"objective.level=4, but the encoder has levels 0 to 3"):
         centers_of(encoder()(scenes()), 4)
+    features = encoder()(scenes())
+    levels = (features.levels[0], features.levels[1]._replace(rows=None))
+    with pytest.raises(ConfigError, match=r"do not say at which points they lie \(Level.rows\); give them"):
+        centers_of(features._replace(levels=levels), 1)
     flat = DGCNN(k=3, channels=(4,), embedding=8)(scenes())
     with pytest.raises(ConfigError, match="levels 0 to 0"):
         centers_of(flat, 1)

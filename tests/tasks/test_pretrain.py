@@ -44,7 +44,8 @@ OBJECTIVES = {
 
 def run(out, name="InfoNCE", epochs=4, **keywords):
     with seeded(0, "encoder"):
-        encoder = DGCNN(k=4, channels=(8, 8), embedding=16)
+        inputs = ("masked",) if name == "MaskedSceneContrast" else ()
+        encoder = DGCNN(k=4, channels=(8, 8), embedding=16, inputs=inputs)
     data = DataModule(Blobs, batch_size=8, num_points=16, holdout=0.2)
     trainer = {"max_epochs": epochs, "progress": False, "accelerator": "cpu"} | keywords.pop("trainer", {})
     return pretrain(
@@ -374,9 +375,10 @@ def test_a_decoder_for_clouds_or_for_missing_points_is_refused():
     thin = adaptive(batch)
     with pytest.raises(ConfigError, match="the encoder leaves points out"):
         compared_rows(thin, Upcast(8), torch.arange(4), len(batch.pos))
-    three = Pretrain(encoder, objectives.PointInfoNCE(pairs=4), Views(SO3(), num_views=3))
     with pytest.raises(ConfigError, match="PointInfoNCE compares points of two views; found 3"):
-        three._matched_rows(three.views(batch, 0), [], batch.pos)
+        Pretrain(encoder, objectives.PointInfoNCE(pairs=4), Views(SO3(), num_views=3))
+    with pytest.raises(ConfigError, match=r"the encoder must be told which ones; give encoder.inputs=\[masked\] or"):
+        Pretrain(encoder, objectives.MaskedSceneContrast(), Views(SO3()))
 
 
 def test_points_of_clouds_are_drawn_from_each():

@@ -15,6 +15,7 @@ from geo3d.cloud import Features, make_batch
 from geo3d.deploy.onnx.encoders import onnx_inputs
 from geo3d.deploy.onnx.graph import required
 from geo3d.deploy.signal_stack import kept
+from geo3d.encoders.inputs import channels_of
 from geo3d.network import PointNetwork
 
 Array = np.ndarray[Any, Any]
@@ -84,7 +85,7 @@ def random_clouds(encoder: nn.Module, clouds: int, num_points: int) -> Batch:
     direction = normalize(torch.randn(clouds * num_points, 3, generator=generator, dtype=torch.float32), dim=1)
     pos = direction * torch.rand(len(direction), 1, generator=generator, dtype=torch.float32).pow(1 / 3)
     more = int(encoder.in_channels) - 3  # type: ignore[arg-type]
-    extra = {"x": torch.randn(len(pos), more, generator=generator, dtype=torch.float32)} if more else {}
+    extra = channels_of(encoder, torch.randn(len(pos), more, generator=generator, dtype=torch.float32)) if more else {}
     if isinstance(encoder, PointNetwork) and encoder.categories:
         extra["y"] = torch.arange(clouds) % encoder.categories
     return make_batch(pos, num_points=num_points, **extra)

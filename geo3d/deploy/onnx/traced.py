@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from geo3d.cloud import make_batch
 from geo3d.deploy.onnx.graph import required
+from geo3d.encoders.inputs import channels_of
 from geo3d.errors import ConfigError
 
 OPSET = 18
@@ -36,7 +37,7 @@ class UniformClouds(nn.Module):
         Of a whole network only the logits (B, N, classes).
         """
         clouds, size = pos.shape[:2]
-        extra = {} if x is None else {"x": x.flatten(0, 1)}
+        extra = {} if x is None else channels_of(self.encoder, x.flatten(0, 1))
         features = self.encoder(make_batch(pos.flatten(0, 1), num_points=size, **extra))
         if isinstance(features, Tensor):
             return (features.view(clouds, size, -1),)
