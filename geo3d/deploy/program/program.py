@@ -135,7 +135,7 @@ class Program:
     def _run(self, data: Data, times: dict[str, float] | None) -> Features:
         lowered = self.lowered
         assert lowered is not None
-        if lowered.inputs or (data.get("ptr") is None and data.get("batch") is not None):
+        if data.get("ptr") is None and data.get("batch") is not None:
             data = input_batch(data)
         x = point_inputs(data, lowered.in_channels, lowered.inputs).detach().to(torch.float32).contiguous()
         pos = x if lowered.in_channels == 3 else data.pos.detach().to(torch.float32).contiguous()
