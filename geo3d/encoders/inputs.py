@@ -122,10 +122,10 @@ def channels_of(encoder: Any, x: Tensor) -> dict[str, Tensor]:
 
 def _joined(batch: Batch, inputs: Sequence[str]) -> tuple[str, Tensor]:
     """The named fields of a batch side by side, and what to call them."""
-    found = {name: batch.get(name) for name in inputs}
-    if "masked" in found and found["masked"] is None:
-        found["masked"] = batch.pos.new_zeros(len(batch.pos), 1)
-    for name, value in found.items():
+    fields = {name: batch.get(name) for name in inputs}
+    if "masked" in fields and fields["masked"] is None:
+        fields["masked"] = batch.pos.new_zeros(len(batch.pos), 1)
+    for name, value in fields.items():
         if value is None:
             raise CloudError(
                 f"the encoder reads {' and '.join(inputs)}; the clouds have no {name!r}; give their points {name}, or "
@@ -135,7 +135,7 @@ def _joined(batch: Batch, inputs: Sequence[str]) -> tuple[str, Tensor]:
             raise CloudError(
                 f"{name}: expected ({len(batch.pos)}, {FIELDS[name].shape[0]}); found {tuple(value.shape)}"
             )
-    return " and ".join(inputs), torch.cat([value.to(batch.pos.dtype) for value in found.values()], 1)
+    return " and ".join(inputs), torch.cat([value.to(batch.pos.dtype) for value in fields.values()], 1)
 
 
 def cloud_inputs(in_channels: int) -> tuple[list[Op], str]:

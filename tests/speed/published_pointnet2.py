@@ -52,6 +52,25 @@ def picked(rows: Tensor, index: Tensor) -> Tensor:
     return rows[cloud, index]
 
 
+def grouped(
+    pos: Tensor, features: Tensor | None, ball: tuple[int, float, int], given: tuple[Tensor, Tensor] | None
+) -> tuple[Tensor, Tensor]:
+    """Centres (B, S, 3), and for each the rows (B, S, k, 3 + C) of its ball: offsets, and any features.
+
+    Args:
+        pos: (B, N, 3)
+        features: (B, N, C), or None.
+        ball: Number of centres, radius and number of neighbours.
+        given: Centres (B, S) and balls (B, S, k) to use; None to search them.
+    """
+    num_samples, radius, k = ball
+    index = loop_fps(pos, min(num_samples, pos.shape[1])) if given is None else given[0]
+    centers = picked(pos, index)
+    neighbors = sorted_ball(pos, centers, radius, k) if given is None else given[1]
+    rows = picked(pos, neighbors) - centers[:, :, None]
+    return centers, rows if features is None else torch.cat([rows, picked(features, neighbors)], -1)
+
+
 class Grouped(nn.Module):
     """Convolution, norm and ReLU for each step of ``channels`` on (B, C, k, S), then the maximum over k."""
 
@@ -100,16 +119,9 @@ class PublishedPointNet2(Counterpart):
         """Features of the clouds; ``groups`` replace the centres and balls searched here."""
         pos = x.transpose(1, 2).contiguous()
         features: Tensor | None = None
-        for i, (level, (num_samples, radius, k)) in enumerate(zip(self.levels, self.balls, strict=False)):
-            if groups is None:
-                index = loop_fps(pos, min(num_samples, pos.shape[1]))
-                neighbors = sorted_ball(pos, picked(pos, index), radius, k)
-            else:
-                index, neighbors = groups[i]
-            centers = picked(pos, index)
-            edges = picked(pos, neighbors) - centers[:, :, None]
-            features = level(edges if features is None else torch.cat([edges, picked(features, neighbors)], -1))
-            pos = centers
+        for i, (level, ball) in enumerate(zip(self.levels, self.balls, strict=False)):
+            pos, rows = grouped(pos, features, ball, groups and groups[i])
+            features = level(rows)
         assert features is not None
         return self.levels[-1](torch.cat([pos, features], -1)[:, None])[:, 0]
 

@@ -8,11 +8,10 @@ from speed.published_dgcnn import edge_features, matmul_topk
 from speed.published_pointnet2 import (
     Grouped,
     Groups,
-    loop_fps,
+    grouped,
     picked,
     single_scales,
     sizes_of,
-    sorted_ball,
     square_distance,
 )
 from torch import Tensor, nn
@@ -143,16 +142,9 @@ class PublishedScenePointNet2(Counterpart):
         """Logits; ``groups`` replace the centres and balls searched here."""
         features = x.transpose(1, 2).contiguous()
         levels = [(features[:, :, :3].contiguous(), features)]
-        for i, (level, (num_samples, radius, k)) in enumerate(zip(self.levels, self.balls, strict=True)):
-            pos, features = levels[-1]
-            if groups is None:
-                index = loop_fps(pos, min(num_samples, pos.shape[1]))
-                neighbors = sorted_ball(pos, picked(pos, index), radius, k)
-            else:
-                index, neighbors = groups[i]
-            centers = picked(pos, index)
-            edges = picked(pos, neighbors) - centers[:, :, None]
-            levels.append((centers, level(torch.cat([edges, picked(features, neighbors)], -1))))
+        for i, (level, ball) in enumerate(zip(self.levels, self.balls, strict=True)):
+            centers, rows = grouped(*levels[-1], ball, groups and groups[i])
+            levels.append((centers, level(rows)))
         h = levels[-1][1]
         for i, step in zip(range(len(self.steps) - 1, -1, -1), self.steps, strict=True):
             assert isinstance(step, nn.ModuleList)

@@ -11,20 +11,19 @@ from support.blobs import Blobs
 
 from geo3d import objectives
 from geo3d.checkpoint import load_encoder, open_checkpoint
-from geo3d.cloud import make_batch
 from geo3d.compress import adapt
 from geo3d.decoders import FeaturePropagation, GlobalConcat, Upcast
 from geo3d.encoders import DGCNN, PointNet2
-from geo3d.errors import CheckpointError, CloudError, CollapseError, ConfigError
+from geo3d.errors import CheckpointError, CollapseError, ConfigError
 from geo3d.invariance import SO3, Compose, Jitter, Translation
 from geo3d.invariance.views import Views
 from geo3d.jobs import pretrain
-from geo3d.seeds import generator, seeded
+from geo3d.seeds import seeded
 from geo3d.tasks import pretrain as pretraining
 from geo3d.tasks.average import average_of, update_average
 from geo3d.tasks.callbacks import CollapseWatch
 from geo3d.tasks.datamodule import DataModule
-from geo3d.tasks.given import compared_rows, drawn_points
+from geo3d.tasks.given import compared_rows
 from geo3d.tasks.pretrain import Pretrain
 from geo3d.testing import tiny_batch
 
@@ -379,56 +378,3 @@ def test_a_decoder_for_clouds_or_for_missing_points_is_refused():
         Pretrain(encoder, objectives.PointInfoNCE(pairs=4), Views(SO3(), num_views=3))
     with pytest.raises(ConfigError, match=r"the encoder must be told which ones; give encoder.inputs=\[masked\] or"):
         Pretrain(encoder, objectives.MaskedSceneContrast(), Views(SO3()))
-
-
-def test_points_of_clouds_are_drawn_from_each():
-    batch = tiny_batch(num_points=[3, 9])
-    points = drawn_points(batch, 50, generator("drawn"))
-    assert points.shape == (2, 50, 3)
-    for cloud, (start, end) in enumerate(((0, 3), (3, 12))):
-        own = {tuple(p) for p in batch.pos[start:end].tolist()}
-        assert {tuple(p) for p in points[cloud].tolist()} == own
-
-
-def two_frames():
-    """Two clouds of two frames each; the points of the second lie 1 cm beside those of the first."""
-    first = torch.rand(2, 10, 3, generator=generator("frames"))
-    pos = torch.cat([first, first + torch.tensor([0.01, 0.0, 0.0])], 1).reshape(-1, 3)
-    return make_batch(pos, num_points=20, view_id=(torch.arange(40) % 20) // 10)
-
-
-def small(objective):
-    return Pretrain(DGCNN(k=4, channels=(8,), embedding=16), objective, Views(SO3()), projector=(16, 8))
-
-
-def test_points_of_two_frames_are_matched_by_their_places():
-    batch = two_frames()
-    near = small(objectives.PointInfoNCE(pairs=60, radius=0.02))
-    views = near.views(batch, 0)
-    rows = [
-        view.batch.point_id[index] for view, index in zip(views, near._matched_rows(views, [], batch.pos), strict=True)
-    ]
-    assert {int(b - a) for a, b in zip(*rows, strict=True)} == {10} and len(rows[0].unique()) == 20
-    with pytest.raises(CloudError, match="for two frames of a scene, objective.radius=R"):
-        small(objectives.PointInfoNCE(pairs=60))._matched_rows(views, [], batch.pos)
-
-
-def test_places_are_those_before_the_views_turn_them():
-    batch, task = tiny_batch(num_points=[9, 14]), small(objectives.PartitionedInfoNCE(pairs=50))
-    views = task.views(batch, 0)
-    rows = task._matched_rows(views, [], batch.pos)
-    index, places = rows[0], task._given(batch, views, views, rows)
-    assert torch.equal(places.pos, batch.pos[views[0].batch.point_id[index]])
-    assert torch.equal(places.cloud, batch.batch[views[0].batch.point_id[index]])
-    assert small(objectives.PointInfoNCE(pairs=50))._given(batch, views, views, rows) is None
-
-
-def test_clouds_to_reconstruct_are_drawn_anew_in_every_step_and_process(monkeypatch):
-    batch, task = tiny_batch(num_points=[9, 14]), small(objectives.Completion(dim=8, points=6, hidden=8))
-    views, drawn = task.views(batch, 0), []
-    for step, rank in ((0, 0), (0, 0), (1, 0), (0, 1)):
-        monkeypatch.setattr(Pretrain, "global_step", step)
-        monkeypatch.setattr(Pretrain, "global_rank", rank)
-        drawn.append(task._given(batch, views, views, [None, None]))
-    assert torch.equal(drawn[0], drawn[1]) and drawn[0].shape == (2, 6, 3)
-    assert not torch.equal(drawn[0], drawn[2]) and not torch.equal(drawn[0], drawn[3])
