@@ -23,6 +23,9 @@ from geo3d.errors import CheckpointError, CollapseError, ConfigError, NotFiniteE
 from geo3d.tasks.callbacks import Checkpoint, History, Throughput
 from geo3d.tasks.resume import ANEW, LAST, ResumeFile
 
+# A network may have parts that a loss does not reach, as a DGCNN's embedding behind the features of its points.
+SEVERAL = "ddp_find_unused_parameters_true"
+
 Time = Annotated[str, Like(r"(?=.*[1-9])\d{1,4}:\d{1,2}:\d{1,2}:\d{1,2}", "DD:HH:MM:SS, for example 00:00:20:00")]
 
 
@@ -85,7 +88,7 @@ def make_trainer(
         max_steps=max_steps if max_steps is not None else -1,
         accelerator=accelerator,
         devices=devices,
-        strategy=strategy,
+        strategy=SEVERAL if devices > 1 or strategy == "ddp" else "auto",
         precision=precision,  # type: ignore[arg-type]
         gradient_clip_val=gradient_clip_val or None,
         callbacks=watchers,
@@ -182,4 +185,5 @@ def quiet() -> None:
     warnings.filterwarnings(
         "ignore", message=r".*(does not have many workers|num_workers|LeafSpec|isinstance\(treespec).*"
     )
+    warnings.filterwarnings("ignore", message=r"find_unused_parameters=True was specified in DDP constructor")
     warnings.filterwarnings("ignore", message=r".*(Checkpoint directory|You called `self.log|litlogger|litmodels).*")

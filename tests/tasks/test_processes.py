@@ -70,6 +70,13 @@ def test_two_processes_follow_one_with_the_joined_batch(tmp_path):
     assert one[-1] < one[0] - 0.3 and two[-1] < two[0] - 0.3
 
 
+def test_two_processes_train_on_points_although_their_loss_never_reaches_the_embedding(tmp_path):
+    words = ["objective=point_info_nce", "data.batch_size=4", "trainer.devices=2", "trainer.max_steps=2"]
+    process = start(tmp_path / "run", *words, "monitor_every=0")
+    finalize({"run": process})
+    assert all(0 < loss < 20 for loss in losses(tmp_path / "run"))
+
+
 def test_a_run_told_to_end_says_how_to_continue_and_does(tmp_path):
     out = tmp_path / "run"
     process = start(out, "trainer.max_epochs=400")
