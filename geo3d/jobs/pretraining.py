@@ -10,6 +10,8 @@ from torch import nn
 
 from geo3d.checkpoint import card_of, save_encoder
 from geo3d.checks import Decay, Length, Range, Rate, Seed, Share, Size, checked
+from geo3d.decoders import Upcast
+from geo3d.decoders.build import decoder_for
 from geo3d.invariance import Invariance
 from geo3d.invariance.views import Views
 from geo3d.jobs.common import (
@@ -107,7 +109,7 @@ def pretrain(
         callbacks: list[pl.Callback] = [CollapseWatch()]
         if monitor_every and len(data.heldout):
             callbacks.append(_online_knn(data, monitor_every, seed))
-        shortcut = _shortcut(data, monitor_every, seed) if monitor_every and task.decoder is not None else None
+        shortcut = _shortcut(task, data, monitor_every, seed) if monitor_every else None
         callbacks += [] if shortcut is None else [shortcut]
         runner = make_trainer(out, callbacks=tuple(callbacks), **trainer)
         fit(runner, task, data, out)
@@ -117,7 +119,7 @@ def pretrain(
             "parameters": sum(p.numel() for p in encoder.parameters()),
             "reproducible": trainer.get("max_time") is None,
         }
-        if shortcut is not None:
+        if shortcut is not None and shortcut.floor:
             trained, rows_of = task.published()
             metrics["shortcut"] = shortcut.record(trained, rows_of, runner.strategy.root_device)
         if runner.is_global_zero:
@@ -132,15 +134,24 @@ def pretrain(
             trained, rows_of = task.published()
             save_encoder(finalized(trained, data), out / "encoder", decoder=rows_of, **card)
             rows = [{k: v for k, v in row.items() if k != "epoch_seconds"} for row in history(runner)]
-            plot_training(rows, out / "training.png", shortcut=None if shortcut is None else shortcut.floor)
+            plot_training(rows, out / "training.png", shortcut=shortcut.floor if shortcut is not None else None)
             finish_run(out, metrics)
         return metrics
 
 
-def _shortcut(data: DataModule, every: int, seed: int) -> ShortcutWatch | None:
-    """The watchdog of point objectives, on a few training clouds; None if there is only one cloud."""
+def _shortcut(task: Pretrain, data: DataModule, every: int, seed: int) -> ShortcutWatch | None:
+    """The watchdog, on a few training clouds, for objectives that learn about points; None if there is only one cloud.
+
+    An objective that draws clouds has no decoder; then the features of all levels are looked at, as the probe does.
+    """
+    decoder = None
+    if task.decoder is None:
+        if task.objective.needs != "clouds" or not hasattr(task.encoder, "level_channels"):
+            return None
+        decoder = decoder_for(task.encoder, Upcast)
     chosen = data.training[torch.randperm(len(data.training), generator=generator(seed, "shortcut"))[:WATCHED]]
-    return ShortcutWatch(data.loader("train", chosen, batch_size=8), seed, every) if len(chosen) > 1 else None
+    loader = data.loader("train", chosen, batch_size=8)
+    return ShortcutWatch(loader, seed, every, decoder) if len(chosen) > 1 else None
 
 
 def _online_knn(data: DataModule, every: int, seed: int) -> OnlineKNN:

@@ -9,7 +9,7 @@ from geo3d.decoders import Upcast
 from geo3d.encoders import DGCNN
 from geo3d.invariance import Jitter
 from geo3d.jobs import pretrain
-from geo3d.objectives import InfoNCE, PointInfoNCE
+from geo3d.objectives import Completion, InfoNCE, PointInfoNCE
 from geo3d.seeds import seeded
 from geo3d.tasks.datamodule import DataModule
 from geo3d.tasks.shortcut import ShortcutWatch
@@ -56,6 +56,21 @@ def test_a_run_records_floor_and_result_also_when_it_is_continued(tmp_path):
     )
     assert floors[0] == floors[1] and results[0] != results[1]
     assert "shortcut" not in run(tmp_path / "c", 4, InfoNCE())
+
+
+def test_an_objective_that_draws_clouds_is_watched_although_it_has_no_decoder(tmp_path):
+    record = run(tmp_path, 8, Completion(dim=8, points=12, hidden=16))["shortcut"]
+    assert set(record) == NAMES
+    assert all(each["floor"] != each["result"] for name, each in record.items())
+
+
+def test_an_encoder_that_leaves_points_out_is_not_watched():
+    class Half(Heights):
+        def forward(self, batch):
+            return Features(batch.pos[::2], batch.pos[: len(batch.y), :1])
+
+    watch = ShortcutWatch(data().loader("train", torch.arange(16), 8), 0, decoder=Upcast(3))
+    assert watch.measured(watch.rows(Half(), None), torch.device("cpu")) == {}
 
 
 def test_the_floor_is_not_measured_again_in_a_run_that_continues():

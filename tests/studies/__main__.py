@@ -1,0 +1,86 @@
+"""Makes the tables of ``configs/experiment/README.md`` anew: ``python -m studies WHAT [KEY=VALUE ...] [-- WORD ...]``.
+
+parts     parts of generated objects with few labels, pretrained against from scratch
+objects   real table-top scans (``root=PATH``): what each dense objective makes of the features of points
+rooms     published S3DIS networks (``networks=[FILE,...]``) on generated rooms
+
+Run it in the folder tests. Runs of geo3d that are finished are not made again, and an interrupted one is continued.
+Words after ``--`` go to every command of geo3d, for example ``trainer=cpu data.num_points=1024``.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from geo3d.checks import Range, parameters
+from geo3d.cli.check import options
+from geo3d.errors import ConfigError, Geo3dError, did_you_mean
+from studies.objects import OBJECTIVES, objects
+from studies.parts import parts
+from studies.rooms import rooms
+
+NETWORK = ("encoder=pointnet2_scene", "data.num_points=4096", "data.batch_size=8")
+Steps = Annotated[int, Range(1, 1_000_000)]
+
+
+def of_parts(
+    *,
+    seeds: Sequence[int] = (0, 1, 2),
+    fractions: Sequence[Annotated[float, Range(0, 1, above=True)]] = (0.01, 0.05, 1.0),
+    steps: Steps = 1000,
+    tuning: Steps = 500,
+    pretraining: Sequence[str] = ("objective=point_info_nce", "objective.temperature=0.1", "invariance=scene_so3"),
+    out: str = "runs/parts",
+) -> Callable[[Sequence[str]], str]:
+    """The study of parts, see ``studies.parts``."""
+    return lambda words: parts(
+        Path(out).absolute(), seeds, ("data=shapes", *NETWORK, *words), fractions, steps, tuning, pretraining
+    )
+
+
+def of_objects(
+    *,
+    root: str,
+    seeds: Sequence[int] = (0, 1, 2),
+    steps: Steps = 1000,
+    chosen: Sequence[str] = (*OBJECTIVES, "point_info_nce:rooms", "point_info_nce:both"),
+    out: str = "runs/objects",
+) -> Callable[[Sequence[str]], str]:
+    """The study of real scans, see ``studies.objects``."""
+    of_scans = ("invariance=scene_so3", "data.normalize=center")
+    return lambda words: objects(
+        Path(out).absolute(), seeds, str(Path(root).absolute()), (*NETWORK, *of_scans, *words), steps, chosen
+    )
+
+
+def of_rooms(*, networks: Sequence[str], size: Annotated[int, Range(1, 1000)] = 8) -> Callable[[Sequence[str]], str]:
+    """The study of published networks, see ``studies.rooms``."""
+    return lambda words: rooms(networks, size)
+
+
+STUDIES: dict[str, Any] = {"parts": of_parts, "objects": of_objects, "rooms": of_rooms}
+
+
+def main(words: list[str]) -> None:
+    """Run one study and print its table.
+
+    Raises:
+        ConfigError: If a word is unknown, or a run fails.
+    """
+    name, *rest = words or ["--help"]
+    if name in ("--help", "-h"):
+        print(__doc__)
+        return
+    if name not in STUDIES:
+        raise ConfigError(f"{name}: no such study; {did_you_mean(name, list(STUDIES))}")
+    own, further = (rest[: rest.index("--")], rest[rest.index("--") + 1 :]) if "--" in rest else (rest, [])
+    study = STUDIES[name]
+    print(study(**options(own, parameters(study), f"studies {name}", "out=runs/study"))(further))
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except Geo3dError as error:
+        raise SystemExit(f"studies: {error}") from None

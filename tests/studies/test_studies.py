@@ -1,0 +1,75 @@
+"""``python -m studies``: whether every study runs, is continued and prints, at tiny sizes."""
+
+import numpy as np
+import pytest
+
+import studies.__main__
+from geo3d.errors import Geo3dError
+from studies.__main__ import STUDIES, main
+from studies.runs import spread
+
+SMALL = ["--", "trainer=cpu", "data.num_points=64", "data.batch_size=2", "encoder.num_samples=[16,4]",
+         "encoder.radii=[0.2,0.4]", "encoder.num_neighbors=[8,8]", "encoder.channels=[[8],[16]]"]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["part"], "part: no such study; did you mean 'parts'?"),
+        (["parts", "seed=3"], "seed: studies parts takes no 'seed'; did you mean 'seeds'?"),
+        (["objects"], "root"),
+        (["rooms", "networks=[nothing.t7]"], "nothing.t7"),
+    ],
+)
+def test_mistakes_are_one_line(words, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Geo3dError) as raised:
+        main(words)
+    assert message in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_parts_are_trained_once_and_compared(tmp_path, capsys):
+    words = ["parts", "seeds=[0]", "fractions=[0.5]", "steps=1", "tuning=1", f"out={tmp_path}", *SMALL, "data.size=68"]
+    main(words)
+    first = capsys.readouterr().out
+    assert first.count("geo3d pretrain") == 1 and first.count("geo3d finetune") == 2
+    scratch, tuned, apart = map(float, first.splitlines()[-1].strip("| ").split(" | ")[2:])
+    assert tuned - scratch == pytest.approx(apart, abs=0.11)
+    main(words)
+    again = capsys.readouterr().out
+    assert "geo3d" not in again and again.splitlines()[-1] == first.splitlines()[-1]
+
+
+def write_scan(path, rng):
+    """A table with two blocks of 4 cm side by side."""
+    xyz, instance = rng.uniform(0, 0.04, (240, 3)).astype(np.float32), np.repeat([1, 2, 3], 80).astype(np.int16)
+    xyz[:80] *= (10, 10, 0)
+    xyz[160:, 0] += 0.04
+    np.savez(path, xyz=xyz, rgb=rng.integers(0, 255, (240, 3), dtype=np.uint8), instance=instance)
+
+
+def test_objects_are_probed_beside_floor_and_nearness(tmp_path, capsys):
+    root = tmp_path / "scans"
+    root.mkdir()
+    for number in range(5):
+        write_scan(root / f"scene_{number}.npz", np.random.default_rng(number))
+    chosen = "chosen=[completion,point_info_nce:both]"
+    main(["objects", f"root={root}", "seeds=[0]", "steps=1", chosen, f"out={tmp_path / 'runs'}", *SMALL])
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()[-4:]]
+    assert [row[:2] for row in rows] == [
+        ["nearness alone", ""],
+        ["untrained", ""],
+        ["`completion`", "mosd"],
+        ["`point_info_nce`", "both"],
+    ]
+    assert all(0 <= float(row[2]) <= 100 for row in rows) and all(row[4].count(",") == 3 for row in rows[1:])
+    clouds = sorted(path.name for path in (tmp_path / "runs" / "clouds").iterdir())
+    assert clouds == [f"{kind}-00{number}.npz" for kind in ("room", "scan") for number in range(4)]
+
+
+def test_a_mean_of_several_has_its_standard_error():
+    assert spread([1.0, 3.0]) == "2.0 +- 1.0"
+
+
+def test_every_study_is_described():
+    assert all(f"\n{name} " in studies.__main__.__doc__ for name in STUDIES)
