@@ -66,7 +66,7 @@ class _Plan:
         for wall in shell.walls:
             for o in wall.openings:
                 if o.label == "door":
-                    self.taken.append(wall.area(o.start - 0.1, o.stop + 0.1, 0.9))
+                    self.taken.append(wall.area(o.start - 0.1, o.stop + 0.1, 1.1))
 
     def add(self, thing: Thing, spare: float = GAP) -> bool:
         """Place a thing if its floor is free."""

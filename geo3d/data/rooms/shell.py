@@ -19,6 +19,8 @@ class Opening(NamedTuple):
     stop: float
     low: float
     high: float
+    swing: float = 0.0
+    """How far a door stands open into the room, in radians; its hinges are at the stop, or at the start if negative."""
 
 
 class Wall(NamedTuple):
@@ -71,7 +73,8 @@ def shell(d: Draws, width: float, depth: float) -> Shell:
     order = d.rng.permutation(4).tolist()
     wide = d.real(0.8, 1.0)
     start = d.real(0.15, walls[order[0]].length - wide - 0.15)
-    walls[order[0]].openings.append(Opening("door", start, start + wide, 0.0, d.real(1.95, 2.1)))
+    high, swing = d.real(1.95, 2.1), d.pick(-1.0, 1.0) * (d.real(0.3, 1.5) if d.chance(0.4) else 0.0)
+    walls[order[0]].openings.append(Opening("door", start, start + wide, 0.0, high, swing))
     for wall in (walls[each] for each in order[1 : 1 + d.pick(0, 1, 1, 2)]):
         wide = min(d.real(0.8, 2.4), wall.length - 0.8)
         start, low = d.real(0.3, wall.length - wide - 0.3), d.pick(0.1, 0.8, 0.9, 1.0)
@@ -134,7 +137,7 @@ def _wall(wall: Wall, height: float) -> Array:
 
 
 def _door(wall: Wall, o: Opening, d: Draws) -> Thing:
-    """A closed leaf in its frame, with a handle."""
+    """A leaf in its frame, with a handle; some stand open."""
     recess = d.real(0.01, 0.08)
     leaf = _slab(wall, o.start, o.stop, o.low, o.high, -recess - 0.04, -recess)
     frame = [
@@ -142,7 +145,8 @@ def _door(wall: Wall, o: Opening, d: Draws) -> Thing:
         _slab(wall, o.stop, o.stop + 0.06, 0, o.high + 0.06, 0, 0.015),
         _slab(wall, o.start, o.stop, o.high, o.high + 0.06, 0, 0.015),
     ]
-    side = o.start + 0.06 if d.chance(0.5) else o.stop - 0.18
+    handle_first = o.swing > 0 or (o.swing == 0 and d.chance(0.5))
+    side = o.start + 0.06 if handle_first else o.stop - 0.18
     handle = _slab(wall, side, side + 0.12, 1.0, 1.03, -recess, 0.05 - recess)
     panels = [
         _slab(wall, o.start + 0.12, o.stop - 0.12, low, low + 0.75, -recess, 0.012 - recess)
@@ -150,13 +154,22 @@ def _door(wall: Wall, o: Opening, d: Draws) -> Thing:
         if d.chance(0.5) and low + 0.75 < o.high
     ]
     color, metal = d.pick(colors.wood, colors.wood, colors.white, colors.paint)(d), colors.grey(d)
-    parts = [(leaf, color), *((piece, color * 0.9) for piece in frame), (handle, metal)]
-    parts += [(piece, color * 0.95) for piece in panels]
+    moving = [(leaf, color), (handle, metal), *((piece, color * 0.95) for piece in panels)]
+    hinge = wall.at(o.stop if handle_first else o.start, -recess, 0)
+    parts = [(_swung(piece, hinge, o.swing), each) for piece, each in moving]
+    parts += [(piece, color * 0.9) for piece in frame]
     return Thing(
         "door",
         np.concatenate([corner for corner, _ in parts]),
         np.concatenate([np.repeat(each[None], len(corner), axis=0) for corner, each in parts]),
     )
+
+
+def _swung(corner: Array, hinge: tuple[float, float, float], angle: float) -> Array:
+    """Triangles turned about the upright line through a point."""
+    c, s = math.cos(angle), math.sin(angle)
+    turn = array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
+    return np.matmul(corner - array(hinge), turn) + array(hinge)
 
 
 def _window(wall: Wall, o: Opening, d: Draws) -> Thing:

@@ -7,7 +7,7 @@ from geo3d.data.rooms import dataset
 from geo3d.data.rooms.furniture import KINDS, furnish
 from geo3d.data.rooms.layout import REST, flat_height, furnished
 from geo3d.data.rooms.scan import mesh_of, overlap
-from geo3d.data.rooms.thing import CLASSES, OF_THE_ROOM, Area, box
+from geo3d.data.rooms.thing import CLASSES, OF_THE_ROOM, Area, area_of, box
 from geo3d.data.shapes.placing import Draws
 from geo3d.errors import ConfigError
 from geo3d.geometry.camera import to_camera
@@ -76,6 +76,27 @@ def test_there_is_plenty_and_all_of_it_known(some_rooms):
         assert names.count("floor") == names.count("ceiling") == names.count("door") == 1 and names.count("wall") == 4
         assert all(thing.color.min() >= 0 and thing.color.max() <= 1 for thing in room.things)
         assert all(thing.color.shape == (len(thing.corner), 3) for thing in room.things)
+
+
+def test_some_doors_stand_open_into_the_room_and_nothing_is_in_their_way():
+    swings = []
+    for room in rooms(30):
+        (door,) = (thing for thing in room.things if thing.label == "door")
+        ((wall, opening),) = ((w, o) for w in room.shell.walls for o in w.openings if o.label == "door")
+        place = door.corner.reshape(-1, 3)[:, :2] - np.array(wall.start)
+        along, inward = place @ np.array(wall.along), place @ np.array(wall.inward)
+        wide = opening.stop - opening.start
+        assert opening.start - 0.11 < along.min() and along.max() < opening.stop + 0.11
+        assert wide * np.sin(abs(opening.swing)) - 0.1 < inward.max() < wide * np.sin(abs(opening.swing)) + 0.06
+        hinge = along[inward > 0.5 * inward.max()].mean()
+        if abs(opening.swing) > 1.2:
+            assert (hinge > (opening.start + opening.stop) / 2) == (opening.swing > 0)
+        free = wall.area(opening.start, opening.stop, 1.0)
+        assert not any(
+            area_of(thing).meets(free) for thing in room.things if thing.label not in SHELL and thing.low[2] < 2
+        )
+        swings.append(opening.swing)
+    assert 5 < np.count_nonzero(swings) < 20 and min(swings) < -0.3 and max(swings) > 0.3
 
 
 @pytest.mark.parametrize("name", KINDS)
