@@ -61,9 +61,16 @@ def propagated(encoder, **keywords):
     return decoder_for(encoder, FeaturePropagation, **({"channels": (*SMALL, (5,)), "cloud": True} | keywords))
 
 
+def aligned():
+    encoder = SegmentationDGCNN(k=4, channels=((8, 8), (8,)), embedding=8, align=True)
+    torch.nn.init.normal_(encoder.alignment.last.weight, std=0.05)
+    return encoder
+
+
 NETWORKS = {
     "dgcnn": (lambda: DGCNN(k=4, channels=(8, 8), embedding=8), GlobalConcat, 0),
     "scene": (lambda: SegmentationDGCNN(k=4, channels=((8, 8), (8,)), embedding=8, in_channels=6), GlobalConcat, 0),
+    "aligned": (aligned, GlobalConcat, 3),
     "pointnet": (lambda: PointNet(embedding=8, width=0.1), Upcast, 0),
     "levels": (lambda: PointNet2(num_samples=(12, 6), width=0.1), Upcast, 2),
     "parts": (lambda: PointNet2("msg", num_samples=(12, 6), width=0.1, in_channels=6), propagated, 3),

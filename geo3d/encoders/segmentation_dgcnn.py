@@ -55,6 +55,29 @@ class Alignment(nn.Module):
         matrix = self.last(x).view(-1, 3, 3) + torch.eye(3, dtype=x.dtype, device=x.device)
         return transformed(pos, matrix, layout)
 
+    def ops(self, path: str, pos: str, k: int) -> list[Op]:
+        """The operations that compute ``path`` from the positions ``pos``, see :mod:`geo3d.nn.graph`."""
+        mlp, slope, near = f"{path}.edges.mlp", self.negative_slope, f"{path}.neighbors"
+        return [
+            Op("neighbors", near, (pos,), k=k),
+            *_edge_ops(mlp, pos, near, 2, slope, k),
+            Op("max", f"{path}.edges", (f"{mlp}.linears.1",)),
+            Op("dense", f"{path}.embed", (f"{path}.edges",), f"{path}.norm", slope),
+            Op("max", f"{path}.pooled", (f"{path}.embed",)),
+            Op("dense", f"{path}.layers.0", (f"{path}.pooled",), f"{path}.norms.0", slope),
+            Op("dense", f"{path}.layers.1", (f"{path}.layers.0",), f"{path}.norms.1", slope),
+            Op("dense", f"{path}.last", (f"{path}.layers.1",)),
+            Op("matmul", path, (pos, f"{path}.last")),
+        ]
+
+
+def _edge_ops(path: str, x: str, neighbors: str, layers: int, slope: float, k: int) -> list[Op]:
+    """The layers of an edge MLP on each of the ``k`` edges of the rows ``x``."""
+    ops = [Op("pairs", f"{path}.linears.0", (x, neighbors), f"{path}.norms.0", slope, k)]
+    for j in range(1, layers):
+        ops.append(Op("dense", f"{path}.linears.{j}", (ops[-1].path,), f"{path}.norms.{j}", slope))
+    return ops
+
 
 class SegmentationDGCNN(nn.Module):
     """Point and cloud features of DGCNN's segmentation networks (arXiv 1801.07829), without their classifiers.
@@ -134,14 +157,11 @@ class SegmentationDGCNN(nn.Module):
         return Features(point, cloud, (Level(batch.pos, layout, inputs),))
 
     def layer_graph(self) -> tuple[Op, ...]:
-        """The operations, see :mod:`geo3d.nn.graph`.
-
-        Raises:
-            ConfigError: If the positions are transformed: the transformer's edges have no form there yet.
-        """
-        if self.align:
-            raise ConfigError("SegmentationDGCNN with align=True does not describe its layers yet; use align=False")
+        """The operations, see :mod:`geo3d.nn.graph`."""
         ops, x = cloud_inputs(self.in_channels)
+        if self.alignment is not None:
+            ops += self.alignment.ops("alignment", x, self.k)
+            x = "alignment"
         names = []
         for i, sizes in enumerate(self.channels):
             search, path = x, f"layers.{i}"
@@ -154,13 +174,7 @@ class SegmentationDGCNN(nn.Module):
             if len(sizes) == 1:
                 ops.append(Op("edge", f"{path}.linear", (x, neighbors), f"{path}.norm", self.negative_slope))
             else:
-                mlp = f"{path}.mlp"
-                ops.append(
-                    Op("pairs", f"{mlp}.linears.0", (x, neighbors), f"{mlp}.norms.0", self.negative_slope, self.k)
-                )
-                for j in range(1, len(sizes)):
-                    source = (ops[-1].path,)
-                    ops.append(Op("dense", f"{mlp}.linears.{j}", source, f"{mlp}.norms.{j}", self.negative_slope))
+                ops += _edge_ops(f"{path}.mlp", x, neighbors, len(sizes), self.negative_slope, self.k)
                 ops.append(Op("max", path, (ops[-1].path,)))
             x = ops[-1].path
             names.append(x)
@@ -172,7 +186,13 @@ class SegmentationDGCNN(nn.Module):
         )
 
     def with_channels(self, sizes: Mapping[str, int]) -> "SegmentationDGCNN":
-        """A new encoder with the same keywords, except for the output channels: ``sizes``, by path of the layer."""
+        """A new encoder with the same keywords, except for the output channels: ``sizes``, by path of the layer.
+
+        Raises:
+            ConfigError: If the positions are transformed: the layers of the transformer have fixed sizes.
+        """
+        if self.align:
+            raise ConfigError("channels of a DGCNN with align=true cannot be taken out; use align=false")
         channels = [
             (sizes[f"layers.{i}.linear"],)
             if len(own) == 1

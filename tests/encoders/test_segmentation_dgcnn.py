@@ -37,6 +37,11 @@ def test_the_transformer_starts_as_the_identity_and_learns():
         assert bool((parameter.grad != 0).any()), name
 
 
+def test_layers_of_an_encoder_with_a_transformer_keep_their_sizes():
+    with pytest.raises(ConfigError, match="channels of a DGCNN with align=true cannot be taken out; use align=false"):
+        small(align=True).with_channels({})
+
+
 def test_each_cloud_has_a_matrix_of_its_own():
     with seeded(2):
         alignment = Alignment()

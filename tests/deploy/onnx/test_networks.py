@@ -35,15 +35,22 @@ def parts(level_channels, cloud_channels):
     return FeaturePropagation(level_channels, cloud_channels, ((8, 8), (8, 6), (6,)))
 
 
+def aligned():
+    encoder = SegmentationDGCNN(k=5, channels=((8, 8), (8,)), embedding=16, align=True)
+    torch.nn.init.normal_(encoder.alignment.last.weight, std=0.05)
+    return encoder
+
+
 MAKE = {
     "dgcnn": (lambda: DGCNN(k=5, channels=(8, 8), embedding=16), GlobalConcat, 2),
     "scene": (lambda: SegmentationDGCNN(k=5, channels=((8, 8), (8,)), embedding=16, in_channels=6), GlobalConcat, 0),
+    "aligned": (aligned, GlobalConcat, 3),
     "pointnet": (lambda: PointNet(embedding=16, width=0.2), Upcast, 0),
     "scenes": (lambda: PointNet2(**ABSOLUTE), scenes, 0),
     "colors": (lambda: PointNet2(**ABSOLUTE, in_channels=6), scenes, 0),
     "parts": (lambda: PointNet2("msg", num_samples=(16, 8), width=0.1), parts, 3),
 }
-SEARCHES = {"dgcnn": "inside", "scene": "inside", "pointnet": "inside"}
+SEARCHES = {"dgcnn": "inside", "scene": "inside", "aligned": "inside", "pointnet": "inside"}
 
 
 def made(name):
