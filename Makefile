@@ -40,7 +40,7 @@ mutants: setup
 # Makes every table of geo3d/ops/BENCHMARKS.md on this machine; about half an hour, best on an idle machine.
 bench: setup
 	$(BIN)/pip install -qq -c .ci/constraints.txt -e ".[bench]"
-	for what in kernels encoder train segment data scaling; do PYTHONPATH=tests $(BIN)/python -m speed $$what || exit 1; done
+	for what in kernels encoder train segment room data scaling; do PYTHONPATH=tests $(BIN)/python -m speed $$what || exit 1; done
 
 # Runs the compiled kernels' own tests under AddressSanitizer and UBSan, then under ThreadSanitizer.
 sanitize:

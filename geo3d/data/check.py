@@ -38,12 +38,12 @@ class Figures(NamedTuple):
 
 
 def check(dataset: Any) -> Iterator[tuple[str, str]]:
-    """(what, finding) rows about a data set. Each cloud is read once; of a generated set only the first 256 are read.
+    """(what, finding) rows about a data set. Each cloud is read once; of a generated set only some are.
 
     Args:
         dataset: Anything with ``__len__`` and ``__getitem__``, such as the classes of geo3d.data. One that makes its
-            clouds has an attribute ``generated = True``. One that can compare its files with sums kept of them has
-            ``damaged_files()``, one message each.
+            clouds has an attribute ``generated = True``, and only its first ``sampled`` (256) are read. One that
+            can compare its files with sums kept of them has ``damaged_files()``, one message each.
 
     Raises:
         CloudError: If the data set is empty, if a cloud is broken, or if the labels do not fit. Errors of clouds are
@@ -54,7 +54,8 @@ def check(dataset: Any) -> Iterator[tuple[str, str]]:
         raise CloudError(f"{type(dataset).__name__}: the data set has no cloud")
     if isinstance(dataset, ModelNet):
         _ = dataset.pos
-    number = min(len(dataset), SAMPLED) if getattr(dataset, "generated", False) else len(dataset)
+    sampled = getattr(dataset, "sampled", SAMPLED)
+    number = min(len(dataset), sampled) if getattr(dataset, "generated", False) else len(dataset)
     clouds, labels = Cached(dataset), labels_of(dataset)
     sound: list[Figures] = []
     damaged = dataset.damaged_files() if hasattr(dataset, "damaged_files") else []

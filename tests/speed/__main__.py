@@ -4,6 +4,7 @@ kernels   single operators against public packages and the forms of public code
 encoder   DGCNN and PointNet++ in evaluation against their published forms and PyTorch Geometric
 train     one training step of both
 segment   the networks for scenes, in evaluation and training, against their published forms
+room      the same on a tenth of a large room, in blocks
 data      two augmented views against the same transforms in NumPy
 scaling   time and memory as clouds and batches grow, with fitted exponents
 model     geo3d bench, with the published forms of each encoder timed in turn
@@ -27,6 +28,7 @@ from speed.measure import measure_all
 from speed.published import Rivals
 from speed.report import heading, table
 from speed.roofline import measured
+from speed.room import room_cases
 from speed.scaling import exponents, scaling, scaling_table
 from speed.segmentation import segmentation_cases
 from speed.training import training_cases
@@ -41,7 +43,7 @@ from geo3d.ops import native
 
 MAKERS: dict[str, Any] = {
     "kernels": kernel_cases, "encoder": encoder_cases, "train": training_cases, "segment": segmentation_cases,
-    "data": view_cases,
+    "room": room_cases, "data": view_cases,
 }  # fmt: skip
 NAMES = (*MAKERS, "scaling")
 QUICK: dict[str, dict[str, Any]] = {
@@ -49,6 +51,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "encoder": {"clouds": (2,), "points": 128, "k": 8, "ragged": (40, 130), "ragged_clouds": 4},
     "train": {"clouds": (2, 2), "points": 128, "k": 8, "ragged": (60, 130)},
     "segment": {"clouds": (2,), "points": 128, "k": 8},
+    "room": {"points": 20_000, "k": 8},
     "data": {"clouds": (4,), "points": 128},
     "scaling": {"clouds": (1, 2, 4), "points": (64, 128, 256), "k": 8, "most": 512},
 }
@@ -101,6 +104,8 @@ def main(words: list[str]) -> None:
     if name not in NAMES:
         raise ConfigError(f"{name}: no such measurement; {did_you_mean(name, [*NAMES, 'model'])}")
     given = asked(**options(rest, parameters(asked), f"speed {name}", "quick=true"))
+    if name == "room" and given.clouds:
+        raise ConfigError("room clouds: there is one room; leave it out")
     if name == "data" and given.k:
         raise ConfigError("data k: views have no neighbours; leave it out")
     out = given.out or f"runs/bench-{name}.json"

@@ -12,6 +12,7 @@ from speed.kernels import kernel_cases
 from speed.measure import measure, measure_all, values
 from speed.pyg import PyGPointNet2
 from speed.report import table
+from speed.room import room_cases
 from speed.searches import knn_case, near, shortfall
 from speed.segmentation import segmentation_cases
 from speed.training import training_case, training_cases
@@ -33,6 +34,7 @@ CASES = {
     "encoder": encoder_cases(**SIZES, **RAGGED, k=6, ragged_clouds=3),
     "train": training_cases(**SIZES, **RAGGED, k=6),
     "segment": segmentation_cases(**SIZES, k=6),
+    "room": room_cases(points=4000, k=6),
     "data": view_cases(**SIZES),
 }
 MAKES = [pytest.param(make, id=f"{name}-{i}") for name, makes in CASES.items() for i, make in enumerate(makes)]

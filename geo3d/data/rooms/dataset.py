@@ -54,6 +54,8 @@ class Rooms(Dataset):
     """
 
     generated = True
+    sampled = 16
+    """How many rooms ``geo3d data check`` makes."""
     classes: tuple[str, ...] = ()
     labels = None
 
