@@ -18,7 +18,7 @@ from geo3d.errors import ConfigError, Geo3dError
         (["encoder", "clouds=[1,0]"], "clouds"),
         (["encoder", "path=gpu"], "path: 'gpu' is not native or torch"),
         (["data", "k=3"], "data k: views have no neighbours"),
-        (["room", "clouds=3"], "room clouds: there is one room"),
+        (["room", "clouds=[3]"], "room clouds: there is one room"),
         (["data", "quick=true", "only=nowhere"], "data only=nowhere: no title contains it"),
     ],
 )
