@@ -1,4 +1,4 @@
-"""The job that compares predicted labels of points with the truth."""
+"""The job that compares predictions with the truth: labels of points here, joints in ``pose_scoring``."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -6,9 +6,10 @@ from typing import Annotated, Any
 import torch
 
 from geo3d.checks import OneOf, checked
-from geo3d.errors import CloudError
+from geo3d.errors import CloudError, ConfigError
 from geo3d.io.arrays import read_archive
 from geo3d.io.files import listing
+from geo3d.jobs.pose_scoring import score_pose
 from geo3d.jobs.predicting import labels_in
 from geo3d.jobs.run import finish_run, run_folder
 from geo3d.metrics import class_iou, confusion, mean_iou
@@ -17,20 +18,48 @@ from geo3d.show.confusion import class_table, plot_confusion
 
 @checked
 def score(
-    prediction: str | Path, truth: str | Path, *, out: str | Path, task: Annotated[str, OneOf("segment")] = "segment"
+    prediction: str | Path,
+    truth: str | Path,
+    *,
+    out: str | Path,
+    task: Annotated[str, OneOf("segment", "hand_pose")] = "segment",
+    camera: str | None = None,
+    prediction_key: str | None = None,
+    truth_key: str | None = None,
 ) -> dict[str, Any]:
-    """Metrics of predicted labels: ``miou``, ``class_iou`` and ``accuracy`` over the points with a true label.
+    """Metrics of predictions.
+
+    Labels of points: ``miou``, ``class_iou`` and ``accuracy`` over the points with a true label. Joints of hands:
+    ``mean_joint_error`` and ``joint_errors`` in mm, ``auc_0_50``, ``max_error_20`` and ``max_error_40``, see
+    :func:`geo3d.jobs.pose_scoring.pose_metrics`.
 
     Args:
-        prediction: A file written by ``geo3d predict out=NAME.npz``.
-        truth: An NPZ file with the true labels ``label`` (N,); labels outside of the classes are left out.
+        prediction: A file written by ``geo3d predict out=NAME.npz``; for hands an NPZ file with joints
+            (frames, joints, 3).
+        truth: An NPZ file with the true labels ``label`` (N,); labels outside of the classes are left out. For hands
+            the true joints, in the same file or another.
         out: Run folder.
         task: What was predicted.
+        camera: For hands: ``nyu``, ``icvl`` or ``msra``, whose joints are pixels and depths in mm, or ``metric`` for
+            coordinates in mm.
+        prediction_key: For hands, the name of the array with the predicted joints: by default ``uvd`` (pixel column,
+            pixel row, depth), and with ``camera=metric`` ``xyz``.
+        truth_key: The same for the true joints.
 
     Raises:
-        CloudError: If a file cannot be read, or they have different numbers of points.
-        ConfigError: If ``out`` holds another run.
+        CloudError: If a file cannot be read, or the two do not fit.
+        ConfigError: If ``out`` holds another run, or an option belongs to the other task.
     """
+    of_hands = {"camera": camera, "prediction_key": prediction_key, "truth_key": truth_key}
+    if task == "hand_pose":
+        return score_pose(prediction, truth, out=out, **of_hands)
+    if given := [name for name, value in of_hands.items() if value is not None]:
+        raise ConfigError(f"{given[0]}: belongs to task=hand_pose; leave it out, or give task=hand_pose")
+    return _score_labels(prediction, truth, out, task)
+
+
+def _score_labels(prediction: str | Path, truth: str | Path, out: str | Path, task: str) -> dict[str, Any]:
+    """Metrics of labels of points."""
     arrays = read_archive(prediction)
     if "classes" not in arrays:
         raise CloudError(
