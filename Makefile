@@ -23,7 +23,7 @@ test: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n auto --dist loadfile
 
 # All torture tests: kills at every file event, mutated files, wrong commands, damaged checkpoints. `make test` runs a
 # small part of them. One to two hours on two cores. SEED=n draws other cases; tests/torture/run.py runs one campaign or
