@@ -1,6 +1,7 @@
 """Data sets: clouds by index, with class labels where there are any."""
 
 from geo3d.data.folder import Folder
+from geo3d.data.hands import Hands
 from geo3d.data.modelnet import ModelNet
 from geo3d.data.mosd import MOSD
 from geo3d.data.rooms import Rooms
@@ -15,6 +16,7 @@ __all__ = [
     "MOSD",
     "S3DIS",
     "Folder",
+    "Hands",
     "ModelNet",
     "Rooms",
     "ScanNet",

@@ -1,0 +1,68 @@
+"""From where a camera sees a hand."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from geo3d.data.hands.model import hand_model
+from geo3d.data.hands.skeleton import WRIST
+from geo3d.geometry.rotation import axis_angle_to_matrix
+
+LEFT_OUT = torch.tensor([[1.0, 1.0, 0.5], [-1.0, 0.5, 0.5], [0.3, -1.0, 0.8], [-0.5, 0.3, -1.0]])
+"""Directions in the hand's frame; no training camera is within ``CONE`` of one of them."""
+CONE = math.radians(30)
+NEAR, FAR = 0.3, 0.75
+"""Distances of hands in metres."""
+OFF_AXIS = math.radians(15)
+"""A hand is at most so far from the camera's axis."""
+LEAN = math.radians(75)
+"""The forearm leans at most so far away from the lower edge of the picture."""
+
+
+def random_views(draw: torch.Generator, left_out: bool) -> tuple[Tensor, Tensor]:
+    """(3, 3) rotation from the hand's frame to the camera's axes, and (3,) the place of the hand.
+
+    Args:
+        draw: Draws both.
+        left_out: Whether the camera is where no camera is in training, or where it is then.
+    """
+    while True:
+        direction = torch.nn.functional.normalize(torch.randn(3, generator=draw), dim=0)
+        if is_left_out(direction) == left_out:
+            break
+    lean = LEAN * (2 * float(torch.rand((), generator=draw)) - 1)
+    view = facing(direction, -hand_model().rest[WRIST][:, 1], lean)
+    distance = NEAR + (FAR - NEAR) * torch.rand((), generator=draw)
+    off = torch.randn(3, generator=draw) * torch.tensor([1.0, 1.0, 0.0])
+    off = off / off.norm().clamp(min=1e-9) * OFF_AXIS * torch.rand((), generator=draw)
+    turn = axis_angle_to_matrix(off[None])[0]
+    return turn @ view, turn @ torch.tensor([0.0, 0.0, 1.0]) * distance
+
+
+def is_left_out(direction: Tensor) -> bool:
+    """Whether a camera in this direction, a unit vector (3,) in the hand's frame, is one that training leaves out."""
+    held = torch.nn.functional.normalize(LEFT_OUT, dim=1)
+    return bool((held @ direction > math.cos(CONE)).any())
+
+
+def facing(direction: Tensor, arm: Tensor, lean: float) -> Tensor:
+    """(3, 3) rotation to the axes of a camera in a direction, in whose picture the forearm points down, but for a lean.
+
+    Args:
+        direction: (3,) unit vector from the hand to the camera.
+        arm: (3,) unit vector along the forearm, away from the hand.
+        lean: Angle of the forearm in the picture.
+
+    Example:
+        >>> facing(torch.tensor([0.0, 0.0, -1.0]), torch.tensor([0.0, 1.0, 0.0]), 0.0).tolist()
+        [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [-0.0, -0.0, 1.0]]
+    """
+    forward = -direction
+    down = arm - (arm @ forward) * forward
+    if float(down.norm()) < 1e-3:  # the camera looks along the arm
+        down = torch.linalg.cross(forward, torch.tensor([0.6, 0.8, 0.0]))
+    down = down / down.norm()
+    right = torch.linalg.cross(down, forward)
+    c, s = math.cos(lean), math.sin(lean)
+    return torch.stack([c * right + s * down, c * down - s * right, forward])

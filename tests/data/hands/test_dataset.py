@@ -1,0 +1,98 @@
+"""Generated hands as clouds."""
+
+import pytest
+import torch
+
+from geo3d.data import Hands
+from geo3d.data.hands.dataset import AWAY, NO_PART, towards
+from geo3d.data.hands.pose import is_held_out
+from geo3d.data.hands.skeleton import JOINTS, PARTS
+from geo3d.data.targets import Classes, Joints
+from geo3d.errors import ConfigError
+from geo3d.seeds import generator
+from geo3d.tasks.datamodule import DataModule
+
+EXACT = {"lateral": 0, "flying": 0, "axial": 0, "steps": 0, "holes": 0}
+
+
+def test_a_hand_depends_on_its_key_alone():
+    one, again = Hands(size=5)[3], Hands(size=5)[3]
+    assert all(torch.equal(one[name], again[name]) for name in one.keys())  # noqa: SIM118
+    assert torch.equal(one.pos, Hands(size=5)[-2].pos)
+    for other in (Hands(size=5, seed=1), Hands(size=5, split="test"), Hands(size=5, split="test", held_out="view")):
+        assert not torch.equal(one.joints, other[3].joints)
+    assert torch.equal(one.joints, Hands(size=5, held_out="pose")[3].joints)  # training never changes
+    with pytest.raises(IndexError, match="outside of 5 generated hands"):
+        Hands(size=5)[5]
+    with pytest.raises(ConfigError, match="held_out"):
+        Hands(held_out="shapes")
+
+
+def test_fields_targets_and_manifest():
+    hands = Hands(size=6)
+    cloud = hands[2]
+    assert cloud.joints.shape == (21, 3) and cloud.pos.dtype == torch.float32 and len(cloud.pos) == len(cloud.point_y)
+    assert set(cloud.point_y.tolist()) <= set(range(NO_PART, len(PARTS)))
+    assert hands.targets == {"joints": Joints(JOINTS), "point_y": Classes(PARTS, ignore=NO_PART)}
+    assert hands.manifest()["held_out"] == "none" and len(JOINTS) == 21 and len(PARTS) == 16
+
+
+def test_without_faults_points_lie_on_the_hand_that_is_seen():
+    hands = Hands(size=6, **EXACT)
+    for index in range(3):
+        hand, cloud = hands.hand(index), hands[index]
+        normal = torch.linalg.cross(hand.corner[:, 1] - hand.corner[:, 0], hand.corner[:, 2] - hand.corner[:, 0])
+        normal = torch.nn.functional.normalize(normal, dim=1)
+        for row in range(0, len(cloud.pos), 97):
+            own = hand.label == cloud.point_y[row]
+            plane = ((cloud.pos[row] - hand.corner[own][:, 0]) * normal[own]).sum(1).abs()
+            near = (cloud.pos[row] - hand.corner[own].mean(1)).norm(dim=1) < 0.03
+            assert float(plane[near].min()) < 2e-4
+        towards_camera = (normal * -hand.corner.mean(1)).sum(1) > 0
+        assert 0.3 < float(towards_camera.float().mean()) < 0.7
+
+
+@pytest.mark.parametrize("fault", EXACT)
+def test_each_kind_of_noise_has_its_switch(fault):
+    exact, faulty = Hands(size=2, **EXACT)[1], Hands(size=2, **{**EXACT, fault: 1.0})[1]
+    assert exact.pos.shape != faulty.pos.shape or not torch.equal(exact.pos, faulty.pos)
+    torch.testing.assert_close(exact.joints, faulty.joints)
+
+
+def test_points_lie_in_a_cube_around_the_hand():
+    for index in range(8):
+        cloud = Hands(size=8, cut=0.07, jitter=0.0, **EXACT)[index]
+        middle = cloud.pos[cloud.point_y != NO_PART].mean(0)
+        assert float((cloud.pos - middle).abs().max()) < 0.07 + 0.03  # the middle is that before the cut
+        assert float((cloud.pos.amax(0) - cloud.pos.amin(0)).max()) <= 0.14 + 1e-6
+
+
+def test_test_sets_have_what_training_leaves_out():
+    count = 30
+    draws = {name: Hands("test", count, held_out=name) for name in ("none", "shape", "view", "pose")}
+    draws["train"] = Hands("train", count)
+    for name, hands in draws.items():
+        shapes = torch.stack([hands._shape(generator(name, index)) for index in range(count)])
+        assert (shapes.abs() > AWAY).any(1).all() if name == "shape" else (shapes.abs() <= AWAY).all()
+        patterns = torch.stack([hands.hand(index).angles for index in range(count)])
+        assert bool((is_held_out(patterns) == (name == "pose")).all())
+
+
+def test_a_camera_turned_to_a_place_has_it_ahead():
+    for place in torch.randn(10, 3, generator=generator("places")).tolist():
+        place = torch.tensor([*place[:2], abs(place[2]) + 0.1])
+        torch.testing.assert_close(
+            towards(place) @ place, torch.tensor([0.0, 0.0, float(place.norm())]), atol=1e-5, rtol=0
+        )
+    assert torch.equal(towards(torch.tensor([0.0, 0.0, 2.0])), torch.eye(3))
+
+
+def test_batches_keep_joints_and_their_way_back():
+    data = DataModule(Hands, size=6, batch_size=3, num_points=200, holdout=0.0)
+    batch = next(iter(data.loader("train", torch.arange(3))))
+    assert batch.joints.shape == (3, 21, 3)
+    source = Hands(size=6)
+    for row in range(3):
+        back = batch.frame[row]
+        joints = batch.joints[row].double() @ back[:3, :3].T + back[:3, 3]
+        torch.testing.assert_close(joints.float(), source[row].joints, atol=1e-5, rtol=0)
