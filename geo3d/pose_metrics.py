@@ -62,8 +62,7 @@ def aligned(prediction: Tensor, truth: Tensor) -> Tensor:
     sign = torch.ones_like(size)
     sign[:, -1] = torch.where(torch.linalg.det(left @ right) < 0, -1.0, 1.0)
     turn = left * sign[:, None] @ right
-    spread = found.square().sum((1, 2))
-    scale = torch.where(spread > 0, (size * sign).sum(1) / spread.clamp(min=1e-300), 0.0)
+    scale = (size * sign).sum(1) / found.square().sum((1, 2)).clamp(min=1e-300)
     return scale[:, None, None] * (found @ turn) + middle
 
 

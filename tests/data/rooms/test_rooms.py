@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from geo3d.data import Rooms
+from geo3d.data.check import check
 from geo3d.data.rooms import dataset
 from geo3d.data.rooms.furniture import KINDS, furnish
 from geo3d.data.rooms.layout import REST, flat_height, furnished
@@ -129,6 +130,12 @@ def test_a_room_depends_on_its_key_alone():
     assert not torch.equal(one.pos, Rooms(**options)[1].pos)
     with pytest.raises(IndexError, match="outside of 4 generated rooms"):
         Rooms(**options)[4]
+
+
+def test_a_check_makes_a_few_rooms_only(monkeypatch):
+    monkeypatch.setattr(Rooms, "sampled", 2)
+    rows = dict(check(Rooms(size=9, points=100, frames=2)))
+    assert rows["clouds"] == "9; only the first 2 were checked"
 
 
 def test_a_scan_without_noise_lies_on_the_surfaces():
