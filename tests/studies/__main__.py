@@ -3,6 +3,7 @@
 parts     parts of generated objects with few labels, pretrained against from scratch
 objects   real table-top scans (``root=PATH``): what each dense objective makes of the features of points
 rooms     published S3DIS networks (``networks=[FILE,...]``) on generated rooms
+hands     joints of generated hands beside those of NYU's test frames (``truth=FILE``)
 
 Run it in the folder tests. Runs of geo3d that are finished are not made again, and an interrupted one is continued.
 Words after ``--`` go to every command of geo3d, for example ``trainer=cpu data.num_points=1024``.
@@ -16,6 +17,7 @@ from typing import Annotated, Any
 from geo3d.checks import Range, parameters
 from geo3d.cli.check import options
 from geo3d.errors import ConfigError, Geo3dError, did_you_mean
+from studies.hand_poses import hand_poses
 from studies.objects import OBJECTIVES, objects
 from studies.parts import parts
 from studies.rooms import rooms
@@ -59,7 +61,14 @@ def of_rooms(*, networks: Sequence[str], size: Annotated[int, Range(1, 1000)] = 
     return lambda words: rooms(networks, size)
 
 
-STUDIES: dict[str, Any] = {"parts": of_parts, "objects": of_objects, "rooms": of_rooms}
+def of_hands(
+    *, truth: str, number: Annotated[int, Range(2, 100_000)] = 2000, picture: str = "runs/hands.png"
+) -> Callable[[Sequence[str]], str]:
+    """The study of poses, see ``studies.hand_poses``."""
+    return lambda words: hand_poses(Path(truth), Path(picture), number)
+
+
+STUDIES: dict[str, Any] = {"parts": of_parts, "objects": of_objects, "rooms": of_rooms, "hands": of_hands}
 
 
 def main(words: list[str]) -> None:

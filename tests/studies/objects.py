@@ -29,7 +29,7 @@ FIGURES = ("objects AUC", "linear mIoU")
 
 
 def objects(out: Path, seeds: Sequence[int], root: str, words: Sequence[str], steps: int, chosen: Sequence[str]) -> str:
-    """A table with a line for the untrained and the supervised network, then one for each objective and source.
+    """A table with a line for each objective and source, each beside the untrained network of its kind.
 
     Args:
         out: Folder of all runs.
@@ -46,7 +46,7 @@ def objects(out: Path, seeds: Sequence[int], root: str, words: Sequence[str], st
         runs = [_run(out, seed, root, words, steps, name, source) for seed in seeds]
         if not lines:
             lines = _head(runs)
-        lines.append(_line(f"`{name}`", source, [probed for probed, _ in runs], "result", [seen for _, seen in runs]))
+        lines.append(_line(f"`{name}`", source, runs))
     return "\n".join(lines)
 
 
@@ -100,19 +100,25 @@ def _bare(cloud: Data) -> Data:
     return Data(pos=cloud.pos)
 
 
-def _line(title: str, source: str, probed: Sequence[Figures], which: str, seen: Sequence[Figures]) -> str:
-    scores = [spread([100 * figures[name][which]["mean"] for figures in probed]) for name in FIGURES]
-    watched = ", ".join(spread([each[name][which] for each in seen], 2) for name in WATCHED)
-    return f"| {title} | {source} | {' | '.join(scores)} | {watched} |"
+def _line(title: str, source: str, runs: Sequence[tuple[Figures, Figures]]) -> str:
+    """Each figure of the untrained network of the same kind, then of the pretrained one."""
+    cells = [
+        " / ".join(spread([100 * probed[name][which]["mean"] for probed, _ in runs]) for which in ("floor", "result"))
+        for name in FIGURES
+    ]
+    cells += [
+        " / ".join(spread([seen[name][which] for _, seen in runs], 2) for which in ("floor", "result"))
+        for name in WATCHED
+    ]
+    return f"| {title} | {source} | {' | '.join(cells)} |"
 
 
 def _head(runs: Sequence[tuple[Figures, Figures]]) -> list[str]:
-    """The first lines of the table: nearness and the untrained network."""
-    probed, seen = [each for each, _ in runs], [each for _, each in runs]
-    nearness = spread([100 * figures["objects AUC of nearness"]["floor"]["mean"] for figures in probed])
+    """The first lines of the table, with the area of nearness alone."""
+    nearness = spread([100 * probed["objects AUC of nearness"]["floor"]["mean"] for probed, _ in runs])
     return [
-        f"| pretrained by | on | objects AUC | linear probe, mIoU | R^2 of {', '.join(WATCHED)} |",
-        "|---|---|---|---|---|",
-        f"| nearness alone | | {nearness} | | |",
-        _line("untrained", "", probed, "floor", seen),
+        f"Objects AUC of nearness alone: {nearness}. Each cell: untrained / pretrained.",
+        "",
+        f"| pretrained by | on | objects AUC | linear probe, mIoU | R^2 of {' | '.join(WATCHED)} |",
+        "|---" * (4 + len(WATCHED)) + "|",
     ]

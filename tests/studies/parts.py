@@ -30,7 +30,7 @@ def parts(
         tuning: Steps of fine-tuning.
         pretraining: Words for pretraining alone: objective and invariance.
     """
-    lines = [f"| labels | score | from scratch | pretrained | difference |{'':<1}", "|---|---|---|---|---|"]
+    lines = ["| labels | score | from scratch | pretrained | difference |", "|---|---|---|---|---|"]
     for fraction in fractions:
         found = [_pair(out, seed, words, fraction, steps, tuning, pretraining) for seed in seeds]
         for score in SCORES:

@@ -55,16 +55,22 @@ def test_objects_are_probed_beside_floor_and_nearness(tmp_path, capsys):
         write_scan(root / f"scene_{number}.npz", np.random.default_rng(number))
     chosen = "chosen=[completion,point_info_nce:both]"
     main(["objects", f"root={root}", "seeds=[0]", "steps=1", chosen, f"out={tmp_path / 'runs'}", *SMALL])
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()[-4:]]
-    assert [row[:2] for row in rows] == [
-        ["nearness alone", ""],
-        ["untrained", ""],
-        ["`completion`", "mosd"],
-        ["`point_info_nce`", "both"],
-    ]
-    assert all(0 <= float(row[2]) <= 100 for row in rows) and all(row[4].count(",") == 3 for row in rows[1:])
+    lines = capsys.readouterr().out.splitlines()[-5:]
+    assert lines[0].startswith("Objects AUC of nearness alone: ") and 0 <= float(lines[0].split()[5].rstrip(".")) <= 100
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[-2:]]
+    assert [row[:2] for row in rows] == [["`completion`", "mosd"], ["`point_info_nce`", "both"]]
+    assert all(len(row) == 8 and all(0 <= float(each) <= 100 for each in row[2].split(" / ")) for row in rows)
     clouds = sorted(path.name for path in (tmp_path / "runs" / "clouds").iterdir())
     assert clouds == [f"{kind}-00{number}.npz" for kind in ("room", "scan") for number in range(4)]
+
+
+def test_joints_of_generated_hands_are_compared_with_real_ones(tmp_path, capsys):
+    uvd = np.random.default_rng(0).uniform((100, 100, 600), (200, 200, 700), (2450, 14, 3)).astype(np.float32)
+    np.savez(tmp_path / "nyu.npz", groundtruth=uvd)
+    main(["hands", f"truth={tmp_path / 'nyu.npz'}", "number=5", f"picture={tmp_path / 'hands.png'}"])
+    rows = capsys.readouterr().out.splitlines()[2:]
+    assert len(rows) == 19 and all(float(cell) > 0 for row in rows for cell in row.strip("| ").split(" | ")[1:])
+    assert (tmp_path / "hands.png").stat().st_size > 10_000
 
 
 def test_a_mean_of_several_has_its_standard_error():
