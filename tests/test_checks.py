@@ -1,10 +1,13 @@
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import re
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import Callable
+import Mapping
 import numpy as np
 import pytest
+import Sequence
 from torch import nn
 
 from geo3d.checks import Length, Like, OneOf, Range, Seed, checked, described, fits, parameters, shown
@@ -46,7 +49,7 @@ NAN, INF = float("nan"), float("inf")
         (Callable[..., Any], [len, nn.Identity], [3, "len", None]),
         (Any, [None, 3, "x", []], []),
     ],
-    ids=str,
+    ids=lambda value: re.sub(r" at 0x[0-9a-f]+", "", str(value)),  # the same in every process
 )
 def test_fits(annotation, right, wrong):
     assert [value for value in right if not fits(value, annotation)] == []

@@ -77,8 +77,8 @@ def in_millimetres(uvd: Tensor, camera: str) -> Tensor:
     """(F, J, 3) float64 coordinates in mm from pixel columns, pixel rows and depths in mm.
 
     Example:
-        >>> in_millimetres(torch.tensor([[[320.0, 240.0, 500.0]]]), "nyu").tolist()
-        [[[0.0, 0.0, 500.0]]]
+        >>> in_millimetres(torch.tensor([[[908.03, 240.0, 500.0]]]), "nyu").abs().round().tolist()
+        [[[500.0, 0.0, 500.0]]]
     """
     fx, fy, cx, cy = CAMERAS[camera]
     u, v, depth = uvd.double().unbind(-1)

@@ -55,7 +55,7 @@ def test_objects_are_probed_beside_floor_and_nearness(tmp_path, capsys):
         write_scan(root / f"scene_{number}.npz", np.random.default_rng(number))
     chosen = "chosen=[completion,point_info_nce:both]"
     main(["objects", f"root={root}", "seeds=[0]", "steps=1", chosen, f"out={tmp_path / 'runs'}", *SMALL])
-    lines = capsys.readouterr().out.splitlines()[-5:]
+    lines = capsys.readouterr().out.splitlines()[-6:]
     assert lines[0].startswith("Objects AUC of nearness alone: ") and 0 <= float(lines[0].split()[5].rstrip(".")) <= 100
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[-2:]]
     assert [row[:2] for row in rows] == [["`completion`", "mosd"], ["`point_info_nce`", "both"]]
