@@ -1,13 +1,11 @@
-from collections.abc import re
+import re
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import Callable
-import Mapping
 import numpy as np
 import pytest
-import Sequence
 from torch import nn
 
 from geo3d.checks import Length, Like, OneOf, Range, Seed, checked, described, fits, parameters, shown
