@@ -54,19 +54,21 @@ def score_pose(
         given = "" if camera is None else f"found {camera}; "
         raise ConfigError(f"camera: the joints are in pixels or in mm; {given}{did_you_mean(camera or '', known)}")
     default = "xyz" if camera == "metric" else "uvd"
-    found = _joints(prediction, prediction_key or default, "prediction_key")
+    predicted = _joints(prediction, prediction_key or default, "prediction_key")
     true = _joints(truth, truth_key or default, "truth_key")
-    if found.shape != true.shape:
-        raise CloudError(f"{truth}: has {_size(true)}, {prediction} has {_size(found)}; give those of the same frames")
+    if predicted.shape != true.shape:
+        raise CloudError(
+            f"{truth}: has {_size(true)}, {prediction} has {_size(predicted)}; give those of the same frames"
+        )
     if camera != "metric":
         _check_depth(true, truth)
-        found, true = in_millimetres(found, camera), in_millimetres(true, camera)
-    metrics = pose_metrics(found, true)
+        predicted, true = in_millimetres(predicted, camera), in_millimetres(true, camera)
+    metrics = pose_metrics(predicted, true)
     files = {"prediction": Path(prediction), "truth": Path(truth)}
     manifest = {name: listing([path], path.parent) for name, path in files.items()}
     settings = {"task": "hand_pose", "camera": camera, "prediction_key": prediction_key, "truth_key": truth_key}
     with run_folder(out, manifest, settings) as folder:
-        worst = joint_distances(found, true).amax(1)
+        worst = joint_distances(predicted, true).amax(1)
         plot_success(worst, folder / "success.png", PUBLISHED.get(camera, {}))
         print(_table(metrics))
         finish_run(folder, metrics)
@@ -88,9 +90,10 @@ def in_millimetres(uvd: Tensor, camera: str) -> Tensor:
 def pose_metrics(prediction: Tensor, truth: Tensor) -> dict[str, Any]:
     """The metrics of predicted joints (F, J, 3) in mm.
 
-    ``auc_0_50`` is the area under the curve of single joints; ``max_error_20`` and ``max_error_40`` are the fractions
-    of the frames whose worst joint is at most so many mm off; ``aligned_joint_error`` is the mean error after each
-    frame has been moved, turned and scaled to fit best.
+    ``mean_joint_error``, ``joint_errors`` and ``aligned_joint_error`` are in mm. ``auc_0_50`` is the area under the
+    curve of all joints, from 0 to 1. ``max_error_20`` is the fraction of frames in which no joint is more than 20 mm
+    off; ``max_error_40`` is the same for 40 mm. For ``aligned_joint_error`` each frame is first moved, turned and
+    scaled to fit the truth best.
     """
     errors = joint_distances(prediction, truth)
     good = success(errors.amax(1), (20.0, 40.0)).tolist()

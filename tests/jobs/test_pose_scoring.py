@@ -30,10 +30,12 @@ def joints(frames=3, number=4):
 @pytest.mark.skipif(not NYU.exists(), reason="needs the published predictions for NYU")
 @pytest.mark.parametrize("name", METHODS)
 def test_published_predictions_have_their_published_errors(name, tmp_path):
-    found = score(NYU, NYU, out=tmp_path, task="hand_pose", camera="nyu", prediction_key=name, truth_key="groundtruth")
+    metrics = score(
+        NYU, NYU, out=tmp_path, task="hand_pose", camera="nyu", prediction_key=name, truth_key="groundtruth"
+    )
     keys = ("mean_joint_error", "auc_0_50", "max_error_20", "max_error_40")
-    assert tuple(f"{found[key]:.3f}" for key in keys) == METHODS[name]
-    assert len(found["joint_errors"]) == 14 and found["frames"] == 8252
+    assert tuple(f"{metrics[key]:.3f}" for key in keys) == METHODS[name]
+    assert len(metrics["joint_errors"]) == 14 and metrics["frames"] == 8252
 
 
 @pytest.mark.parametrize(
@@ -41,10 +43,10 @@ def test_published_predictions_have_their_published_errors(name, tmp_path):
 )
 def test_pixels_become_millimetres(camera, focal, tmp_path):
     true = joints()
-    found = true + np.array([3, 0, 0], dtype=np.float32)
-    found[:, 1] = true[:, 1] + np.array([0, 5, 0], dtype=np.float32)
+    predicted = true + np.array([3, 0, 0], dtype=np.float32)
+    predicted[:, 1] = true[:, 1] + np.array([0, 5, 0], dtype=np.float32)
     record = score(
-        write(tmp_path, uvd=found),
+        write(tmp_path, uvd=predicted),
         write(tmp_path, "t.npz", uvd=true),
         out=tmp_path / "s",
         task="hand_pose",

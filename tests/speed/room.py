@@ -24,7 +24,7 @@ SEEN = 4096
 
 
 def room_cases(points: int = 1_000_000, k: int = 20, paths: Sequence[str] = PATHS) -> list[Make]:
-    """Both networks for scenes on a tenth of a room of so many points, in blocks of 1 m that overlap by half."""
+    """Cases of both networks on a tenth of a room with ``points`` points. Blocks of 1 m overlap by half."""
     return [partial(room_case, name, points, k, paths) for name in PUBLISHED]
 
 

@@ -51,16 +51,16 @@ def hand_poses(truth: Path, picture: Path, number: int) -> str:
 
 def as_nyu(joints: Tensor) -> Tensor:
     """(F, 14, 3) the joints of NYU from ours (F, 21, 3); both wrist joints are the one wrist."""
-    found = torch.zeros(len(joints), 14, 3, dtype=joints.dtype)
+    mapped = torch.zeros(len(joints), 14, 3, dtype=joints.dtype)
     for finger in range(len(FINGERS)):
-        found[:, TIP[finger]], found[:, MID[finger]] = (
+        mapped[:, TIP[finger]], mapped[:, MID[finger]] = (
             joints[:, 4 * finger + 4],
             joints[:, 4 * finger + 3 - (finger > 0)],
         )
-    found[:, 10] = joints[:, 2]
-    found[:, list(WRISTS)] = joints[:, :1]
-    found[:, PALM] = joints[:, 0] + PALM_AT * (joints[:, 9] - joints[:, 0])
-    return found
+    mapped[:, 10] = joints[:, 2]
+    mapped[:, list(WRISTS)] = joints[:, :1]
+    mapped[:, PALM] = joints[:, 0] + PALM_AT * (joints[:, 9] - joints[:, 0])
+    return mapped
 
 
 def features(joints: Tensor) -> dict[str, np.ndarray]:
@@ -69,16 +69,16 @@ def features(joints: Tensor) -> dict[str, np.ndarray]:
     unit = (palm[:, 0] - joints[:, list(WRISTS)].mean(1)).norm(dim=1).median()
     to_tip, to_palm = tip - mid, palm - mid
     angle = torch.nn.functional.cosine_similarity(to_tip, to_palm, 2).clamp(-1, 1).acos() * 180 / torch.pi
-    found = {}
+    values = {}
     for finger, name in enumerate(FINGERS):
-        found[f"{name}: tip to middle joint"] = to_tip[:, finger].norm(dim=1) / unit
-        found[f"{name}: middle joint to palm"] = to_palm[:, finger].norm(dim=1) / unit
-        found[f"{name}: angle at the middle joint"] = angle[:, finger]
+        values[f"{name}: tip to middle joint"] = to_tip[:, finger].norm(dim=1) / unit
+        values[f"{name}: middle joint to palm"] = to_palm[:, finger].norm(dim=1) / unit
+        values[f"{name}: angle at the middle joint"] = angle[:, finger]
         if finger:
-            found[f"tips of {FINGERS[finger - 1]} and {name}"] = (tip[:, finger] - tip[:, finger - 1]).norm(
+            values[f"tips of {FINGERS[finger - 1]} and {name}"] = (tip[:, finger] - tip[:, finger - 1]).norm(
                 dim=1
             ) / unit
-    return {name: values.numpy() for name, values in found.items()}
+    return {name: row.numpy() for name, row in values.items()}
 
 
 def draw(made: dict[str, np.ndarray], people: list[dict[str, np.ndarray]], path: Path) -> None:

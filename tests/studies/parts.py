@@ -32,9 +32,9 @@ def parts(
     """
     lines = ["| labels | score | from scratch | pretrained | difference |", "|---|---|---|---|---|"]
     for fraction in fractions:
-        found = [_pair(out, seed, words, fraction, steps, tuning, pretraining) for seed in seeds]
+        runs = [_pair(out, seed, words, fraction, steps, tuning, pretraining) for seed in seeds]
         for score in SCORES:
-            scratch, pretrained = ([100 * pair[which][score] for pair in found] for which in (0, 1))
+            scratch, pretrained = ([100 * pair[which][score] for pair in runs] for which in (0, 1))
             apart = [b - a for a, b in zip(scratch, pretrained, strict=True)]
             cells = f"{fraction:.0%}", score, spread(scratch), spread(pretrained), spread(apart)
             lines.append(f"| {' | '.join(cells)} |")

@@ -35,8 +35,8 @@ def rooms(files: Sequence[str], size: int) -> str:
     lines = [f"| colours | {' | '.join(SHOWN)} |", "|---" * (len(SHOWN) + 1) + "|"]
     for colours in COLOURS:
         seen = [as_seen(clouds[number], colours, number) for number in range(len(clouds))]
-        found = torch.stack([scores(network, seen) for network in networks])
-        cells = [_cell([float(100 * value) for value in found[:, S3DIS.index(name)]]) for name in SHOWN]
+        ious = torch.stack([scores(network, seen) for network in networks])
+        cells = [_cell([float(100 * value) for value in ious[:, S3DIS.index(name)]]) for name in SHOWN]
         lines.append(f"| {colours} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -93,7 +93,7 @@ def test_skinning_is_the_weighted_mean_of_rigid_motions(model):
     draw = generator("skin")
     shape, angles = torch.randn(2, model.shapes, generator=draw), 0.8 * torch.rand(2, 5, 4, generator=draw)
     turn, origin = model._bones(shape, angles)
-    found = model.posed(shape, angles).vertices
+    vertices = model.posed(shape, angles).vertices
     for hand in range(2):
         rest = model.vertices + (shape[hand] @ model.vertex_shape).view(-1, 3)
         before = model.origins + (shape[hand] @ model.origin_shape).view(-1, 3)
@@ -103,7 +103,7 @@ def test_skinning_is_the_weighted_mean_of_rigid_motions(model):
                 * (turn[hand, bone] @ model.rest[bone].T @ (rest[vertex] - before[bone]) + origin[hand, bone])
                 for bone, weight in enumerate(model.weights[vertex])
             )
-            torch.testing.assert_close(found[hand, vertex], expected, atol=1e-6, rtol=0)
+            torch.testing.assert_close(vertices[hand, vertex], expected, atol=1e-6, rtol=0)
 
 
 def test_parts_and_opening(model):

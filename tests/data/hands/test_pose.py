@@ -49,8 +49,8 @@ def test_segments_have_their_distance():
     first = a[:, None] + steps[:, None] * (b - a)[:, None]
     second = c[:, None] + steps[:, None] * (d - c)[:, None]
     slow = torch.cdist(first, second).amin((1, 2))
-    found = segment_distance(a, b, c, d)
-    assert bool((found <= slow + 1e-9).all()) and float((slow - found).max()) < 0.02
+    distance = segment_distance(a, b, c, d)
+    assert bool((distance <= slow + 1e-9).all()) and float((slow - distance).max()) < 0.02
     point = segment_distance(a, a, c, d)
     torch.testing.assert_close(point, torch.cdist(a[:, None], second)[:, 0].amin(1), atol=0.01, rtol=0)
 
