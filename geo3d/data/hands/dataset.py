@@ -30,7 +30,7 @@ NO_PART = -1
 FOCAL, MOST = 230.0, 136.0
 """Focal length in pixels of the coarsest camera, and the most rows of a picture; clouds are thinned in any case."""
 AWAY = 1.0
-"""Largest component of shape of a training hand, in standard deviations. Test hands with ``held_out="shape"`` go beyond."""
+"""Largest component of shape of a training hand, in standard deviations; ``held_out="shape"`` tests larger ones."""
 
 
 class Hand(NamedTuple):
