@@ -121,7 +121,7 @@ class Hands(Dataset):
         draw = self._draw("hand", index)
         shape = self._shape(draw)
         angles = self._angles(shape, draw)
-        return placed(shape, angles, *self._view(draw), draw)
+        return placed(shape, angles, *random_views(draw, self._test == "view"), draw)
 
     def __getitem__(self, index: int) -> Data:
         """The fields of one cloud; see the class."""
@@ -137,14 +137,16 @@ class Hands(Dataset):
         return {"generator": "geo3d.data.hands", "version": VERSION} | {name: getattr(self, name) for name in options}
 
     def _draw(self, purpose: str, index: int) -> torch.Generator:
+        """The draws of one hand for one purpose; those of training hands do not depend on ``held_out``."""
         return generator(self.seed, "hands", purpose, self.split, self._test, index % self.size)
 
     @property
     def _test(self) -> str:
+        """What these hands have that no training hand has."""
         return self.held_out if self.split == "test" else "none"
 
     def _shape(self, draw: torch.Generator) -> Tensor:
-        """(shapes,) components in standard deviations: within ``AWAY``, or the first two beyond it."""
+        """(shapes,) components in standard deviations, up to ``AWAY``; in a shape left out, one of the first two is more."""
         inside = AWAY * (2 * torch.rand(hand_model().shapes, generator=draw) - 1)
         if self._test == "shape":
             which = int(torch.randint(2, (), generator=draw))
@@ -160,9 +162,6 @@ class Hands(Dataset):
                 good &= ~run_into_each_other(hand_model().joints(shape.expand(TOGETHER, -1), angles))
                 if bool(good.any()):
                     return angles[int(good.float().argmax())]
-
-    def _view(self, draw: torch.Generator) -> tuple[Tensor, Tensor]:
-        return random_views(draw, self._test == "view")
 
     def _seen(self, hand: Hand, draw: torch.Generator) -> tuple[Tensor, Tensor]:
         """(N, 3) points that the camera measures and their labels, cut to the cube."""
