@@ -146,7 +146,7 @@ class Hands(Dataset):
         return self.held_out if self.split == "test" else "none"
 
     def _shape(self, draw: torch.Generator) -> Tensor:
-        """(shapes,) components in standard deviations, up to ``AWAY``; in a shape left out, one of the first two is more."""
+        """(shapes,) components in standard deviations, up to ``AWAY``; of held-out shapes one is larger."""
         inside = AWAY * (2 * torch.rand(hand_model().shapes, generator=draw) - 1)
         if self._test == "shape":
             which = int(torch.randint(2, (), generator=draw))
