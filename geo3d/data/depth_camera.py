@@ -1,13 +1,14 @@
 """A simulated depth camera: its picture of triangles, and the faults of real ones."""
 
 import math
+from copy import copy
 from typing import Annotated, NamedTuple
 
 import torch
 from torch import Tensor
 
 from geo3d.checks import Range, checked
-from geo3d.geometry.depth_image import bend, neighbor_range, pixel_points, shifted
+from geo3d.geometry.depth_image import bend, grown, neighbor_range, pixel_points, shifted
 from geo3d.ops.render.depth import depth_image
 
 FOCAL = 585.0
@@ -73,6 +74,12 @@ class DepthCamera:
         self.height, self.width, self.angle, self.near, self.far = height, width, angle, near, far
         self.lateral, self.flying, self.axial, self.steps, self.holes = lateral, flying, axial, steps, holes
 
+    def with_picture(self, height: int, width: int, angle: float) -> "DepthCamera":
+        """The same camera with another picture and horizontal angle of view in degrees."""
+        other = copy(self)
+        other.height, other.width, other.angle = height, width, angle
+        return other
+
     @property
     def focal(self) -> float:
         """Focal length in pixels."""
@@ -113,13 +120,17 @@ class DepthCamera:
         return Picture(depth.masked_fill(missing, 0.0), face.masked_fill(missing, -1))
 
     def _tilt(self, corner: Tensor, picture: Picture) -> Tensor:
-        """(H, W) angle between the surface's normal and the ray."""
-        if not len(corner):
-            return torch.zeros_like(picture.depth)
+        """(H, W) angle between the surface's normal and the ray; 0 where there is no surface."""
+        rows = (picture.face.view(-1) >= 0).nonzero()[:, 0]
         normal = torch.linalg.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
-        normal = torch.nn.functional.normalize(normal, dim=1)[picture.face.clamp(min=0)]
-        ray = torch.nn.functional.normalize(self.points(torch.ones_like(picture.depth)), dim=2)
-        return (normal * ray).sum(2).abs().clamp(max=1).acos()
+        nx, ny, nz = normal[picture.face.view(-1)[rows]].unbind(1)
+        x = ((rows % self.width).to(corner.dtype) - self.center[0]) / self.focal
+        y = ((rows // self.width).to(corner.dtype) - self.center[1]) / self.focal
+        lengths = ((nx * nx + ny * ny + nz * nz) * (x * x + y * y + 1)).sqrt()
+        cosine = (nx * x + ny * y + nz).abs() / lengths.clamp(min=1e-30)
+        tilt = torch.zeros_like(picture.depth)
+        tilt.view(-1)[rows] = cosine.clamp(max=1).acos()
+        return tilt
 
     def _beside(self, tilt: Tensor, generator: torch.Generator) -> Tensor:
         """(H, W) flat index of the pixel whose place each pixel measures."""
@@ -162,9 +173,7 @@ class DepthCamera:
             missing |= clear[face.clamp(min=0)] & (chance < 0.9)
         spots = torch.rand(depth.shape, generator=generator, dtype=depth.dtype) < 0.0004 * self.holes
         reach = max(1, round(4 * self.focal / FOCAL))
-        size = 2 * reach + 1
-        grown = torch.nn.functional.max_pool2d(spots.float()[None, None], size, stride=1, padding=reach)[0, 0]
-        return missing | (grown > 0)
+        return missing | grown(spots, reach)
 
 
 def silhouettes(depth: Tensor) -> Tensor:

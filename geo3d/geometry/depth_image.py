@@ -1,7 +1,8 @@
 """Depth images as points, and the neighbours of their pixels."""
 
+from collections.abc import Callable
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -25,10 +26,33 @@ def pixel_points(depth: Tensor, focal: tuple[float, float], center: tuple[float,
 
 def neighbor_range(image: Tensor) -> tuple[Tensor, Tensor]:
     """(H, W) smallest and largest value among each pixel and its eight neighbours."""
-    padded = F.pad(image[None, None], (1, 1, 1, 1), mode="replicate")
-    high = F.max_pool2d(padded, 3, stride=1)[0, 0]
-    low = -F.max_pool2d(-padded, 3, stride=1)[0, 0]
-    return low, high
+    return _nearby(image, torch.minimum), _nearby(image, torch.maximum)
+
+
+def _nearby(image: Tensor, choose: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """(H, W) what ``choose`` leaves of each pixel and its eight neighbours; row by row, then column by column."""
+    for _ in range(2):
+        out = image.clone()
+        out[1:] = choose(out[1:], image[:-1])
+        out[:-1] = choose(out[:-1], image[1:])
+        image = out.T
+    return image
+
+
+def grown(mask: Tensor, reach: int) -> Tensor:
+    """(H, W) bool, whether a pixel of the mask lies in the square of ``2 reach + 1`` pixels around each pixel.
+
+    Example:
+        >>> grown(torch.tensor([[False, False, True, False]]), 1).tolist()
+        [[False, True, True, True]]
+    """
+    for _ in range(2):
+        near = mask.clone()
+        for step in range(1, min(reach, len(mask) - 1) + 1):
+            near[step:] |= mask[:-step]
+            near[:-step] |= mask[step:]
+        mask = near.T
+    return mask
 
 
 def bend(image: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
+import pytest
 import torch
 
 from geo3d import seeds
-from geo3d.geometry.depth_image import bend, neighbor_range, pixel_points, shifted
+from geo3d.geometry.depth_image import bend, grown, neighbor_range, pixel_points, shifted
 
 
 def test_points_of_pixels_by_a_plain_loop():
@@ -21,6 +22,16 @@ def test_neighbors_of_pixels_by_a_plain_loop():
         for u in range(5):
             around = image[max(0, v - 1) : v + 2, max(0, u - 1) : u + 2]
             assert low[v, u] == around.min() and high[v, u] == around.max()
+
+
+@pytest.mark.parametrize("reach", [1, 2, 9])
+def test_masks_grow_by_squares(reach):
+    mask = torch.rand(7, 9, generator=seeds.generator("mask")) < 0.05
+    wide = grown(mask, reach)
+    for v in range(7):
+        for u in range(9):
+            around = mask[max(0, v - reach) : v + reach + 1, max(0, u - reach) : u + reach + 1]
+            assert bool(wide[v, u]) == bool(around.any())
 
 
 def test_places_beside_a_pixel_stay_in_the_image():

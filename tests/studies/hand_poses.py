@@ -19,8 +19,12 @@ SECOND = 2440
 TIP, MID, PALM = (8, 6, 4, 2, 0), (9, 7, 5, 3, 1), 13
 """Rows of the 14 joints: tips and middle joints from the thumb to the little finger, and the palm."""
 WRISTS = (11, 12)
-PALM_AT = 0.74
-"""Where NYU's palm is between the wrist and the middle finger's first joint, by the lengths of hands of equal reach."""
+PALM_AT, WRIST_AT = 0.56, -0.17
+"""Where NYU's palm and wrist are on the line from our wrist (0) to the middle finger's first joint (1).
+
+With these, the medians of three lengths of the index finger agree: wrist to palm, palm to middle joint, middle joint to
+tip. NYU has no first joints of fingers, and its wrist is farther back than ours.
+"""
 
 
 def hand_poses(truth: Path, picture: Path, number: int) -> str:
@@ -38,8 +42,9 @@ def hand_poses(truth: Path, picture: Path, number: int) -> str:
         raise CloudError(f"{truth}: expected groundtruth (frames, 14, 3), the joints of NYU's test frames")
     real = in_millimetres(torch.from_numpy(joints), "nyu")
     hands = Hands(size=number)
-    made = features(as_nyu(torch.stack([hands.hand(index).joints for index in range(number)]).double()))
-    people = [features(real[:SECOND]), features(real[SECOND:])]
+    mapped = as_nyu(torch.stack([hands.hand(index).joints for index in range(number)]).double())
+    made = features(mapped, palm_lengths(mapped)[:, None])
+    people = [features(each, palm_lengths(each).median()) for each in (real[:SECOND], real[SECOND:])]
     lines = ["| | first person | second | first against second |", "|---|---|---|---|"]
     for name in made:
         first, second = (each[name] for each in people)
@@ -58,26 +63,35 @@ def as_nyu(joints: Tensor) -> Tensor:
             joints[:, 4 * finger + 3 - (finger > 0)],
         )
     mapped[:, 10] = joints[:, 2]
-    mapped[:, list(WRISTS)] = joints[:, :1]
-    mapped[:, PALM] = joints[:, 0] + PALM_AT * (joints[:, 9] - joints[:, 0])
+    for places, at in ((list(WRISTS), WRIST_AT), ([PALM], PALM_AT)):
+        mapped[:, places] = (joints[:, 0] + at * (joints[:, 9] - joints[:, 0]))[:, None]
     return mapped
 
 
-def features(joints: Tensor) -> dict[str, np.ndarray]:
-    """Distances in units of the median palm-wrist distance, and angles in degrees, each over all frames."""
+def palm_lengths(joints: Tensor) -> Tensor:
+    """(F,) distances from the palm to the middle of both wrist joints."""
+    return (joints[:, PALM] - joints[:, list(WRISTS)].mean(1)).norm(dim=1)
+
+
+def features(joints: Tensor, unit: Tensor) -> dict[str, np.ndarray]:
+    """Distances in units of a palm's length, and angles in degrees, each over all frames.
+
+    Args:
+        joints: (F, 14, 3).
+        unit: () the length of one person's palm, or (F, 1) for frames of many people.
+    """
     tip, mid, palm = joints[:, list(TIP)], joints[:, list(MID)], joints[:, PALM : PALM + 1]
-    unit = (palm[:, 0] - joints[:, list(WRISTS)].mean(1)).norm(dim=1).median()
     to_tip, to_palm = tip - mid, palm - mid
+    lengths = {"tip to middle joint": to_tip, "middle joint to palm": to_palm}
     angle = torch.nn.functional.cosine_similarity(to_tip, to_palm, 2).clamp(-1, 1).acos() * 180 / torch.pi
+    scaled = {name: vectors.norm(dim=2) / unit for name, vectors in lengths.items()}
+    between = (tip[:, 1:] - tip[:, :-1]).norm(dim=2) / unit
     values = {}
     for finger, name in enumerate(FINGERS):
-        values[f"{name}: tip to middle joint"] = to_tip[:, finger].norm(dim=1) / unit
-        values[f"{name}: middle joint to palm"] = to_palm[:, finger].norm(dim=1) / unit
+        values |= {f"{name}: {length}": row[:, finger] for length, row in scaled.items()}
         values[f"{name}: angle at the middle joint"] = angle[:, finger]
         if finger:
-            values[f"tips of {FINGERS[finger - 1]} and {name}"] = (tip[:, finger] - tip[:, finger - 1]).norm(
-                dim=1
-            ) / unit
+            values[f"tips of {FINGERS[finger - 1]} and {name}"] = between[:, finger - 1]
     return {name: row.numpy() for name, row in values.items()}
 
 
@@ -93,4 +107,5 @@ def draw(made: dict[str, np.ndarray], people: list[dict[str, np.ndarray]], path:
         heading(ax, name)
         ax.set_yticks([])
     axes[0].legend(fontsize=7, frameon=False)
+    axes[-1].set_axis_off()
     save(figure, path)

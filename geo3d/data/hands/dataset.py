@@ -15,20 +15,19 @@ from geo3d.data.hands.model import hand_model
 from geo3d.data.hands.pose import is_held_out, random_poses
 from geo3d.data.hands.skeleton import JOINTS, PARTS
 from geo3d.data.hands.touching import run_into_each_other
-from geo3d.data.hands.view import random_views
+from geo3d.data.hands.view import random_views, towards
 from geo3d.data.targets import Classes, Joints, Target
 from geo3d.errors import CloudError
-from geo3d.geometry.rotation import axis_angle_to_matrix
 from geo3d.seeds import generator
 
-VERSION = 1
+VERSION = 2
 """Increased whenever the same (seed, split, index) would give another cloud."""
-TOGETHER = 12
+TOGETHER = 4
 """How many poses are drawn at once, of which the first good one is taken."""
 NO_PART = -1
 """The label of the forearm's points."""
-FOCAL, MOST = 230.0, 136.0
-"""Focal length in pixels of the coarsest camera, and the most rows of a picture; clouds are thinned in any case."""
+FOCAL, MOST, LEAST = 230.0, 136.0, 5000
+"""Focal length in pixels of the coarsest camera, the most rows of a picture, and the least pixels."""
 AWAY = 1.0
 """Largest component of shape of a training hand, in standard deviations; ``held_out="shape"`` tests larger ones."""
 
@@ -99,8 +98,8 @@ class Hands(Dataset):
         jitter: Annotated[float, Range(0, 0.1)] = 0.015,
     ) -> None:
         self.split, self.size, self.seed, self.held_out = split, size, seed, held_out
-        self.lateral, self.flying, self.axial, self.steps, self.holes = lateral, flying, axial, steps, holes
         self.cut, self.jitter = cut, jitter
+        self.camera = DepthCamera(near=0.1, lateral=lateral, flying=flying, axial=axial, steps=steps, holes=holes)
 
     @property
     def targets(self) -> dict[str, Target]:
@@ -133,8 +132,9 @@ class Hands(Dataset):
 
     def manifest(self) -> dict[str, Any]:
         """Everything that determines the clouds, ready for JSON."""
-        options = ("split", "size", "seed", "held_out", "lateral", "flying", "axial", "steps", "holes", "cut", "jitter")
-        return {"generator": "geo3d.data.hands", "version": VERSION} | {name: getattr(self, name) for name in options}
+        options = {name: getattr(self, name) for name in ("split", "size", "seed", "held_out", "cut", "jitter")}
+        faults = {name: getattr(self.camera, name) for name in ("lateral", "flying", "axial", "steps", "holes")}
+        return {"generator": "geo3d.data.hands", "version": VERSION, **options, **faults}
 
     def _draw(self, purpose: str, index: int) -> torch.Generator:
         """The draws of one hand for one purpose; those of training hands do not depend on ``held_out``."""
@@ -166,15 +166,13 @@ class Hands(Dataset):
     def _seen(self, hand: Hand, draw: torch.Generator) -> tuple[Tensor, Tensor]:
         """(N, 3) points that the camera measures and their labels, cut to the cube."""
         middle = hand.joints.mean(0)
-        look = towards(middle)
-        corner = hand.corner @ look.mT
         reach = 2.3 * (self.cut + self.jitter) / float(middle.norm())
+        look, (wide, high) = aimed(hand.corner, middle, reach)
         focal = min(FOCAL * (1 + 0.5 * float(torch.rand((), generator=draw))), MOST / reach)
-        side = math.ceil(focal * reach)
-        camera = DepthCamera(
-            side, side, math.degrees(2 * math.atan(side / 2 / focal)), 0.1, 5.0, self.lateral, self.flying, self.axial,
-            self.steps, self.holes,
-        )  # fmt: skip
+        focal = max(focal, math.sqrt(LEAST / (wide * high)))
+        corner = hand.corner @ look.mT
+        width, height = math.ceil(focal * wide) + 2, math.ceil(focal * high) + 2
+        camera = self.camera.with_picture(height, width, math.degrees(2 * math.atan(width / 2 / focal)))
         picture = camera.measured(corner, draw)
         rows = picture.depth.view(-1).nonzero()[:, 0]
         label = hand.label[picture.face.view(-1)[rows]]
@@ -183,6 +181,23 @@ class Hands(Dataset):
         center = of_hand.mean(0) + self.jitter * (2 * torch.rand(3, generator=draw) - 1)
         inside = ((pos - center).abs() <= self.cut).all(1)
         return pos[inside], label[inside]
+
+
+def aimed(corner: Tensor, middle: Tensor, reach: float) -> tuple[Tensor, tuple[float, float]]:
+    """(3, 3) rotation to the axes of a camera that looks at triangles, and the slopes that its picture spans.
+
+    Args:
+        corner: (F, 3, 3) the triangles.
+        middle: (3,) what is more than ``reach / 2`` beside this place need not be in the picture.
+        reach: A slope: distance across the line of sight for each unit along it.
+    """
+    first = towards(middle)
+    x, y, z = (corner.view(-1, 3) @ first.mT).unbind(1)
+    slopes = (torch.stack([x, y]) / z).clamp(-reach / 2, reach / 2)
+    low, high = slopes.aminmax(dim=1)
+    ahead = torch.cat([(low + high) / 2, low.new_ones(1)])
+    wide, tall = (high - low).tolist()
+    return towards(ahead) @ first, (wide, tall)
 
 
 def placed(shape: Tensor, angles: Tensor, view: Tensor, place: Tensor, draw: torch.Generator) -> Hand:
@@ -198,17 +213,3 @@ def placed(shape: Tensor, angles: Tensor, view: Tensor, place: Tensor, draw: tor
     label = torch.cat([model.parts, model.parts.new_full((len(arm),), NO_PART)])
     middle = posed.joints[0].mean(0)
     return Hand((corner - middle) @ view.mT + place, label, (posed.joints[0] - middle) @ view.mT + place, angles)
-
-
-def towards(place: Tensor) -> Tensor:
-    """(3, 3) rotation of a camera's axes that turns its axis to a place; the place then has x = y = 0.
-
-    Example:
-        >>> (towards(torch.tensor([3.0, 0.0, 4.0])) @ torch.tensor([3.0, 0.0, 4.0])).round().tolist()
-        [0.0, 0.0, 5.0]
-    """
-    ahead = place / place.norm()
-    axis = torch.linalg.cross(ahead, torch.tensor([0.0, 0.0, 1.0]))
-    sine = axis.norm()
-    angle = torch.atan2(sine, ahead[2])
-    return axis_angle_to_matrix((axis / sine.clamp(min=1e-9) * angle)[None])[0]

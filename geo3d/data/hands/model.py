@@ -12,14 +12,6 @@ from torch import Tensor
 from geo3d.data.hands.skeleton import FINGERS, MODEL_JOINTS, TIPS, WRIST
 from geo3d.geometry.rotation import rotation_about_axis
 
-LEVELS = (
-    ([0], [1]),
-    ([1] * 5, [2, 5, 9, 13, 17]),
-    ([2, 5, 9, 13, 17], [3, 6, 10, 14, 18]),
-    ([3, 6, 10, 14, 18], [4, 7, 11, 15, 19]),
-    ([7, 11, 15, 19], [8, 12, 16, 20]),
-)
-"""Bones of the model that move together, behind their parents: those with equally many bones before them."""
 FILE = Path(__file__).with_name("hand_right.npz")
 
 
@@ -57,13 +49,14 @@ class HandModel:
         self.faces, self.weights, parents = array["faces"].long(), array["weights"], array["parents"]
         self.rest = array["bone_rest_rot"]
         local = self.rest[parents.clamp(min=0)].mT @ self.rest
-        local[0] = self.rest[0]
-        self.local = local
-        self.flexion = torch.atan2(local[:, 2, 1], local[:, 1, 1])
-        self.abduction = torch.atan2(-local[:, 0, 1], local[:, 1, 1])
-        bones = torch.tensor(MODEL_JOINTS)
-        self.straight = torch.cat([self.abduction[bones[:, :1]], self.flexion[bones]], 1)
+        flexion = torch.atan2(local[:, 2, 1], local[:, 1, 1])
+        abduction = torch.atan2(-local[:, 0, 1], local[:, 1, 1])
+        self.bones = torch.tensor(MODEL_JOINTS)
+        self.straight = torch.cat([abduction[self.bones[:, :1]], flexion[self.bones]], 1)
         self.straight[0, :2] = 0.0
+        self.of_fingers = self.weights[:, self.bones.flatten()]
+        self.next = self.rest[self.bones[:, :-1]].mT @ self.rest[self.bones[:, 1:]]
+        self.tips = torch.tensor(TIPS)
         self.shapes, self.parts, self.opening = len(self.vertex_shape), self._parts(), self._opening()
 
     def _parts(self) -> Tensor:
@@ -91,49 +84,47 @@ class HandModel:
             shape: (B, shapes) in standard deviations of each component.
             angles: (B, 5, 4) see the class.
         """
-        rest_vertices = self.vertices + (shape @ self.vertex_shape).view(len(shape), -1, 3)
-        turn, origin = self._bones(shape, angles)
-        before = self.origins + (shape @ self.origin_shape).view(len(shape), -1, 3)
-        linear = turn @ self.rest.mT
-        shift = origin - (linear @ before[..., None])[..., 0]
-        blended = torch.einsum("vj,bjk->bvk", self.weights, torch.cat([linear.flatten(2), shift], 2))
-        vertices = (blended[..., :9].unflatten(2, (3, 3)) @ rest_vertices[..., None])[..., 0] + blended[..., 9:]
-        joints = self._named(origin, vertices[:, list(TIPS)])
-        return Posed(vertices, joints, turn[:, WRIST])
+        before = self._origins(shape)
+        turn, origin = self._bones(before, angles)
+        linear = turn @ self.rest[self.bones].mT
+        shift = origin - (linear @ before[:, self.bones][..., None])[..., 0]
+        moved = torch.cat([(linear - torch.eye(3)).flatten(3), shift], 3).flatten(1, 2)  # how fingers move in the palm
+        blended = self.of_fingers @ moved
+        rest = self.vertices + (shape @ self.vertex_shape).view(len(shape), -1, 3)
+        vertices = rest + (blended[..., :9].unflatten(2, (3, 3)) @ rest[..., None])[..., 0] + blended[..., 9:]
+        joints = self._named(before, origin, vertices[:, self.tips])
+        return Posed(vertices, joints, self.rest[WRIST].expand(len(shape), 3, 3))
 
     def joints(self, shape: Tensor, angles: Tensor) -> Tensor:
         """(B, 21, 3) the joints alone, much faster than :meth:`posed`; tips go on along their bones."""
-        turn, origin = self._bones(shape, angles)
-        ends = [bones[-1] for bones in MODEL_JOINTS]
-        tips = self.vertices[list(TIPS)] + (shape @ self.vertex_shape).view(len(shape), -1, 3)[:, list(TIPS)]
-        before = self.origins[ends] + (shape @ self.origin_shape).view(len(shape), -1, 3)[:, ends]
-        linear = turn[:, ends] @ self.rest[ends].mT
-        return self._named(origin, origin[:, ends] + (linear @ (tips - before)[..., None])[..., 0])
+        before = self._origins(shape)
+        turn, origin = self._bones(before, angles)
+        tips = self.vertices[self.tips] + (shape @ self.vertex_shape).view(len(shape), -1, 3)[:, self.tips]
+        last = self.bones[:, -1]
+        reach = self.rest[last].mT @ (tips - before[:, last])[..., None]
+        return self._named(before, origin, origin[:, :, -1] + (turn[:, :, -1] @ reach)[..., 0])
 
-    def _named(self, origin: Tensor, tips: Tensor) -> Tensor:
-        parts = [origin[:, WRIST : WRIST + 1]]
-        for finger, bones in enumerate(MODEL_JOINTS):
-            parts += [origin[:, list(bones)], tips[:, finger : finger + 1]]
-        joints = torch.cat(parts, 1)
-        return joints
+    def _origins(self, shape: Tensor) -> Tensor:
+        """(B, bones, 3) origins of the bones at rest."""
+        return self.origins + (shape @ self.origin_shape).view(len(shape), -1, 3)
 
-    def _bones(self, shape: Tensor, angles: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, bones, 3, 3) orientations and (B, bones, 3) origins."""
-        delta = torch.eye(3).expand(len(shape), len(self.rest), 3, 3).clone()
+    def _named(self, before: Tensor, origin: Tensor, tips: Tensor) -> Tensor:
+        """(B, 21, 3) the joints, from the origins at rest, those of the fingers' bones (B, 5, 3, 3), and the tips."""
+        fingers = torch.cat([origin, tips[:, :, None]], 2)
+        return torch.cat([before[:, WRIST : WRIST + 1], fingers.flatten(1, 2)], 1)
+
+    def _bones(self, before: Tensor, angles: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 5, 3, 3, 3) orientations and (B, 5, 3, 3) origins of the fingers' bones; the others do not move."""
         applied = angles - self.straight
-        bones = torch.tensor(MODEL_JOINTS)
-        bend = rotation_about_axis(applied[..., 1:].flatten(), "x").view(len(shape), len(FINGERS), 3, 3, 3)
-        spread = rotation_about_axis(applied[..., 0].flatten(), "z").view(len(shape), len(FINGERS), 3, 3)
-        bend[:, :, 0] = spread @ bend[:, :, 0]
-        delta[:, bones] = bend
-        before = self.origins + (shape @ self.origin_shape).view(len(shape), -1, 3)
-        turned = self.local @ delta
-        turn, origin = turned.clone(), before.clone()
-        for parents, children in LEVELS:
-            step = self.rest[parents].mT @ (before[:, children] - before[:, parents])[..., None]
-            turn[:, children] = turn[:, parents] @ turned[:, children]
-            origin[:, children] = origin[:, parents] + (turn[:, parents] @ step)[..., 0]
-        return turn, origin
+        delta = rotation_about_axis(applied[..., 1:], "x")
+        at = before[:, self.bones]
+        step = self.rest[self.bones[:, :-1]].mT @ at.diff(dim=2)[..., None]
+        turn = [self.rest[self.bones[:, 0]] @ rotation_about_axis(applied[..., 0], "z") @ delta[:, :, 0]]
+        origin = [at[:, :, 0]]
+        for bone in (0, 1):
+            origin.append(origin[-1] + (turn[-1] @ step[:, :, bone])[..., 0])
+            turn.append(turn[-1] @ self.next[:, bone] @ delta[:, :, bone + 1])
+        return torch.stack(turn, 2), torch.stack(origin, 2)
 
 
 @cache

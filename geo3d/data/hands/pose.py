@@ -1,4 +1,4 @@
-"""Random poses of a hand: grasps, gestures and everything between, within the limits of its joints."""
+"""Random poses of a hand: grasps, pinches, gestures and everything between, within the limits of its joints."""
 
 import math
 
@@ -21,6 +21,17 @@ COUPLED = 2 / 3
 """The last joint of a finger bends this much of what the middle one does: one tendon bends both."""
 DRAG = 0.4
 """How much of the difference to its neighbours a finger's base joint gives up."""
+GRASPS, PINCHES = 0.33, 0.2
+"""Fractions of the hands that grasp and pinch; all others are gestures."""
+PINCH = torch.tensor(
+    [
+        [(0.0, 28.0, 20.0, 3.0), (0.0, 35.0, 50.0, 33.0)],
+        [(-5.0, 29.0, 36.0, 12.0), (0.0, 37.0, 63.0, 42.0)],
+        [(-9.0, 30.0, 46.0, 18.0), (0.0, 38.0, 64.0, 43.0)],
+        [(0.0, 31.0, 49.0, 42.0), (0.0, 54.0, 50.0, 33.0)],
+    ]
+) * (math.pi / 180)  # fmt: skip
+"""(4, 2, 4) angles of the thumb and of each other finger at which their tips are 14 mm apart, found by search."""
 HELD_OUT = ((0, 1, 0, 0, 1), (1, 1, 0, 0, 1), (1, 0, 0, 0, 1), (1, 0, 0, 1, 1), (0, 1, 1, 1, 0), (0, 0, 1, 0, 0))
 """Patterns of straight (1) and bent (0) fingers, from the thumb on, that no training hand shows."""
 
@@ -28,11 +39,13 @@ HELD_OUT = ((0, 1, 0, 0, 1), (1, 1, 0, 0, 1), (1, 0, 0, 0, 1), (1, 0, 0, 1, 1), 
 def random_poses(number: int, generator: torch.Generator) -> Tensor:
     """(number, 5, 4) angles in radians.
 
-    Half of the hands grasp: their fingers bend together, and the thumb opposes them. The others are gestures: each
-    finger is straight, bent or half bent on its own. The joints of a finger bend together in both.
+    A third of the hands grasp: their fingers bend together, and the thumb opposes them. A fifth pinch: the tip of the
+    thumb meets that of a finger. The others are gestures: each finger is straight, bent or half bent on its own. The
+    joints of a finger bend together in all.
     """
-    grasp = torch.rand(number, 1, generator=generator) < 0.5
-    together = torch.rand(number, 1, generator=generator)
+    kind = torch.rand(number, 1, generator=generator)
+    grasp, pinch = kind < GRASPS, kind[:, 0] > 1 - PINCHES
+    together = torch.rand(number, 1, generator=generator) ** 1.5
     each = _straight_or_bent(number, generator)
     curl = torch.where(grasp, together + 0.12 * torch.randn(number, 5, generator=generator), each)
     curl = curl.clamp(0, 1)
@@ -48,14 +61,23 @@ def random_poses(number: int, generator: torch.Generator) -> Tensor:
     angles[..., 0] = (0.1 * spread + 0.06 * torch.randn(number, 5, generator=generator)) * freedom
     oppose = torch.where(grasp[:, 0], 0.55 * together[:, 0], 0.0) + 0.2 * torch.randn(number, generator=generator)
     angles[:, 0, 0] = -oppose
-    return angles.clamp(low, high)
+    return torch.where(pinch[:, None, None], _pinched(angles, generator), angles).clamp(low, high)
+
+
+def _pinched(angles: Tensor, generator: torch.Generator) -> Tensor:
+    """(number, 5, 4) the poses with the tip of the thumb at that of a finger."""
+    which = torch.randint(4, (len(angles),), generator=generator)
+    close = PINCH[which] + 0.06 * torch.randn(len(angles), 2, 4, generator=generator)
+    rows, out = torch.arange(len(angles)), angles.clone()
+    out[:, 0], out[rows, 1 + which] = close[:, 0], close[:, 1]
+    return out
 
 
 def _straight_or_bent(number: int, generator: torch.Generator) -> Tensor:
-    """(number, 5) how far each finger is bent: mostly almost straight or almost closed."""
+    """(number, 5) how far each finger is bent: mostly almost straight, else almost closed or between."""
     kind = torch.rand(number, 5, generator=generator)
     amount = torch.rand(number, 5, generator=generator)
-    return torch.where(kind < 0.45, 0.22 * amount, torch.where(kind < 0.75, 1 - 0.25 * amount, amount))
+    return torch.where(kind < 0.6, 0.22 * amount, torch.where(kind < 0.8, 1 - 0.25 * amount, amount))
 
 
 def _dragged(share: Tensor) -> Tensor:

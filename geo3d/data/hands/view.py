@@ -7,9 +7,10 @@ from torch import Tensor
 
 from geo3d.data.hands.model import hand_model
 from geo3d.data.hands.skeleton import WRIST
-from geo3d.geometry.rotation import axis_angle_to_matrix
 
-LEFT_OUT = torch.tensor([[1.0, 1.0, 0.5], [-1.0, 0.5, 0.5], [0.3, -1.0, 0.8], [-0.5, 0.3, -1.0]])
+LEFT_OUT = torch.nn.functional.normalize(
+    torch.tensor([[1.0, 1.0, 0.5], [-1.0, 0.5, 0.5], [0.3, -1.0, 0.8], [-0.5, 0.3, -1.0]]), dim=1
+)
 """Directions in the hand's frame; no training camera is within ``CONE`` of one of them."""
 CONE = math.radians(30)
 NEAR, FAR = 0.3, 0.75
@@ -34,16 +35,35 @@ def random_views(draw: torch.Generator, left_out: bool) -> tuple[Tensor, Tensor]
     lean = LEAN * (2 * float(torch.rand((), generator=draw)) - 1)
     view = facing(direction, -hand_model().rest[WRIST][:, 1], lean)
     distance = NEAR + (FAR - NEAR) * torch.rand((), generator=draw)
-    off = torch.randn(3, generator=draw) * torch.tensor([1.0, 1.0, 0.0])
-    off = off / off.norm().clamp(min=1e-9) * OFF_AXIS * torch.rand((), generator=draw)
-    turn = axis_angle_to_matrix(off[None])[0]
-    return turn @ view, turn @ torch.tensor([0.0, 0.0, 1.0]) * distance
+    off, around = (float(number) for number in torch.rand(2, generator=draw))
+    off, around = OFF_AXIS * off, 2 * math.pi * around
+    ahead = torch.tensor([math.sin(off) * math.cos(around), math.sin(off) * math.sin(around), math.cos(off)])
+    return towards(ahead).mT @ view, ahead * distance
+
+
+def towards(place: Tensor) -> Tensor:
+    """(3, 3) rotation of a camera's axes that turns its axis to a place; the place then has x = y = 0.
+
+    Args:
+        place: (3,) in front of the camera, z > 0.
+
+    Example:
+        >>> (towards(torch.tensor([3.0, 0.0, 4.0])) @ torch.tensor([3.0, 0.0, 4.0])).round().tolist()
+        [0.0, 0.0, 5.0]
+    """
+    x, y, z = (place / place.norm()).tolist()
+    inverse = 1 / (1 + z)
+    rows = [
+        [z + y * y * inverse, -x * y * inverse, -x],
+        [-x * y * inverse, z + x * x * inverse, -y],
+        [x, y, z],
+    ]
+    return torch.tensor(rows, dtype=place.dtype)
 
 
 def is_left_out(direction: Tensor) -> bool:
     """Whether a camera in this direction, a unit vector (3,) in the hand's frame, is one that training leaves out."""
-    held = torch.nn.functional.normalize(LEFT_OUT, dim=1)
-    return bool((held @ direction > math.cos(CONE)).any())
+    return bool((LEFT_OUT @ direction > math.cos(CONE)).any())
 
 
 def facing(direction: Tensor, arm: Tensor, lean: float) -> Tensor:

@@ -18,7 +18,7 @@ from geo3d.data.targets import Classes, Target
 from geo3d.errors import CloudError
 from geo3d.seeds import generator, numpy_generator
 
-VERSION = 2
+VERSION = 3
 """Increased whenever the same (seed, split, index) would give another cloud."""
 OVERLAP = 0.3
 """Each frame of a pair shows at least this fraction of what the other shows."""

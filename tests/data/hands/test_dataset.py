@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from geo3d.data import Hands
-from geo3d.data.hands.dataset import AWAY, NO_PART, towards
+from geo3d.data.hands.dataset import AWAY, NO_PART, aimed
 from geo3d.data.hands.pose import is_held_out
 from geo3d.data.hands.skeleton import JOINTS, PARTS
+from geo3d.data.hands.view import towards
 from geo3d.data.targets import Classes, Joints
 from geo3d.errors import ConfigError
 from geo3d.seeds import generator
@@ -85,6 +86,16 @@ def test_a_camera_turned_to_a_place_has_it_ahead():
             towards(place) @ place, torch.tensor([0.0, 0.0, float(place.norm())]), atol=1e-5, rtol=0
         )
     assert torch.equal(towards(torch.tensor([0.0, 0.0, 2.0])), torch.eye(3))
+
+
+def test_a_picture_spans_what_it_shows():
+    draw = generator("aimed")
+    corner = torch.randn(30, 3, 3, generator=draw) * 0.05 + torch.tensor([0.2, -0.1, 0.6])
+    look, slopes = aimed(corner, torch.tensor([0.25, -0.1, 0.6]), reach=2.0)
+    seen = corner.view(-1, 3) @ look.mT
+    assert float((seen[:, :2] / seen[:, 2:]).abs().max(0).values.max()) < 0.52 * max(slopes)
+    _, small = aimed(corner, torch.tensor([0.25, -0.1, 0.6]), reach=0.1)
+    assert max(small) <= 0.1 + 1e-6 < max(slopes)
 
 
 def test_batches_keep_joints_and_their_way_back():

@@ -92,7 +92,9 @@ def test_joints_alone_are_those_of_the_posed_hand_but_for_soft_tips(model):
 def test_skinning_is_the_weighted_mean_of_rigid_motions(model):
     draw = generator("skin")
     shape, angles = torch.randn(2, model.shapes, generator=draw), 0.8 * torch.rand(2, 5, 4, generator=draw)
-    turn, origin = model._bones(shape, angles)
+    at_rest = model._origins(shape)
+    turn, origin = model.rest.repeat(2, 1, 1, 1), at_rest.clone()
+    turn[:, model.bones], origin[:, model.bones] = model._bones(at_rest, angles)
     vertices = model.posed(shape, angles).vertices
     for hand in range(2):
         rest = model.vertices + (shape[hand] @ model.vertex_shape).view(-1, 3)

@@ -33,6 +33,14 @@ def test_neighbouring_fingers_bend_together_more_than_distant_ones():
     assert correlation[2, 3] > correlation[0, 3] + 0.05 and correlation[0, 1] > 0.4
 
 
+def test_some_thumbs_meet_a_finger():
+    angles = random_poses(1000, generator("pinches"))
+    joints = hand_model().joints(torch.zeros(1000, hand_model().shapes), angles)
+    near = (joints[:, 4:5] - joints[:, 8::4]).norm(dim=2) < 0.022
+    assert 0.15 < float(near.any(1).float().mean()) < 0.45
+    assert float(near.float().mean(0).min()) > 0.02  # each of the four fingers
+
+
 def test_a_pattern_is_which_fingers_are_straight():
     angles = torch.zeros(2, 5, 4)
     angles[1, [0, 2, 3]] = 1.0
