@@ -12,7 +12,7 @@ from geo3d.cloud import check_cloud, check_fields, fields, with_
 from geo3d.data.few_labels import few_labels
 from geo3d.errors import CloudError
 from geo3d.geometry.frame import rescaled, turned
-from geo3d.geometry.normalize import Normalize, center_and_scale
+from geo3d.geometry.normalize import Normalize, center_and_scale, own_axes
 from geo3d.geometry.rotation import random_rotations, rotation_about_z
 from geo3d.seeds import generator
 
@@ -44,9 +44,9 @@ def prepare(
         cloud: One cloud; it is not changed.
         source: Its name in error messages.
         num_points: Larger clouds are reduced to a random subset of this size; None keeps all points.
-        normalize: ``unit_sphere``, ``box``, ``center`` or ``none``.
+        normalize: See :data:`geo3d.geometry.normalize.Normalize`.
         points: The generator that draws the subset.
-        pose: (3, 3) rotation to apply last; None for none.
+        pose: (3, 3) rotation to apply last, for ``oriented_box`` first; None for none.
         keep: Indices of points that the subset must contain; None for none.
 
     Raises:
@@ -64,6 +64,9 @@ def prepare(
         cloud = with_(cloud, **{name: value[chosen] for name, field, value in fields(cloud) if field.per == "point"})
     if total > 1 and bool((cloud.pos == cloud.pos[0]).all()):
         raise CloudError(f"{source}: all points lie in one place; remove the cloud")
+    if normalize == "oriented_box":  # after the pose, which it undoes
+        cloud, pose = cloud if pose is None else turned(cloud, pose), None
+        cloud = turned(cloud, own_axes(cloud.pos).to(cloud.pos.dtype))
     if normalize != "none":
         cloud = rescaled(cloud, *center_and_scale(cloud.pos, normalize))
     cloud = cloud if pose is None else turned(cloud, pose)

@@ -1,4 +1,4 @@
-"""Clouds and vectors scaled to a common size."""
+"""Clouds scaled to a common size."""
 
 from typing import Annotated
 
@@ -7,14 +7,17 @@ from torch import Tensor
 from torch_geometric.data import Batch
 
 from geo3d.checks import OneOf
-from geo3d.cloud import map_fields
-from geo3d.geometry.per_cloud import on_field, reduce_clouds
+from geo3d.cloud import make_batch, map_fields
+from geo3d.geometry.per_cloud import by_cloud, on_field, reduce_clouds
+from geo3d.geometry.principal import principal_axes
+from geo3d.geometry.rotation import rotate
 
-Normalize = Annotated[str, OneOf("unit_sphere", "box", "center", "none")]
+Normalize = Annotated[str, OneOf("unit_sphere", "box", "oriented_box", "center", "none")]
 """The common scale of clouds.
 
 ``unit_sphere``: their mean is the origin, and the farthest point has distance 1. ``box``: the centre of their bounding
-box is the origin, and its longest side goes from -1 to 1. ``center``: their mean is the origin, and lengths stay, for
+box is the origin, and its longest side goes from -1 to 1. ``oriented_box``: the same in the cloud's principal axes, see
+:mod:`geo3d.geometry.principal`. ``center``: their mean is the origin, and lengths stay, for
 scenes in metres. ``none``: as they are.
 """
 
@@ -22,11 +25,17 @@ scenes in metres. ``none``: as they are.
 def center_and_scale(pos: Tensor, normalize: str) -> tuple[Tensor, Tensor]:
     """Center (3,) and scale () of one cloud under a normalisation other than ``none``, for ``(pos - center) / scale``.
 
-    The scale is 1 for points that all lie in one place.
+    The scale is 1 for points that all lie in one place. Points for ``oriented_box`` are already turned.
     """
     if normalize == "center":
         return pos.mean(0), pos.new_ones(())
-    return bounding_box(pos) if normalize == "box" else unit_sphere(pos)
+    return unit_sphere(pos) if normalize == "unit_sphere" else bounding_box(pos)
+
+
+def own_axes(pos: Tensor) -> Tensor:
+    """(3, 3) rotation of one cloud (N, 3) to its principal axes."""
+    centered = pos - pos.mean(0)
+    return principal_axes(centered, make_batch(centered, num_points=len(pos)))[0]
 
 
 def bounding_box(pos: Tensor) -> tuple[Tensor, Tensor]:
@@ -66,6 +75,9 @@ def normalized(batch: Batch, normalize: str) -> Batch:
     """
     if normalize == "none":
         return batch
+    if normalize == "oriented_box":
+        centered = by_cloud(torch.sub, batch.pos, reduce_clouds(batch.pos, batch, "mean"), batch)
+        batch = rotate(principal_axes(centered, batch), batch)
     if normalize in ("unit_sphere", "center"):
         center = reduce_clouds(batch.pos, batch, "mean")
     else:
@@ -80,15 +92,3 @@ def normalized(batch: Batch, normalize: str) -> Batch:
         radius = (high - low).amax(1) / 2
     scale = on_field(torch.div, torch.where(radius > 0, radius, 1.0)[:, None].expand(-1, 3), batch)
     return map_fields(centered, {"position": scale, "displacement": scale})
-
-
-def unit_vectors(vectors: Tensor) -> Tensor:
-    """(M, 3) vectors scaled to length 1; a zero vector stays zero.
-
-    Example:
-        >>> unit_vectors(torch.tensor([[0.0, 3.0, 4.0], [0.0, 0.0, 0.0]]))
-        tensor([[0.0000, 0.6000, 0.8000],
-                [0.0000, 0.0000, 0.0000]])
-    """
-    x, y, z = vectors.unbind(1)  # column by column: torch computes norms of short rows slowly
-    return vectors / (x * x + y * y + z * z).clamp(min=1e-24).sqrt()[:, None]

@@ -9,7 +9,6 @@ from torch.nn.functional import normalize
 from torch_geometric.data import Batch
 
 from geo3d.cloud import Field, common_size, map_fields
-from geo3d.geometry.normalize import unit_vectors
 
 
 def quaternion_to_matrix(quaternion: Tensor) -> Tensor:
@@ -125,3 +124,15 @@ def _inverse_transpose_direction(matrices: Tensor) -> Tensor:
     a, b, c = matrices.unbind(-2)
     cofactors = torch.stack([torch.linalg.cross(b, c), torch.linalg.cross(c, a), torch.linalg.cross(a, b)], -2)
     return cofactors * torch.linalg.det(matrices).sign()[:, None, None]
+
+
+def unit_vectors(vectors: Tensor) -> Tensor:
+    """(M, 3) vectors scaled to length 1; a zero vector stays zero.
+
+    Example:
+        >>> unit_vectors(torch.tensor([[0.0, 3.0, 4.0], [0.0, 0.0, 0.0]]))
+        tensor([[0.0000, 0.6000, 0.8000],
+                [0.0000, 0.0000, 0.0000]])
+    """
+    x, y, z = vectors.unbind(1)  # column by column: torch computes norms of short rows slowly
+    return vectors / (x * x + y * y + z * z).clamp(min=1e-24).sqrt()[:, None]

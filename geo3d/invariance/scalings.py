@@ -9,8 +9,8 @@ from torch_geometric.data import Batch
 
 from geo3d.checks import Like, Range, checked, ordered
 from geo3d.cloud import map_fields, num_clouds
-from geo3d.geometry.normalize import unit_vectors
 from geo3d.geometry.per_cloud import on_field
+from geo3d.geometry.rotation import unit_vectors
 from geo3d.invariance.base import Group
 from geo3d.invariance.draws import uniform
 

@@ -37,7 +37,7 @@ class Views:
         invariance: The invariance whose elements make the views.
         num_points: Each view first draws this many points of each cloud (all if there are fewer). None keeps them all.
         num_views: Number of views.
-        normalize: How each cloud is then normalised, as in evaluation: unit_sphere, box, center or none.
+        normalize: How each cloud is then normalised, as in evaluation, see :data:`geo3d.geometry.normalize.Normalize`.
             The invariance acts last, so that normalisation does not undo its shifts and scales.
 
     Raises:

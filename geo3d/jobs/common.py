@@ -14,7 +14,7 @@ from geo3d.compress.adaptive.statistics import recalibrate_norms
 from geo3d.encoders.inputs import check_encoder
 from geo3d.errors import ConfigError
 from geo3d.heads import Classifier
-from geo3d.invariance import SO2, SO3, AnisotropicScale, Compose, Invariance, Translation
+from geo3d.invariance import SO2, SO3, AnisotropicScale, Compose, Invariance, Scale, Tilt, Translation
 from geo3d.seeds import seeded
 from geo3d.tasks.callbacks import History
 from geo3d.tasks.datamodule import DataModule
@@ -126,11 +126,16 @@ def training_metrics(runner: pl.Trainer) -> dict[str, Any]:
     return {"epochs": len(rows), "seconds": sum(row["epoch_seconds"] for row in rows), **last}
 
 
-def augmentation(rotation: str) -> Invariance:
+def augmentation(rotation: str, learns: str = "y") -> Invariance:
     """The augmentation of supervised training: a random pose, an anisotropic scale and a translation.
+
+    For joints, whose distances should stay those of a hand: a random pose, a tilt, a scale and a translation.
 
     Args:
         rotation: The pose of the data: ``aligned`` (no rotation), ``z`` or ``so3``.
+        learns: The target.
     """
     poses: dict[str, list[Invariance]] = {"aligned": [], "z": [SO2()], "so3": [SO3()]}
+    if learns == "joints":
+        return Compose([*poses[rotation], Tilt(15.0), Scale(0.85, 1.15), Translation(0.05)])
     return Compose([*poses[rotation], AnisotropicScale(2 / 3, 3 / 2), Translation(0.2)])

@@ -1,5 +1,6 @@
 """The job that trains with labels: fine-tuning of a pretrained encoder, or training from scratch."""
 
+import inspect
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -27,10 +28,12 @@ from geo3d.jobs.common import (
 )
 from geo3d.jobs.run import finish_run, run_folder
 from geo3d.nn.keywords import keywords_of
+from geo3d.pose_metrics import error_table
 from geo3d.seeds import seeded
 from geo3d.show.confusion import class_table, plot_confusion
 from geo3d.tasks.classify import Classify
 from geo3d.tasks.datamodule import DataModule
+from geo3d.tasks.hand_pose import HandPose
 from geo3d.tasks.supervised import Supervised
 from geo3d.tasks.trainer import fit, make_trainer
 
@@ -44,6 +47,7 @@ def finetune(
     out: str | Path,
     task: Callable[..., Supervised] = Classify,
     decoder: Callable[..., nn.Module] | None = None,
+    head: Callable[..., nn.Module] | None = None,
     checkpoint: str | Path | None = None,
     encoder: nn.Module | None = None,
     from_scratch: bool = False,
@@ -64,6 +68,7 @@ def finetune(
         task: The class of ``geo3d.tasks`` to train with; bind its own keywords with ``functools.partial``.
         decoder: For a task on points the decoder, a class of ``geo3d.decoders``; by default that of the checkpoint, or
             the task's own choice.
+        head: For hand poses the head, a class of ``geo3d.heads``; by default the task's own choice.
         checkpoint: A pretrained encoder.
         encoder: Without a checkpoint, the encoder to train; with one, an encoder of the class that it must have.
         from_scratch: Train the checkpoint's architecture from fresh weights, as a baseline.
@@ -86,6 +91,8 @@ def finetune(
     of_task: Any = getattr(task, "func", task)
     if decoder is not None and not of_task.on_points:
         raise ConfigError(f"decoder: {of_task.__name__} works on whole clouds; leave the decoder out")
+    if head is not None and "head" not in inspect.signature(of_task).parameters:
+        raise ConfigError(f"head: {of_task.__name__} has a head of its own; leave it out")
     rows: Any = decoder
     if checkpoint is not None:
         opened = open_checkpoint(checkpoint, type(encoder) if encoder is not None else None)
@@ -100,7 +107,10 @@ def finetune(
     learns: str = of_task.learns
     trainer, data = dict(trainer or {}), data.of("supervised", learns)
     own = {"decoder": rows} if rows is not None else {}
-    views = Views(augmentation(data.rotation), num_points=data.num_points, normalize=data.normalize, num_views=1)
+    own |= {"head": head} if head is not None else {}
+    views = Views(
+        augmentation(data.rotation, learns), num_points=data.num_points, normalize=data.normalize, num_views=1
+    )
     with seeded(seed, "heads"):
         module = task(
             encoder.train(),
@@ -132,6 +142,7 @@ def finetune(
     settings |= {"recipe": dict(recipe)} if recipe else {}
     settings |= arithmetic(trainer)
     settings |= {"task": scalars(module), "decoder": scalars(module.decoder)} if of_task.on_points else {}
+    settings |= {"task": scalars(module), "head": scalars(module.head)} if isinstance(module, HandPose) else {}
     with run_folder(out, data.manifest(), settings) as out:
         if not any(trainer.get(end) for end in ("max_epochs", "max_steps", "max_time")):
             trainer = trainer | {"max_steps": DEFAULT_STEPS}
@@ -157,6 +168,8 @@ def finetune(
                 counts, ious = metrics["test"]["confusion"], metrics["test"]["class_iou"]
                 plot_confusion(counts, list(ious), out / "confusion.png")
                 print(class_table(ious, counts))
+            if isinstance(module, HandPose):
+                print(error_table(metrics["test"]["joint_errors"], module.names))
             finish_run(out, metrics)
         return metrics
 

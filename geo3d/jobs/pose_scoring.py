@@ -11,7 +11,7 @@ from geo3d.errors import CloudError, ConfigError, did_you_mean
 from geo3d.io.arrays import read_archive
 from geo3d.io.files import listing
 from geo3d.jobs.run import finish_run, run_folder
-from geo3d.pose_metrics import aligned, area_under_success, joint_distances, success
+from geo3d.pose_metrics import error_table, joint_distances, pose_metrics
 from geo3d.show.success import plot_success
 
 CAMERAS: dict[str, tuple[float, float, float, float]] = {
@@ -70,7 +70,7 @@ def score_pose(
     with run_folder(out, manifest, settings) as folder:
         worst = joint_distances(predicted, true).amax(1)
         plot_success(worst, folder / "success.png", PUBLISHED.get(camera, {}))
-        print(_table(metrics))
+        print(error_table(metrics["joint_errors"]))
         finish_run(folder, metrics)
     return metrics
 
@@ -85,27 +85,6 @@ def in_millimetres(uvd: Tensor, camera: str) -> Tensor:
     fx, fy, cx, cy = CAMERAS[camera]
     u, v, depth = uvd.double().unbind(-1)
     return torch.stack([(u - cx) * depth / fx, (v - cy) * depth / fy, depth], -1)
-
-
-def pose_metrics(prediction: Tensor, truth: Tensor) -> dict[str, Any]:
-    """The metrics of predicted joints (F, J, 3) in mm.
-
-    ``mean_joint_error``, ``joint_errors`` and ``aligned_joint_error`` are in mm. ``auc_0_50`` is the area under the
-    curve of all joints, from 0 to 1. ``max_error_20`` is the fraction of frames in which no joint is more than 20 mm
-    off; ``max_error_40`` is the same for 40 mm. For ``aligned_joint_error`` each frame is first moved, turned and
-    scaled to fit the truth best.
-    """
-    errors = joint_distances(prediction, truth)
-    good = success(errors.amax(1), (20.0, 40.0)).tolist()
-    return {
-        "mean_joint_error": float(errors.mean()),
-        "joint_errors": errors.mean(0).tolist(),
-        "auc_0_50": float(area_under_success(errors)),
-        "max_error_20": good[0],
-        "max_error_40": good[1],
-        "aligned_joint_error": float(joint_distances(aligned(prediction, truth), truth).mean()),
-        "frames": len(errors),
-    }
 
 
 def _joints(path: str | Path, key: str, option: str) -> Tensor:
@@ -139,9 +118,3 @@ def _check_depth(uvd: Tensor, path: str | Path) -> None:
 
 def _size(joints: Tensor) -> str:
     return f"{joints.shape[0]} frames of {joints.shape[1]} joints"
-
-
-def _table(metrics: dict[str, Any]) -> str:
-    """A line for each joint."""
-    lines = ["joint  error mm", *(f"{number:5}  {error:8.2f}" for number, error in enumerate(metrics["joint_errors"]))]
-    return "\n".join([*lines, f" mean  {metrics['mean_joint_error']:8.3f}"])

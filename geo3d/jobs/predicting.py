@@ -12,6 +12,7 @@ from geo3d.checkpoint.open import Checkpoint
 from geo3d.checks import Range, Up, checked
 from geo3d.cloud import with_
 from geo3d.data.blocks import BlockSize
+from geo3d.data.hands.from_depth import Cut
 from geo3d.data.scannet.labels import CLASSES as SCANNET
 from geo3d.data.scannet.labels import NUMBERS
 from geo3d.errors import CheckpointError, CloudError, ConfigError, did_you_mean
@@ -19,6 +20,7 @@ from geo3d.geometry.frame import rescaled
 from geo3d.io import read_cloud, write_cloud
 from geo3d.io.axes import z_up
 from geo3d.io.files import replacing
+from geo3d.jobs.pose_predicting import Hand, Numbers, Place, Side, predict_pose
 from geo3d.network import PointNetwork
 from geo3d.show.progress import progress
 from geo3d.tasks.dense import Division, point_probabilities
@@ -29,9 +31,15 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 @checked
 def predict(
     checkpoint: str | Path,
-    cloud: str | Path,
+    cloud: str | Path | None = None,
     *,
     out: str | Path,
+    depth: str | Path | None = None,
+    camera: Numbers | None = None,
+    depth_scale: Annotated[float, Range(0, 1000, above=True)] = 0.001,
+    side: Side = "right",
+    center: Place | None = None,
+    cut: Cut = 0.125,
     up: Up = "z",
     votes: Annotated[int, Range(1, 1000)] = 1,
     category: str | None = None,
@@ -40,16 +48,24 @@ def predict(
     turns: Annotated[int, Range(1, 64)] = 1,
     scale: Annotated[float, Range(0, 1e9, above=True)] = 1.0,
 ) -> dict[str, Any]:
-    """What was found in one cloud; the labels of all its points are written to a file.
+    """What was found in one cloud: the labels of all its points, or the joints of a hand; they are written to a file.
 
     An NPZ file holds ``label`` (N,), ``probability`` (N,) of the label, and ``classes``, the names; row i belongs to
     point i of the cloud's file. A PLY file holds the points in the file's coordinates with ``label``. A TXT file has
-    the form of ScanNet's benchmark, an NYU40 number in each line; the network must have its 20 classes.
+    the form of ScanNet's benchmark, an NYU40 number in each line; the network must have its 20 classes. For joints see
+    :func:`geo3d.jobs.pose_predicting.predict_pose`.
 
     Args:
-        checkpoint: A checkpoint of ``geo3d finetune task=segment``.
+        checkpoint: A checkpoint of ``geo3d finetune task=segment`` or ``task=hand_pose``.
         cloud: A file with one cloud of any size.
-        out: The file to write, ``NAME.npz``, ``NAME.ply`` or ``NAME.txt``.
+        out: The file to write, ``NAME.npz``, ``NAME.ply`` or ``NAME.txt``; ``NAME.json`` for joints.
+        depth: For a hand, in place of a cloud: a depth picture, a PNG file of one channel of 16 bits.
+        camera: For a depth picture: ``[fx,fy,cx,cy]``, focal lengths and principal point in pixels.
+        depth_scale: For a depth picture: metres for each unit.
+        side: For a hand: ``right`` or ``left``; a left one is mirrored before the network sees it.
+        center: For a hand: the middle of the cube around it, in metres in the camera's axes (x right, y down, z
+            forward). By default the mass nearest to the camera; a cloud is not cut unless it is given.
+        cut: For a hand: half the side of the cube, in metres.
         up: The axis that points up in the cloud's file, ``y`` or ``z``.
         votes: How often the cloud, or each block, is divided into subsets; their probabilities are averaged.
         category: For a network of parts, the class of the object.
@@ -57,7 +73,7 @@ def predict(
             none.
         steps: A block begins every ``block / steps``, so that blocks overlap.
         turns: The cloud is labelled in this many poses, turned about the up axis.
-        scale: Length of the file's unit in the unit of the training data: 0.001 for millimetres where that is metres.
+        scale: Length of the cloud's unit in the unit of the training data: 0.001 for millimetres where that is metres.
 
     Raises:
         ConfigError: If ``out`` has another suffix, or the network needs a category, or has none.
@@ -65,9 +81,14 @@ def predict(
         CloudError: If the cloud cannot be read.
     """
     out = Path(out)
+    opened = open_checkpoint(checkpoint)
+    if opened.card.get("task") == "handpose":
+        hand = Hand(depth, camera, depth_scale, center, cut, side)
+        return predict_pose(opened, cloud, hand, out=out, scale=scale, device=DEVICE)
+    if cloud is None or depth is not None:
+        raise ConfigError(f"cloud: {opened.folder} labels the points of a cloud; give cloud=FILE, and no depth picture")
     if out.suffix.lower() not in (".npz", ".ply", ".txt"):
         raise ConfigError(f"out={out}: labels are written as .npz, .ply or .txt; give out=NAME.npz")
-    opened = open_checkpoint(checkpoint)
     network, names = _network(opened), list(opened.card["classes"])
     if out.suffix.lower() == ".txt" and tuple(names) != SCANNET:
         raise ConfigError(f"out={out}: the network has other classes than the 20 of ScanNet; give out=NAME.npz")
@@ -75,8 +96,8 @@ def predict(
     whole = read_cloud(cloud)
     convention = opened.card.get("input", {})
     seen = z_up(whole, up) if known is None else with_(z_up(whole, up), y=torch.tensor([known]))
-    side = convention.get("block") if block is None else block
-    division = Division(convention.get("num_points"), votes, side, steps, turns)
+    square = convention.get("block") if block is None else block
+    division = Division(convention.get("num_points"), votes, square, steps, turns)
     seen = seen if scale == 1 else rescaled(seen, seen.pos.new_zeros(3), seen.pos.new_tensor(1 / scale))
     with progress("blocks") as watch:
         probabilities = point_probabilities(

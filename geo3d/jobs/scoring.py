@@ -31,7 +31,7 @@ def score(
 
     Labels of points: ``miou``, ``class_iou`` and ``accuracy`` over the points with a true label. Joints of hands:
     ``mean_joint_error`` and ``joint_errors`` in mm, ``auc_0_50``, ``max_error_20`` and ``max_error_40``, see
-    :func:`geo3d.jobs.pose_scoring.pose_metrics`.
+    :func:`geo3d.pose_metrics.pose_metrics`.
 
     Args:
         prediction: A file written by ``geo3d predict out=NAME.npz``; for hands an NPZ file with joints

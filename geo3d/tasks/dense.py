@@ -77,7 +77,7 @@ def point_probabilities(
         cloud: The cloud.
         source: Its name in error messages.
         division: How it is divided.
-        normalize: ``unit_sphere``, ``box``, ``center`` or ``none``, for each part.
+        normalize: How each part is normalised, see :data:`geo3d.geometry.normalize.Normalize`.
         pose: (3, 3) rotation; None for none.
         key: Seeds the division.
         device: Where the network is.

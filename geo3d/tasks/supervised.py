@@ -65,11 +65,11 @@ class Supervised(pl.LightningModule):
         if freeze:
             encoder.requires_grad_(False)
 
-    def predict(self, features: Features, batch: Batch) -> Tensor:
+    def predict(self, features: Features, batch: Batch) -> Any:
         """The predictions of the head from an encoder's features of a batch."""
         raise ConfigError(f"{type(self).__name__} has no predict(features, batch); define one")
 
-    def loss(self, prediction: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, prediction: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The scalar loss of a training batch, and further values to log."""
         raise ConfigError(f"{type(self).__name__} has no loss(prediction, batch); define one")
 
@@ -83,6 +83,11 @@ class Supervised(pl.LightningModule):
     def described(self, data: DataModule) -> dict[str, Any]:
         """What the card of the checkpoint says of the predictions (JSON-able)."""
         return {}
+
+    def augmented(self, batch: Batch) -> Batch:
+        """The clouds of a training batch as the encoder sees them."""
+        (view,) = self.views(batch, self.seed, "augment", self.global_step, self.global_rank)
+        return view.batch
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW with one learning rate for head and decoder, and one for the encoder."""
@@ -104,14 +109,14 @@ class Supervised(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch."""
-        (view,) = self.views(batch, self.seed, "augment", self.global_step, self.global_rank)
+        seen = self.augmented(batch)
         with torch.set_grad_enabled(not self.frozen):
-            features, penalty = encoded(self.encoder, view.batch)
+            features, penalty = encoded(self.encoder, seen)
         with seeded(self.seed, "dropout", self.global_step, self.global_rank):
-            prediction = self.predict(features, view.batch)
-        loss, logged = self.loss(prediction, view.batch)
+            prediction = self.predict(features, seen)
+        loss, logged = self.loss(prediction, seen)
         draw = generator(self.seed, "settings", self.global_step)
-        added = added_loss(self.encoder, view.batch, features.cloud, draw, self.head)
+        added = added_loss(self.encoder, seen, features.cloud, draw, self.head)
         for term in (added, None if self.frozen else penalty):
             loss = loss if term is None else loss + term
         for name, value in {"loss": loss.detach(), **logged}.items():

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from geo3d import seeds
-from geo3d.geometry.normalize import center_and_scale, normalized, unit_sphere, unit_vectors
+from geo3d.geometry.normalize import center_and_scale, normalized, unit_sphere
+from geo3d.geometry.rotation import unit_vectors
 from geo3d.testing import tiny_batch
 
 

@@ -1,0 +1,114 @@
+"""The job that finds the joints of one hand, in a depth picture or a cloud."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+
+from geo3d.checkpoint.open import Checkpoint
+from geo3d.checks import Length, OneOf, Range
+from geo3d.cloud import collate
+from geo3d.data.hands.from_depth import Camera, cloud_of_depth, cropped, nearest_mass
+from geo3d.data.prepared import prepare
+from geo3d.errors import CheckpointError, CloudError, ConfigError
+from geo3d.io import read_cloud
+from geo3d.io.files import replacing
+from geo3d.io.image import read_integers
+from geo3d.pose_metrics import MILLIMETRES
+from geo3d.seeds import generator
+from geo3d.tasks.hand_pose import Prediction, estimates
+
+Numbers = Annotated[Sequence[Annotated[float, Range(-1e6, 1e6)]], Length(4, 4)]
+Place = Annotated[Sequence[Annotated[float, Range(-1000, 1000)]], Length(3, 3)]
+Side = Annotated[str, OneOf("right", "left")]
+
+
+class Hand(NamedTuple):
+    """Where one hand is."""
+
+    depth: str | Path | None
+    """A PNG file of 16 bits; None for a cloud."""
+    camera: Sequence[float] | None
+    """fx, fy, cx, cy in pixels."""
+    depth_scale: float
+    """Metres for each unit of the picture."""
+    center: Sequence[float] | None
+    """The middle of the cube around the hand, in metres; None to find it."""
+    cut: float
+    """Half the side of the cube, in metres."""
+    side: str
+    """``right`` or ``left``."""
+
+
+def predict_pose(
+    opened: Checkpoint, cloud: str | Path | None, hand: Hand, *, out: Path, scale: float, device: str
+) -> dict[str, Any]:
+    """The joints of one hand, which are also written to a JSON file.
+
+    The file holds ``joints_mm`` (J, 3) in the axes of the camera or the cloud, ``names`` (J,) and ``std_mm`` (J,), the
+    predicted standard deviation of each coordinate.
+
+    Args:
+        opened: A checkpoint of ``geo3d finetune task=hand_pose``.
+        cloud: A file with the points of one hand; None for a depth picture.
+        hand: Where the hand is.
+        out: The file to write.
+        scale: Length of the cloud's unit in metres.
+        device: Where the network runs.
+
+    Raises:
+        ConfigError: If ``out`` is no JSON file, or not just one of cloud and depth is given.
+        CheckpointError: If the checkpoint has no joints.
+        CloudError: If the file cannot be read, or no point is left.
+    """
+    names = opened.card.get("joints")
+    if names is None or opened.head is None:
+        raise CheckpointError(f"{opened.folder}: finds no joints; train a network with geo3d finetune task=hand_pose")
+    if out.suffix.lower() != ".json":
+        raise ConfigError(f"out={out}: joints are written as .json; give out=NAME.json")
+    if (cloud is None) == (hand.depth is None):
+        raise ConfigError("give a depth picture, depth=FILE.png camera=[fx,fy,cx,cy], or a cloud, cloud=FILE")
+    source = str(hand.depth if cloud is None else cloud)
+    pos = _measured(hand) if cloud is None else scale * read_cloud(cloud).pos.float()
+    if cloud is None or hand.center is not None:
+        center = nearest_mass(pos) if hand.center is None else pos.new_tensor(hand.center)
+        pos = pos[cropped(pos, center, hand.cut, source)]
+    found = _found(opened, pos, hand.side == "left", source, device)
+    written = {
+        "joints_mm": (MILLIMETRES * found.joints).tolist(),
+        "names": list(names),
+        "std_mm": (MILLIMETRES * found.std).tolist(),
+    }
+    with replacing(out) as draft:
+        draft.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+    return {"out": str(out), "points": len(pos), "steps": found.steps, "std_mm": float(np.mean(written["std_mm"]))}
+
+
+def _measured(hand: Hand) -> Tensor:
+    """(N, 3) the points of a depth picture, in metres in the camera's axes."""
+    if hand.camera is None:
+        raise ConfigError("depth: its points need the camera; give camera=[fx,fy,cx,cy] in pixels")
+    assert hand.depth is not None
+    depth = torch.from_numpy(read_integers(hand.depth, 16).astype(np.float32)) * hand.depth_scale
+    return cloud_of_depth(depth, Camera(*(float(number) for number in hand.camera)), str(hand.depth))
+
+
+def _found(opened: Checkpoint, pos: Tensor, mirrored: bool, source: str, device: str) -> Prediction:
+    """Joints (J, 3) and their uncertainty (J,) in the coordinates of ``pos``; a left hand is seen as a right one."""
+    said = opened.card.get("input", {})
+    flip = pos.new_tensor([-1.0, 1.0, 1.0] if mirrored else [1.0, 1.0, 1.0])
+    if len(pos) < 2:
+        raise CloudError(f"{source}: {len(pos)} points are too few for a hand")
+    cloud = prepare(
+        Data(pos=pos * flip), source, said.get("num_points"), said.get("normalize", "unit_sphere"),
+        generator("predict", 0), None,
+    )  # fmt: skip
+    network = opened.encoder.to(device), opened.head.to(device)  # type: ignore[union-attr]
+    with torch.no_grad():
+        found = estimates(*network, collate([cloud]).to(device), opened.card.get("signs", 1))
+    return Prediction(found.joints[0].cpu() * flip, found.std[0].cpu(), found.steps)

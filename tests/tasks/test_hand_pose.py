@@ -1,0 +1,229 @@
+"""Hand pose: loss, averages over signs, what is written, and the commands."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from geo3d.checkpoint import open_checkpoint
+from geo3d.cli.__main__ import main
+from geo3d.data import Hands
+from geo3d.data.depth_camera import DepthCamera
+from geo3d.data.hands.skeleton import BONES, JOINTS
+from geo3d.data.targets import Joints
+from geo3d.encoders import PointNet2
+from geo3d.errors import ConfigError
+from geo3d.heads import Classifier, JointRegressor
+from geo3d.heads.joints import Estimate
+from geo3d.invariance import SO3, Compose
+from geo3d.invariance.views import Views
+from geo3d.seeds import generator, seeded
+from geo3d.tasks.datamodule import DataModule
+from geo3d.tasks.hand_pose import EARLIER, HandPose, estimates
+
+SMALL = ["encoder=pointnet2", "encoder.num_samples=[32,8]", "encoder.width=0.1", "data.num_points=128", "data.size=16"]
+QUICK = ["trainer=cpu", "trainer.progress=false", "trainer.max_steps=3", "data.batch_size=4"]
+
+
+def small(**keywords):
+    with seeded(1, "hand pose"):
+        encoder = PointNet2(num_samples=(32, 8), width=0.1)
+        return HandPose(encoder, Joints(JOINTS), Views(Compose([]), num_views=1), **keywords)
+
+
+def data(**keywords):
+    return DataModule(Hands, **({"size": 8, "num_points": 128, "batch_size": 4, "holdout": 0.0} | keywords))
+
+
+def test_the_loss_is_that_of_its_formula():
+    task, draw = small(beta=0.1, uncertainty=0.5, margin=0.2), generator("loss")
+    batch = next(iter(data().loader("train", torch.arange(4))))
+    made = [
+        Estimate(batch.joints + 0.2 * torch.randn(4, 21, 3, generator=draw),
+                 torch.randn(4, 21, generator=draw), torch.randn(4, generator=draw))
+        for _ in range(2)
+    ]  # fmt: skip
+    expected, count = 0.0, 4 * 21
+    errors = [(each.joints - batch.joints).double() for each in made]
+    last = errors[-1].norm(dim=2).mean(1)
+    for weight, each, error in zip((EARLIER, 1.0), made, errors, strict=True):
+        near = error.abs() < 0.1
+        expected += weight * float(torch.where(near, error.square() / 0.2, error.abs() - 0.05).mean())
+        std = each.log_std.double().exp()
+        for row in range(4):
+            for joint in range(21):
+                s = float(std[row, joint])
+                term = 3 * math.log(s) + float(error[row, joint].square().sum()) / (2 * s * s)
+                expected += weight * 0.5 * term / count
+            worth = float(error.norm(dim=2).mean(1)[row] > 1.2 * last[row])
+            chance = 1 / (1 + math.exp(-float(each.go_on[row])))
+            expected -= 0.5 * (worth * math.log(chance) + (1 - worth) * math.log(1 - chance)) / 4
+    loss, logged = task.loss(made, batch)
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+    assert float(logged["train_error"]) == pytest.approx(float(last.mean()), rel=1e-5)
+
+
+def test_the_likelihood_does_not_move_the_joints():
+    task = small(uncertainty=10.0, head=JointRegressor)
+    batch = next(iter(data().loader("train", torch.arange(4))))
+    joints = (batch.joints + 0.3).requires_grad_(True)
+    task.loss([Estimate(joints, torch.zeros(4, 21))], batch)[0].backward()
+    expected = joints.grad.clone()
+    joints.grad = None
+    torch.nn.functional.smooth_l1_loss(joints, batch.joints, beta=task.beta).backward()
+    torch.testing.assert_close(expected, joints.grad)
+
+
+@pytest.mark.parametrize("signs", [1, 4])
+def test_turned_hands_have_turned_joints_in_their_principal_axes(signs):
+    task = small(signs=signs).eval()
+    near = [data(normalize="oriented_box", rotation=rotation) for rotation in ("aligned", "so3")]
+    first, second = (next(iter(each.loader("test"))) for each in near)
+    found = [estimates(task.encoder, task.head, batch, signs) for batch in (first, second)]
+    torch.testing.assert_close(found[0].joints, found[1].joints, atol=2e-4, rtol=0)  # both in the camera's axes
+    assert float((first.pos - second.pos).abs().max()) < 1e-4
+
+
+def test_four_signs_make_the_choice_of_signs_indifferent():
+    task = small(signs=4).eval()
+    batch = next(iter(data(normalize="oriented_box").loader("test")))
+    flip = torch.tensor([1.0, -1.0, -1.0])
+    other = batch.clone()
+    other.pos, other.frame = batch.pos * flip, batch.frame.clone()
+    other.frame[:, :3, :3] = batch.frame[:, :3, :3] * flip
+    with torch.no_grad():
+        for signs, same in ((4, True), (1, False)):
+            a, b = (estimates(task.encoder, task.head, each, signs).joints for each in (batch, other))
+            assert torch.allclose(a, b, atol=1e-5) == same
+    drawn = task.augmented(batch)
+    ratios = (drawn.pos / batch.pos).view(len(batch.ptr) - 1, -1, 3).round().median(1).values
+    assert len(ratios.unique(dim=0)) > 1 and bool((ratios.prod(1) == 1).all())
+
+
+def test_hands_are_learned_and_scored_in_millimetres():
+    module, task = data(), small(head=JointRegressor)
+    found = task.found(module, "test")
+    source = torch.stack([Hands("test", 8)[i].joints for i in range(8)])
+    torch.testing.assert_close(found.truth.float(), 1000 * source, atol=0.05, rtol=0)
+    score = task.score(module)
+    errors = (found.joints - found.truth).norm(dim=2)
+    assert score["mean_joint_error"] == pytest.approx(float(errors.mean()))
+    lengths = [
+        torch.stack([(each[:, a] - each[:, b]).norm(dim=1) for a, b in BONES], 1)
+        for each in (found.joints, found.truth)
+    ]
+    assert score["bone_length_error"] == pytest.approx(float((lengths[0] - lengths[1]).square().mean().sqrt()))
+    assert len(score["joint_errors"]) == 21 and score["frames"] == 8 and score["steps"] == 1
+    optimizer, first = torch.optim.Adam(task.parameters(), 3e-3), None
+    batch = next(iter(module.loader("train", torch.arange(8), 8)))
+    task.train()
+    for _ in range(60):
+        loss, logged = task.loss(task.predict(task.encoder(batch), batch), batch)
+        first = first or float(logged["train_error"])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert float(logged["train_error"]) < 0.5 * first
+
+
+def test_other_heads_are_refused():
+    with pytest.raises(ConfigError, match="JointRegressor, JointVoter or JointRefiner"):
+        small(head=Classifier)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    out = tmp_path_factory.mktemp("hands")
+    assert main(["finetune", "task=hand_pose", "data=hands", *SMALL, *QUICK, f"out={out}"]) == 0
+    return out
+
+
+def test_the_metrics_of_a_run_and_its_checkpoint(trained):
+    test = json.loads((trained / "metrics.json").read_text())["test"]
+    assert 10 < test["mean_joint_error"] < 1000 and len(test["joint_errors"]) == len(JOINTS)
+    assert {"auc_0_50", "max_error_20", "max_error_40", "aligned_joint_error", "bone_length_error"} <= set(test)
+    assert len(test["calibration"]["predicted"]) == 10 and test["steps"] == 4
+    opened = open_checkpoint(trained)
+    assert opened.card["joints"] == list(JOINTS) and opened.head.steps == 3
+
+
+@pytest.mark.parametrize("head", ["joint_regressor", "joint_voter"])
+def test_heads_are_chosen_by_name(head, tmp_path, capsys):
+    words = ["finetune", "task=hand_pose", "data=hands", f"head={head}", *SMALL, *QUICK, f"out={tmp_path / 'D'}"]
+    assert main(words) == 0
+    assert type(open_checkpoint(tmp_path / "D").head).__name__.lower() == head.replace("_", "")
+    assert "thumb_tip" in capsys.readouterr().out
+    assert main(["finetune", "data=shapes", f"head={head}", *QUICK, f"out={tmp_path / 'E'}"]) == 2
+    assert "Classify has a head of its own" in capsys.readouterr().err
+
+
+def picture(path):
+    """A depth picture of a hand, its camera, and the hand's joints."""
+    hand, camera = Hands(size=4).hand(2), DepthCamera(240, 320, 60, near=0.1)
+    depth = camera.measured(hand.corner, generator("picture")).depth
+    Image.fromarray((1000 * depth).round().numpy().astype(np.uint16)).save(path)
+    return f"[{camera.focal},{camera.focal},{camera.center[0]},{camera.center[1]}]"
+
+
+def test_joints_in_a_depth_picture(trained, tmp_path, capsys):
+    camera = picture(tmp_path / "crop.png")
+    words = ["predict", f"checkpoint={trained}", f"depth={tmp_path / 'crop.png'}", f"camera={camera}"]
+    assert main([*words, f"out={tmp_path / 'J.json'}"]) == 0
+    found = json.loads((tmp_path / "J.json").read_text())
+    joints = np.array(found["joints_mm"])
+    assert joints.shape == (21, 3) and found["names"] == list(JOINTS) and min(found["std_mm"]) > 0
+    assert 200 < joints[:, 2].mean() < 900  # in front of the camera, in millimetres
+    assert main([*words, f"out={tmp_path / 'J.json'}", "depth_scale=0.002"]) == 0
+    twice = np.array(json.loads((tmp_path / "J.json").read_text())["joints_mm"])
+    assert twice[:, 2].mean() > 1.5 * joints[:, 2].mean()
+
+
+def test_a_left_hand_is_seen_as_a_right_one(trained, tmp_path):
+    pos = Hands(size=4)[1].pos.numpy()
+    found = []
+    for name, points, side in (("right", pos, "right"), ("left", pos * [-1, 1, 1], "left")):
+        np.savez(tmp_path / f"{name}.npz", pos=points.astype(np.float32))
+        words = [f"cloud={tmp_path / name}.npz", f"side={side}", f"out={tmp_path / 'J.json'}"]
+        assert main(["predict", f"checkpoint={trained}", *words]) == 0
+        found.append(np.array(json.loads((tmp_path / "J.json").read_text())["joints_mm"]))
+    np.testing.assert_allclose(found[1], found[0] * [-1, 1, 1], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["depth=crop.png"], "give camera=[fx,fy,cx,cy]"),
+        (["depth=crop.png", "camera=[0,270,160,120]"], "wrong intrinsics"),
+        (["depth=crop.png", "camera=[270,270,160]"], "camera: [270, 270, 160] is not a list"),
+        (["depth=crop.png", "camera=[270,270,160,120]", "center=[3,0,0.5]"], "no point within 0.125 m"),
+        (["depth=zero.png", "camera=[270,270,160,120]"], "are 0"),
+        (["depth=none.png", "camera=[270,270,160,120]"], "none.png"),
+        ([], "give a depth picture"),
+        (["depth=crop.png", "camera=[270,270,160,120]", "side=both"], "side"),
+    ],
+)
+def test_what_cannot_be_predicted_is_one_line(trained, words, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    picture("crop.png")
+    Image.fromarray(np.zeros((240, 320), np.uint16)).save("zero.png")
+    capsys.readouterr()
+    assert main(["predict", f"checkpoint={trained}", *words, "out=J.json"]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["crop.png", "zero.png"]
+
+
+def test_joints_are_written_as_json_and_labels_are_not(trained, tmp_path, capsys):
+    assert main(["predict", f"checkpoint={trained}", "cloud=x.npz", f"out={tmp_path / 'J.npz'}"]) == 2
+    assert "out=NAME.json" in capsys.readouterr().err
+
+
+def test_views_of_joints_turn_with_the_cloud():
+    batch = next(iter(data().loader("train", torch.arange(4))))
+    (view,) = Views(SO3(), num_views=1)(batch, 0)
+    distance = torch.cdist(view.batch.joints, view.batch.pos.view(4, -1, 3)[:, :50])
+    before = torch.cdist(batch.joints, batch.pos.view(4, -1, 3)[:, :50])
+    torch.testing.assert_close(distance, before, atol=1e-5, rtol=0)
