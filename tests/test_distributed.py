@@ -12,9 +12,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from geo3d import objectives
 from geo3d.distributed import gather, sum_over_processes, world_size
+from geo3d.geometry.rotation import rotation_about_axis
 from geo3d.heads import Predictor, Projector
 from geo3d.nn.norm import BatchNorm
-from geo3d.objectives.objective import Hidden, Places
+from geo3d.objectives.objective import Hidden, Motions, Places
 from geo3d.seeds import generator, seeded
 
 WORLD, B, D, STEPS = 2, 4, 6, 3
@@ -29,7 +30,8 @@ class Step(nn.Module):
         super().__init__()
         kind, *left = name.split()
         made, self.colorless = getattr(objectives, kind), left == ["colorless"]
-        small = {"dim": D, "queue_size": 20, "prototypes": 5, "points": 4, "hidden": 8, "inner": 0.5, "outer": 1.5}
+        small = {"dim": D, "queue_size": 20, "prototypes": 5, "points": 4, "hidden": 8, "inner": 0.5, "outer": 1.5,
+                 "similar": 0.8}  # fmt: skip
         self.objective = made(**{key: small[key] for key in signature(made).parameters if key in small})
         with seeded("step", name):
             self.online = nn.Sequential(nn.Linear(5, 8), BatchNorm(8), nn.Tanh(), Projector(8, 8, D))
@@ -47,9 +49,19 @@ class Step(nn.Module):
         if self.objective.needs == "hidden":  # the two processes hide different numbers of points
             hidden = [(view[:, 4] > 0.3).to(x) for view in clouds]
             return Hidden(hidden, None if self.colorless else [view[:, :3] for view in clouds])
+        if self.objective.needs == "motions":
+            return Motions([moved(view) for view in clouds], x[:, :3, None].expand(-1, -1, 3))
         if self.objective.needs == "places":
             return Places(x[:, :3], torch.arange(len(x)) // B)
         return x[:, None, :3].expand(-1, self.objective.points, 3) if self.objective.needs == "clouds" else None
+
+
+def moved(x):
+    """(B, 4, 4) a motion for each row of (B, 5)."""
+    motion = torch.eye(4, dtype=x.dtype).repeat(len(x), 1, 1)
+    motion[:, :3, :3] = (1 + x[:, 4].square())[:, None, None] * rotation_about_axis(x[:, 3])
+    motion[:, :3, 3] = x[:, :3]
+    return motion
 
 
 def train(name, rank=None):

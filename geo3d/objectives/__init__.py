@@ -7,6 +7,7 @@ example ``geo3d.objectives.vicreg.variance``. Your own objective extends ``geo3d
 from geo3d.objectives.barlow_twins import BarlowTwins
 from geo3d.objectives.byol import BYOL
 from geo3d.objectives.completion import Completion
+from geo3d.objectives.equivariant_info_nce import EquivariantInfoNCE
 from geo3d.objectives.info_nce import InfoNCE
 from geo3d.objectives.masked_scene_contrast import MaskedSceneContrast
 from geo3d.objectives.moco import MoCo
@@ -19,6 +20,7 @@ __all__ = [
     "BYOL",
     "BarlowTwins",
     "Completion",
+    "EquivariantInfoNCE",
     "InfoNCE",
     "MaskedSceneContrast",
     "MoCo",

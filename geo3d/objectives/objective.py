@@ -41,6 +41,15 @@ class Hidden(NamedTuple):
     """For each view (P, 3) the colours that the points had; None for clouds without colours."""
 
 
+class Motions(NamedTuple):
+    """How the views have moved the clouds."""
+
+    motions: list[Tensor]
+    """For each view (B, 4, 4) matrices of ``p -> linear p + shift``, from the normalised clouds."""
+    joints: Tensor | None
+    """(B, J, 3) joints in the normalised clouds; None for data without joints."""
+
+
 class Objective(nn.Module):
     """A loss on embeddings of views of the same clouds; row i of every view belongs to the same cloud, or point.
 
@@ -58,11 +67,11 @@ class Objective(nn.Module):
     level: int = 0
     """For points: 0 compares all of them. Above, only the centres of this level of the encoder are compared, each with
     the nearest centre of the other view; that needs a ``radius``."""
-    needs: ClassVar[Literal["places", "hidden", "clouds"] | None] = None
+    needs: ClassVar[Literal["places", "hidden", "clouds", "motions"] | None] = None
     """What else the loss needs; then ``loss_given`` is called, not ``loss``. ``"places"``: where the points of pairs
     are. ``"hidden"``: what the views hide of each other, by the attributes ``cell``, ``rate`` and ``noise`` (see
     ``geo3d.invariance.masks``). ``"clouds"``: (B, points, 3) of the clouds that the views were made of; ``points`` is
-    an attribute."""
+    an attribute. ``"motions"``: how the views have moved the clouds."""
     teacher: ClassVar[bool] = False
     """Whether the loss needs ``targets``, the outputs of the momentum encoder and projector for each view."""
     predictor: ClassVar[bool] = False
@@ -84,7 +93,7 @@ class Objective(nn.Module):
         self,
         views: Sequence[Tensor],
         targets: Sequence[Tensor] | None = None,
-        given: "Places | Hidden | Tensor | None" = None,
+        given: "Places | Hidden | Motions | Tensor | None" = None,
     ) -> tuple[Tensor, Terms]:
         """The loss () and its detached terms for logging, computed in float32 or better.
 

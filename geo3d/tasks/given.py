@@ -1,4 +1,4 @@
-"""What an objective compares and is given beside the embeddings: rows of points, places, hidden points, clouds."""
+"""What an objective compares and is given beside the embeddings: rows of points, places, clouds, motions."""
 
 from collections.abc import Sequence
 
@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
-from geo3d.cloud import Features, select_points
+from geo3d.cloud import Features, num_clouds, select_points, with_
 from geo3d.errors import ConfigError
 from geo3d.invariance.views import View, matched_rows
-from geo3d.objectives.objective import Hidden, Places
+from geo3d.objectives.objective import Hidden, Motions, Places
 
 
 def compared_rows(features: Features, decoder: nn.Module | None, index: Tensor | None, points: int) -> Tensor:
@@ -104,3 +104,25 @@ def drawn_points(batch: Batch, count: int, generator: torch.Generator) -> Tensor
     place = torch.rand(len(sizes), count, generator=generator, dtype=torch.float64).to(batch.pos.device)
     index = batch.ptr[:-1, None] + (place * sizes[:, None]).long().minimum(sizes[:, None] - 1)
     return batch.pos[index]
+
+
+def followed(batch: Batch) -> Batch:
+    """The clouds with ``joints`` (B, 4, 3) at the origin and the ends of the three axes, which tell of any motion."""
+    corners = torch.cat([batch.pos.new_zeros(1, 3), torch.eye(3).to(batch.pos)])
+    return with_(batch, joints=corners.expand(num_clouds(batch), 4, 3))
+
+
+def motions_of(views: Sequence[View], batch: Batch) -> Motions:
+    """How views of :func:`followed` clouds have moved them.
+
+    Args:
+        views: Of the followed clouds.
+        batch: The clouds before, with their own joints if they have any.
+    """
+    motions = []
+    for view in views:
+        origin, ends = view.batch.joints.split([1, 3], 1)
+        motion = torch.eye(4).to(origin).repeat(len(origin), 1, 1)
+        motion[:, :3, :3], motion[:, :3, 3] = (ends - origin).mT, origin[:, 0]
+        motions.append(motion)
+    return Motions(motions, batch.get("joints"))

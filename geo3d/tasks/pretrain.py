@@ -23,10 +23,18 @@ from geo3d.invariance import Invariance, parts_of
 from geo3d.invariance.masks import cross_masked
 from geo3d.invariance.views import View, Views
 from geo3d.metrics import effective_rank, embedding_std
-from geo3d.objectives.objective import Hidden, Places
+from geo3d.objectives.objective import Hidden, Motions, Places
 from geo3d.seeds import generator
 from geo3d.tasks.average import average_of, copy_buffers, update_average
-from geo3d.tasks.given import compared_rows, drawn_points, hidden_of, matching_rows, places_of
+from geo3d.tasks.given import (
+    compared_rows,
+    drawn_points,
+    followed,
+    hidden_of,
+    matching_rows,
+    motions_of,
+    places_of,
+)
 from geo3d.tasks.regularize import encoded
 from geo3d.tasks.schedule import MIDDLE, decayed, elapsed_fraction, set_learning_rates, warmup_cosine
 
@@ -116,7 +124,10 @@ class Pretrain(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch of clouds."""
-        whole = self.views(batch, self.seed, "views", self.global_step, self.global_rank)
+        if self.objective.needs == "motions":
+            batch = normalized(batch, self.views.normalize)
+        shown = followed(batch) if self.objective.needs == "motions" else batch
+        whole = self.views(shown, self.seed, "views", self.global_step, self.global_rank)
         views = self._masked(whole, batch) if self.objective.needs == "hidden" else whole
         passes = [encoded(self.encoder, view.batch) for view in views]
         rows = self._matched_rows(views, [features for features, _ in passes], batch.pos)
@@ -193,12 +204,14 @@ class Pretrain(pl.LightningModule):
 
     def _given(
         self, batch: Batch, whole: Sequence[View], views: Sequence[View], rows: Sequence[Any]
-    ) -> Places | Hidden | Tensor | None:
+    ) -> Places | Hidden | Motions | Tensor | None:
         """What the objective needs beside the embeddings; ``whole`` are the views before anything was hidden."""
         if self.objective.needs == "places":
             return places_of(views[0], batch, rows[0])
         if self.objective.needs == "hidden":
             return hidden_of(whole, views, rows)
+        if self.objective.needs == "motions":
+            return motions_of(views, batch)
         if self.objective.needs == "clouds":
             draw = generator(self.seed, "clouds", self.global_step, self.global_rank)
             whole = normalized(batch, self.views.normalize)

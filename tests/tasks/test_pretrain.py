@@ -37,6 +37,7 @@ OBJECTIVES = {
     "PartitionedInfoNCE": lambda: objectives.PartitionedInfoNCE(pairs=40, temperature=0.2, radius=0.3),
     "Completion": lambda: objectives.Completion(dim=8, points=12, hidden=16),
     "PointPrototypes": lambda: objectives.PointPrototypes(dim=8, prototypes=6, pairs=40),
+    "EquivariantInfoNCE": lambda: objectives.EquivariantInfoNCE(0.2, follows=("SO3",)),
     "MaskedSceneContrast": lambda: objectives.MaskedSceneContrast(dim=8, pairs=40, cell=0.2),
 }
 
