@@ -13,19 +13,17 @@ from geo3d.errors import ConfigError
 from geo3d.objectives.info_nce import positive_similarity
 from geo3d.objectives.objective import Motions, Objective, Temperature, Terms
 
-SIMILAR = 1e-3
-"""How far a motion may be from a similarity, relative to its scale."""
-
 
 def undone(embedding: Tensor, motion: Tensor) -> Tensor:
     """(B, D') embeddings read as D' / 3 points in space, after the inverse of each cloud's motion.
 
-    A cloud was moved by ``p -> s R p + t``, so each point q of its embedding becomes ``R^T (q - t) / s``. Columns that
-    do not fill a point are left out.
+    A cloud was moved by ``p -> A p + t``. With R the rotation nearest to A and s^3 its determinant, each point q of its
+    embedding becomes ``R^T (q - t) / s``: what a stretch does beside that is not undone. Columns that do not fill a
+    point are left out.
 
     Args:
         embedding: (B, D).
-        motion: (B, 4, 4) similarities.
+        motion: (B, 4, 4).
 
     Example:
         >>> motion = torch.eye(4)
@@ -34,9 +32,9 @@ def undone(embedding: Tensor, motion: Tensor) -> Tensor:
         [[2.0, 2.0, 1.0]]
     """
     points = embedding[:, : embedding.shape[1] // 3 * 3].unflatten(1, (-1, 3))
-    linear, shift = motion[:, :3, :3].to(points.dtype), motion[:, None, :3, 3].to(points.dtype)
-    squared_scale = linear[:, 0].square().sum(1)[:, None, None]
-    return ((points - shift) @ linear / squared_scale).flatten(1)
+    left, sizes, right = torch.linalg.svd(motion[:, :3, :3].to(points.dtype))
+    scale = sizes.prod(1)[:, None, None] ** (1 / 3)
+    return ((points - motion[:, None, :3, 3].to(points.dtype)) @ (left @ right) / scale).flatten(1)
 
 
 def similar_poses(joints: Tensor, width: float) -> Tensor:
@@ -73,7 +71,7 @@ def weighted_info_nce(views: Sequence[Tensor], weights: Tensor, temperature: flo
 
 
 class EquivariantInfoNCE(Objective):
-    """InfoNCE on embeddings that move with the cloud; rotation, scale and translation are undone before they meet.
+    """InfoNCE on embeddings that move with the cloud: rotation, scale and translation are undone before they meet.
 
     An embedding is read as points in space. What an objective that is merely invariant throws away, such as how a hand
     is turned, stays in it, which regression of joints needs. All other differences of the views, such as noise, missing
@@ -83,7 +81,8 @@ class EquivariantInfoNCE(Objective):
         temperature: Divides the cosines.
         similar: Width, in units of the normalised clouds, of the weights with which other clouds of similar joints
             count as positives too (as in arXiv 2409.09714); for data with joints. 0 for none.
-        follows: Classes of ``geo3d.invariance`` that the embedding moves with; the views must draw them.
+        follows: Classes of ``geo3d.invariance`` that the views must draw. Every rotation, scale and translation of the
+            views is undone, also those of other classes.
     """
 
     needs = "motions"
@@ -93,7 +92,7 @@ class EquivariantInfoNCE(Objective):
         self,
         temperature: Temperature = 0.1,
         similar: Annotated[float, Range(0, 10)] = 0.0,
-        follows: Sequence[str] = ("SO3", "Scale", "Translation"),
+        follows: Sequence[str] = ("SO3",),
     ) -> None:
         super().__init__()
         self.temperature, self.similar, self.follows = temperature, similar, tuple(follows)
@@ -103,13 +102,11 @@ class EquivariantInfoNCE(Objective):
         """The loss and the mean cosine of positive pairs, after the motions are undone.
 
         Raises:
-            ConfigError: If the embeddings have fewer than three columns, the views were bent, or joints are missing.
+            ConfigError: If the embeddings have fewer than three columns, or joints are missing.
         """
         assert isinstance(given, Motions)
         if views[0].shape[1] < 3:
             raise ConfigError(f"EquivariantInfoNCE: embeddings need 3 columns or more; found {views[0].shape[1]}")
-        for motion in given.motions:
-            check_similarity(motion)
         still = [gather(undone(v, motion)) for v, motion in zip(views, given.motions, strict=True)]
         weights = similar_poses(gather(self._joints(given, views[0])), self.similar)
         loss = weighted_info_nce(still, weights.to(still[0].dtype), self.temperature)
@@ -125,19 +122,3 @@ class EquivariantInfoNCE(Objective):
     def extra_repr(self) -> str:
         """The arguments."""
         return f"temperature={self.temperature}, similar={self.similar}, follows={self.follows}"
-
-
-def check_similarity(motion: Tensor) -> None:
-    """Check that the motions (B, 4, 4) keep angles.
-
-    Raises:
-        ConfigError: If one does not, such as an anisotropic scale.
-    """
-    linear = motion[:, :3, :3]
-    square = linear @ linear.mT
-    size = square.diagonal(dim1=1, dim2=2).mean(1)[:, None, None]
-    if bool(((square - size * torch.eye(3).to(square)).abs() > SIMILAR * size).any()):
-        raise ConfigError(
-            "EquivariantInfoNCE: the views are stretched or bent, which no motion of the embedding undoes; take only "
-            "rotations, Scale and Translation beside noise and missing points"
-        )
