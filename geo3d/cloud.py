@@ -34,6 +34,7 @@ FIELDS: dict[str, Field] = {
     "masked": Field("point", "none", (1,)),
     "point_y": Field("point", "none", ()),
     "instance": Field("point", "none", ()),
+    "flow": Field("point", "displacement", (3,)),
     "view_id": Field("point", "none", ()),
     "point_id": Field("point", "none", ()),
     "y": Field("cloud", "none", ()),

@@ -10,39 +10,38 @@ from torch_geometric.data import Data
 
 from geo3d.checks import OneOf, Range, Seed, Split, checked
 from geo3d.data.depth_camera import DepthCamera
-from geo3d.data.hands.forearm import forearm
 from geo3d.data.hands.model import hand_model
+from geo3d.data.hands.motion import DRIFT, NO_PART, TURN, Hand, Motion, carried, random_arm
 from geo3d.data.hands.pose import is_held_out, random_poses
 from geo3d.data.hands.skeleton import JOINTS, PARTS
 from geo3d.data.hands.touching import run_into_each_other
 from geo3d.data.hands.view import random_views, towards
 from geo3d.data.targets import Classes, Joints, Target
 from geo3d.errors import CloudError
-from geo3d.seeds import generator
+from geo3d.seeds import Key, generator
 
 VERSION = 2
 """Increased whenever the same (seed, split, index) would give another cloud."""
+OPTIONS = ("split", "size", "seed", "held_out", "cut", "jitter", "view", "apart")
+TRIES = 20
+"""How many motions are tried before a hand stays as it is."""
 TOGETHER = 4
 """How many poses are drawn at once, of which the first good one is taken."""
-NO_PART = -1
-"""The label of the forearm's points."""
 FOCAL, MOST, LEAST = 230.0, 136.0, 5000
 """Focal length in pixels of the coarsest camera, the most rows of a picture, and the least pixels."""
 AWAY = 1.0
 """Largest component of shape of a training hand, in standard deviations; ``held_out="shape"`` tests larger ones."""
 
 
-class Hand(NamedTuple):
-    """One hand before a camera, in metres in the camera's axes: x right, y down, z forward."""
+class Seen(NamedTuple):
+    """What the camera measures of a hand."""
 
-    corner: Tensor
-    """(F, 3, 3) triangles."""
+    pos: Tensor
+    """(N, 3)"""
+    face: Tensor
+    """(N,) the triangle of each point."""
     label: Tensor
-    """(F,) the part of each, -1 for the forearm."""
-    joints: Tensor
-    """(21, 3)"""
-    angles: Tensor
-    """(5, 4) of the joints, see ``HandModel``."""
+    """(N,) its part, -1 for the forearm."""
 
 
 class Hands(Dataset):
@@ -68,6 +67,8 @@ class Hands(Dataset):
         holes: Strength of what it misses.
         cut: Half the side of the cube, in metres.
         jitter: How far the middle of the cube may be from that of the hand's points, in metres along each axis.
+        view: ``single``, or ``pair``: two moments of a moving hand as the two views of one cloud, for pretraining.
+        apart: Time between the two moments; the hand goes from one pose to another in 1.
 
     Raises:
         ConfigError: If an option is out of its range.
@@ -96,9 +97,11 @@ class Hands(Dataset):
         holes: Annotated[float, Range(0, 10)] = 1.0,
         cut: Annotated[float, Range(0.05, 1)] = 0.125,
         jitter: Annotated[float, Range(0, 0.1)] = 0.015,
+        view: Annotated[str, OneOf("single", "pair")] = "single",
+        apart: Annotated[float, Range(0, 1)] = 0.2,
     ) -> None:
         self.split, self.size, self.seed, self.held_out = split, size, seed, held_out
-        self.cut, self.jitter = cut, jitter
+        self.cut, self.jitter, self.view, self.apart = cut, jitter, view, apart
         self.camera = DepthCamera(near=0.1, lateral=lateral, flying=flying, axial=axial, steps=steps, holes=holes)
 
     @property
@@ -115,30 +118,79 @@ class Hands(Dataset):
         Raises:
             IndexError: If there is no such hand.
         """
+        return self._start(index).at(0.0)
+
+    def motion(self, index: int) -> Motion:
+        """How this hand moves on: to another pose, a little turned and shifted, without running into itself.
+
+        Training hands go through no pose and no viewpoint that training leaves out.
+
+        Raises:
+            IndexError: If there is no such hand.
+        """
+        start, draw = self._start(index), self._draw("motion", index)
+        for _ in range(TRIES):
+            turn, drift = TURN * torch.randn(3, generator=draw), DRIFT * torch.randn(3, generator=draw)
+            moved = start._replace(last=self._angles(start.shape, draw), turn=turn, drift=drift)
+            if moved.is_like(self._test == "pose", self._test == "view"):
+                return moved
+        return start  # a hand in a corner of what is possible stays as it is
+
+    def clip(self, index: int, frames: int = 8) -> list[Data]:
+        """Clouds of a moving hand at equal times, with ``flow`` (N, 3) to the same places in the next frame.
+
+        The flow of the last frame is 0. Each frame is measured anew: with other noise and other points.
+
+        Raises:
+            IndexError: If there is no such hand.
+            CloudError: If the camera measured nothing in a frame.
+        """
+        motion = self.motion(index)
+        hands = [motion.at(frame / max(1, frames - 1)) for frame in range(frames)]
+        clouds = []
+        for frame, (hand, later) in enumerate(zip(hands, [*hands[1:], hands[-1]], strict=True)):
+            seen = self._measured(hand, index, "clip", frame)
+            flow = carried(seen.pos, seen.face, hand.corner, later.corner) - seen.pos
+            clouds.append(Data(pos=seen.pos, point_y=seen.label, flow=flow, joints=hand.joints))
+        return clouds
+
+    def __getitem__(self, index: int) -> Data:
+        """The fields of one cloud; see the class."""
+        if self.view == "pair":
+            return self._pair(index)
+        hand = self.hand(index)
+        seen = self._measured(hand, index, "camera")
+        return Data(pos=seen.pos, point_y=seen.label, joints=hand.joints)
+
+    def _pair(self, index: int) -> Data:
+        """Two moments of a motion as one cloud with two views; the joints are those of the first."""
+        motion, draw = self.motion(index), self._draw("pair", index)
+        first = (1 - self.apart) * float(torch.rand((), generator=draw))
+        hands = [motion.at(time) for time in (first, first + self.apart)]
+        seen = [self._measured(hand, index, "camera", number) for number, hand in enumerate(hands)]
+        view_id = torch.cat([torch.full((len(each.pos),), number) for number, each in enumerate(seen)])
+        pos, label = torch.cat([each.pos for each in seen]), torch.cat([each.label for each in seen])
+        return Data(pos=pos, point_y=label, view_id=view_id, joints=hands[0].joints)
+
+    def manifest(self) -> dict[str, Any]:
+        """Everything that determines the clouds, ready for JSON."""
+        options = {name: getattr(self, name) for name in OPTIONS}
+        faults = {name: getattr(self.camera, name) for name in ("lateral", "flying", "axial", "steps", "holes")}
+        return {"generator": "geo3d.data.hands", "version": VERSION, **options, **faults}
+
+    def _draw(self, purpose: str, index: int, *key: Key) -> torch.Generator:
+        """The draws of one hand for one purpose; those of training hands do not depend on ``held_out``."""
+        return generator(self.seed, "hands", purpose, self.split, self._test, index % self.size, *key)
+
+    def _start(self, index: int) -> Motion:
+        """The hand at rest."""
         if not -self.size <= index < self.size:
             raise IndexError(f"index {index} is outside of {self.size} generated hands")
         draw = self._draw("hand", index)
         shape = self._shape(draw)
         angles = self._angles(shape, draw)
-        return placed(shape, angles, *random_views(draw, self._test == "view"), draw)
-
-    def __getitem__(self, index: int) -> Data:
-        """The fields of one cloud; see the class."""
-        hand, draw = self.hand(index), self._draw("camera", index)
-        pos, label = self._seen(hand, draw)
-        if not len(pos):
-            raise CloudError(f"hand {index} of the {self.split} split: the camera measured nothing")
-        return Data(pos=pos, point_y=label, joints=hand.joints)
-
-    def manifest(self) -> dict[str, Any]:
-        """Everything that determines the clouds, ready for JSON."""
-        options = {name: getattr(self, name) for name in ("split", "size", "seed", "held_out", "cut", "jitter")}
-        faults = {name: getattr(self.camera, name) for name in ("lateral", "flying", "axial", "steps", "holes")}
-        return {"generator": "geo3d.data.hands", "version": VERSION, **options, **faults}
-
-    def _draw(self, purpose: str, index: int) -> torch.Generator:
-        """The draws of one hand for one purpose; those of training hands do not depend on ``held_out``."""
-        return generator(self.seed, "hands", purpose, self.split, self._test, index % self.size)
+        view, place = random_views(draw, self._test == "view")
+        return Motion(shape, random_arm(draw), angles, view, place, angles, torch.zeros(3), torch.zeros(3))
 
     @property
     def _test(self) -> str:
@@ -163,8 +215,18 @@ class Hands(Dataset):
                 if bool(good.any()):
                     return angles[int(good.float().argmax())]
 
-    def _seen(self, hand: Hand, draw: torch.Generator) -> tuple[Tensor, Tensor]:
-        """(N, 3) points that the camera measures and their labels, cut to the cube."""
+    def _measured(self, hand: Hand, index: int, purpose: str, *key: Key) -> Seen:
+        """What the camera measures, cut to the cube.
+
+        Raises:
+            CloudError: If that is nothing.
+        """
+        seen = self._seen(hand, self._draw(purpose, index, *key))
+        if not len(seen.pos):
+            raise CloudError(f"hand {index} of the {self.split} split: the camera measured nothing")
+        return seen
+
+    def _seen(self, hand: Hand, draw: torch.Generator) -> Seen:
         middle = hand.joints.mean(0)
         reach = 2.3 * (self.cut + self.jitter) / float(middle.norm())
         look, (wide, high) = aimed(hand.corner, middle, reach)
@@ -175,12 +237,13 @@ class Hands(Dataset):
         camera = self.camera.with_picture(height, width, math.degrees(2 * math.atan(width / 2 / focal)))
         picture = camera.measured(corner, draw)
         rows = picture.depth.view(-1).nonzero()[:, 0]
-        label = hand.label[picture.face.view(-1)[rows]]
+        face = picture.face.view(-1)[rows]
+        label = hand.label[face]
         pos = camera.points(picture.depth).view(-1, 3)[rows] @ look
         of_hand = pos[label != NO_PART] if bool((label != NO_PART).any()) else pos
         center = of_hand.mean(0) + self.jitter * (2 * torch.rand(3, generator=draw) - 1)
         inside = ((pos - center).abs() <= self.cut).all(1)
-        return pos[inside], label[inside]
+        return Seen(pos[inside], face[inside], label[inside])
 
 
 def aimed(corner: Tensor, middle: Tensor, reach: float) -> tuple[Tensor, tuple[float, float]]:
@@ -198,18 +261,3 @@ def aimed(corner: Tensor, middle: Tensor, reach: float) -> tuple[Tensor, tuple[f
     ahead = torch.cat([(low + high) / 2, low.new_ones(1)])
     wide, tall = (high - low).tolist()
     return towards(ahead) @ first, (wide, tall)
-
-
-def placed(shape: Tensor, angles: Tensor, view: Tensor, place: Tensor, draw: torch.Generator) -> Hand:
-    """A hand with its forearm, turned by ``view`` (3, 3) and moved to ``place`` (3,)."""
-    model = hand_model()
-    posed = model.posed(shape[None], angles[None])
-    length, width = 0.06 + 0.09 * torch.rand(1, generator=draw), 0.95 + 0.35 * torch.rand(1, generator=draw)
-    bend = torch.stack([0.5 * torch.randn(1, generator=draw), 0.2 * torch.randn(1, generator=draw)], 1).clamp(
-        -0.78, 0.78
-    )
-    arm = forearm(posed.vertices[:, model.opening], posed.wrist, length, width, bend)[0]
-    corner = torch.cat([posed.vertices[0][model.faces], arm])
-    label = torch.cat([model.parts, model.parts.new_full((len(arm),), NO_PART)])
-    middle = posed.joints[0].mean(0)
-    return Hand((corner - middle) @ view.mT + place, label, (posed.joints[0] - middle) @ view.mT + place, angles)
