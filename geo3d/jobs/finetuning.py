@@ -26,9 +26,9 @@ from geo3d.jobs.common import (
     scalars,
     training_metrics,
 )
+from geo3d.jobs.pose_pictures import show_poses
 from geo3d.jobs.run import finish_run, run_folder
 from geo3d.nn.keywords import keywords_of
-from geo3d.pose_metrics import error_table
 from geo3d.seeds import seeded
 from geo3d.show.confusion import class_table, plot_confusion
 from geo3d.tasks.classify import Classify
@@ -169,7 +169,7 @@ def finetune(
                 plot_confusion(counts, list(ious), out / "confusion.png")
                 print(class_table(ious, counts))
             if isinstance(module, HandPose):
-                print(error_table(metrics["test"]["joint_errors"], module.names))
+                show_poses(module, data, out)
             finish_run(out, metrics)
         return metrics
 

@@ -82,6 +82,7 @@ class HandPose(Supervised):
             target.names, beta, uncertainty, margin, signs,
         )  # fmt: skip
         self.head = head_for(encoder, head, len(target.names))
+        self.test: Found | None = None  # what was last scored
 
     def predict(self, features: Features, batch: Batch) -> list[Estimate]:
         """The estimates of all steps, in the coordinates of the batch."""
@@ -115,6 +116,11 @@ class HandPose(Supervised):
         which = torch.randint(self.signs, (len(seen.ptr) - 1,), generator=draw).to(seen.pos.device)
         return rotate(sign_choices(seen.pos)[which], seen)
 
+    @property
+    def bones(self) -> tuple[tuple[int, int], ...]:
+        """The joints at both ends of each bone; none for joints of another set."""
+        return BONES if self.names == JOINTS else ()
+
     @torch.no_grad()
     def found(self, data: DataModule, split: str) -> Found:
         """The joints of all clouds of a split, predicted and true, in millimetres."""
@@ -130,9 +136,9 @@ class HandPose(Supervised):
 
     def score(self, data: DataModule) -> dict[str, Any]:
         """Errors of the joints on the test split, in millimetres, and how far the uncertainty can be trusted."""
-        found = self.found(data, "test")
+        self.test = found = self.found(data, "test")
         return {
-            **pose_metrics(found.joints, found.truth, BONES if self.names == JOINTS else ()),
+            **pose_metrics(found.joints, found.truth, self.bones),
             "calibration": calibration(found.joints, found.truth, found.std),
             "steps": float(found.steps.double().mean()),
         }

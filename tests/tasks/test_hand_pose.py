@@ -146,6 +146,9 @@ def test_the_metrics_of_a_run_and_its_checkpoint(trained):
     assert 10 < test["mean_joint_error"] < 1000 and len(test["joint_errors"]) == len(JOINTS)
     assert {"auc_0_50", "max_error_20", "max_error_40", "aligned_joint_error", "bone_length_error"} <= set(test)
     assert len(test["calibration"]["predicted"]) == 10 and test["steps"] == 4
+    for name in ("success.png", "skeletons.png"):
+        with Image.open(trained / name) as image:
+            assert image.width > 400 and len(image.convert("RGB").getcolors(1 << 20)) > 50
     opened = open_checkpoint(trained)
     assert opened.card["joints"] == list(JOINTS) and opened.head.steps == 3
 
