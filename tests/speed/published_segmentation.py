@@ -15,7 +15,7 @@ from speed.published_pointnet2 import (
     square_distance,
 )
 from torch import Tensor, nn
-from torch.nn.functional import leaky_relu, relu
+from torch.nn.functional import leaky_relu, one_hot, relu
 
 from geo3d.decoders import FeaturePropagation
 from geo3d.encoders import PointNet2, SegmentationDGCNN
@@ -37,8 +37,43 @@ def block_places(made: nn.Module, linear: str, norm: str) -> Iterator[Place]:
     yield from norm_places(norm, made[1])
 
 
-class PublishedSceneDGCNN(Counterpart):
-    """(M, classes) logits of DGCNN for scenes (arXiv 1801.07829) from clouds (B, inputs, N), without dropout.
+class Transformer(nn.Module):
+    """(B, 3, N) positions times a matrix that the edges of the cloud give: DGCNN's spatial transformer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.edges = nn.ModuleList(block(a, b, nn.Conv2d, nn.BatchNorm2d, False) for a, b in ((6, 64), (64, 128)))
+        self.embed = block(128, 1024, nn.Conv1d, nn.BatchNorm1d, False)
+        self.flat = nn.ModuleList(
+            nn.Sequential(nn.Linear(a, b, bias=False), nn.BatchNorm1d(b)) for a, b in ((1024, 512), (512, 256))
+        )
+        self.last = nn.Linear(256, 9)
+
+    def places(self, path: str) -> Iterator[Place]:
+        """The convolutions and norms."""
+        for j, made in enumerate(self.edges):
+            yield from block_places(made, f"{path}.edges.mlp.linears.{j}", f"{path}.edges.mlp.norms.{j}")
+        yield from block_places(self.embed, f"{path}.embed", f"{path}.norm")
+        for j, made in enumerate(self.flat):
+            yield from block_places(made, f"{path}.layers.{j}", f"{path}.norms.{j}")
+        yield from (Place(f"{path}.last.weight", self.last.weight), Place(f"{path}.last.bias", self.last.bias))
+
+    def forward(self, x: Tensor, neighbors: Tensor, slope: float) -> Tensor:
+        """The transformed positions."""
+        h = edge_features(x, neighbors)
+        for made in self.edges:
+            h = leaky_relu(made(h), slope)
+        h = leaky_relu(self.embed(h.max(-1).values), slope).max(-1).values
+        for made in self.flat:
+            h = leaky_relu(made(h), slope)
+        matrix = self.last(h).view(-1, 3, 3) + torch.eye(3, dtype=x.dtype)
+        return (x.transpose(1, 2) @ matrix).transpose(1, 2)
+
+
+class PublishedDGCNNOfPoints(Counterpart):
+    """(M, classes) logits of DGCNN (arXiv 1801.07829) from clouds (B, inputs, N), without dropout.
+
+    The network for scenes; with ``align`` and categories in the geo3d network, that for parts.
 
     Args:
         network: The geo3d network, whose sizes and weights are copied.
@@ -49,13 +84,17 @@ class PublishedSceneDGCNN(Counterpart):
         encoder = network.encoder
         assert isinstance(encoder, SegmentationDGCNN)
         self.k, self.first, self.slope = encoder.k, encoder.first_graph, encoder.negative_slope
+        self.transformer = Transformer() if encoder.align else None
+        self.categories = network.head.categories
+        told = network.head.category_channels if self.categories else 0
+        self.category = block(self.categories, told, nn.Conv1d, nn.BatchNorm1d, False) if told else None
         self.edges, inner = nn.ModuleList(), encoder.in_channels
         for sizes in encoder.channels:
             steps = zip([2 * inner, *sizes[:-1]], sizes, strict=True)
             self.edges.append(nn.ModuleList(block(a, b, nn.Conv2d, nn.BatchNorm2d, False) for a, b in steps))
             inner = sizes[-1]
         self.embed = block(encoder.point_channels, encoder.embedding, nn.Conv1d, nn.BatchNorm1d, False)
-        hidden = [encoder.embedding + encoder.point_channels, *network.head.hidden]
+        hidden = [encoder.embedding + encoder.point_channels + told, *network.head.hidden]
         self.flat = nn.ModuleList(
             block(a, b, nn.Conv1d, nn.BatchNorm1d, False) for a, b in zip(hidden[:-1], hidden[1:], strict=True)
         )
@@ -64,6 +103,10 @@ class PublishedSceneDGCNN(Counterpart):
 
     def places(self) -> Iterator[Place]:
         """The convolutions and norms."""
+        if self.transformer is not None:
+            yield from self.transformer.places("encoder.alignment")
+        if self.category is not None:
+            yield from block_places(self.category, "head.category", "head.category_norm")
         for i, layers in enumerate(self.edges):
             assert isinstance(layers, nn.ModuleList)
             path = f"encoder.layers.{i}"
@@ -78,9 +121,15 @@ class PublishedSceneDGCNN(Counterpart):
             yield from block_places(made, f"head.layers.{3 * j}", f"head.layers.{3 * j + 1}")
         yield Place(f"head.layers.{3 * len(self.flat)}.weight", self.last.weight)
 
-    def forward(self, x: Tensor, tables: Sequence[Tensor] | None = None) -> Tensor:
-        """Logits; ``tables``, one (B, N, k) per layer, replace the neighbours searched here."""
+    def forward(self, x: Tensor, tables: Sequence[Tensor] | None = None, category: Tensor | None = None) -> Tensor:
+        """Logits; ``tables``, one (B, N, k) per layer, replace the neighbours searched here.
+
+        The network for parts takes one more table, the first, and the ``category`` (B,) of each cloud.
+        """
         outputs: list[Tensor] = []
+        if self.transformer is not None:
+            x = self.transformer(x, matmul_topk(x, self.k) if tables is None else tables[0], self.slope)
+            tables = None if tables is None else tables[1:]
         for i, layers in enumerate(self.edges):
             searched = x[:, slice(*self.first)] if i == 0 and self.first is not None else x
             h = edge_features(x, matmul_topk(searched, self.k) if tables is None else tables[i])
@@ -91,7 +140,12 @@ class PublishedSceneDGCNN(Counterpart):
             outputs.append(x)
         point = torch.cat(outputs, 1)
         whole = leaky_relu(self.embed(point), self.slope).max(-1, keepdim=True).values
-        h = torch.cat([whole.repeat(1, 1, point.shape[2]), point], 1)
+        parts = [whole.repeat(1, 1, point.shape[2]), point]
+        if self.category is not None:
+            assert category is not None
+            told = leaky_relu(self.category(one_hot(category, self.categories).to(x)[:, :, None]), self.slope)
+            parts.append(told.repeat(1, 1, point.shape[2]))
+        h = torch.cat(parts, 1)
         for made in self.flat:
             h = leaky_relu(made(h), self.slope)
         return self.last(h).transpose(1, 2).flatten(0, 1)

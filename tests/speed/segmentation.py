@@ -11,7 +11,7 @@ from speed.contenders import PATHS, Path, own_paths
 from speed.counterpart import Counterpart
 from speed.encoders import RTOL, apart, evaluated, groups_of, local
 from speed.measure import values
-from speed.published_segmentation import PublishedSceneDGCNN, PublishedScenePointNet2
+from speed.published_segmentation import PublishedDGCNNOfPoints, PublishedScenePointNet2
 from speed.training import LOSS, RATE, Result, agreement, gradients
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, cross_entropy
@@ -31,15 +31,23 @@ from geo3d.seeds import generator, seeded
 CLASSES, INPUTS = 13, 9
 DIRECTION = 0.02
 """Largest difference of the cosine of two float32 gradients from 1."""
-PUBLISHED: dict[str, type[Counterpart]] = {"DGCNN": PublishedSceneDGCNN, "PointNet++": PublishedScenePointNet2}
+PARTS, CATEGORIES = 50, 16
+PUBLISHED: dict[str, type[Counterpart]] = {
+    "DGCNN": PublishedDGCNNOfPoints, "PointNet++": PublishedScenePointNet2, "DGCNN for parts": PublishedDGCNNOfPoints,
+}  # fmt: skip
+OF_PARTS = "DGCNN for parts"
 
 
 def segmentation_cases(
     clouds: Sequence[int] = (8,), points: int = 4096, k: int = 20, paths: Sequence[str] = PATHS
 ) -> list[Make]:
-    """DGCNN and single-scale PointNet++ for scenes, in evaluation and in training."""
+    """DGCNN and single-scale PointNet++ for scenes, and DGCNN for parts, in evaluation and in training.
+
+    The network for parts sees half as many points and twice as many neighbours, as published.
+    """
+    sizes = {name: (points, k) for name in PUBLISHED} | {OF_PARTS: (points // 2, 2 * k)}
     kinds = [(name, training) for training in (False, True) for name in PUBLISHED]
-    return [partial(segmentation_case, *kind, count, points, k, paths) for count in clouds for kind in kinds]
+    return [partial(segmentation_case, *kind, count, *sizes[kind[0]], paths) for count in clouds for kind in kinds]
 
 
 def make_network(name: str, k: int) -> PointNetwork:
@@ -49,6 +57,10 @@ def make_network(name: str, k: int) -> PointNetwork:
             encoder: nn.Module = SegmentationDGCNN(k=k, in_channels=INPUTS, first_graph=(6, 9))
             decoder = decoder_for(encoder, GlobalConcat)
             head = PointClassifier(decoder.out_channels, CLASSES, dropout=0.0)
+        elif name == OF_PARTS:
+            encoder = SegmentationDGCNN(k=k, align=True)
+            decoder = decoder_for(encoder, GlobalConcat)
+            head = PointClassifier(decoder.out_channels, PARTS, (256, 256, 128), dropout=0.0, categories=CATEGORIES)
         else:
             encoder = PointNet2(
                 num_samples=(1024, 256, 64, 16), radii=(0.1, 0.2, 0.4, 0.8), num_neighbors=(32, 32, 32, 32),
@@ -67,23 +79,34 @@ def blocks(num_clouds: int, num_points: int) -> Batch:
     return make_batch(batch.pos, num_points=num_points, x=torch.cat([color, batch.pos / 2 + 0.5], 1))
 
 
+def objects(num_clouds: int, num_points: int) -> Batch:
+    """Clouds with their category, as the network for parts reads them."""
+    y = torch.randint(CATEGORIES, (num_clouds,), generator=generator("bench", "categories"))
+    return make_batch(surfaces(num_clouds, num_points).pos, num_points=num_points, y=y)
+
+
 def inputs_of(batch: Batch) -> Tensor:
-    """(B, 9, N) what the published forms read."""
-    rows = torch.cat([batch.pos, batch.x], 1)
-    return rows.view(len(batch.ptr) - 1, -1, INPUTS).transpose(1, 2).contiguous()
+    """(B, 9, N), or (B, 3, N) for parts, what the published forms read."""
+    rows = batch.pos if batch.get("x") is None else torch.cat([batch.pos, batch.x], 1)
+    return rows.view(len(batch.ptr) - 1, -1, rows.shape[1]).transpose(1, 2).contiguous()
+
+
+def told(batch: Batch) -> dict[str, Tensor]:
+    """What the network for parts is told beside the points."""
+    return {} if batch.get("y") is None else {"category": batch.y}
 
 
 def segmentation_case(
     name: str, training: bool, num_clouds: int, num_points: int, k: int, paths: Sequence[str]
 ) -> Case:
     """One network against its published form."""
-    network, batch, own = make_network(name, k), blocks(num_clouds, num_points), own_paths(paths)
+    make_batch_of = objects if name == OF_PARTS else blocks
+    network, batch, own = make_network(name, k), make_batch_of(num_clouds, num_points), own_paths(paths)
     make = _steps if training else _evaluations
     calls, check = make(network, batch, own, PUBLISHED[name])
     what = "training step" if training else "evaluation"
-    title = f"{name} for scenes, {what}, {num_clouds} blocks of {num_points} points" + (
-        f", k = {k}" * (name == "DGCNN")
-    )
+    title = name if name == OF_PARTS else f"{name} for scenes"
+    title += f", {what}, {num_clouds} clouds of {num_points} points" + f", k = {k}" * ("DGCNN" in name)
     return Case(title, calls, "published form", check, num_clouds)
 
 
@@ -97,14 +120,14 @@ def _evaluations(network: PointNetwork, batch: Batch, own: Mapping[str, Path], k
     calls: dict[str, Callable[[], Any]] = {
         label: evaluated(lambda: network(batch), path) for label, path in own.items()
     }
-    calls["published form"] = evaluated(lambda: published(rows))
+    calls["published form"] = evaluated(lambda: published(rows, **told(batch)))
 
     def check() -> dict[str, list[Check]]:
         checks, theirs = {}, calls["published form"]()
         for label, path in own.items():
             with torch.no_grad(), path():
                 found = network(batch)
-                shared = published(rows, searched(network.encoder, batch))
+                shared = published(rows, searched(network.encoder, batch), **told(batch))
             checks[label] = [
                 values(found, shared, RTOL, "logits, same neighbours"),
                 apart(found, theirs, "fraction of logits that differ, own neighbours"),
@@ -126,14 +149,15 @@ class Step:
     def __init__(self, model: nn.Module, batch: Batch, path: Path = nullcontext) -> None:
         self.model, self.batch, self.path = model.train(), batch, path
         self.labels = torch.randint(CLASSES, (len(batch.pos),), generator=generator("bench", "labels"))
-        self.inputs = (inputs_of(batch),) if isinstance(model, Counterpart) else (batch,)
+        published = isinstance(model, Counterpart)
+        self.inputs, self.told = ((inputs_of(batch),), told(batch)) if published else ((batch,), {})
         self.optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
 
     def loss(self, *given: Any) -> Tensor:
         """The loss; its gradients are left in the parameters."""
         self.optimizer.zero_grad(set_to_none=True)
         with self.path():
-            loss = cross_entropy(self.model(*self.inputs, *given), self.labels)
+            loss = cross_entropy(self.model(*self.inputs, *given, **self.told), self.labels)
             loss.backward()
         return loss.detach()
 
@@ -156,8 +180,9 @@ def _steps(network: PointNetwork, batch: Batch, own: Mapping[str, Path], kind: t
 
     def check() -> dict[str, list[Check]]:
         wide = deepcopy(network).double()
-        exact = agreement(*both(wide, make_batch(batch.pos.double(), num_points=batch.num_points, x=batch.x.double()),
-                                nullcontext), "same neighbours, in float64", 1e-6)  # fmt: skip
+        more = {"y": batch.y} if batch.get("x") is None else {"x": batch.x.double()}
+        widened = make_batch(batch.pos.double(), num_points=batch.num_points, **more)
+        exact = agreement(*both(wide, widened, nullcontext), "same neighbours, in float64", 1e-6)
         return {label: [*exact, *near(*both(network, batch, path))] for label, path in own.items()}
 
     return calls, check
@@ -180,8 +205,11 @@ def searched(encoder: nn.Module, batch: Batch) -> Any:
     if isinstance(encoder, PointNet2):
         return groups_of(encoder, batch.pos, size)
     assert isinstance(encoder, SegmentationDGCNN)
-    point = encoder(batch).point.detach()
+    point, layout = encoder(batch).point.detach(), Layout(batch.ptr, size)
     outputs = point.split([sizes[-1] for sizes in encoder.channels], 1)
-    places = torch.cat([batch.pos, batch.x], 1)[:, slice(*(encoder.first_graph or (0, INPUTS)))]
-    inputs = [places.contiguous(), *(each.contiguous() for each in outputs[:-1])]
-    return local([knn(x, Layout(batch.ptr, size), encoder.k) for x in inputs], batch)
+    if encoder.alignment is None:
+        first = [torch.cat([batch.pos, batch.x], 1)[:, slice(*(encoder.first_graph or (0, INPUTS)))]]
+    else:
+        first = [batch.pos, encoder.alignment(batch.pos, layout, encoder.k)]
+    inputs = [*first, *outputs[:-1]]
+    return local([knn(x.contiguous(), layout, encoder.k) for x in inputs], batch)
