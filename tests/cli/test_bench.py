@@ -90,8 +90,8 @@ def test_a_folder_name_that_several_checkpoints_have_is_no_reference(models, tmp
         (["dat=shapes"], "dat: geo3d bench takes no 'dat'; did you mean 'data'?"),
         (
             ["data=nuscenes"],
-            "bench data=nuscenes: no such data set; there are folder, hands, modelnet, mosd, rooms, s3dis, scannet, "
-            "scannet_frames, scanobjectnn, shapenetpart, shapes, store",
+            "bench data=nuscenes: no such data set; there are dexycb, folder, hands, icvl, modelnet, mosd, msra, nyu, "
+            "rooms, s3dis, scannet, scannet_frames, scanobjectnn, shapenetpart, shapes, store",
         ),
         (["data=modelnet"], "data.root: a value is needed"),
         (["data=shapes", "data.sizes=3"], "data.sizes: geo3d.data.Shapes takes no 'sizes'; did you mean 'size'?"),

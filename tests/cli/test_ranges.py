@@ -154,8 +154,12 @@ def configurations() -> Iterator[tuple[str, Any, Callable[[Any], dict[str, Any]]
             for name, each in parameters(found).items():
                 yield f"{group}.{name}", each.annotation, lambda v, g=group, n=node, k=name: whole | {g: n | {k: v}}
     for found in (
+        data.DexYCB,
         data.Folder,
+        data.ICVL,
+        data.MSRA15,
         data.ModelNet,
+        data.NYU,
         data.Rooms,
         data.S3DIS,
         data.ScanObjectNN,

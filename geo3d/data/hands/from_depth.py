@@ -13,8 +13,8 @@ from geo3d.checks import OneOf, Range
 from geo3d.errors import CloudError
 from geo3d.geometry.depth_image import pixel_points
 from geo3d.io.image import read_integers
+from geo3d.pose_metrics import MILLIMETRES
 
-MILLIMETRES = 1000.0
 NEAREST = 0.01
 """Fraction of the points that may be nearer than the hand: flying pixels."""
 
