@@ -70,21 +70,20 @@ class JointRefiner(nn.Module):
         points = anchors_of(features)
         seen = self.of_point(points.x) + self.of_place(points.pos)
         state = (torch.tanh(self.state(features.cloud))[:, None] + self.names).flatten(0, 1)
-        estimate = self._gated(self.first(features)[0], state, features)
+        estimate = self._gated(self.first(features)[0], state)
         estimates = [estimate]
         leaves = not self.training and self.exit_below > 0
-        going = torch.ones_like(features.cloud[:, 0], dtype=torch.bool)
         for _ in range(self.steps):
-            going = going & self._going(estimate)
+            going = self._going(estimate)  # a cloud that left keeps its estimate, and so its answer
             if leaves and not bool(going.any()):
                 break
-            estimate, state = self._step(estimate, state, seen, points.pos, points.layout, features)
+            estimate, state = self._step(estimate, state, seen, points.pos, points.layout)
             estimate = _kept(estimates[-1], estimate, going) if leaves else estimate
             estimates.append(estimate)
         return estimates
 
     def _step(
-        self, before: Estimate, state: Tensor, seen: Tensor, pos: Tensor, layout: Layout, features: Features
+        self, before: Estimate, state: Tensor, seen: Tensor, pos: Tensor, layout: Layout
     ) -> tuple[Estimate, Tensor]:
         clouds, joints = len(before.joints), self.num_joints
         place = before.joints.detach().flatten(0, 1)
@@ -95,9 +94,9 @@ class JointRefiner(nn.Module):
         state = self.update(torch.cat([local, other], 1), state)
         moved = self.move(state).view(clouds, joints, 4)
         old = torch.cat([before.joints, before.log_std[..., None]], 2).detach()
-        return self._gated(as_estimate(old + moved), state, features), state
+        return self._gated(as_estimate(old + moved), state), state
 
-    def _gated(self, estimate: Estimate, state: Tensor, features: Features) -> Estimate:
+    def _gated(self, estimate: Estimate, state: Tensor) -> Estimate:
         """The estimate with the logit of going on, which changes nothing else in training."""
         least, most = state.detach().view(-1, self.num_joints, self.channels).aminmax(dim=1)
         return estimate._replace(go_on=self.gate(torch.cat([least, most], 1))[:, 0])
