@@ -108,6 +108,11 @@ def test_hands_are_learned_and_scored_in_millimetres():
     found = task.found(module, "test")
     source = torch.stack([Hands("test", 8)[i].joints for i in range(8)])
     torch.testing.assert_close(found.truth.float(), 1000 * source, atol=0.05, rtol=0)
+    batch = next(iter(module.loader("test")))
+    with torch.no_grad():
+        spread = task.head(task.encoder(batch))[-1].log_std.double().exp()
+    scale = batch.frame[:, :3, 0].norm(dim=1)  # metres for each unit of the normalised clouds
+    torch.testing.assert_close(found.std, 1000 * scale[:, None] * spread, rtol=1e-4, atol=1e-3)
     score = task.score(module)
     errors = (found.joints - found.truth).norm(dim=2)
     assert score["mean_joint_error"] == pytest.approx(float(errors.mean()))
