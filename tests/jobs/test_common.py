@@ -7,9 +7,10 @@ from geo3d import compress
 from geo3d.encoders import DGCNN
 from geo3d.heads import Classifier
 from geo3d.invariance import SO3, Compose
-from geo3d.jobs.common import apply_recipe, head_for, scalars
+from geo3d.jobs.common import apply_recipe, augmentation, head_for, scalars
 from geo3d.objectives import InfoNCE
 from geo3d.seeds import generator, seeded
+from geo3d.testing import tiny_batch
 
 
 @pytest.fixture
@@ -54,3 +55,14 @@ def test_random_weights_keep_their_scale_when_they_are_structured(monkeypatch, p
     apply_recipe(parts[0], {"structure": {"reduction": 2, "regularize": 0.1}}, fresh=True)
     assert [each["structure"].get("fresh", False) for each in asked] == [True, False, False]
     assert apply_recipe(parts[0], None, fresh=True) is parts[0]
+
+
+@pytest.mark.parametrize("learns", ["joints", "y"])
+def test_augmented_hands_keep_their_proportions(learns):
+    batch = tiny_batch()
+    _, seen = augmentation("so3", learns).draw(batch, generator("augmented"))
+    mine = slice(0, int(batch.ptr[1]))
+    before, after = (torch.pdist(each.pos[mine]) for each in (batch, seen))
+    ratio = after / before
+    assert float(ratio.max() / ratio.min() - 1) < 1e-3 or learns == "y"
+    assert float(ratio.max() / ratio.min() - 1) > 0.01 or learns == "joints"
