@@ -161,3 +161,19 @@ def test_an_encoder_that_moves_with_the_cloud_has_nothing_to_learn(normalize):
         logged[type(objective).__name__] = task.last["positive_similarity"]
     assert logged["EquivariantInfoNCE"] == pytest.approx(1, abs=1e-4)
     assert logged["InfoNCE"] < 0.9
+
+
+def test_motions_are_told_from_the_normalised_clouds(monkeypatch):
+    """From far-off coordinates, an embedding would have to know where the cloud was."""
+    seen = []
+    objective = EquivariantInfoNCE(0.2)
+    forward = objective.loss_given
+    monkeypatch.setattr(objective, "loss_given", lambda *words: seen.append(words[2]) or forward(*words))
+    task = Pretrain(Corners(), objective, Views(Compose([SO3()]), normalize="unit_sphere"), projector=(9, 9))
+    task.log = lambda *words, **keywords: None
+    batch = tiny_batch()
+    batch.pos = 3 * batch.pos + 100
+    task.training_step(batch, 0)
+    for motion in seen[0].motions:
+        assert float(motion[:, :3, 3].abs().max()) < 0.5
+        torch.testing.assert_close(torch.linalg.det(motion[:, :3, :3]), torch.ones(len(motion)), atol=0.3, rtol=0)
