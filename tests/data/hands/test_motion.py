@@ -88,6 +88,18 @@ def test_a_pair_shows_two_moments():
     assert hands.manifest()["view"] == "pair" and hands.manifest()["apart"] == 0.3
 
 
+def test_the_second_view_of_a_pair_is_the_later_moment():
+    hands = Hands(size=6, view="pair", apart=1.0, **EXACT)
+    for index in range(3):
+        cloud, motion = hands[index], hands.motion(index)
+        for number in (0, 1):
+            pos = cloud.pos[cloud.view_id == number]
+            near = [
+                float(torch.cdist(pos, motion.at(time).corner.mean(1)).amin(1).mean()) for time in (number, 1 - number)
+            ]
+            assert near[0] < 0.004 and near[0] < near[1]
+
+
 def test_clips_have_new_noise_in_each_frame():
     clip = Hands(size=3).clip(0, 2)
     assert clip[0].pos.shape != clip[1].pos.shape or not torch.equal(clip[0].pos, clip[1].pos)
