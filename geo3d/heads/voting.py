@@ -54,8 +54,8 @@ class JointVoter(nn.Module):
         weight = softmax_over_clouds(heat[..., 0], points.layout)
         votes = points.pos[:, None] + offset
         joints = sum_over_clouds(weight[..., None] * votes, points.layout)
-        away = votes - joints.repeat_interleave(sizes, 0, output_size=len(votes))
-        spread = sum_over_clouds(weight * away.square().mean(2), points.layout)
+        away = (votes - joints.repeat_interleave(sizes, 0, output_size=len(votes))).detach()
+        spread = sum_over_clouds(weight.detach() * away.square().mean(2), points.layout)
         return [Estimate(joints, (0.5 * (spread + 1e-6).log() + self.factor).clamp(-8, 2))]
 
 

@@ -101,16 +101,17 @@ def arithmetic(trainer: Mapping[str, Any]) -> dict[str, Any]:
     return {name: trainer[name] for name, value in usual.items() if trainer.get(name, value) != value}
 
 
-def check_channels_stay(encoder: nn.Module, decoder: nn.Module | None) -> None:
-    """Check that compression leaves the encoder all channels that a decoder reads.
+def check_channels_stay(encoder: nn.Module, decoder: nn.Module | None, head: nn.Module | None = None) -> None:
+    """Check that compression leaves the encoder all channels that a decoder, or a head of joints, reads.
 
     Raises:
         ConfigError: If pruning will take channels out of it at the end of the training.
     """
-    if decoder is not None and any(r["step"] == "prune" and r["group"] != "weight" for r in compress.records(encoder)):
+    reader = "decoder" if decoder is not None else "head" if hasattr(head, "anchor_channels") else None
+    if reader and any(r["step"] == "prune" and r["group"] != "weight" for r in compress.records(encoder)):
         raise ConfigError(
-            "recipe.prune: takes channels out of the encoder at the end, which the decoder reads; give "
-            "recipe.prune.group=weight"
+            f"recipe.prune: takes channels out of the encoder at the end, which the {reader} reads; give "
+            "recipe.prune.group=weight" + (", or head=joint_regressor" if reader == "head" else "")
         )
 
 

@@ -108,9 +108,8 @@ def finetune(
     trainer, data = dict(trainer or {}), data.of("supervised", learns)
     own = {"decoder": rows} if rows is not None else {}
     own |= {"head": head} if head is not None else {}
-    views = Views(
-        augmentation(data.rotation, learns), num_points=data.num_points, normalize=data.normalize, num_views=1
-    )
+    pose = "aligned" if data.normalize == "oriented_box" else data.rotation  # principal axes undo the data's poses
+    views = Views(augmentation(pose, learns), num_points=data.num_points, normalize=data.normalize, num_views=1)
     with seeded(seed, "heads"):
         module = task(
             encoder.train(),
@@ -129,7 +128,7 @@ def finetune(
     pruning = parse_recipe(recipe).get("prune", {}) if recipe else {}
     if pruning.get("shrink_output") and not isinstance(module.head, Classifier):
         raise ConfigError(f"recipe.prune.shrink_output: only a Classifier can lose inputs, not a {kind}; leave it out")
-    check_channels_stay(encoder, module.decoder)
+    check_channels_stay(encoder, module.decoder, module.head)
     module.check(data)
     settings: dict[str, Any] = {
         "encoder": card_of(encoder),

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from geo3d.geometry.frame import frame_of, to_source
 from geo3d.pose_metrics import MILLIMETRES, error_table, joint_distances
 from geo3d.show.skeletons import Frame, plot_skeletons
 from geo3d.show.success import plot_success
@@ -25,7 +26,8 @@ def show_poses(task: HandPose, data: DataModule, out: Path) -> None:
     frames = []
     for name, place in (("best", 0), ("median", len(order) // 2), ("worst", len(order) - 1)):
         row = int(order[place])
-        points = MILLIMETRES * data.cloud("test", row).pos.double()
+        cloud = data.cloud("test", row)
+        points = MILLIMETRES * to_source(cloud.pos, frame_of(cloud))
         title = f"{name} frame: {float(errors[row].mean()):.1f} mm"
         frames.append(Frame(title, points, task.test.joints[row], task.test.truth[row]))
     plot_skeletons(frames, task.bones, out / "skeletons.png")

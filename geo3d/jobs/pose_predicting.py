@@ -28,6 +28,10 @@ Place = Annotated[Sequence[Annotated[float, Range(-1000, 1000)]], Length(3, 3)]
 Side = Annotated[str, OneOf("right", "left")]
 
 
+CUT = 0.125
+"""Half the side of the cube around a hand in metres, for networks that do not say theirs."""
+
+
 class Hand(NamedTuple):
     """Where one hand is."""
 
@@ -35,12 +39,12 @@ class Hand(NamedTuple):
     """A PNG file of 16 bits; None for a cloud."""
     camera: Sequence[float] | None
     """fx, fy, cx, cy in pixels."""
-    depth_scale: float
-    """Metres for each unit of the picture."""
+    depth_scale: float | None
+    """Metres for each unit of the picture; None for millimetres."""
     center: Sequence[float] | None
     """The middle of the cube around the hand, in metres; None to find it."""
-    cut: float
-    """Half the side of the cube, in metres."""
+    cut: float | None
+    """Half the side of the cube, in metres; None for that of the training."""
     side: str
     """``right`` or ``left``."""
 
@@ -73,11 +77,18 @@ def predict_pose(
         raise ConfigError(f"out={out}: joints are written as .json; give out=NAME.json")
     if (cloud is None) == (hand.depth is None):
         raise ConfigError("give a depth picture, depth=FILE.png camera=[fx,fy,cx,cy], or a cloud, cloud=FILE")
+    if cloud is not None and (hand.camera is not None or hand.depth_scale is not None):
+        raise ConfigError("camera, depth_scale: belong to a depth picture; leave them out, or give depth=FILE.png")
+    if cloud is not None and hand.cut is not None and hand.center is None:
+        raise ConfigError("cut: a cloud is cut around a place; give center=[x,y,z], too")
+    if cloud is None and scale != 1:
+        raise ConfigError("scale: is the unit of a cloud; give depth_scale, the unit of the picture in metres")
     source = str(hand.depth if cloud is None else cloud)
     pos = _measured(hand) if cloud is None else scale * read_cloud(cloud).pos.float()
     if cloud is None or hand.center is not None:
         center = nearest_mass(pos) if hand.center is None else pos.new_tensor(hand.center)
-        pos = pos[cropped(pos, center, hand.cut, source)]
+        cut = float(opened.card.get("cut", CUT)) if hand.cut is None else hand.cut
+        pos = pos[cropped(pos, center, cut, source)]
     found = _found(opened, pos, hand.side == "left", source, device)
     written = {
         "joints_mm": (MILLIMETRES * found.joints).tolist(),
@@ -86,7 +97,7 @@ def predict_pose(
     }
     with replacing(out) as draft:
         draft.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
-    return {"out": str(out), "points": len(pos), "steps": found.steps, "std_mm": float(np.mean(written["std_mm"]))}
+    return {"out": str(out), "points": len(pos), "steps": int(found.steps), "std_mm": float(np.mean(written["std_mm"]))}
 
 
 def _measured(hand: Hand) -> Tensor:
@@ -94,7 +105,7 @@ def _measured(hand: Hand) -> Tensor:
     if hand.camera is None:
         raise ConfigError("depth: its points need the camera; give camera=[fx,fy,cx,cy] in pixels")
     assert hand.depth is not None
-    depth = torch.from_numpy(read_integers(hand.depth, 16).astype(np.float32)) * hand.depth_scale
+    depth = torch.from_numpy(read_integers(hand.depth, 16).astype(np.float32)) * (hand.depth_scale or 0.001)
     return cloud_of_depth(depth, Camera(*(float(number) for number in hand.camera)), str(hand.depth))
 
 
@@ -111,4 +122,4 @@ def _found(opened: Checkpoint, pos: Tensor, mirrored: bool, source: str, device:
     network = opened.encoder.to(device), opened.head.to(device)  # type: ignore[union-attr]
     with torch.no_grad():
         found = estimates(*network, collate([cloud]).to(device), opened.card.get("signs", 1))
-    return Prediction(found.joints[0].cpu() * flip, found.std[0].cpu(), found.steps)
+    return Prediction(found.joints[0].cpu() * flip, found.std[0].cpu(), found.steps[0])

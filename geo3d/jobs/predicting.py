@@ -21,6 +21,7 @@ from geo3d.io import read_cloud, write_cloud
 from geo3d.io.axes import z_up
 from geo3d.io.files import replacing
 from geo3d.jobs.pose_predicting import Hand, Numbers, Place, Side, predict_pose
+from geo3d.jobs.run import check_dtype
 from geo3d.network import PointNetwork
 from geo3d.show.progress import progress
 from geo3d.tasks.dense import Division, point_probabilities
@@ -36,10 +37,10 @@ def predict(
     out: str | Path,
     depth: str | Path | None = None,
     camera: Numbers | None = None,
-    depth_scale: Annotated[float, Range(0, 1000, above=True)] = 0.001,
-    side: Side = "right",
+    depth_scale: Annotated[float, Range(0, 1000, above=True)] | None = None,
+    side: Side | None = None,
     center: Place | None = None,
-    cut: Cut = 0.125,
+    cut: Cut | None = None,
     up: Up = "z",
     votes: Annotated[int, Range(1, 1000)] = 1,
     category: str | None = None,
@@ -61,11 +62,11 @@ def predict(
         out: The file to write, ``NAME.npz``, ``NAME.ply`` or ``NAME.txt``; ``NAME.json`` for joints.
         depth: For a hand, in place of a cloud: a depth picture, a PNG file of one channel of 16 bits.
         camera: For a depth picture: ``[fx,fy,cx,cy]``, focal lengths and principal point in pixels.
-        depth_scale: For a depth picture: metres for each unit.
-        side: For a hand: ``right`` or ``left``; a left one is mirrored before the network sees it.
+        depth_scale: For a depth picture: metres for each unit; by default 0.001.
+        side: For a hand: ``right`` (the default) or ``left``; a left one is mirrored before the network sees it.
         center: For a hand: the middle of the cube around it, in metres in the camera's axes (x right, y down, z
             forward). By default the mass nearest to the camera; a cloud is not cut unless it is given.
-        cut: For a hand: half the side of the cube, in metres.
+        cut: For a hand: half the side of the cube, in metres; by default that of the training.
         up: The axis that points up in the cloud's file, ``y`` or ``z``.
         votes: How often the cloud, or each block, is divided into subsets; their probabilities are averaged.
         category: For a network of parts, the class of the object.
@@ -81,12 +82,29 @@ def predict(
         CloudError: If the cloud cannot be read.
     """
     out = Path(out)
+    check_dtype()
     opened = open_checkpoint(checkpoint)
-    if opened.card.get("task") == "handpose":
-        hand = Hand(depth, camera, depth_scale, center, cut, side)
+    of_hands = {
+        "depth": depth,
+        "camera": camera,
+        "depth_scale": depth_scale,
+        "side": side,
+        "center": center,
+        "cut": cut,
+    }
+    if opened.card.get("joints"):
+        of_points = {"up": up != "z", "votes": votes > 1, "category": category, "block": block, "turns": turns > 1}
+        _leave_out(of_points | {"steps": steps != 2}, "labels of points; this checkpoint finds joints")
+        hand = Hand(depth, camera, depth_scale, center, cut, side or "right")
         return predict_pose(opened, cloud, hand, out=out, scale=scale, device=DEVICE)
-    if cloud is None or depth is not None:
-        raise ConfigError(f"cloud: {opened.folder} labels the points of a cloud; give cloud=FILE, and no depth picture")
+    if not opened.card.get("classes"):
+        raise CheckpointError(
+            f"{opened.folder}: expected a segmentation network, with decoder and head, or one of hand poses; train it "
+            "with geo3d finetune task=segment or task=hand_pose"
+        )
+    _leave_out(of_hands, "joints of a hand; this checkpoint labels points")
+    if cloud is None:
+        raise ConfigError("cloud: a value is needed; give cloud=FILE")
     if out.suffix.lower() not in (".npz", ".ply", ".txt"):
         raise ConfigError(f"out={out}: labels are written as .npz, .ply or .txt; give out=NAME.npz")
     network, names = _network(opened), list(opened.card["classes"])
@@ -110,6 +128,12 @@ def predict(
     _write(out, whole, label, probability, names)
     counts = torch.bincount(label, minlength=len(names)).tolist()
     return {"out": str(out), "points": len(label), "found": dict(zip(names, counts, strict=True))}
+
+
+def _leave_out(given: dict[str, Any], belongs: str) -> None:
+    """Check that no option of the other task is given."""
+    if names := [name for name, value in given.items() if value not in (None, False)]:
+        raise ConfigError(f"{', '.join(names)}: for {belongs}; leave it out")
 
 
 def _network(opened: Checkpoint) -> PointNetwork:

@@ -28,6 +28,19 @@ PARTS = ("checkpoints", "encoder", "shape", "shape/checkpoints", "shape/encoder"
 """Folders in a run folder that belong to the same run."""
 
 
+def check_dtype() -> None:
+    """Check that torch makes float32 tensors.
+
+    Raises:
+        ConfigError: If its default dtype is another.
+    """
+    if torch.get_default_dtype() is not torch.float32:
+        raise ConfigError(
+            f"torch's default dtype is {torch.get_default_dtype()}; clouds and weights must be float32; call "
+            "torch.set_default_dtype(torch.float32) before you build an encoder"
+        )
+
+
 @contextmanager
 def run_folder(
     out: str | Path, manifest: dict[str, Any], settings: dict[str, Any] | None = None, reopen: bool = True
@@ -46,11 +59,7 @@ def run_folder(
         ConfigError: For the reasons of :func:`start_run`, if another process works in ``out``, or if torch's default
             dtype is not float32.
     """
-    if torch.get_default_dtype() is not torch.float32:
-        raise ConfigError(
-            f"torch's default dtype is {torch.get_default_dtype()}; clouds and weights must be float32; call "
-            "torch.set_default_dtype(torch.float32) before you build an encoder"
-        )
+    check_dtype()
     with owned(out) as folder:
         for place in (folder, *(folder / name for name in PARTS)):
             sweep(place)

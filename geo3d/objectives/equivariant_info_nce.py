@@ -47,7 +47,7 @@ def similar_poses(joints: Tensor, width: float) -> Tensor:
     if width == 0:
         return torch.eye(len(joints), dtype=joints.dtype, device=joints.device)
     flat = joints.flatten(1)
-    squared = (flat[:, None] - flat[None]).square().sum(2) / joints.shape[1]
+    squared = torch.cdist(flat, flat, compute_mode="donot_use_mm_for_euclid_dist").square() / joints.shape[1]
     return (-squared / (2 * width**2)).exp()
 
 

@@ -38,9 +38,9 @@ def plot_skeletons(frames: Sequence[Frame], bones: Sequence[tuple[int, int]], pa
             )
             ax.scatter(points[:, 0], points[:, 1], s=1.5, color=QUIET, alpha=0.35, linewidths=0)
             for joints, color, label in ((truth, SERIES[0], "true"), (predicted, SERIES[1], "predicted")):
-                for number, (a, b) in enumerate(bones):
-                    ax.plot(*joints[[a, b]].T, color=color, linewidth=1.4, label=label if number == 0 else None)
-                ax.scatter(joints[:, 0], joints[:, 1], s=9, color=color, zorder=3, linewidths=0)
+                for a, b in bones:
+                    ax.plot(*joints[[a, b]].T, color=color, linewidth=1.4)
+                ax.scatter(joints[:, 0], joints[:, 1], s=9, color=color, zorder=3, linewidths=0, label=label)
             ax.set_aspect("equal", adjustable="datalim")
             ax.set_xlabel(name)
             ax.set_ylabel("y (mm)")

@@ -1,6 +1,7 @@
 """Hand pose: the joints of a hand, by fine-tuning an encoder or training it from scratch."""
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Annotated, Any, NamedTuple
 
@@ -128,11 +129,27 @@ class HandPose(Supervised):
         parts = []
         for batch in data.loader(split):
             made = estimates(self.encoder, self.head, batch.to(self.device), self.signs)
-            linear, shift = batch.frame[:, :3, :3], batch.frame[:, None, :3, 3]
+            linear, shift = homeward(batch)
             truth = batch.joints.double() @ linear.mT + shift
-            count = torch.full((len(truth),), made.steps)
-            parts.append((*(MILLIMETRES * each.cpu() for each in (made.joints, truth, made.std)), count))
+            parts.append((*(MILLIMETRES * each.cpu() for each in (made.joints, truth, made.std)), made.steps.cpu()))
         return Found(*(torch.cat(each) for each in zip(*parts, strict=True)))
+
+    def check(self, data: DataModule) -> None:
+        """Check that every cloud of the data is one whole hand with its joints.
+
+        Raises:
+            ConfigError: If an option of the data does not fit joints.
+        """
+        for name, value in (("block", data.block), ("label_points", data.label_points)):
+            if value is not None:
+                raise ConfigError(f"data.{name}: is for labels of points; joints belong to a whole hand; leave it out")
+        if self.signs == 4 and data.normalize != "oriented_box":
+            raise ConfigError(
+                f"task.signs=4: averages over signs of principal axes; data.normalize is {data.normalize}; give "
+                "data.normalize=oriented_box, or task.signs=1"
+            )
+        if data.cloud("train", 0).get("view_id") is not None:
+            raise ConfigError("data: its clouds are pairs of views, for pretraining; give data.view=single")
 
     def score(self, data: DataModule) -> dict[str, Any]:
         """Errors of the joints on the test split, in millimetres, and how far the uncertainty can be trusted."""
@@ -144,8 +161,17 @@ class HandPose(Supervised):
         }
 
     def described(self, data: DataModule) -> dict[str, Any]:
-        """The names of the joints, and how predictions are averaged."""
-        return {"joints": list(self.names), "signs": self.signs}
+        """The names of the joints, how predictions are averaged, and the size of the cube around a hand."""
+        cut = getattr(data.dataset("test"), "cut", None)
+        return {"joints": list(self.names), "signs": self.signs, **({} if cut is None else {"cut": cut})}
+
+
+def homeward(batch: Batch) -> tuple[Tensor, Tensor]:
+    """(B, 3, 3) and (B, 1, 3) float64: ``p @ linear.mT + shift`` brings points of clouds back to their sources."""
+    frame = batch.get("frame")
+    if frame is None:  # clouds that were prepared without any change
+        frame = torch.eye(4, dtype=torch.float64, device=batch.pos.device).repeat(len(batch.ptr) - 1, 1, 1)
+    return frame[:, :3, :3], frame[:, None, :3, 3]
 
 
 class Prediction(NamedTuple):
@@ -155,8 +181,8 @@ class Prediction(NamedTuple):
     """(B, J, 3) float64."""
     std: Tensor
     """(B, J) float64 standard deviations of each coordinate."""
-    steps: int
-    """Estimates that the head made."""
+    steps: Tensor
+    """(B,) estimates that the head made of each cloud before it left."""
 
 
 def estimates(encoder: nn.Module, head: nn.Module, batch: Batch, signs: int) -> Prediction:
@@ -168,17 +194,25 @@ def estimates(encoder: nn.Module, head: nn.Module, batch: Batch, signs: int) -> 
         batch: The clouds, with ``frame``.
         signs: 1, or 4 to average over the choices of signs, see :class:`HandPose`.
     """
-    joints, variance, steps = [], [], 0
+    joints, variance, steps = [], [], []
     for choice in sign_choices(batch.pos)[:signs]:
         turn = choice.expand(len(batch.ptr) - 1, 3, 3)
         made = head(encoder(batch if signs == 1 else rotate(turn, batch)))
         joints.append(made[-1].joints @ choice)
         variance.append((2 * made[-1].log_std.double()).exp())
-        steps = max(steps, len(made))
-    linear, shift = batch.frame[:, :3, :3], batch.frame[:, None, :3, 3]
+        steps.append(steps_of(made))
+    linear, shift = homeward(batch)
     scale = torch.linalg.det(linear).abs() ** (1 / 3)
     std = torch.stack(variance).mean(0).sqrt() * scale[:, None]
-    return Prediction(torch.stack(joints).mean(0).double() @ linear.mT + shift, std, steps)
+    return Prediction(torch.stack(joints).mean(0).double() @ linear.mT + shift, std, torch.stack(steps).amax(0))
+
+
+def steps_of(made: Sequence[Estimate]) -> Tensor:
+    """(B,) how many estimates were made of each cloud; one that has left keeps its estimate from then on."""
+    count = torch.ones(len(made[0].joints), dtype=torch.long, device=made[0].joints.device)
+    for before, after in itertools.pairwise(made):
+        count += (after.joints != before.joints).flatten(1).any(1)
+    return count
 
 
 def head_for(encoder: Any, make: Callable[..., nn.Module], joints: int) -> nn.Module:

@@ -11,6 +11,7 @@ from geo3d.checks import Decay, Rate, Seed, Share, checked
 from geo3d.cloud import Features
 from geo3d.compress import added_loss
 from geo3d.errors import ConfigError
+from geo3d.heads import Classifier
 from geo3d.invariance.views import Views
 from geo3d.seeds import generator, seeded
 from geo3d.tasks.datamodule import DataModule
@@ -116,7 +117,8 @@ class Supervised(pl.LightningModule):
             prediction = self.predict(features, seen)
         loss, logged = self.loss(prediction, seen)
         draw = generator(self.seed, "settings", self.global_step)
-        added = added_loss(self.encoder, seen, features.cloud, draw, self.head)
+        classifier = self.head if isinstance(self.head, Classifier) else None
+        added = added_loss(self.encoder, seen, features.cloud, draw, classifier)
         for term in (added, None if self.frozen else penalty):
             loss = loss if term is None else loss + term
         for name, value in {"loss": loss.detach(), **logged}.items():

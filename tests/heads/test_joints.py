@@ -166,3 +166,9 @@ def test_options_are_checked():
         JointRefiner(4, 4, exit_below=1.5)
     with pytest.raises(ConfigError, match="num_joints"):
         JointRegressor(4, num_joints=0)
+
+
+def test_the_uncertainty_of_votes_does_not_move_the_joints():
+    made, given = head(JointVoter, hidden=8), features()
+    made(given)[0].log_std.sum().backward()
+    assert made.votes.weight.grad is None and float(made.factor.grad.abs().min()) > 0

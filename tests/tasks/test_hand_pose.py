@@ -20,6 +20,7 @@ from geo3d.heads import Classifier, JointRegressor
 from geo3d.heads.joints import Estimate
 from geo3d.invariance import SO3, Compose
 from geo3d.invariance.views import Views
+from geo3d.jobs.predicting import predict
 from geo3d.seeds import generator, seeded
 from geo3d.tasks.datamodule import DataModule
 from geo3d.tasks.hand_pose import EARLIER, HandPose, estimates
@@ -235,3 +236,99 @@ def test_views_of_joints_turn_with_the_cloud():
     distance = torch.cdist(view.batch.joints, view.batch.pos.view(4, -1, 3)[:, :50])
     before = torch.cdist(batch.joints, batch.pos.view(4, -1, 3)[:, :50])
     torch.testing.assert_close(distance, before, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["data.block=0.1"], "data.block: is for labels of points"),
+        (["data.label_points=5"], "data.label_points: is for labels of points"),
+        (["data.view=pair"], "give data.view=single"),
+        (["task.signs=4"], "give data.normalize=oriented_box"),
+        (["recipe=pruned2"], "which the head reads; give recipe.prune.group=weight, or head=joint_regressor"),
+    ],
+)
+def test_what_does_not_fit_joints_is_refused_before_training(words, message, tmp_path, capsys):
+    assert main(["finetune", "task=hand_pose", "data=hands", *SMALL, *QUICK, *words, f"out={tmp_path / 'D'}"]) == 2
+    error = capsys.readouterr().err
+    assert message in error and not (tmp_path / "D" / "encoder").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["data.normalize=none"],
+        ["data.normalize=oriented_box", "task.signs=4", "data.rotation=so3"],
+        ["recipe=pruned2", "head=joint_regressor"],
+        ["encoder=dgcnn", "encoder.k=4", "encoder.channels=[8,8]", "encoder.embedding=16", "recipe=adaptive"],
+    ],
+)
+def test_kinds_of_encoders_and_poses(words, tmp_path):
+    small = SMALL if not any(word == "encoder=dgcnn" for word in words) else SMALL[-2:]
+    out = tmp_path / "D"
+    assert main(["finetune", "task=hand_pose", "data=hands", *small, *QUICK, *words, f"out={out}"]) == 0
+    np.savez(tmp_path / "hand.npz", pos=Hands(size=4)[1].pos.numpy())
+    assert main(["predict", f"checkpoint={out}", f"cloud={tmp_path / 'hand.npz'}", f"out={tmp_path / 'J.json'}"]) == 0
+
+
+def test_principal_axes_are_not_turned_in_training(tmp_path):
+    words = ["data.normalize=oriented_box", "data.rotation=so3", "trainer.max_steps=1"]
+    seen = []
+    augmented = HandPose.augmented
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(HandPose, "augmented", lambda self, batch: seen.append(augmented(self, batch)) or seen[-1])
+        out = f"out={tmp_path / 'D'}"
+        assert main(["finetune", "task=hand_pose", "data=hands", *SMALL, *QUICK, *words, out]) == 0
+    spread = seen[0].pos.view(-1, 128, 3).var(1)
+    assert bool((spread[:, 0] > spread[:, 2]).all())
+
+
+def test_steps_are_counted_cloud_by_cloud():
+    task, batch = small().eval(), next(iter(data().loader("test")))
+    with torch.no_grad():
+        torch.nn.init.normal_(task.head.move.weight)
+        chances = torch.stack([each.go_on.sigmoid() for each in task.head(task.encoder(batch))])
+        task.head.exit_below = float(chances[0].median()) + 1e-6
+        together = estimates(task.encoder, task.head, batch, 1).steps
+    expected = [next((i for i in range(4) if chances[i, row] < task.head.exit_below), 3) + 1 for row in range(8)]
+    assert together.tolist() == expected and len(set(expected)) > 1
+
+
+def test_the_cube_is_that_of_the_training(tmp_path):
+    out = tmp_path / "D"
+    words = ["task=hand_pose", "data=hands", "data.cut=0.06", *SMALL, *QUICK, f"out={out}"]
+    assert main(["finetune", *words]) == 0 and open_checkpoint(out).card["cut"] == 0.06
+    camera = picture(tmp_path / "crop.png")
+    points = []
+    for extra in ([], ["cut=0.06"], ["cut=0.2"]):
+        found = predict(out, depth=tmp_path / "crop.png", camera=json.loads(camera), out=tmp_path / "J.json",
+                        **{word.split("=")[0]: float(word.split("=")[1]) for word in extra})  # fmt: skip
+        points.append(found["points"])
+    assert points[0] == points[1] < points[2]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["depth=crop.png", "camera=[270,270,160,120]", "votes=3", "block=2"], "votes, block: for labels of points"),
+        (["depth=crop.png", "camera=[270,270,160,120]", "scale=5"], "scale: is the unit of a cloud"),
+        (["cloud=hand.npz", "camera=[1,1,1,1]"], "belong to a depth picture"),
+        (["cloud=hand.npz", "cut=0.02"], "give center=[x,y,z], too"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(trained, words, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    picture("crop.png")
+    np.savez("hand.npz", pos=Hands(size=4)[1].pos.numpy())
+    capsys.readouterr()
+    assert main(["predict", f"checkpoint={trained}", *words, "out=J.json"]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_predicting_needs_a_network_for_points_or_hands(tmp_path, capsys):
+    words = ["pretrain", "data=hands", "objective=equivariant_info_nce", *SMALL, *QUICK, f"out={tmp_path / 'A'}"]
+    assert main(words) == 0
+    capsys.readouterr()
+    assert main(["predict", f"checkpoint={tmp_path / 'A'}", "cloud=x.npz", "out=J.json"]) == 2
+    assert "task=segment or task=hand_pose" in capsys.readouterr().err

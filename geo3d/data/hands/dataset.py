@@ -10,6 +10,7 @@ from torch_geometric.data import Data
 
 from geo3d.checks import OneOf, Range, Seed, Split, checked
 from geo3d.data.depth_camera import DepthCamera
+from geo3d.data.hands.draws import normal, uniform
 from geo3d.data.hands.model import hand_model
 from geo3d.data.hands.motion import DRIFT, NO_PART, TURN, Hand, Motion, carried, random_arm
 from geo3d.data.hands.pose import is_held_out, random_poses
@@ -130,18 +131,20 @@ class Hands(Dataset):
         """
         start, draw = self._start(index), self._draw("motion", index)
         for _ in range(TRIES):
-            turn, drift = TURN * torch.randn(3, generator=draw), DRIFT * torch.randn(3, generator=draw)
+            turn, drift = TURN * normal(3, generator=draw), DRIFT * normal(3, generator=draw)
             moved = start._replace(last=self._angles(start.shape, draw), turn=turn, drift=drift)
             if moved.is_like(self._test == "pose", self._test == "view"):
                 return moved
         return start  # a hand in a corner of what is possible stays as it is
 
-    def clip(self, index: int, frames: int = 8) -> list[Data]:
+    @checked
+    def clip(self, index: int, frames: Annotated[int, Range(1, 100_000)] = 8) -> list[Data]:
         """Clouds of a moving hand at equal times, with ``flow`` (N, 3) to the same places in the next frame.
 
         The flow of the last frame is 0. Each frame is measured anew: with other noise and other points.
 
         Raises:
+            ConfigError: If the number of frames is out of its range.
             IndexError: If there is no such hand.
             CloudError: If the camera measured nothing in a frame.
         """
@@ -165,7 +168,7 @@ class Hands(Dataset):
     def _pair(self, index: int) -> Data:
         """Two moments of a motion as one cloud with two views; the joints are those of the first."""
         motion, draw = self.motion(index), self._draw("pair", index)
-        first = (1 - self.apart) * float(torch.rand((), generator=draw))
+        first = (1 - self.apart) * float(uniform((), generator=draw))
         hands = [motion.at(time) for time in (first, first + self.apart)]
         seen = [self._measured(hand, index, "camera", number) for number, hand in enumerate(hands)]
         view_id = torch.cat([torch.full((len(each.pos),), number) for number, each in enumerate(seen)])
@@ -190,7 +193,9 @@ class Hands(Dataset):
         shape = self._shape(draw)
         angles = self._angles(shape, draw)
         view, place = random_views(draw, self._test == "view")
-        return Motion(shape, random_arm(draw), angles, view, place, angles, torch.zeros(3), torch.zeros(3))
+        return Motion(
+            shape, random_arm(draw), angles, view, place, angles, torch.zeros_like(place), torch.zeros_like(place)
+        )
 
     @property
     def _test(self) -> str:
@@ -199,10 +204,10 @@ class Hands(Dataset):
 
     def _shape(self, draw: torch.Generator) -> Tensor:
         """(shapes,) components in standard deviations, up to ``AWAY``; of held-out shapes one is larger."""
-        inside = AWAY * (2 * torch.rand(hand_model().shapes, generator=draw) - 1)
+        inside = AWAY * (2 * uniform(hand_model().shapes, generator=draw) - 1)
         if self._test == "shape":
             which = int(torch.randint(2, (), generator=draw))
-            inside[which] = inside[which].sign() * AWAY * (1 + torch.rand((), generator=draw))
+            inside[which] = inside[which].sign() * AWAY * (1 + uniform((), generator=draw))
         return inside
 
     def _angles(self, shape: Tensor, draw: torch.Generator) -> Tensor:
@@ -230,7 +235,7 @@ class Hands(Dataset):
         middle = hand.joints.mean(0)
         reach = 2.3 * (self.cut + self.jitter) / float(middle.norm())
         look, (wide, high) = aimed(hand.corner, middle, reach)
-        focal = min(FOCAL * (1 + 0.5 * float(torch.rand((), generator=draw))), MOST / reach)
+        focal = min(FOCAL * (1 + 0.5 * float(uniform((), generator=draw))), MOST / reach)
         focal = max(focal, math.sqrt(LEAST / (wide * high)))
         corner = hand.corner @ look.mT
         width, height = math.ceil(focal * wide) + 2, math.ceil(focal * high) + 2
@@ -241,7 +246,7 @@ class Hands(Dataset):
         label = hand.label[face]
         pos = camera.points(picture.depth).view(-1, 3)[rows] @ look
         of_hand = pos[label != NO_PART] if bool((label != NO_PART).any()) else pos
-        center = of_hand.mean(0) + self.jitter * (2 * torch.rand(3, generator=draw) - 1)
+        center = of_hand.mean(0) + self.jitter * (2 * uniform(3, generator=draw) - 1)
         inside = ((pos - center).abs() <= self.cut).all(1)
         return Seen(pos[inside], face[inside], label[inside])
 

@@ -22,7 +22,7 @@ def forearm(loop: Tensor, wrist: Tensor, length: Tensor, width: Tensor, bend: Te
     middle = loop.mean(1, keepdim=True)
     turn = rotation_about_axis(bend[:, 0], "x") @ rotation_about_axis(bend[:, 1], "z")
     along = -(wrist @ turn)[..., 1]
-    steps = torch.linspace(0, 1, RINGS + 1)[1:]
+    steps = torch.linspace(0, 1, RINGS + 1, dtype=loop.dtype)[1:]
     grown = 1 + (width[:, None] - 1) * steps
     centers = middle + along[:, None] * (length[:, None] * steps)[..., None]
     flat = loop - middle

@@ -64,7 +64,7 @@ class HandModel:
         part = torch.zeros(self.weights.shape[1], dtype=torch.long)
         for finger, bones in enumerate(MODEL_JOINTS):
             part[list(bones)] = 1 + 3 * finger + torch.arange(3)
-        of_parts = torch.zeros(len(self.weights), 1 + 3 * len(FINGERS)).index_add_(1, part, self.weights)
+        of_parts = self.weights.new_zeros(len(self.weights), 1 + 3 * len(FINGERS)).index_add_(1, part, self.weights)
         return of_parts[self.faces].sum(1).argmax(1)
 
     def _opening(self) -> Tensor:
@@ -88,7 +88,9 @@ class HandModel:
         turn, origin = self._bones(before, angles)
         linear = turn @ self.rest[self.bones].mT
         shift = origin - (linear @ before[:, self.bones][..., None])[..., 0]
-        moved = torch.cat([(linear - torch.eye(3)).flatten(3), shift], 3).flatten(1, 2)  # how fingers move in the palm
+        moved = torch.cat([(linear - torch.eye(3).to(linear)).flatten(3), shift], 3).flatten(
+            1, 2
+        )  # how fingers move in the palm
         blended = self.of_fingers @ moved
         rest = self.vertices + (shape @ self.vertex_shape).view(len(shape), -1, 3)
         vertices = rest + (blended[..., :9].unflatten(2, (3, 3)) @ rest[..., None])[..., 0] + blended[..., 9:]

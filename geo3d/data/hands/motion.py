@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from geo3d.data.hands.draws import normal, uniform
 from geo3d.data.hands.forearm import forearm
 from geo3d.data.hands.model import hand_model
 from geo3d.data.hands.pose import is_held_out
@@ -89,8 +90,8 @@ class Motion(NamedTuple):
 
 def random_arm(draw: torch.Generator) -> Arm:
     """A random forearm of one hand."""
-    length, width = 0.06 + 0.09 * torch.rand(1, generator=draw), 0.95 + 0.35 * torch.rand(1, generator=draw)
-    bend = torch.stack([0.5 * torch.randn(1, generator=draw), 0.2 * torch.randn(1, generator=draw)], 1)
+    length, width = 0.06 + 0.09 * uniform(1, generator=draw), 0.95 + 0.35 * uniform(1, generator=draw)
+    bend = torch.stack([0.5 * normal(1, generator=draw), 0.2 * normal(1, generator=draw)], 1)
     return Arm(length, width, bend.clamp(-0.78, 0.78))
 
 

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from geo3d.data.hands.draws import normal, uniform
 from geo3d.data.hands.model import hand_model
 from geo3d.data.hands.skeleton import WRIST
 
@@ -29,15 +30,15 @@ def random_views(draw: torch.Generator, left_out: bool) -> tuple[Tensor, Tensor]
         left_out: Whether the camera is where no camera is in training, or where it is then.
     """
     while True:
-        direction = torch.nn.functional.normalize(torch.randn(3, generator=draw), dim=0)
+        direction = torch.nn.functional.normalize(normal(3, generator=draw), dim=0)
         if is_left_out(direction) == left_out:
             break
-    lean = LEAN * (2 * float(torch.rand((), generator=draw)) - 1)
+    lean = LEAN * (2 * float(uniform((), generator=draw)) - 1)
     view = facing(direction, -hand_model().rest[WRIST][:, 1], lean)
-    distance = NEAR + (FAR - NEAR) * torch.rand((), generator=draw)
-    off, around = (float(number) for number in torch.rand(2, generator=draw))
+    distance = NEAR + (FAR - NEAR) * uniform((), generator=draw)
+    off, around = (float(number) for number in uniform(2, generator=draw))
     off, around = OFF_AXIS * off, 2 * math.pi * around
-    ahead = torch.tensor([math.sin(off) * math.cos(around), math.sin(off) * math.sin(around), math.cos(off)])
+    ahead = direction.new_tensor([math.sin(off) * math.cos(around), math.sin(off) * math.sin(around), math.cos(off)])
     return towards(ahead).mT @ view, ahead * distance
 
 
@@ -81,7 +82,7 @@ def facing(direction: Tensor, arm: Tensor, lean: float) -> Tensor:
     forward = -direction
     down = arm - (arm @ forward) * forward
     if float(down.norm()) < 1e-3:  # the camera looks along the arm
-        down = torch.linalg.cross(forward, torch.tensor([0.6, 0.8, 0.0]))
+        down = torch.linalg.cross(forward, forward.new_tensor([0.6, 0.8, 0.0]))
     down = down / down.norm()
     right = torch.linalg.cross(down, forward)
     c, s = math.cos(lean), math.sin(lean)

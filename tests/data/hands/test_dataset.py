@@ -5,6 +5,7 @@ import torch
 
 from geo3d.data import Hands
 from geo3d.data.hands.dataset import AWAY, NO_PART, aimed
+from geo3d.data.hands.model import hand_model
 from geo3d.data.hands.pose import is_held_out
 from geo3d.data.hands.skeleton import JOINTS, PARTS
 from geo3d.data.hands.view import towards
@@ -107,3 +108,26 @@ def test_batches_keep_joints_and_their_way_back():
         back = batch.frame[row]
         joints = batch.joints[row].double() @ back[:3, :3].T + back[:3, 3]
         torch.testing.assert_close(joints.float(), source[row].joints, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_the_default_dtype_does_not_matter(dtype):
+    clips = []
+    hand_model.cache_clear()
+    for chosen in (dtype, torch.float32):
+        torch.set_default_dtype(chosen)
+        try:
+            hands = Hands(size=3)
+            clips.append([hands[1], *hands.clip(2, 2), Hands(size=3, view="pair")[0]])
+        finally:
+            torch.set_default_dtype(torch.float32)
+    hand_model.cache_clear()
+    for one, other in zip(*clips, strict=True):
+        assert one.pos.dtype == torch.float32 and torch.equal(one.pos, other.pos)
+        assert torch.equal(one.joints, other.joints)
+
+
+def test_a_clip_has_a_frame_or_more():
+    with pytest.raises(ConfigError, match="frames"):
+        Hands(size=3).clip(0, 0)
+    assert len(Hands(size=3).clip(0, 1)) == 1
