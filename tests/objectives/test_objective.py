@@ -8,7 +8,7 @@ import torch
 
 from geo3d import objectives
 from geo3d.errors import ConfigError
-from geo3d.objectives.objective import Hidden, Objective, Places, check, found_in
+from geo3d.objectives.objective import Hidden, Motions, Objective, Places, check, found_in
 from geo3d.seeds import generator
 
 B, D = 16, 6
@@ -41,6 +41,10 @@ def call(objective, views, targets=None, order=slice(None)):
     elif objective.needs == "hidden":  # the same of every view
         masked, rgb = (torch.arange(B) % 2).float()[order], rows("rgb")[order, :3]
         given = Hidden([masked[: len(views[0])]] * len(views), [rgb[: len(views[0])]] * len(views))
+    elif objective.needs == "motions":  # every view moved as all the others
+        moved = torch.eye(4).repeat(len(views[0]), 1, 1)
+        moved[:, :3, 3] = 0.1
+        given = Motions([moved] * len(views), None)
     elif objective.needs == "clouds":
         given = rows(0)[: len(views[0]), None, :3][order].expand(-1, objective.points, 3)
     return objective(views, (targets or [v.detach() for v in views]) if objective.teacher else None, given)
