@@ -55,6 +55,7 @@ class JointRegressor(nn.Module):
         dropout: Dropout before the last layer.
 
     Example:
+        >>> import torch
         >>> from geo3d.cloud import Features
         >>> head = JointRegressor(8, 21, hidden=(16,)).eval()
         >>> head(Features(torch.zeros(5, 4), torch.zeros(2, 8)))[0].joints.shape

@@ -198,7 +198,7 @@ def turns(i):
     random = rotation.random_rotations(4, i.generator)
     return [
         rotation.rotation_about_z(angles), rotation.axis_angle_to_matrix(i.floats(4, 3)), random,
-        rotation.rotation_angle(random), *normalize.unit_sphere(i.pos), normalize.unit_vectors(i.pos),
+        rotation.rotation_angle(random), *normalize.unit_sphere(i.pos), rotation.unit_vectors(i.pos),
     ]  # fmt: skip
 
 

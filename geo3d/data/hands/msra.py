@@ -62,7 +62,7 @@ class MSRA15(Dataset):
         self,
         root: str,
         split: Split = "train",
-        subject: Annotated[int, Range(0, SUBJECTS - 1)] = 0,
+        subject: Annotated[int, Range(0, 8)] = 0,
         cut: Cut = 0.125,
         center: Center = "joints",
     ) -> None:
