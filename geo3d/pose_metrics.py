@@ -106,9 +106,9 @@ def pose_metrics(prediction: Tensor, truth: Tensor, bones: Sequence[tuple[int, i
 
 
 def calibration(prediction: Tensor, truth: Tensor, std: Tensor, bins: int = 10) -> dict[str, Any]:
-    """How far predicted standard deviations can be trusted: predicted against found ones, in bins of equal size.
+    """How far predicted standard deviations can be trusted: predicted against actual ones, in bins of equal size.
 
-    ``predicted`` and ``found`` are root mean squares in mm, by rising prediction; ``error`` is the mean of their
+    ``predicted`` and ``actual`` are root mean squares in mm, by rising prediction; ``error`` is the mean of their
     relative differences (ENCE, arXiv 1905.11659): 0 if the uncertainty is right everywhere.
 
     Args:
@@ -119,15 +119,15 @@ def calibration(prediction: Tensor, truth: Tensor, std: Tensor, bins: int = 10) 
 
     Example:
         >>> calibration(torch.full((4, 1, 3), 2.0), torch.zeros(4, 1, 3), torch.full((4, 1), 1.0), bins=1)
-        {'error': 1.0, 'predicted': [1.0], 'found': [2.0]}
+        {'error': 1.0, 'predicted': [1.0], 'actual': [2.0]}
     """
     order = std.flatten().argsort()
     variance = (prediction.double() - truth.double()).square().mean(2).flatten()[order]
     claimed = std.double().flatten().square()[order]
     predicted = [float(part.mean().sqrt()) for part in claimed.tensor_split(bins) if len(part)]
-    found = [float(part.mean().sqrt()) for part in variance.tensor_split(bins) if len(part)]
-    away = [abs(a - b) / max(a, 1e-12) for a, b in zip(predicted, found, strict=True)]
-    return {"error": sum(away) / len(away), "predicted": predicted, "found": found}
+    actual = [float(part.mean().sqrt()) for part in variance.tensor_split(bins) if len(part)]
+    away = [abs(a - b) / max(a, 1e-12) for a, b in zip(predicted, actual, strict=True)]
+    return {"error": sum(away) / len(away), "predicted": predicted, "actual": actual}
 
 
 def error_table(errors: Sequence[float], names: Sequence[str] | None = None) -> str:

@@ -19,7 +19,7 @@ def show_poses(task: HandPose, data: DataModule, out: Path) -> None:
         out: Run folder, for ``success.png`` and ``skeletons.png``.
     """
     assert task.test is not None
-    errors = joint_distances(task.test.joints, task.test.truth)
+    errors = joint_distances(task.test.predicted, task.test.truth)
     print(error_table(errors.mean(0).tolist(), task.names))
     plot_success(errors.amax(1), out / "success.png", {})
     order = errors.mean(1).argsort()
@@ -29,5 +29,5 @@ def show_poses(task: HandPose, data: DataModule, out: Path) -> None:
         cloud = data.cloud("test", row)
         points = MILLIMETRES * to_source(cloud.pos, frame_of(cloud))
         title = f"{name} frame: {float(errors[row].mean()):.1f} mm"
-        frames.append(Frame(title, points, task.test.joints[row], task.test.truth[row]))
+        frames.append(Frame(title, points, task.test.predicted[row], task.test.truth[row]))
     plot_skeletons(frames, task.bones, out / "skeletons.png")

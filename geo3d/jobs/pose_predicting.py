@@ -89,15 +89,20 @@ def predict_pose(
         center = nearest_mass(pos) if hand.center is None else pos.new_tensor(hand.center)
         cut = float(opened.card.get("cut", CUT)) if hand.cut is None else hand.cut
         pos = pos[cropped(pos, center, cut, source)]
-    found = _found(opened, pos, hand.side == "left", source, device)
+    predicted = _predicted(opened, pos, hand.side == "left", source, device)
     written = {
-        "joints_mm": (MILLIMETRES * found.joints).tolist(),
+        "joints_mm": (MILLIMETRES * predicted.joints).tolist(),
         "names": list(names),
-        "std_mm": (MILLIMETRES * found.std).tolist(),
+        "std_mm": (MILLIMETRES * predicted.std).tolist(),
     }
     with replacing(out) as draft:
         draft.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
-    return {"out": str(out), "points": len(pos), "steps": int(found.steps), "std_mm": float(np.mean(written["std_mm"]))}
+    return {
+        "out": str(out),
+        "points": len(pos),
+        "steps": int(predicted.steps),
+        "std_mm": float(np.mean(written["std_mm"])),
+    }
 
 
 def _measured(hand: Hand) -> Tensor:
@@ -109,7 +114,7 @@ def _measured(hand: Hand) -> Tensor:
     return cloud_of_depth(depth, Camera(*(float(number) for number in hand.camera)), str(hand.depth))
 
 
-def _found(opened: Checkpoint, pos: Tensor, mirrored: bool, source: str, device: str) -> Prediction:
+def _predicted(opened: Checkpoint, pos: Tensor, mirrored: bool, source: str, device: str) -> Prediction:
     """Joints (J, 3) and their uncertainty (J,) in the coordinates of ``pos``; a left hand is seen as a right one."""
     said = opened.card.get("input", {})
     flip = pos.new_tensor([-1.0, 1.0, 1.0] if mirrored else [1.0, 1.0, 1.0])
@@ -121,5 +126,5 @@ def _found(opened: Checkpoint, pos: Tensor, mirrored: bool, source: str, device:
     )  # fmt: skip
     network = opened.encoder.to(device), opened.head.to(device)  # type: ignore[union-attr]
     with torch.no_grad():
-        found = estimates(*network, collate([cloud]).to(device), opened.card.get("signs", 1))
-    return Prediction(found.joints[0].cpu() * flip, found.std[0].cpu(), found.steps[0])
+        predicted = estimates(*network, collate([cloud]).to(device), opened.card.get("signs", 1))
+    return Prediction(predicted.joints[0].cpu() * flip, predicted.std[0].cpu(), predicted.steps[0])

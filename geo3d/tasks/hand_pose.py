@@ -1,8 +1,8 @@
 """Hand pose: the joints of a hand, by fine-tuning an encoder or training it from scratch."""
 
+import inspect
 import itertools
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Annotated, Any, NamedTuple
 
 import torch
@@ -29,11 +29,11 @@ EARLIER = 0.8
 """Each step of a head of several steps counts this much less than the one after it (HandR2N2)."""
 
 
-class Found(NamedTuple):
+class Compared(NamedTuple):
     """Joints of all clouds of a split, in millimetres in the source's coordinates."""
 
-    joints: Tensor
-    """(F, J, 3) float64 as predicted."""
+    predicted: Tensor
+    """(F, J, 3) float64."""
     truth: Tensor
     """(F, J, 3) float64."""
     std: Tensor
@@ -83,7 +83,7 @@ class HandPose(Supervised):
             target.names, beta, uncertainty, margin, signs,
         )  # fmt: skip
         self.head = head_for(encoder, head, len(target.names))
-        self.test: Found | None = None  # what was last scored
+        self.test: Compared | None = None  # what was last scored
 
     def predict(self, features: Features, batch: Batch) -> list[Estimate]:
         """The estimates of all steps, in the coordinates of the batch."""
@@ -123,7 +123,7 @@ class HandPose(Supervised):
         return BONES if self.names == JOINTS else ()
 
     @torch.no_grad()
-    def found(self, data: DataModule, split: str) -> Found:
+    def compared(self, data: DataModule, split: str) -> Compared:
         """The joints of all clouds of a split, predicted and true, in millimetres."""
         self.eval()
         parts = []
@@ -132,7 +132,7 @@ class HandPose(Supervised):
             linear, shift = homeward(batch)
             truth = batch.joints.double() @ linear.mT + shift
             parts.append((*(MILLIMETRES * each.cpu() for each in (made.joints, truth, made.std)), made.steps.cpu()))
-        return Found(*(torch.cat(each) for each in zip(*parts, strict=True)))
+        return Compared(*(torch.cat(each) for each in zip(*parts, strict=True)))
 
     def check(self, data: DataModule) -> None:
         """Check that every cloud of the data is one whole hand with its joints.
@@ -153,11 +153,11 @@ class HandPose(Supervised):
 
     def score(self, data: DataModule) -> dict[str, Any]:
         """Errors of the joints on the test split, in millimetres, and how far the uncertainty can be trusted."""
-        self.test = found = self.found(data, "test")
+        self.test = test = self.compared(data, "test")
         return {
-            **pose_metrics(found.joints, found.truth, self.bones),
-            "calibration": calibration(found.joints, found.truth, found.std),
-            "steps": float(found.steps.double().mean()),
+            **pose_metrics(test.predicted, test.truth, self.bones),
+            "calibration": calibration(test.predicted, test.truth, test.std),
+            "steps": float(test.steps.double().mean()),
         }
 
     def described(self, data: DataModule) -> dict[str, Any]:
@@ -221,10 +221,10 @@ def head_for(encoder: Any, make: Callable[..., nn.Module], joints: int) -> nn.Mo
     Raises:
         ConfigError: If ``make`` is not a head for joints.
     """
-    kind: Any = make.func if isinstance(make, partial) else make
-    if not str(getattr(kind, "__name__", "")).startswith("Joint"):
-        raise ConfigError(f"head: expected JointRegressor, JointVoter or JointRefiner of geo3d.heads; found {kind}")
+    takes = inspect.signature(make).parameters
+    if "num_joints" not in takes:
+        raise ConfigError(f"head: expected JointRegressor, JointVoter or JointRefiner of geo3d.heads; found {make}")
     reads: dict[str, Any] = {"in_channels": encoder.cloud_channels, "num_joints": joints}
-    if kind.__name__ != "JointRegressor":
+    if "anchor_channels" in takes:
         reads["anchor_channels"] = anchor_channels(encoder)
     return make(**reads)

@@ -51,18 +51,18 @@ def test_clouds_do_not_see_each_other(kind, sizes):
 def test_one_step_is_a_small_network():
     made, given = head(JointRegressor, hidden=(8,)), features()
     rows = made.layers(given.cloud)
-    (found,) = made(given)
+    (estimates,) = made(given)
     for row in range(CLOUDS):
         for joint in range(JOINTS):
             expected = rows[row, 4 * joint : 4 * joint + 4]
-            torch.testing.assert_close(found.joints[row, joint], expected[:3])
-            torch.testing.assert_close(found.log_std[row, joint], expected[3].clamp(-8, 2))
+            torch.testing.assert_close(estimates.joints[row, joint], expected[:3])
+            torch.testing.assert_close(estimates.log_std[row, joint], expected[3].clamp(-8, 2))
 
 
 @pytest.mark.parametrize("sizes", [(POINTS,) * CLOUDS, (7, 12, 4)])
 def test_votes_by_a_plain_loop(sizes):
     made, given = head(JointVoter, hidden=8), features(sizes)
-    points, found = given.levels[1], made(given)[0]
+    points, estimates = given.levels[1], made(given)[0]
     for row in range(len(sizes)):
         mine = range(int(points.layout.ptr[row]), int(points.layout.ptr[row + 1]))
         votes = []
@@ -77,9 +77,9 @@ def test_votes_by_a_plain_loop(sizes):
             places = points.pos[list(mine)] + votes[:, joint, 1:]
             middle = (weight[:, None] * places).sum(0)
             spread = (weight * (places - middle).square().mean(1)).sum()
-            torch.testing.assert_close(found.joints[row, joint], middle, atol=1e-10, rtol=0)
+            torch.testing.assert_close(estimates.joints[row, joint], middle, atol=1e-10, rtol=0)
             expected = 0.5 * (spread + 1e-6).log() + made.factor[joint]
-            torch.testing.assert_close(found.log_std[row, joint], expected.clamp(-8, 2), atol=1e-10, rtol=0)
+            torch.testing.assert_close(estimates.log_std[row, joint], expected.clamp(-8, 2), atol=1e-10, rtol=0)
 
 
 def test_sums_and_softmax_of_one_size_and_of_several_agree():
@@ -92,13 +92,13 @@ def test_sums_and_softmax_of_one_size_and_of_several_agree():
 @pytest.mark.parametrize("sizes", [(POINTS,) * CLOUDS, (7, 12, 4)])
 def test_a_step_of_refinement_by_a_plain_loop(sizes):
     made, given = head(JointRefiner, channels=8, k=3, steps=2, hidden=8), features(sizes)
-    points, found = given.levels[1], made(given)
-    assert len(found) == 3
+    points, estimates = given.levels[1], made(given)
+    assert len(estimates) == 3
     for row in range(len(sizes)):
         mine = slice(int(points.layout.ptr[row]), int(points.layout.ptr[row + 1]))
         pos, x = points.pos[mine], points.x[mine]
         state = torch.tanh(made.state(given.cloud[row])) + made.names
-        joints, log_std = found[0].joints[row], found[0].log_std[row]
+        joints, log_std = estimates[0].joints[row], estimates[0].log_std[row]
         for step in (1, 2):
             rows = []
             for joint in range(JOINTS):
@@ -110,10 +110,10 @@ def test_a_step_of_refinement_by_a_plain_loop(sizes):
             state = torch.stack(rows)
             moved = made.move(state)
             joints, log_std = joints + moved[:, :3], (log_std + moved[:, 3]).clamp(-8, 2)
-            torch.testing.assert_close(found[step].joints[row], joints, atol=1e-9, rtol=0)
-            torch.testing.assert_close(found[step].log_std[row], log_std, atol=1e-9, rtol=0)
+            torch.testing.assert_close(estimates[step].joints[row], joints, atol=1e-9, rtol=0)
+            torch.testing.assert_close(estimates[step].log_std[row], log_std, atol=1e-9, rtol=0)
             gate = made.gate(torch.cat([state.amin(0), state.amax(0)]))
-            torch.testing.assert_close(found[step].go_on[row], gate[0], atol=1e-9, rtol=0)
+            torch.testing.assert_close(estimates[step].go_on[row], gate[0], atol=1e-9, rtol=0)
 
 
 def test_clouds_leave_one_by_one_and_keep_their_estimate():
@@ -139,8 +139,8 @@ def test_gradients_reach_every_weight_and_are_those_of_finite_differences():
     x = given.levels[1].x.clone().requires_grad_(True)
 
     def total(x):
-        found = made(given._replace(levels=(given.levels[0], given.levels[1]._replace(x=x))))
-        return sum(each.joints.square().sum() + each.log_std.sum() for each in found), found[-1].go_on.sum()
+        estimates = made(given._replace(levels=(given.levels[0], given.levels[1]._replace(x=x))))
+        return sum(each.joints.square().sum() + each.log_std.sum() for each in estimates), estimates[-1].go_on.sum()
 
     assert torch.autograd.gradcheck(lambda x: total(x)[0], (x,))
     loss, gate = total(x)

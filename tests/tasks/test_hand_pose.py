@@ -83,8 +83,8 @@ def test_turned_hands_have_turned_joints_in_their_principal_axes(signs):
     task = small(signs=signs).eval()
     near = [data(normalize="oriented_box", rotation=rotation) for rotation in ("aligned", "so3")]
     first, second = (next(iter(each.loader("test"))) for each in near)
-    found = [estimates(task.encoder, task.head, batch, signs) for batch in (first, second)]
-    torch.testing.assert_close(found[0].joints, found[1].joints, atol=2e-4, rtol=0)  # both in the camera's axes
+    one, other = (estimates(task.encoder, task.head, batch, signs) for batch in (first, second))
+    torch.testing.assert_close(one.joints, other.joints, atol=2e-4, rtol=0)  # both in the camera's axes
     assert float((first.pos - second.pos).abs().max()) < 1e-4
 
 
@@ -106,20 +106,20 @@ def test_four_signs_make_the_choice_of_signs_indifferent():
 
 def test_hands_are_learned_and_scored_in_millimetres():
     module, task = data(), small(head=JointRegressor)
-    found = task.found(module, "test")
+    test = task.compared(module, "test")
     source = torch.stack([Hands("test", 8)[i].joints for i in range(8)])
-    torch.testing.assert_close(found.truth.float(), 1000 * source, atol=0.05, rtol=0)
+    torch.testing.assert_close(test.truth.float(), 1000 * source, atol=0.05, rtol=0)
     batch = next(iter(module.loader("test")))
     with torch.no_grad():
         spread = task.head(task.encoder(batch))[-1].log_std.double().exp()
     scale = batch.frame[:, :3, 0].norm(dim=1)  # metres for each unit of the normalised clouds
-    torch.testing.assert_close(found.std, 1000 * scale[:, None] * spread, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(test.std, 1000 * scale[:, None] * spread, rtol=1e-4, atol=1e-3)
     score = task.score(module)
-    errors = (found.joints - found.truth).norm(dim=2)
+    errors = (test.predicted - test.truth).norm(dim=2)
     assert score["mean_joint_error"] == pytest.approx(float(errors.mean()))
     lengths = [
         torch.stack([(each[:, a] - each[:, b]).norm(dim=1) for a, b in BONES], 1)
-        for each in (found.joints, found.truth)
+        for each in (test.predicted, test.truth)
     ]
     assert score["bone_length_error"] == pytest.approx(float((lengths[0] - lengths[1]).square().mean().sqrt()))
     assert len(score["joint_errors"]) == 21 and score["frames"] == 8 and score["steps"] == 1
@@ -151,7 +151,7 @@ def test_the_metrics_of_a_run_and_its_checkpoint(trained):
     test = json.loads((trained / "metrics.json").read_text())["test"]
     assert 10 < test["mean_joint_error"] < 1000 and len(test["joint_errors"]) == len(JOINTS)
     assert {"auc_0_50", "max_error_20", "max_error_40", "aligned_joint_error", "bone_length_error"} <= set(test)
-    assert len(test["calibration"]["predicted"]) == 10 and test["steps"] == 4
+    assert len(test["calibration"]["actual"]) == 10 and test["steps"] == 4
     for name in ("success.png", "skeletons.png"):
         with Image.open(trained / name) as image:
             assert image.width > 400 and len(image.convert("RGB").getcolors(1 << 20)) > 50

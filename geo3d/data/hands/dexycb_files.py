@@ -52,8 +52,8 @@ def read_recording(folder: Path) -> Recording:
         pose = folder / "pose.npz"
         mano = read_archive(pose, lambda names: {"pose_m"}).get("pose_m")
         if mano is None or mano.ndim != 3 or mano.shape[:2] != (frames, 1):
-            found = None if mano is None else mano.shape
-            raise CloudError(f"{pose}: expected pose_m of shape ({frames}, 1, 51), as {path.name} says; found {found}")
+            shape = None if mano is None else mano.shape
+            raise CloudError(f"{pose}: expected pose_m of shape ({frames}, 1, 51), as {path.name} says; found {shape}")
         hand = (mano != 0).any((1, 2))  # it is 0 where no hand was there
     return Recording(folder, sides[0], names, hand)
 
@@ -94,8 +94,8 @@ def read_labels(path: Path, pixels: bool) -> tuple[Tensor, Tensor | None]:
     arrays = read_archive(path, wanted)
     joints = arrays.get("joint_3d")
     if joints is None or joints.shape != (1, len(JOINTS), 3) or joints.dtype.kind != "f":
-        found = f"the arrays {sorted(present)}" if joints is None else f"{joints.shape} of {joints.dtype}"
-        raise CloudError(f"{path}: expected joint_3d of shape (1, {len(JOINTS)}, 3) and floats; found {found}")
+        there = f"the arrays {sorted(present)}" if joints is None else f"{joints.shape} of {joints.dtype}"
+        raise CloudError(f"{path}: expected joint_3d of shape (1, {len(JOINTS)}, 3) and floats; found {there}")
     if (joints == NONE).all():
         raise CloudError(f"{path}: all joints are -1, so there is no hand, but pose.npz has one; remove this frame")
     return torch.from_numpy(joints[0].astype(np.float32)), _hand(arrays.get("seg"), path) if pixels else None
@@ -104,8 +104,8 @@ def read_labels(path: Path, pixels: bool) -> tuple[Tensor, Tensor | None]:
 def _hand(seg: np.ndarray | None, path: Path) -> Tensor:
     """(480, 640) bool, the pixels of the hand."""
     if seg is None or seg.shape != (HEIGHT, WIDTH):
-        found = "none" if seg is None else seg.shape
-        raise CloudError(f"{path}: expected seg of shape ({HEIGHT}, {WIDTH}), found {found}; give only_hand=false")
+        shape = "none" if seg is None else seg.shape
+        raise CloudError(f"{path}: expected seg of shape ({HEIGHT}, {WIDTH}), found {shape}; give only_hand=false")
     if not (seg == HAND).any():
         raise CloudError(f"{path}: no pixel of seg is {HAND}, the hand's label; give only_hand=false")
     return torch.from_numpy(seg == HAND)

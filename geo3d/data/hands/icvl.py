@@ -4,19 +4,16 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
-from torch_geometric.data import Data
 
 from geo3d.checks import Split, checked
-from geo3d.data.hands.from_depth import Camera, Center, Cut, hand_cloud, metres
-from geo3d.data.targets import Joints, Target
+from geo3d.data.hands.from_depth import Camera, Center, Cut, metres
+from geo3d.data.hands.pictures import HandPictures
 from geo3d.errors import CloudError
-from geo3d.io.files import existing_folder, listing, read_bytes
+from geo3d.io.files import existing_folder, read_bytes
 from geo3d.io.numbers import numbers, plain, shown
 from geo3d.pose_metrics import MILLIMETRES
 
@@ -40,7 +37,7 @@ CHUNK = 4096
 """How many lines are taken apart at once."""
 
 
-class ICVL(Dataset):
+class ICVL(HandPictures):
     """Right hands before a time-of-flight camera (Tang et al., CVPR 2014): ``pos`` and 16 ``joints``.
 
     Coordinates are metres in the camera's axes (x right, y down, z forward).
@@ -57,8 +54,7 @@ class ICVL(Dataset):
         CloudError: If the folder lacks files, or a list is damaged. A damaged picture raises the error when it is read.
     """
 
-    classes: tuple[str, ...] = ()
-    labels = None
+    data, names, camera, options = "icvl", JOINTS, CAMERA, ("split", "rotated", "cut", "center")
 
     @checked
     def __init__(
@@ -74,32 +70,11 @@ class ICVL(Dataset):
         self.lists = [self.root / name for name in LISTS[split]]
         entries = [read_list(path, rotated) for path in self.lists]
         self.files = [file for files, _ in entries for file in files]
-        """The depth picture of each frame."""
         self.joints = torch.cat([joints for _, joints in entries])
-        """(n, 16, 3) the joints of each frame, in metres in the camera's axes."""
 
-    @property
-    def targets(self) -> dict[str, Target]:
-        """``joints``."""
-        return {"joints": Joints(JOINTS)}
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def source(self, index: int) -> str:
-        """The depth picture of a frame."""
-        return str(self.files[index])
-
-    def __getitem__(self, index: int) -> Data:
-        """``pos`` (N, 3) and ``joints`` (16, 3) of one frame."""
-        depth = metres(self.files[index], WIDTH, HEIGHT)  # where nothing was measured it is 0, or above 30
-        return hand_cloud(depth, CAMERA, self.joints[index], self.cut, self.center, self.source(index))
-
-    def manifest(self) -> dict[str, Any]:
-        """Which frames are read and how, with a hash of the names and sizes of their files."""
-        options = {"split": self.split, "rotated": self.rotated, "cut": self.cut, "center": self.center}
-        files = listing([*self.files, *self.lists], self.root)
-        return {"data": "icvl", **options, "num_clouds": len(self), **files}
+    def depth(self, path: Path) -> Tensor:
+        """(240, 320) float32 metres of one depth picture; where nothing was measured it is 0, or above 30."""
+        return metres(path, WIDTH, HEIGHT)
 
 
 def read_list(path: Path, rotated: bool) -> tuple[list[Path], Tensor]:

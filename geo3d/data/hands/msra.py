@@ -4,21 +4,19 @@ import os
 import re
 import struct
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
-from torch_geometric.data import Data
 
 from geo3d.checks import Range, Split, checked
-from geo3d.data.hands.from_depth import Camera, Center, Cut, hand_cloud
+from geo3d.data.hands.from_depth import Camera, Center, Cut
+from geo3d.data.hands.pictures import HandPictures
 from geo3d.data.hands.skeleton import JOINTS
 from geo3d.data.hands.subjects import check_subjects
-from geo3d.data.targets import Joints, Target
 from geo3d.errors import CloudError
-from geo3d.io.files import existing_folder, listing, read_bytes
+from geo3d.io.files import existing_folder, read_bytes
 from geo3d.io.numbers import count, numbers, plain
 from geo3d.pose_metrics import MILLIMETRES
 
@@ -35,7 +33,7 @@ ORDER = (0, 17, 18, 19, 20, *range(1, 17))
 DEPTHS = re.compile(r"\d{6}_depth\.bin", re.ASCII)
 
 
-class MSRA15(Dataset):
+class MSRA15(HandPictures):
     """Right hands of nine people (Sun et al., Cascaded Hand Pose Regression, CVPR 2015): ``pos``, ``joints`` (21, 3).
 
     Coordinates are metres in the camera's axes (x right, y down, z forward). The results of the benchmark are means
@@ -54,8 +52,7 @@ class MSRA15(Dataset):
             raises the error when it is read.
     """
 
-    classes: tuple[str, ...] = ()
-    labels = None
+    data, names, camera, options = "msra", JOINTS, CAMERA, ("split", "subject", "cut", "center")
 
     @checked
     def __init__(
@@ -74,33 +71,12 @@ class MSRA15(Dataset):
         folders = [folder for name in there for folder in _folders(self.root / name)]
         gestures = [read_gesture(folder) for folder in folders]
         self.files = [file for files, _ in gestures for file in files]
-        """The depth file of each frame."""
         self.joints = torch.cat([joints for _, joints in gestures])
-        """(n, 21, 3) the joints of each frame, in metres in the camera's axes."""
-        self.joint_files = [folder / "joint.txt" for folder in folders]
+        self.lists = [folder / "joint.txt" for folder in folders]
 
-    @property
-    def targets(self) -> dict[str, Target]:
-        """``joints``."""
-        return {"joints": Joints(JOINTS)}
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def source(self, index: int) -> str:
-        """The depth file of a frame."""
-        return str(self.files[index])
-
-    def __getitem__(self, index: int) -> Data:
-        """``pos`` (N, 3) and ``joints`` (21, 3) of one frame."""
-        depth = read_depth(self.files[index])
-        return hand_cloud(depth, CAMERA, self.joints[index], self.cut, self.center, self.source(index))
-
-    def manifest(self) -> dict[str, Any]:
-        """Which frames are read and how, with a hash of the names and sizes of their files."""
-        options = {"split": self.split, "subject": self.subject, "cut": self.cut, "center": self.center}
-        files = listing([*self.files, *self.joint_files], self.root)
-        return {"data": "msra", **options, "num_clouds": len(self), **files}
+    def depth(self, path: Path) -> Tensor:
+        """(240, 320) float32 metres of one depth file."""
+        return read_depth(path)
 
 
 def read_gesture(folder: Path) -> tuple[list[Path], Tensor]:

@@ -3,19 +3,16 @@
 import os
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
-from torch_geometric.data import Data
 
 from geo3d.checks import Split, checked
-from geo3d.data.hands.from_depth import Camera, Center, Cut, check_size, hand_cloud
-from geo3d.data.targets import Joints, Target
+from geo3d.data.hands.from_depth import Camera, Center, Cut, check_size
+from geo3d.data.hands.pictures import HandPictures
 from geo3d.errors import CloudError
-from geo3d.io.files import existing_folder, listing
+from geo3d.io.files import existing_folder
 from geo3d.io.image import read_colors
 from geo3d.io.matlab import read_matlab
 from geo3d.pose_metrics import MILLIMETRES
@@ -36,7 +33,7 @@ CAMERAS = 3
 DEPTHS = re.compile(r"depth_1_(\d{7})\.png", re.ASCII)
 
 
-class NYU(Dataset):
+class NYU(HandPictures):
     """Right hands before a Kinect (Tompson et al., ACM ToG 33, 2014): ``pos`` and the benchmark's 14 ``joints``.
 
     Coordinates are metres in the axes of the first camera (x right, y down, z forward). The pictures show the whole
@@ -54,16 +51,14 @@ class NYU(Dataset):
             the error when it is read.
     """
 
-    classes: tuple[str, ...] = ()
-    labels = None
+    data, names, camera = "nyu", JOINTS, CAMERA
 
     @checked
     def __init__(self, root: str, split: Split = "train", cut: Cut = 0.15, center: Center = "joints") -> None:
         self.root, self.split, self.cut, self.center = existing_folder(root, TREE), split, cut, center
         folder = existing_folder(self.root / split, TREE)
-        self.joint_file = folder / "joint_data.mat"
-        self.joints = read_joints(self.joint_file)
-        """(n, 14, 3) the joints of each frame, in metres in the camera's axes."""
+        self.lists = [folder / "joint_data.mat"]
+        self.joints = read_joints(self.lists[0])
         names = sorted(name for name in os.listdir(folder) if DEPTHS.fullmatch(name))
         if len(names) != len(self.joints):
             raise CloudError(
@@ -74,30 +69,10 @@ class NYU(Dataset):
         if names[0] != "depth_1_0000001.png" or names[-1] != last:
             raise CloudError(f"{folder}: expected depth_1_0000001.png to {last}; found {names[0]} to {names[-1]}")
         self.files = [folder / name for name in names]
-        """The depth picture of each frame."""
 
-    @property
-    def targets(self) -> dict[str, Target]:
-        """``joints``."""
-        return {"joints": Joints(JOINTS)}
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def source(self, index: int) -> str:
-        """The depth picture of a frame."""
-        return str(self.files[index])
-
-    def __getitem__(self, index: int) -> Data:
-        """``pos`` (N, 3) and ``joints`` (14, 3) of one frame."""
-        depth = read_depth(self.files[index])
-        return hand_cloud(depth, CAMERA, self.joints[index], self.cut, self.center, self.source(index))
-
-    def manifest(self) -> dict[str, Any]:
-        """Which frames are read and how, with a hash of the names and sizes of their files."""
-        options = {"split": self.split, "cut": self.cut, "center": self.center}
-        files = listing([*self.files, self.joint_file], self.root)
-        return {"data": "nyu", **options, "num_clouds": len(self), **files}
+    def depth(self, path: Path) -> Tensor:
+        """(480, 640) float32 metres of one depth picture."""
+        return read_depth(path)
 
 
 def read_joints(path: Path) -> Tensor:
