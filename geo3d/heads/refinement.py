@@ -18,14 +18,15 @@ from geo3d.ops.search.knn import knn_query
 class JointRefiner(nn.Module):
     """Estimates of all joints, each step better than the one before (after arXiv 2111.06500 and HandR2N2, ICCV 2023).
 
-    The first estimate comes from the cloud features. Then the same step is repeated: each joint looks at the features
-    of the ``k`` points around its present place, hears of the other joints through a learned (J, J) matrix, updates its
-    state by a gated recurrent unit, and moves. What it sees is ``relu(max_i (A x_i + B p_i) - B q)`` over its points i,
-    at q: the products with all points are made once, before the first step.
+    The first estimate comes from the cloud features. Then the same step is repeated. In a step each joint takes the
+    maximum over the features of the ``k`` points nearest to it and the sum of all joints' states, weighted by a learned
+    (J, J) matrix. From both, a gated recurrent unit updates its state (``channels``), and the state gives how far it
+    moves. With points i at p_i and the joint at q, the maximum is ``relu(max_i (A x_i + B p_i) - B q)``: the products
+    with all points are computed once, before the first step.
 
-    Every estimate says whether a further step would make it better. In evaluation a cloud keeps its estimate as soon as
-    the probability of that is below ``exit_below``, and the loop ends when all clouds have left. ``steps`` and
-    ``exit_below`` may be changed at any time.
+    Every estimate has a logit of whether a further step would make it better. In evaluation a cloud stops, and keeps
+    its estimate, as soon as the probability of that is below ``exit_below``. The loop ends when all clouds have
+    stopped. ``steps`` and ``exit_below`` may be changed at any time.
 
     Args:
         in_channels: Channels of the encoder's cloud features.
@@ -66,19 +67,19 @@ class JointRefiner(nn.Module):
         nn.init.zeros_(self.move.bias)
 
     def forward(self, features: Features) -> list[Estimate]:
-        """The estimates after 0, 1, ... steps; in evaluation the last one holds for each cloud where it left."""
+        """The estimates after 0, 1, ... steps; in evaluation the last one is for each cloud the one at which it stopped."""
         points = anchors_of(features)
         seen = self.of_point(points.x) + self.of_place(points.pos)
         state = (torch.tanh(self.state(features.cloud))[:, None] + self.names).flatten(0, 1)
         estimate = self._gated(self.first(features)[0], state)
         estimates = [estimate]
-        leaves = not self.training and self.exit_below > 0
+        stops = not self.training and self.exit_below > 0
         for _ in range(self.steps):
-            going = self._going(estimate)  # a cloud that left keeps its estimate, and so its answer
-            if leaves and not bool(going.any()):
+            going = self._going(estimate)  # a cloud that has stopped keeps its estimate, and so its logit
+            if stops and not bool(going.any()):
                 break
             estimate, state = self._step(estimate, state, seen, points.pos, points.layout)
-            estimate = _kept(estimates[-1], estimate, going) if leaves else estimate
+            estimate = _kept(estimates[-1], estimate, going) if stops else estimate
             estimates.append(estimate)
         return estimates
 

@@ -71,11 +71,11 @@ def weighted_info_nce(views: Sequence[Tensor], weights: Tensor, temperature: flo
 
 
 class EquivariantInfoNCE(Objective):
-    """InfoNCE on embeddings that move with the cloud: rotation, scale and translation are undone before they meet.
+    """InfoNCE on embeddings that move with the cloud: each view's rotation, scale and translation is undone first.
 
-    An embedding is read as points in space. What an objective that is merely invariant throws away, such as how a hand
-    is turned, stays in it, which regression of joints needs. All other differences of the views, such as noise, missing
-    points and occlusion, should leave it as it is.
+    An embedding is read as points in space. An invariant objective removes how a hand is turned from the features, but
+    the regression of joints needs it; here it stays. All other differences of the views, such as noise, missing points
+    and occlusion, should not change the embedding.
 
     Args:
         temperature: Divides the cosines.

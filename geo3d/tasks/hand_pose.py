@@ -182,7 +182,7 @@ class Prediction(NamedTuple):
     std: Tensor
     """(B, J) float64 standard deviations of each coordinate."""
     steps: Tensor
-    """(B,) estimates that the head made of each cloud before it left."""
+    """(B,) estimates that the head made of each cloud until it stopped."""
 
 
 def estimates(encoder: nn.Module, head: nn.Module, batch: Batch, signs: int) -> Prediction:
@@ -208,7 +208,7 @@ def estimates(encoder: nn.Module, head: nn.Module, batch: Batch, signs: int) -> 
 
 
 def steps_of(made: Sequence[Estimate]) -> Tensor:
-    """(B,) how many estimates were made of each cloud; one that has left keeps its estimate from then on."""
+    """(B,) how many estimates were made of each cloud; one that has stopped keeps its estimate."""
     count = torch.ones(len(made[0].joints), dtype=torch.long, device=made[0].joints.device)
     for before, after in itertools.pairwise(made):
         count += (after.joints != before.joints).flatten(1).any(1)

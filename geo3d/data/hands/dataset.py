@@ -69,7 +69,7 @@ class Hands(Dataset):
         cut: Half the side of the cube, in metres.
         jitter: How far the middle of the cube may be from that of the hand's points, in metres along each axis.
         view: ``single``, or ``pair``: two moments of a moving hand as the two views of one cloud, for pretraining.
-        apart: Time between the two moments; the hand goes from one pose to another in 1.
+        apart: Time between the two moments. A hand needs a time of 1 to go from one pose to the next.
 
     Raises:
         ConfigError: If an option is out of its range.
