@@ -67,7 +67,7 @@ class JointRefiner(nn.Module):
         nn.init.zeros_(self.move.bias)
 
     def forward(self, features: Features) -> list[Estimate]:
-        """The estimates after 0, 1, ... steps; in evaluation the last one holds each cloud's estimate when it stopped."""
+        """The estimates after 0, 1, ... steps; in evaluation the last one is where each cloud stopped."""
         points = anchors_of(features)
         seen = self.of_point(points.x) + self.of_place(points.pos)
         state = (torch.tanh(self.state(features.cloud))[:, None] + self.names).flatten(0, 1)
