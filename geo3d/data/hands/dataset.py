@@ -10,28 +10,24 @@ from torch_geometric.data import Data
 
 from geo3d.checks import OneOf, Range, Seed, Split, checked
 from geo3d.data.depth_camera import DepthCamera
+from geo3d.data.hands.drawing import possible_poses, random_hands
 from geo3d.data.hands.draws import normal, uniform
-from geo3d.data.hands.model import hand_model
-from geo3d.data.hands.motion import DRIFT, NO_PART, TURN, Hand, Motion, carried, random_arm
-from geo3d.data.hands.pose import is_held_out, random_poses
+from geo3d.data.hands.motion import DRIFT, NO_PART, TURN, Hand, Motion, carried
 from geo3d.data.hands.skeleton import JOINTS, PARTS
-from geo3d.data.hands.touching import run_into_each_other
-from geo3d.data.hands.view import random_views, towards
+from geo3d.data.hands.view import towards
 from geo3d.data.targets import Classes, Joints, Target
 from geo3d.errors import CloudError
 from geo3d.seeds import Key, generator
 
-VERSION = 2
+VERSION = 3
 """Increased whenever the same (seed, split, index) would give another cloud."""
 OPTIONS = ("split", "size", "seed", "held_out", "cut", "jitter", "view", "apart")
 TRIES = 20
 """How many motions are tried before a hand stays as it is."""
-TOGETHER = 4
-"""How many poses are drawn at once, of which the first good one is taken."""
+BLOCK, KEPT = 32, 4096
+"""How many hands are drawn together, and of how many such blocks the poses are kept."""
 FOCAL, MOST, LEAST = 230.0, 136.0, 5000
 """Focal length in pixels of the coarsest camera, the most rows of a picture, and the least pixels."""
-AWAY = 1.0
-"""Largest component of shape of a training hand, in standard deviations; ``held_out="shape"`` tests larger ones."""
 
 
 class Seen(NamedTuple):
@@ -104,6 +100,7 @@ class Hands(Dataset):
         self.split, self.size, self.seed, self.held_out = split, size, seed, held_out
         self.cut, self.jitter, self.view, self.apart = cut, jitter, view, apart
         self.camera = DepthCamera(near=0.1, lateral=lateral, flying=flying, axial=axial, steps=steps, holes=holes)
+        self._blocks: dict[int, Motion] = {}
 
     @property
     def targets(self) -> dict[str, Target]:
@@ -119,7 +116,7 @@ class Hands(Dataset):
         Raises:
             IndexError: If there is no such hand.
         """
-        return self._start(index).at(0.0)
+        return self._start(index).start()
 
     def motion(self, index: int) -> Motion:
         """How this hand moves on: to another pose, a little turned and shifted, without running into itself.
@@ -132,7 +129,9 @@ class Hands(Dataset):
         start, draw = self._start(index), self._draw("motion", index)
         for _ in range(TRIES):
             turn, drift = TURN * normal(3, generator=draw), DRIFT * normal(3, generator=draw)
-            moved = start._replace(last=self._angles(start.shape, draw), turn=turn, drift=drift)
+            moved = start._replace(
+                last=possible_poses(start.shape[None], draw, self._test == "pose")[0], turn=turn, drift=drift
+            )
             if moved.is_like(self._test == "pose", self._test == "view"):
                 return moved
         return start  # a hand in a corner of what is possible stays as it is
@@ -189,36 +188,17 @@ class Hands(Dataset):
         """The hand at rest."""
         if not -self.size <= index < self.size:
             raise IndexError(f"index {index} is outside of {self.size} generated hands")
-        draw = self._draw("hand", index)
-        shape = self._shape(draw)
-        angles = self._angles(shape, draw)
-        view, place = random_views(draw, self._test == "view")
-        return Motion(
-            shape, random_arm(draw), angles, view, place, angles, torch.zeros_like(place), torch.zeros_like(place)
-        )
+        block, row = divmod(index % self.size, BLOCK)
+        if block not in self._blocks:
+            if len(self._blocks) == KEPT:
+                self._blocks.clear()
+            self._blocks[block] = random_hands(BLOCK, self._draw("hands", block), self._test)
+        return self._blocks[block].of(row)
 
     @property
     def _test(self) -> str:
         """What these hands have that no training hand has."""
         return self.held_out if self.split == "test" else "none"
-
-    def _shape(self, draw: torch.Generator) -> Tensor:
-        """(shapes,) components in standard deviations, up to ``AWAY``; of held-out shapes one is larger."""
-        inside = AWAY * (2 * uniform(hand_model().shapes, generator=draw) - 1)
-        if self._test == "shape":
-            which = int(torch.randint(2, (), generator=draw))
-            inside[which] = inside[which].sign() * AWAY * (1 + uniform((), generator=draw))
-        return inside
-
-    def _angles(self, shape: Tensor, draw: torch.Generator) -> Tensor:
-        """(5, 4) the first pose that is possible and has, or has not, a pattern that is left out of training."""
-        while True:
-            angles = random_poses(TOGETHER, draw)
-            good = is_held_out(angles) == (self._test == "pose")
-            if bool(good.any()):
-                good &= ~run_into_each_other(hand_model().joints(shape.expand(TOGETHER, -1), angles))
-                if bool(good.any()):
-                    return angles[int(good.float().argmax())]
 
     def _measured(self, hand: Hand, index: int, purpose: str, *key: Key) -> Seen:
         """What the camera measures, cut to the cube.

@@ -92,7 +92,7 @@ class HandModel:
             1, 2
         )  # how fingers move in the palm
         blended = self.of_fingers @ moved
-        rest = self.vertices + (shape @ self.vertex_shape).view(len(shape), -1, 3)
+        rest = self.vertices + (shape @ self.vertex_shape).unflatten(1, (-1, 3))
         vertices = rest + (blended[..., :9].unflatten(2, (3, 3)) @ rest[..., None])[..., 0] + blended[..., 9:]
         joints = self._named(before, origin, vertices[:, self.tips])
         return Posed(vertices, joints, self.rest[WRIST].expand(len(shape), 3, 3))
@@ -101,14 +101,14 @@ class HandModel:
         """(B, 21, 3) the joints alone, much faster than :meth:`posed`; tips go on along their bones."""
         before = self._origins(shape)
         turn, origin = self._bones(before, angles)
-        tips = self.vertices[self.tips] + (shape @ self.vertex_shape).view(len(shape), -1, 3)[:, self.tips]
+        tips = self.vertices[self.tips] + (shape @ self.vertex_shape).unflatten(1, (-1, 3))[:, self.tips]
         last = self.bones[:, -1]
         reach = self.rest[last].mT @ (tips - before[:, last])[..., None]
         return self._named(before, origin, origin[:, :, -1] + (turn[:, :, -1] @ reach)[..., 0])
 
     def _origins(self, shape: Tensor) -> Tensor:
         """(B, bones, 3) origins of the bones at rest."""
-        return self.origins + (shape @ self.origin_shape).view(len(shape), -1, 3)
+        return self.origins + (shape @ self.origin_shape).unflatten(1, (-1, 3))
 
     def _named(self, before: Tensor, origin: Tensor, tips: Tensor) -> Tensor:
         """(B, 21, 3) the joints, from the origins at rest, those of the fingers' bones (B, 5, 3, 3), and the tips."""

@@ -63,6 +63,15 @@ class Motion(NamedTuple):
     drift: Tensor
     """(3,) by how much it moves."""
 
+    def of(self, row: int) -> "Motion":
+        """One of many hands whose tensors have a first dimension of their number."""
+        rows = slice(row, row + 1)
+        return Motion(self.shape[row], Arm(*(part[rows] for part in self.arm)), *(part[row] for part in self[2:]))
+
+    def start(self) -> Hand:
+        """The hand at time 0."""
+        return placed(self.shape, self.angles, self.view, self.place, self.arm)
+
     def at(self, time: float) -> Hand:
         """The hand at a time from 0 to 1; it starts and stops gently."""
         done = (1 - math.cos(math.pi * time)) / 2
@@ -83,15 +92,15 @@ class Motion(NamedTuple):
             return False
         views = axis_angle_to_matrix(done * self.turn) @ self.view
         directions = -(normalize(self.place + done * self.drift, dim=1)[:, None] @ views)[:, 0]
-        if any(is_left_out(direction) != left_out for direction in directions):
+        if bool((is_left_out(directions) != left_out).any()):
             return False
         return held_out or not bool(is_held_out(angles).any())
 
 
-def random_arm(draw: torch.Generator) -> Arm:
-    """A random forearm of one hand."""
-    length, width = 0.06 + 0.09 * uniform(1, generator=draw), 0.95 + 0.35 * uniform(1, generator=draw)
-    bend = torch.stack([0.5 * normal(1, generator=draw), 0.2 * normal(1, generator=draw)], 1)
+def random_arms(number: int, draw: torch.Generator) -> Arm:
+    """Random forearms, (B,) of each kind of number and (B, 2) angles."""
+    length, width = 0.06 + 0.09 * uniform(number, generator=draw), 0.95 + 0.35 * uniform(number, generator=draw)
+    bend = torch.stack([0.5 * normal(number, generator=draw), 0.2 * normal(number, generator=draw)], 1)
     return Arm(length, width, bend.clamp(-0.78, 0.78))
 
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from geo3d.data import Hands
-from geo3d.data.hands.dataset import AWAY, NO_PART, aimed
+from geo3d.data.hands.dataset import NO_PART, aimed
+from geo3d.data.hands.drawing import AWAY
 from geo3d.data.hands.model import hand_model
 from geo3d.data.hands.pose import is_held_out
 from geo3d.data.hands.skeleton import JOINTS, PARTS
@@ -74,7 +75,7 @@ def test_test_sets_have_what_training_leaves_out():
     draws = {name: Hands("test", count, held_out=name) for name in ("none", "shape", "view", "pose")}
     draws["train"] = Hands("train", count)
     for name, hands in draws.items():
-        shapes = torch.stack([hands._shape(generator(name, index)) for index in range(count)])
+        shapes = torch.stack([hands.motion(index).shape for index in range(count)])
         assert (shapes.abs() > AWAY).any(1).all() if name == "shape" else (shapes.abs() <= AWAY).all()
         patterns = torch.stack([hands.hand(index).angles for index in range(count)])
         assert bool((is_held_out(patterns) == (name == "pose")).all())
