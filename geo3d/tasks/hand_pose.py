@@ -122,17 +122,10 @@ class HandPose(Supervised):
         """The joints at both ends of each bone; none for joints of another set."""
         return BONES if self.names == JOINTS else ()
 
-    @torch.no_grad()
     def compared(self, data: DataModule, split: str) -> Compared:
         """The joints of all clouds of a split, predicted and true, in millimetres."""
         self.eval()
-        parts = []
-        for batch in data.loader(split):
-            made = estimates(self.encoder, self.head, batch.to(self.device), self.signs)
-            linear, shift = homeward(batch)
-            truth = batch.joints.double() @ linear.mT + shift
-            parts.append((*(MILLIMETRES * each.cpu() for each in (made.joints, truth, made.std)), made.steps.cpu()))
-        return Compared(*(torch.cat(each) for each in zip(*parts, strict=True)))
+        return compare(self.encoder, self.head, data, split, self.signs)
 
     def check(self, data: DataModule) -> None:
         """Check that every cloud of the data is one whole hand with its joints.
@@ -205,6 +198,26 @@ def estimates(encoder: nn.Module, head: nn.Module, batch: Batch, signs: int) -> 
     scale = torch.linalg.det(linear).abs() ** (1 / 3)
     std = torch.stack(variance).mean(0).sqrt() * scale[:, None]
     return Prediction(torch.stack(joints).mean(0).double() @ linear.mT + shift, std, torch.stack(steps).amax(0))
+
+
+@torch.no_grad()
+def compare(encoder: nn.Module, head: nn.Module, data: DataModule, split: str, signs: int = 1) -> Compared:
+    """The joints of all clouds of a split, predicted and true, in millimetres.
+
+    Args:
+        encoder: In evaluation mode.
+        head: In evaluation mode, one of the heads for joints.
+        data: The clouds.
+        split: "train" or "test".
+        signs: 1, or 4 to average over the choices of signs, see :class:`HandPose`.
+    """
+    device, parts = next(head.parameters()).device, []
+    for batch in data.loader(split):
+        made = estimates(encoder, head, batch.to(device), signs)
+        linear, shift = homeward(batch)
+        truth = batch.joints.double() @ linear.mT + shift
+        parts.append((*(MILLIMETRES * each.cpu() for each in (made.joints, truth, made.std)), made.steps.cpu()))
+    return Compared(*(torch.cat(each) for each in zip(*parts, strict=True)))
 
 
 def steps_of(made: Sequence[Estimate]) -> Tensor:

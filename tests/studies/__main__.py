@@ -3,6 +3,7 @@
 parts     parts of generated objects with few labels, pretrained against from scratch
 objects   real table-top scans (``root=PATH``): what each dense objective makes of the features of points
 rooms     published S3DIS networks (``networks=[FILE,...]``) on generated rooms
+poses     joints of generated hands from few labels, by the kind of pretraining
 hands     joints of generated hands beside those of NYU's test frames (``truth=FILE``)
 
 Run it in the folder tests. Runs of geo3d that are finished are not made again, and an interrupted one is continued.
@@ -20,9 +21,12 @@ from geo3d.errors import ConfigError, Geo3dError, did_you_mean
 from studies.hand_poses import hand_poses
 from studies.objects import OBJECTIVES, objects
 from studies.parts import parts
+from studies.poses import Study, poses
 from studies.rooms import rooms
 
 NETWORK = ("encoder=pointnet2_scene", "data.num_points=4096", "data.batch_size=8")
+SMALL = ("encoder=pointnet2", "encoder.num_samples=[128,32]", "encoder.num_neighbors=[32,32]", "encoder.width=0.5",
+         "invariance=hand")  # fmt: skip
 Steps = Annotated[int, Range(1, 1_000_000)]
 
 
@@ -61,6 +65,28 @@ def of_rooms(*, networks: Sequence[str], size: Annotated[int, Range(1, 1000)] = 
     return lambda words: rooms(networks, size)
 
 
+def of_poses(
+    *,
+    seeds: Sequence[int] = (0, 1, 2),
+    labels: Sequence[Annotated[int, Range(2, 1_000_000)]] = (200, 2000, 20000),
+    steps: Steps = 1500,
+    tuning: Steps = 1500,
+    unlabelled: Annotated[int, Range(2, 10_000_000)] = 20_000,
+    tests: Annotated[int, Range(2, 1_000_000)] = 1000,
+    out: str = "runs/poses",
+) -> Callable[[Sequence[str]], str]:
+    """The study of hand poses, see ``studies.poses``."""
+    of_data = ("data=hands", "data.normalize=oriented_box", "data.num_points=1024", "data.batch_size=32")
+
+    def table(words: Sequence[str]) -> str:
+        of_encoder = [word for word in words if word.startswith(("encoder", "invariance", "objective"))]
+        shared = (*of_data, *(word for word in words if word not in of_encoder))
+        study = Study(Path(out).absolute(), shared, (*SMALL, *of_encoder), steps, tuning, unlabelled, tests)
+        return poses(study, seeds, labels)
+
+    return table
+
+
 def of_hands(
     *, truth: str, number: Annotated[int, Range(2, 100_000)] = 2000, picture: str = "runs/hands.png"
 ) -> Callable[[Sequence[str]], str]:
@@ -68,7 +94,13 @@ def of_hands(
     return lambda words: hand_poses(Path(truth), Path(picture), number)
 
 
-STUDIES: dict[str, Any] = {"parts": of_parts, "objects": of_objects, "rooms": of_rooms, "hands": of_hands}
+STUDIES: dict[str, Any] = {
+    "parts": of_parts,
+    "objects": of_objects,
+    "rooms": of_rooms,
+    "poses": of_poses,
+    "hands": of_hands,
+}
 
 
 def main(words: list[str]) -> None:

@@ -64,6 +64,23 @@ def test_objects_are_probed_beside_floor_and_nearness(tmp_path, capsys):
     assert clouds == [f"{kind}-00{number}.npz" for kind in ("room", "scan") for number in range(4)]
 
 
+def test_hand_poses_are_compared_with_scratch_and_the_mean_pose(tmp_path, capsys):
+    words = ["poses", "seeds=[0]", "labels=[4]", "steps=1", "tuning=1", "unlabelled=6", "tests=3", f"out={tmp_path}"]
+    main([*words, *SMALL])
+    first = capsys.readouterr().out
+    assert first.count("geo3d pretrain") == 2 and first.count("geo3d finetune") == 3
+    mean, *rows = [line.strip("| ").split(" | ") for line in first.splitlines()[-4:]]
+    assert mean[0] == "the mean pose" and all(20 < float(error) < 300 for error in mean[2].split(", "))
+    assert [row[1] for row in rows] == ["shape", "view", "pose"]
+    for row in rows:
+        scratch, *pretrained = map(float, row[2:5])
+        for error, gain in zip(pretrained, row[5:], strict=True):
+            assert 100 * (1 - error / scratch) == pytest.approx(float(gain.removesuffix(" %")), abs=0.3)
+    main([*words, *SMALL])
+    again = capsys.readouterr().out
+    assert "geo3d" not in again and again.splitlines()[-3:] == first.splitlines()[-3:]
+
+
 def test_joints_of_generated_hands_are_compared_with_real_ones(tmp_path, capsys):
     uvd = np.random.default_rng(0).uniform((100, 100, 600), (200, 200, 700), (2450, 14, 3)).astype(np.float32)
     np.savez(tmp_path / "nyu.npz", groundtruth=uvd)

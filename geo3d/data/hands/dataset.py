@@ -55,6 +55,7 @@ class Hands(Dataset):
     Args:
         split: "train" or "test"; the two share no hand.
         size: Number of hands.
+        test_size: Number of hands of the test split; None for ``size``.
         seed: Another seed gives another data set.
         held_out: What the test hands have that no training hand has: ``shape``, ``view``, ``pose``, or ``none``.
         lateral: Strength of the camera's sideways noise, see :class:`geo3d.data.depth_camera.DepthCamera`; 0 for none.
@@ -96,8 +97,10 @@ class Hands(Dataset):
         jitter: Annotated[float, Range(0, 0.1)] = 0.015,
         view: Annotated[str, OneOf("single", "pair")] = "single",
         apart: Annotated[float, Range(0, 1)] = 0.2,
+        test_size: Annotated[int, Range(1, 10_000_000)] | None = None,
     ) -> None:
-        self.split, self.size, self.seed, self.held_out = split, size, seed, held_out
+        self.split, self.seed, self.held_out = split, seed, held_out
+        self.size = size if split == "train" or test_size is None else test_size
         self.cut, self.jitter, self.view, self.apart = cut, jitter, view, apart
         self.camera = DepthCamera(near=0.1, lateral=lateral, flying=flying, axial=axial, steps=steps, holes=holes)
         self._blocks: dict[int, Motion] = {}
