@@ -4,6 +4,7 @@ parts     parts of generated objects with few labels, pretrained against from sc
 objects   real table-top scans (``root=PATH``): what each dense objective makes of the features of points
 rooms     published S3DIS networks (``networks=[FILE,...]``) on generated rooms
 poses     joints of generated hands from few labels, by the kind of pretraining
+rivals    published networks for hand poses beside geo3d's (``checkpoint=DIR``: a pretrained encoder)
 hands     joints of generated hands beside those of NYU's test frames (``truth=FILE``)
 
 Run it in the folder tests. Runs of geo3d that are finished are not made again, and an interrupted one is continued.
@@ -22,11 +23,13 @@ from studies.hand_poses import hand_poses
 from studies.objects import OBJECTIVES, objects
 from studies.parts import parts
 from studies.poses import Study, poses
+from studies.rivals import rivals
 from studies.rooms import rooms
 
 NETWORK = ("encoder=pointnet2_scene", "data.num_points=4096", "data.batch_size=8")
 SMALL = ("encoder=pointnet2", "encoder.num_samples=[128,32]", "encoder.num_neighbors=[32,32]", "encoder.width=0.5",
          "invariance=hand")  # fmt: skip
+OF_HANDS = ("data=hands", "data.normalize=oriented_box", "data.num_points=1024", "data.batch_size=32")
 Steps = Annotated[int, Range(1, 1_000_000)]
 
 
@@ -76,15 +79,27 @@ def of_poses(
     out: str = "runs/poses",
 ) -> Callable[[Sequence[str]], str]:
     """The study of hand poses, see ``studies.poses``."""
-    of_data = ("data=hands", "data.normalize=oriented_box", "data.num_points=1024", "data.batch_size=32")
 
     def table(words: Sequence[str]) -> str:
         of_encoder = [word for word in words if word.startswith(("encoder", "invariance", "objective"))]
-        shared = (*of_data, *(word for word in words if word not in of_encoder))
+        shared = (*OF_HANDS, *(word for word in words if word not in of_encoder))
         study = Study(Path(out).absolute(), shared, (*SMALL, *of_encoder), steps, tuning, unlabelled, tests)
         return poses(study, seeds, labels)
 
     return table
+
+
+def of_rivals(
+    *,
+    checkpoint: str,
+    labels: Annotated[int, Range(64, 1_000_000)] = 2000,
+    steps: Steps = 1500,
+    tests: Annotated[int, Range(2, 1_000_000)] = 1000,
+    out: str = "runs/rivals",
+) -> Callable[[Sequence[str]], str]:
+    """The study of published networks, see ``studies.rivals``."""
+    encoder = Path(checkpoint).absolute()
+    return lambda words: rivals(Path(out).absolute(), encoder, (*OF_HANDS, *words), labels, steps, tests)
 
 
 def of_hands(
@@ -99,6 +114,7 @@ STUDIES: dict[str, Any] = {
     "objects": of_objects,
     "rooms": of_rooms,
     "poses": of_poses,
+    "rivals": of_rivals,
     "hands": of_hands,
 }
 

@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 
 import studies.__main__
+import studies.rivals
+from geo3d.checkpoint import save_encoder
+from geo3d.encoders import PointNet2
 from geo3d.errors import Geo3dError
 from studies.__main__ import STUDIES, main
 from studies.runs import spread
@@ -96,3 +99,20 @@ def test_a_mean_of_several_has_its_standard_error():
 
 def test_every_study_is_described():
     assert all(f"\n{name} " in studies.__main__.__doc__ for name in STUDIES)
+
+
+def test_published_networks_for_hands_are_trained_at_equal_steps_and_equal_minutes(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(studies.rivals, "TIMED", 1)
+    encoder = tmp_path / "encoder"
+    save_encoder(PointNet2(num_samples=(16, 4), num_neighbors=(8, 8), channels=((8,), (16,))), encoder)
+    study = ["rivals", f"checkpoint={encoder}", "labels=64", "steps=2", "tests=2", f"out={tmp_path / 'rivals'}"]
+    main([*study, "--", "trainer=cpu"])
+    first = capsys.readouterr().out
+    rows = [line.strip("| ").split(" | ") for line in first.splitlines()[-6:]]
+    assert [row[0] for row in rows] == ["geo3d, from scratch", "geo3d, pretrained"] + [
+        name for name in ("HandPointNet", "HandFoldingNet") for _ in range(2)
+    ]
+    assert [row[1] for row in rows[2::2]] == ["2,406,954", "1,282,505"] and rows[3][2] == rows[5][2] == "2"
+    assert all(10 < float(error) < 500 for row in rows for error in row[4:])
+    main([*study, "--", "trainer=cpu"])
+    assert capsys.readouterr().out.splitlines()[-6:] == first.splitlines()[-6:]
