@@ -66,12 +66,21 @@ class JointRefiner(nn.Module):
         nn.init.zeros_(self.move.weight)
         nn.init.zeros_(self.move.bias)
 
-    def forward(self, features: Features) -> list[Estimate]:
-        """The estimates after 0, 1, ... steps; in evaluation the last one is where each cloud stopped."""
+    def forward(self, features: Features, start: Tensor | None = None) -> list[Estimate]:
+        """The estimates after 0, 1, ... steps; in evaluation the last one is where each cloud stopped.
+
+        Args:
+            features: Of an encoder.
+            start: (B, J, 3) joints to begin with instead of the first estimate, such as those of the frame before; NaN
+                where there are none.
+        """
         points = anchors_of(features)
         seen = self.of_point(points.x) + self.of_place(points.pos)
         state = (torch.tanh(self.state(features.cloud))[:, None] + self.names).flatten(0, 1)
-        estimate = self._gated(self.first(features)[0], state)
+        first = self.first(features)[0]
+        if start is not None:
+            first = first._replace(joints=torch.where(start.isfinite(), start.to(first.joints), first.joints))
+        estimate = self._gated(first, state)
         estimates = [estimate]
         stops = not self.training and self.exit_below > 0
         for _ in range(self.steps):

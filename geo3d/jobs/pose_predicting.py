@@ -8,28 +8,21 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch_geometric.data import Data
 
 from geo3d.checkpoint.open import Checkpoint
 from geo3d.checks import Length, OneOf, Range
-from geo3d.cloud import collate
 from geo3d.data.hands.from_depth import Camera, cloud_of_depth, cropped, nearest_mass
-from geo3d.data.prepared import prepare
-from geo3d.errors import CheckpointError, CloudError, ConfigError
+from geo3d.deploy.hand_tracker import CUT, found_joints
+from geo3d.errors import CheckpointError, ConfigError
+from geo3d.heads.prediction import Prediction
 from geo3d.io import read_cloud
 from geo3d.io.files import replacing
 from geo3d.io.image import read_integers
 from geo3d.pose_metrics import MILLIMETRES
-from geo3d.seeds import generator
-from geo3d.tasks.hand_pose import Prediction, estimates
 
 Numbers = Annotated[Sequence[Annotated[float, Range(-1e6, 1e6)]], Length(4, 4)]
 Place = Annotated[Sequence[Annotated[float, Range(-1000, 1000)]], Length(3, 3)]
 Side = Annotated[str, OneOf("right", "left")]
-
-
-CUT = 0.125
-"""Half the side of the cube around a hand in metres, for networks that do not say theirs."""
 
 
 class Hand(NamedTuple):
@@ -116,15 +109,7 @@ def _measured(hand: Hand) -> Tensor:
 
 def _predicted(opened: Checkpoint, pos: Tensor, mirrored: bool, source: str, device: str) -> Prediction:
     """Joints (J, 3) and their uncertainty (J,) in the coordinates of ``pos``; a left hand is seen as a right one."""
-    said = opened.card.get("input", {})
     flip = pos.new_tensor([-1.0, 1.0, 1.0] if mirrored else [1.0, 1.0, 1.0])
-    if len(pos) < 2:
-        raise CloudError(f"{source}: {len(pos)} points are too few for a hand")
-    cloud = prepare(
-        Data(pos=pos * flip), source, said.get("num_points"), said.get("normalize", "unit_sphere"),
-        generator("predict", 0), None,
-    )  # fmt: skip
     network = opened.encoder.to(device), opened.head.to(device)  # type: ignore[union-attr]
-    with torch.no_grad():
-        predicted = estimates(*network, collate([cloud]).to(device), opened.card.get("signs", 1))
-    return Prediction(predicted.joints[0].cpu() * flip, predicted.std[0].cpu(), predicted.steps[0])
+    found = found_joints(*network, opened.card, pos * flip, source, device=device)
+    return found._replace(joints=found.joints * flip)

@@ -1,8 +1,7 @@
 """Hand pose: the joints of a hand, by fine-tuning an encoder or training it from scratch."""
 
 import inspect
-import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch_geometric.data import Batch
 
-from geo3d.checks import OneOf, Range, checked
+from geo3d.checks import OneOf, Range, Share, checked
 from geo3d.cloud import Features
 from geo3d.data.hands.skeleton import BONES, JOINTS
 from geo3d.data.targets import Joints
@@ -19,6 +18,7 @@ from geo3d.geometry.principal import sign_choices
 from geo3d.geometry.rotation import rotate
 from geo3d.heads import JointRefiner
 from geo3d.heads.joints import Estimate, anchor_channels
+from geo3d.heads.prediction import estimates, homeward
 from geo3d.invariance.views import Views
 from geo3d.pose_metrics import MILLIMETRES, calibration, pose_metrics
 from geo3d.seeds import generator
@@ -27,6 +27,8 @@ from geo3d.tasks.supervised import Supervised
 
 EARLIER = 0.8
 """Each step of a head of several steps counts this much less than the one after it (HandR2N2)."""
+OFF = 0.25
+"""Joints of a start are off by up to this standard deviation, in units of the normalised cloud: about 3 cm."""
 
 
 class Compared(NamedTuple):
@@ -59,6 +61,8 @@ class HandPose(Supervised):
         signs: 4 averages the predictions for the four choices of signs of the coordinates, for clouds in their
             principal axes (``data.normalize=oriented_box``); in training one is drawn for each cloud. 1 takes the
             coordinates as they are.
+        starts: Fraction of the training clouds whose refinement starts near the true joints, as if those of the frame
+            before were known; for sequences, with JointRefiner.
         training: See :class:`geo3d.tasks.supervised.Supervised`.
     """
 
@@ -76,18 +80,22 @@ class HandPose(Supervised):
         uncertainty: Annotated[float, Range(0, 10)] = 0.01,
         margin: Annotated[float, Range(0, 1)] = 0.02,
         signs: Annotated[int, OneOf(1, 4)] = 1,
+        starts: Share = 0.0,
         **training: Any,
     ) -> None:
         super().__init__(encoder, views, **training)
-        self.names, self.beta, self.uncertainty, self.margin, self.signs = (
-            target.names, beta, uncertainty, margin, signs,
+        self.names, self.beta, self.uncertainty, self.margin, self.signs, self.starts = (
+            target.names, beta, uncertainty, margin, signs, starts,
         )  # fmt: skip
         self.head = head_for(encoder, head, len(target.names))
         self.test: Compared | None = None  # what was last scored
 
     def predict(self, features: Features, batch: Batch) -> list[Estimate]:
         """The estimates of all steps, in the coordinates of the batch."""
-        return self.head(features)
+        if not (self.training and self.starts):
+            return self.head(features)
+        draw = generator(self.seed, "starts", self.global_step, self.global_rank)
+        return self.head(features, near_joints(batch.joints.float(), self.starts, draw))
 
     def loss(self, prediction: list[Estimate], batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of all steps, and the mean distance of the last joints in units of the batch."""
@@ -136,6 +144,8 @@ class HandPose(Supervised):
         for name, value in (("block", data.block), ("label_points", data.label_points)):
             if value is not None:
                 raise ConfigError(f"data.{name}: is for labels of points; joints belong to a whole hand; leave it out")
+        if self.starts and "start" not in inspect.signature(self.head.forward).parameters:
+            raise ConfigError(f"task.starts: a {type(self.head).__name__} has no start; give head=joint_refiner, or 0")
         if self.signs == 4 and data.normalize != "oriented_box":
             raise ConfigError(
                 f"task.signs=4: averages over signs of principal axes; data.normalize is {data.normalize}; give "
@@ -159,45 +169,18 @@ class HandPose(Supervised):
         return {"joints": list(self.names), "signs": self.signs, **({} if cut is None else {"cut": cut})}
 
 
-def homeward(batch: Batch) -> tuple[Tensor, Tensor]:
-    """(B, 3, 3) and (B, 1, 3) float64: ``p @ linear.mT + shift`` brings points of clouds back to their sources."""
-    frame = batch.get("frame")
-    if frame is None:  # clouds that were prepared without any change
-        frame = torch.eye(4, dtype=torch.float64, device=batch.pos.device).repeat(len(batch.ptr) - 1, 1, 1)
-    return frame[:, :3, :3], frame[:, None, :3, 3]
-
-
-class Prediction(NamedTuple):
-    """What is predicted for a batch, in the coordinates of the clouds' sources."""
-
-    joints: Tensor
-    """(B, J, 3) float64."""
-    std: Tensor
-    """(B, J) float64 standard deviations of each coordinate."""
-    steps: Tensor
-    """(B,) estimates that the head made of each cloud until it stopped."""
-
-
-def estimates(encoder: nn.Module, head: nn.Module, batch: Batch, signs: int) -> Prediction:
-    """The joints of a batch of prepared clouds, brought home by their frames.
+def near_joints(joints: Tensor, fraction: float, draw: torch.Generator) -> Tensor:
+    """(B, J, 3) joints that are off as a whole and each on its own, by up to ``OFF``; NaN for the other clouds.
 
     Args:
-        encoder: In evaluation mode.
-        head: In evaluation mode, one of the heads for joints.
-        batch: The clouds, with ``frame``.
-        signs: 1, or 4 to average over the choices of signs, see :class:`HandPose`.
+        joints: (B, J, 3) true joints.
+        fraction: Of the clouds that get such joints, on average.
+        draw: Draws them on the CPU.
     """
-    joints, variance, steps = [], [], []
-    for choice in sign_choices(batch.pos)[:signs]:
-        turn = choice.expand(len(batch.ptr) - 1, 3, 3)
-        made = head(encoder(batch if signs == 1 else rotate(turn, batch)))
-        joints.append(made[-1].joints @ choice)
-        variance.append((2 * made[-1].log_std.double()).exp())
-        steps.append(steps_of(made))
-    linear, shift = homeward(batch)
-    scale = torch.linalg.det(linear).abs() ** (1 / 3)
-    std = torch.stack(variance).mean(0).sqrt() * scale[:, None]
-    return Prediction(torch.stack(joints).mean(0).double() @ linear.mT + shift, std, torch.stack(steps).amax(0))
+    chance, size = torch.rand(2, len(joints), 1, 1, generator=draw, dtype=torch.float32)
+    off = torch.randn(2, *joints.shape, generator=draw, dtype=torch.float32)
+    near = OFF * size * (off[0, :, :1] + off[1])
+    return joints + near.masked_fill(chance >= fraction, torch.nan).to(joints.device)
 
 
 @torch.no_grad()
@@ -218,14 +201,6 @@ def compare(encoder: nn.Module, head: nn.Module, data: DataModule, split: str, s
         truth = batch.joints.double() @ linear.mT + shift
         parts.append((*(MILLIMETRES * each.cpu() for each in (made.joints, truth, made.std)), made.steps.cpu()))
     return Compared(*(torch.cat(each) for each in zip(*parts, strict=True)))
-
-
-def steps_of(made: Sequence[Estimate]) -> Tensor:
-    """(B,) how many estimates were made of each cloud; one that has stopped keeps its estimate."""
-    count = torch.ones(len(made[0].joints), dtype=torch.long, device=made[0].joints.device)
-    for before, after in itertools.pairwise(made):
-        count += (after.joints != before.joints).flatten(1).any(1)
-    return count
 
 
 def head_for(encoder: Any, make: Callable[..., nn.Module], joints: int) -> nn.Module:

@@ -9,10 +9,11 @@ import torch
 
 from geo3d.checkpoint.open import open_checkpoint
 from geo3d.data import Hands
+from geo3d.heads.prediction import homeward
 from geo3d.io.files import replacing
 from geo3d.pose_metrics import MILLIMETRES, joint_distances
 from geo3d.tasks.datamodule import DataModule
-from geo3d.tasks.hand_pose import compare, homeward
+from geo3d.tasks.hand_pose import compare
 from studies.runs import metrics, spread
 
 TESTS = ("shape", "view", "pose")

@@ -13,6 +13,7 @@ from torch_geometric.data import Batch, Data
 from geo3d.checkpoint.open import open_checkpoint
 from geo3d.cloud import collate
 from geo3d.data import Hands
+from geo3d.heads.prediction import homeward
 from geo3d.invariance.views import Views
 from geo3d.io.files import replacing
 from geo3d.jobs.common import augmentation
@@ -20,7 +21,6 @@ from geo3d.ops.search.farthest import farthest_points
 from geo3d.pose_metrics import MILLIMETRES, joint_distances
 from geo3d.seeds import generator, seeded
 from geo3d.tasks.datamodule import DataModule
-from geo3d.tasks.hand_pose import homeward
 from studies.hand_networks import CENTERS, HandFoldingNet, HandPointNet, layout, toward_sensor
 from studies.poses import TESTS, scored
 from studies.runs import metrics

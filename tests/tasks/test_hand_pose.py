@@ -18,12 +18,13 @@ from geo3d.encoders import PointNet2
 from geo3d.errors import ConfigError
 from geo3d.heads import Classifier, JointRegressor
 from geo3d.heads.joints import Estimate
+from geo3d.heads.prediction import estimates
 from geo3d.invariance import SO3, Compose
 from geo3d.invariance.views import Views
 from geo3d.jobs.predicting import predict
 from geo3d.seeds import generator, seeded
 from geo3d.tasks.datamodule import DataModule
-from geo3d.tasks.hand_pose import EARLIER, HandPose, estimates
+from geo3d.tasks.hand_pose import EARLIER, OFF, HandPose, near_joints
 
 SMALL = ["encoder=pointnet2", "encoder.num_samples=[32,8]", "encoder.width=0.1", "data.num_points=128", "data.size=16"]
 QUICK = ["trainer=cpu", "trainer.progress=false", "trainer.max_steps=3", "data.batch_size=4"]
@@ -102,6 +103,42 @@ def test_four_signs_make_the_choice_of_signs_indifferent():
     drawn = task.augmented(batch)
     ratios = (drawn.pos / batch.pos).view(len(batch.ptr) - 1, -1, 3).round().median(1).values
     assert len(ratios.unique(dim=0)) > 1 and bool((ratios.prod(1) == 1).all())
+
+
+def test_some_clouds_of_a_training_batch_start_near_their_joints(monkeypatch):
+    task, batch = small(starts=0.5), next(iter(data(size=64).loader("train", torch.arange(64), batch_size=64)))
+    given = []
+    forward = task.head.forward
+    monkeypatch.setattr(task.head, "forward", lambda features, start=None: given.append(start) or forward(features))
+    task.train().predict(task.encoder(batch), batch)
+    (start,) = given
+    begun = start.isfinite().all(2).all(1)
+    assert 0.25 < float(begun.float().mean()) < 0.75 and bool(start[~begun].isnan().all())
+    off = start[begun] - batch.joints[begun]
+    assert float(off.norm(dim=2).amin()) > 0 and 0.02 < float(off.std()) < OFF * 2**0.5
+    whole = off.mean(1, keepdim=True)
+    assert float(whole.std()) > 0.02 and float((off - whole).std()) > 0.02  # as a whole, and each joint on its own
+    task.predict(task.encoder(batch), batch)
+    assert torch.equal(given[1].nan_to_num(), start.nan_to_num())  # the same step draws the same
+    task.eval().predict(task.encoder(batch), batch)
+    assert given[2] is None
+    torch.testing.assert_close(near_joints(batch.joints, 1.0, generator("a")).isfinite().all(), torch.tensor(True))
+
+
+def test_a_start_needs_a_head_that_refines():
+    with pytest.raises(ConfigError, match=r"task.starts: a JointRegressor has no start; give head=joint_refiner"):
+        small(starts=0.5, head=JointRegressor).check(data())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("signs", [1, 4])
+def test_a_start_is_given_in_the_coordinates_of_the_source(signs):
+    task = small(signs=signs).eval()
+    task.head.steps = 0  # so that the start is what comes out
+    batch = next(iter(data(normalize="oriented_box", rotation="so3").loader("test")))
+    start = torch.randn(len(batch.ptr) - 1, 21, 3, generator=generator("start"), dtype=torch.float64)
+    made = estimates(task.encoder, task.head, batch, signs, start)
+    torch.testing.assert_close(made.joints, start, atol=1e-5, rtol=0)
 
 
 def test_hands_are_learned_and_scored_in_millimetres():

@@ -9,9 +9,10 @@ from torch.utils.data import Dataset
 from torch_geometric.data import Data
 
 from geo3d.checks import OneOf, Range, Seed, Split, checked
-from geo3d.data.depth_camera import DepthCamera
+from geo3d.data.depth_camera import DepthCamera, Picture
 from geo3d.data.hands.drawing import possible_poses, random_hands
 from geo3d.data.hands.draws import normal, uniform
+from geo3d.data.hands.from_depth import Camera
 from geo3d.data.hands.motion import DRIFT, NO_PART, TURN, Hand, Motion, carried
 from geo3d.data.hands.skeleton import JOINTS, PARTS
 from geo3d.data.hands.view import towards
@@ -139,6 +140,18 @@ class Hands(Dataset):
                 return moved
         return start  # a hand in a corner of what is possible stays as it is
 
+    def picture(self, index: int) -> tuple[Tensor, Camera, Tensor]:
+        """The depth picture (H, W) of a hand in metres, 0 for none, its camera, and the joints (21, 3) in its axes.
+
+        The camera is in the same place as for the cloud, but looks at the hand.
+
+        Raises:
+            IndexError: If there is no such hand.
+        """
+        hand = self.hand(index)
+        camera, look, picture = self._pictured(hand, self._draw("camera", index))
+        return picture.depth, Camera(camera.focal, camera.focal, *camera.center), hand.joints @ look.mT
+
     @checked
     def clip(self, index: int, frames: Annotated[int, Range(1, 100_000)] = 8) -> list[Data]:
         """Clouds of a moving hand at equal times, with ``flow`` (N, 3) to the same places in the next frame.
@@ -214,16 +227,19 @@ class Hands(Dataset):
             raise CloudError(f"hand {index} of the {self.split} split: the camera measured nothing")
         return seen
 
-    def _seen(self, hand: Hand, draw: torch.Generator) -> Seen:
+    def _pictured(self, hand: Hand, draw: torch.Generator) -> tuple[DepthCamera, Tensor, Picture]:
+        """A camera that looks at the hand, the rotation (3, 3) to its axes, and its picture."""
         middle = hand.joints.mean(0)
         reach = 2.3 * (self.cut + self.jitter) / float(middle.norm())
         look, (wide, high) = aimed(hand.corner, middle, reach)
         focal = min(FOCAL * (1 + 0.5 * float(uniform((), generator=draw))), MOST / reach)
         focal = max(focal, math.sqrt(LEAST / (wide * high)))
-        corner = hand.corner @ look.mT
         width, height = math.ceil(focal * wide) + 2, math.ceil(focal * high) + 2
         camera = self.camera.with_picture(height, width, math.degrees(2 * math.atan(width / 2 / focal)))
-        picture = camera.measured(corner, draw)
+        return camera, look, camera.measured(hand.corner @ look.mT, draw)
+
+    def _seen(self, hand: Hand, draw: torch.Generator) -> Seen:
+        camera, look, picture = self._pictured(hand, draw)
         rows = picture.depth.view(-1).nonzero()[:, 0]
         face = picture.face.view(-1)[rows]
         label = hand.label[face]

@@ -6,6 +6,7 @@ import torch
 from geo3d.data import Hands
 from geo3d.data.hands.dataset import NO_PART, aimed
 from geo3d.data.hands.drawing import AWAY
+from geo3d.data.hands.from_depth import cloud_of_depth
 from geo3d.data.hands.model import hand_model
 from geo3d.data.hands.pose import is_held_out
 from geo3d.data.hands.skeleton import JOINTS, PARTS
@@ -60,6 +61,21 @@ def test_each_kind_of_noise_has_its_switch(fault):
     exact, faulty = Hands(size=2, **EXACT)[1], Hands(size=2, **{**EXACT, fault: 1.0})[1]
     assert exact.pos.shape != faulty.pos.shape or not torch.equal(exact.pos, faulty.pos)
     torch.testing.assert_close(exact.joints, faulty.joints)
+
+
+def test_a_picture_shows_the_points_of_the_cloud():
+    hands = Hands(size=4)
+    for index in range(3):
+        depth, camera, joints = hands.picture(index)
+        cloud = hands[index]
+        turn = torch.linalg.lstsq(cloud.joints, joints).solution  # the rotation between the two cameras
+        torch.testing.assert_close(turn.mT @ turn, torch.eye(3), atol=1e-4, rtol=0)
+        pos = cloud_of_depth(depth, camera, "picture")
+        near = torch.cdist(cloud.pos @ turn, pos, compute_mode="donot_use_mm_for_euclid_dist").amin(1)
+        assert float(near.max()) < 1e-4 and len(pos) >= len(cloud.pos)
+        assert float(joints[:, 2].min()) > 0.1 and depth.shape[0] < 200
+    with pytest.raises(IndexError):
+        hands.picture(4)
 
 
 def test_points_lie_in_a_cube_around_the_hand():

@@ -1,0 +1,82 @@
+"""Hands followed through frames: where the cube is, with what the refinement begins, and what is said of bad frames."""
+
+import pytest
+import torch
+
+from geo3d.checkpoint import save_encoder
+from geo3d.cli.__main__ import main
+from geo3d.data import Hands
+from geo3d.data.hands.from_depth import Camera, cloud_of_depth
+from geo3d.deploy.hand_tracker import HandTracker
+from geo3d.encoders import PointNet2
+from geo3d.errors import CheckpointError, CloudError, ConfigError
+
+SMALL = ["encoder=pointnet2", "encoder.num_samples=[32,8]", "encoder.width=0.1", "data.num_points=128", "data.size=16",
+         "trainer=cpu", "trainer.progress=false", "trainer.max_steps=3", "data.batch_size=4"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pose")
+    for head in ("joint_refiner", "joint_regressor"):
+        main(["finetune", "task=hand_pose", "data=hands", f"head={head}", *SMALL, f"out={folder / head}"])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return [cloud.pos for cloud in Hands(size=3).clip(0, frames=4)]
+
+
+def test_the_cube_follows_the_hand(runs, clip):
+    tracker = HandTracker(runs / "joint_regressor")
+    found = [tracker.cloud(pos) for pos in clip]
+    assert found[0].joints.shape == (21, 3) and found[0].std.shape == (21,) and len(tracker.names) == 21
+    assert torch.equal(tracker.last, found[-1].joints)
+    tracker.reset()
+    again = tracker.cloud(clip[0])
+    assert torch.equal(again.joints, found[0].joints)
+    far = clip[1] + torch.tensor([0.0, 0.0, 1.0])
+    with pytest.raises(CloudError, match=r"frame: no point within 0.125 m"):
+        tracker.cloud(far)
+    assert tracker.last is None  # so that the hand is looked for anew
+    assert float(tracker.cloud(far).joints[:, 2].mean()) > 1.0
+
+
+def test_the_refinement_begins_with_the_frame_before(runs, clip):
+    begun = HandTracker(runs / "joint_refiner", steps=0)
+    anew = HandTracker(runs / "joint_refiner", steps=0, carry=False)
+    first = begun.cloud(clip[0]).joints
+    torch.testing.assert_close(anew.cloud(clip[0]).joints, first)
+    torch.testing.assert_close(begun.cloud(clip[1]).joints, first, atol=1e-4, rtol=0)  # without steps it stays there
+    assert float((anew.cloud(clip[1]).joints - first).norm(dim=1).mean()) > 1e-4
+
+
+def test_a_picture_gives_what_its_points_give(runs):
+    depth, camera, _ = Hands(size=3).picture(1)
+    one, other = (HandTracker(runs / "joint_refiner", exit_below=0.5) for _ in range(2))
+    assert one.head.exit_below == 0.5
+    torch.testing.assert_close(
+        one.depth(depth, camera).joints, other.cloud(cloud_of_depth(depth, camera, "frame")).joints
+    )
+    with pytest.raises(CloudError, match="all 4 depths are 0"):
+        one.depth(torch.zeros(2, 2), Camera(1.0, 1.0, 0.0, 0.0))
+    assert one.last is not None  # nothing was measured: the hand may still be there
+
+
+def test_a_budget_is_kept_or_refused(runs, clip):
+    slow = HandTracker(runs / "joint_refiner", budget_ms=60_000)
+    plain = HandTracker(runs / "joint_refiner")
+    torch.testing.assert_close(slow.cloud(clip[0]).joints, plain.cloud(clip[0]).joints, atol=1e-4, rtol=0)
+    with pytest.raises(ConfigError, match="no setting keeps"):
+        HandTracker(runs / "joint_refiner", budget_ms=1e-6)
+
+
+def test_what_does_not_fit_is_refused(runs, tmp_path):
+    with pytest.raises(ConfigError, match="steps: a JointRegressor does not refine; leave it out"):
+        HandTracker(runs / "joint_regressor", steps=2)
+    save_encoder(PointNet2(num_samples=(16, 4), width=0.1), tmp_path / "plain")
+    with pytest.raises(CheckpointError, match="finds no joints"):
+        HandTracker(tmp_path / "plain")
+    with pytest.raises(ConfigError, match="cut"):
+        HandTracker(runs / "joint_refiner", cut=7.0)
