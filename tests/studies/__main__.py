@@ -5,6 +5,9 @@ objects   real table-top scans (``root=PATH``): what each dense objective makes 
 rooms     published S3DIS networks (``networks=[FILE,...]``) on generated rooms
 poses     joints of generated hands from few labels, by the kind of pretraining
 rivals    published networks for hand poses beside geo3d's (``checkpoint=DIR``: a pretrained encoder)
+pareto    networks for hand poses (``networks=[DIR,...] names=[...]``): error against time, one hand at a time
+sequences moving hands (``network=DIR``): each frame on its own, and begun with the joints of the one before
+stream    a camera of 60 pictures a second before moving hands (``network=DIR``)
 hands     joints of generated hands beside those of NYU's test frames (``truth=FILE``)
 
 Run it in the folder tests. Runs of geo3d that are finished are not made again, and an interrupted one is continued.
@@ -20,6 +23,7 @@ from geo3d.checks import Range, parameters
 from geo3d.cli.check import options
 from geo3d.errors import ConfigError, Geo3dError, did_you_mean
 from studies.hand_poses import hand_poses
+from studies.hand_times import pareto, sequences, stream
 from studies.objects import OBJECTIVES, objects
 from studies.parts import parts
 from studies.poses import Study, poses
@@ -102,6 +106,34 @@ def of_rivals(
     return lambda words: rivals(Path(out).absolute(), encoder, (*OF_HANDS, *words), labels, steps, tests)
 
 
+def of_pareto(
+    *,
+    networks: Sequence[str],
+    names: Sequence[str],
+    tests: Annotated[int, Range(1, 100_000)] = 500,
+    picture: str = "runs/pareto.png",
+) -> Callable[[Sequence[str]], str]:
+    """The study of error against time, see ``studies.hand_times``."""
+    if len(networks) != len(names):
+        raise ConfigError(f"names: expected one for each of the {len(networks)} networks, found {len(names)}")
+    return lambda words: pareto(names, [Path(network) for network in networks], tests, Path(picture))
+
+
+def of_sequences(*, network: str, clips: Annotated[int, Range(1, 100_000)] = 20) -> Callable[[Sequence[str]], str]:
+    """The study of moving hands, see ``studies.hand_times``."""
+    return lambda words: sequences(Path(network), clips)
+
+
+def of_stream(
+    *,
+    network: str,
+    seconds: Annotated[float, Range(0.1, 3600)] = 60.0,
+    budget: Annotated[float, Range(0, 1e6, above=True)] = 5.0,
+) -> Callable[[Sequence[str]], str]:
+    """The study of a steady camera, see ``studies.hand_times``."""
+    return lambda words: stream(Path(network), seconds, budget)
+
+
 def of_hands(
     *, truth: str, number: Annotated[int, Range(2, 100_000)] = 2000, picture: str = "runs/hands.png"
 ) -> Callable[[Sequence[str]], str]:
@@ -110,13 +142,9 @@ def of_hands(
 
 
 STUDIES: dict[str, Any] = {
-    "parts": of_parts,
-    "objects": of_objects,
-    "rooms": of_rooms,
-    "poses": of_poses,
-    "rivals": of_rivals,
-    "hands": of_hands,
-}
+    "parts": of_parts, "objects": of_objects, "rooms": of_rooms, "poses": of_poses, "rivals": of_rivals,
+    "pareto": of_pareto, "sequences": of_sequences, "stream": of_stream, "hands": of_hands,
+}  # fmt: skip
 
 
 def main(words: list[str]) -> None:

@@ -1,11 +1,15 @@
 """``python -m studies``: whether every study runs, is continued and prints, at tiny sizes."""
 
+import re
+
 import numpy as np
 import pytest
 
 import studies.__main__
+import studies.hand_times
 import studies.rivals
 from geo3d.checkpoint import save_encoder
+from geo3d.cli.__main__ import main as geo3d_main
 from geo3d.encoders import PointNet2
 from geo3d.errors import Geo3dError
 from studies.__main__ import STUDIES, main
@@ -116,3 +120,42 @@ def test_published_networks_for_hands_are_trained_at_equal_steps_and_equal_minut
     assert all(10 < float(error) < 500 for row in rows for error in row[4:])
     main([*study, "--", "trainer=cpu"])
     assert capsys.readouterr().out.splitlines()[-6:] == first.splitlines()[-6:]
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    out = tmp_path_factory.mktemp("network") / "pose"
+    geo3d_main(["finetune", "task=hand_pose", "data=hands", "data.size=4", "encoder=pointnet2", *SMALL[1:],
+                "trainer.max_steps=1", "trainer.progress=false", f"out={out}"])  # fmt: skip
+    return out
+
+
+def test_error_and_time_of_every_setting(network, tmp_path, capsys):
+    picture = tmp_path / "pareto.png"
+    main(["pareto", f"networks=[{network},{network}]", "names=[first,second]", "tests=2", f"picture={picture}"])
+    rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
+    assert [row[0] for row in rows] == ["first"] * 7 + ["second"] * 7 and picture.stat().st_size > 10_000
+    fixed = [row for row in rows[:7] if row[1].endswith("steps")]
+    assert [float(row[3]) for row in fixed] == [1, 2, 3, 4]  # the first estimate, and one for each step
+    assert all(float(row[4]) <= float(row[5]) for row in rows) and rows[0][2] == rows[7][2]
+    with pytest.raises(Geo3dError, match="names: expected one for each of the 1 networks, found 2"):
+        main(["pareto", f"networks=[{network}]", "names=[a,b]"])
+
+
+def test_moving_hands_are_followed_with_and_without_the_frame_before(network, capsys, monkeypatch):
+    monkeypatch.setattr(studies.hand_times, "FRAMES", 4)
+    main(["sequences", f"network={network}", "clips=1"])
+    rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
+    assert [(row[0], row[1]) for row in rows] == [
+        (str(steps), begins) for steps in range(4) for begins in ("anew", "with the frame before")
+    ]
+    assert rows[0][2] != rows[1][2]
+
+
+def test_a_steady_camera_loses_no_picture_to_a_fast_network(network, capsys):
+    main(["stream", f"network={network}", "seconds=0.5", "budget=1000"])
+    line = capsys.readouterr().out.splitlines()[-1]
+    total, seen, lost = (
+        int(re.search(pattern, line)[1]) for pattern in (r"(\d+) pictures", r"(\d+) seen", r"(\d+) left")
+    )
+    assert total == 30 and seen + lost == 30 and seen > 2
