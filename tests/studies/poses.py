@@ -30,6 +30,8 @@ class Study(NamedTuple):
     """For all commands: data."""
     encoder: tuple[str, ...]
     """For pretraining alone: encoder and invariance."""
+    tuned: tuple[str, ...]
+    """For training with labels alone: learning rates."""
     steps: int
     tuning: int
     unlabelled: int
@@ -73,7 +75,7 @@ def _errors(study: Study, seed: int, labels: int, start: str) -> dict[str, float
             f"data.size={study.unlabelled}", f"trainer.max_steps={study.steps}", own)  # fmt: skip
     run = study.out / f"{start.replace(' ', '_')}-{labels}-{seed}"
     metrics("finetune", run, "task=hand_pose", f"checkpoint={pretrained}/encoder", *study.words, f"data.size={labels}",
-            f"data.test_size={study.tests}", f"trainer.max_steps={study.tuning}", own,
+            *study.tuned, f"data.test_size={study.tests}", f"trainer.max_steps={study.tuning}", own,
             *(["from_scratch=true"] if start == "from scratch" else []))  # fmt: skip
     return scored(run, study.tests)
 
