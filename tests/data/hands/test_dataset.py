@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from geo3d.data import Hands
+from geo3d.data.hands import dataset
 from geo3d.data.hands.dataset import NO_PART, aimed
 from geo3d.data.hands.drawing import AWAY
 from geo3d.data.hands.from_depth import cloud_of_depth
@@ -61,6 +62,27 @@ def test_each_kind_of_noise_has_its_switch(fault):
     exact, faulty = Hands(size=2, **EXACT)[1], Hands(size=2, **{**EXACT, fault: 1.0})[1]
     assert exact.pos.shape != faulty.pos.shape or not torch.equal(exact.pos, faulty.pos)
     torch.testing.assert_close(exact.joints, faulty.joints)
+
+
+def test_hands_depend_on_their_number_alone(monkeypatch):
+    hands, more = Hands(size=40), Hands(size=70)
+    for index in (0, 31, 32, 39):
+        assert torch.equal(hands[index].pos, more[index].pos)
+    assert torch.equal(hands[-1].pos, hands[39].pos)
+    joints = torch.stack([more.hand(index).joints for index in range(70)])
+    assert len(joints.flatten(1).unique(dim=0)) == 70
+    monkeypatch.setattr(dataset, "KEPT", 1)  # what is forgotten is drawn again
+    few = Hands(size=70)
+    for index in (0, 69, 1, 40):
+        assert torch.equal(few.hand(index).joints, joints[index])
+        assert len(few._blocks) == 1
+
+
+def test_train_and_test_may_differ_in_number():
+    assert len(Hands(size=5, test_size=3)) == 5 and len(Hands("test", size=5, test_size=3)) == 3
+    assert torch.equal(Hands("test", size=5, test_size=3)[1].pos, Hands("test", size=5)[1].pos)
+    with pytest.raises(IndexError):
+        Hands("test", size=5, test_size=3)[3]
 
 
 def test_a_picture_shows_the_points_of_the_cloud():
