@@ -27,7 +27,9 @@ class Posed(NamedTuple):
 
 
 class HandModel:
-    """The skinned hand. Angles are anatomical, in radians: 0 means that a bone goes on straight from the one before.
+    """The skinned hand. Angles are anatomical, in radians: at 0 a bone is not bent against the one before.
+
+    Beyond the first joint of a finger the sideways angles of the rest pose stay: up to 5 degrees, of the thumb 21.
 
     The pose of a hand is (5, 4): for each finger the angles ``(spread, base, middle, end)``. ``spread`` moves the
     finger towards the little finger, the other three bend it. The thumb's first joint has no such zero: its ``spread``
