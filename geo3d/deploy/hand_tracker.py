@@ -10,11 +10,12 @@ from torch_geometric.data import Batch, Data
 
 from geo3d.checkpoint.open import open_checkpoint
 from geo3d.checks import Range, Share, checked
-from geo3d.cloud import Features, collate
+from geo3d.cloud import Features, check_cloud, collate
 from geo3d.data.hands.from_depth import Camera, Cut, cloud_of_depth, cropped, nearest_mass
 from geo3d.data.prepared import prepare
 from geo3d.deploy.runtime import Runtime
 from geo3d.errors import CheckpointError, CloudError, ConfigError
+from geo3d.heads import JointRefiner
 from geo3d.heads.prediction import Prediction, estimates
 from geo3d.seeds import generator
 
@@ -26,14 +27,15 @@ class HandTracker:
     """Finds the joints of a right hand in each frame of a depth camera, in metres in the camera's axes.
 
     Each frame is cut out around the joints of the frame before. With ``carry`` the refinement also begins with them.
-    For the first frame, and after :meth:`reset`, the hand is the mass nearest to the camera.
+    For the first frame, after :meth:`reset` and after a frame that raises an error, the hand is the mass nearest to the
+    camera.
 
     Args:
         checkpoint: A network of ``geo3d finetune task=hand_pose``.
         budget_ms: Time for the encoder in milliseconds. Of the settings of an adaptive encoder the most accurate one
             that keeps it is used, see :class:`geo3d.deploy.runtime.Runtime`. None uses the encoder as it is.
-        carry: Whether a JointRefiner begins with the joints of the frame before; its training should have
-            ``task.starts`` above 0.
+        carry: Whether a JointRefiner begins with the joints of the frame before. None: if it was trained for that,
+            with ``task.starts`` above 0.
         steps: Steps of a JointRefiner; None for those of its training.
         exit_below: The refinement stops when the probability that a further step helps is below this; None for what
             the head was trained with.
@@ -50,7 +52,7 @@ class HandTracker:
         checkpoint: str | Path,
         *,
         budget_ms: Annotated[float, Range(0, 1e6, above=True)] | None = None,
-        carry: bool = True,
+        carry: bool | None = None,
         steps: Annotated[int, Range(0, 100)] | None = None,
         exit_below: Share | None = None,
         cut: Cut | None = None,
@@ -60,7 +62,7 @@ class HandTracker:
             raise CheckpointError(f"{opened.folder}: finds no joints; give a network of geo3d finetune task=hand_pose")
         self.names: list[str] = opened.card["joints"]
         self.head: Any = opened.head
-        self.refines = hasattr(opened.head, "exit_below")
+        self.refines = isinstance(opened.head, JointRefiner)
         for name, value in (("steps", steps), ("exit_below", exit_below)):
             if value is not None and not self.refines:
                 raise ConfigError(f"{name}: a {type(self.head).__name__} does not refine; leave it out")
@@ -73,7 +75,10 @@ class HandTracker:
                 raise ConfigError("budget_ms: needs clouds of one size; train with data.num_points=N")
             self.encoder = runtime = Runtime(opened.encoder, num_points=points)
             runtime.set_budget(budget_ms)
-        self.carry = carry and self.refines
+        can_carry = self.refines and int(self.head.steps) > 0
+        if carry and not can_carry:
+            raise ConfigError("carry: needs a JointRefiner with at least one step; leave it out")
+        self.carry = carry if carry is not None else can_carry and float(opened.card.get("starts", 0.0)) > 0
         self.cut = float(opened.card.get("cut", CUT)) if cut is None else cut
         self.last: Tensor | None = None
         """(J, 3) joints of the last frame; None before the first."""
@@ -90,18 +95,22 @@ class HandTracker:
             camera: The camera of this picture.
 
         Raises:
-            CloudError: If the picture is damaged, or no point is near the hand; the frames so far are then forgotten.
+            CloudError: If the picture is damaged, or no point is near the hand.
         """
-        return self.cloud(cloud_of_depth(depth.float(), camera, "frame"))
+        before, self.last = self.last, None
+        return self._followed(cloud_of_depth(depth.float(), camera, "frame"), before)
 
-    @torch.no_grad()
     def cloud(self, pos: Tensor) -> Prediction:
         """The same for the points (N, 3) of a frame, in metres in the camera's axes.
 
         Raises:
-            CloudError: If no point is near the hand; the frames so far are then forgotten.
+            CloudError: If the points are none or not finite, or none is near the hand.
         """
         before, self.last = self.last, None
+        check_cloud(pos, "frame")
+        return self._followed(pos.float(), before)
+
+    def _followed(self, pos: Tensor, before: Tensor | None) -> Prediction:
         center = nearest_mass(pos) if before is None else before.mean(0).to(pos)
         near = pos[cropped(pos, center, self.cut, "frame")]
         made = found_joints(self.encoder, self.head, self.card, near, "frame", before if self.carry else None)
@@ -135,7 +144,7 @@ def found_joints(
     """
     said = card.get("input", {})
     if len(pos) < 2:
-        raise CloudError(f"{source}: {len(pos)} points are too few for a hand")
+        raise CloudError(f"{source}: found {len(pos)} point, which is too few for a hand")
     count, normalize = said.get("num_points"), said.get("normalize", "unit_sphere")
     cloud = prepare(Data(pos=pos), source, count, normalize, generator("predict", 0), None)
     before = None if start is None else start[None].to(device)

@@ -14,6 +14,9 @@ from geo3d.nn.linear import linear
 from geo3d.ops.edge.gather import gather_max
 from geo3d.ops.search.knn import knn_query
 
+CERTAIN = 20.0
+"""Logit of a step that is taken whatever the threshold."""
+
 
 class JointRefiner(nn.Module):
     """Estimates of all joints, each step better than the one before (after arXiv 2111.06500 and HandR2N2, ICCV 2023).
@@ -72,7 +75,8 @@ class JointRefiner(nn.Module):
         Args:
             features: Of an encoder.
             start: (B, J, 3) joints to begin with instead of the first estimate, such as those of the frame before; NaN
-                where there are none.
+                where there are none. How good they are the first estimate cannot know, so a step always follows, and
+                their uncertainty is not trained.
         """
         points = anchors_of(features)
         seen = self.of_point(points.x) + self.of_place(points.pos)
@@ -81,6 +85,11 @@ class JointRefiner(nn.Module):
         if start is not None:
             first = first._replace(joints=torch.where(start.isfinite(), start.to(first.joints), first.joints))
         estimate = self._gated(first, state)
+        if start is not None:
+            assert estimate.go_on is not None
+            begun = start.isfinite().flatten(1).any(1)
+            log_std = torch.where(begun[:, None], estimate.log_std.detach(), estimate.log_std)
+            estimate = estimate._replace(log_std=log_std, go_on=estimate.go_on.masked_fill(begun, CERTAIN))
         estimates = [estimate]
         stops = not self.training and self.exit_below > 0
         for _ in range(self.steps):

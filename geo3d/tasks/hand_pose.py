@@ -28,7 +28,8 @@ from geo3d.tasks.supervised import Supervised
 EARLIER = 0.8
 """Each step of a head of several steps counts this much less than the one after it (HandR2N2)."""
 OFF = 0.25
-"""Joints of a start are off by up to this standard deviation, in units of the normalised cloud: about 3 cm."""
+"""Joints of a start are off by up to this standard deviation as a whole, and again each on its own, in units of the
+normalised cloud: about 3 cm each."""
 
 
 class Compared(NamedTuple):
@@ -145,7 +146,9 @@ class HandPose(Supervised):
             if value is not None:
                 raise ConfigError(f"data.{name}: is for labels of points; joints belong to a whole hand; leave it out")
         if self.starts and "start" not in inspect.signature(self.head.forward).parameters:
-            raise ConfigError(f"task.starts: a {type(self.head).__name__} has no start; give head=joint_refiner, or 0")
+            raise ConfigError(
+                f"task.starts: a {type(self.head).__name__} has no start; give head=joint_refiner, or task.starts=0"
+            )
         if self.signs == 4 and data.normalize != "oriented_box":
             raise ConfigError(
                 f"task.signs=4: averages over signs of principal axes; data.normalize is {data.normalize}; give "
@@ -164,9 +167,10 @@ class HandPose(Supervised):
         }
 
     def described(self, data: DataModule) -> dict[str, Any]:
-        """The names of the joints, how predictions are averaged, and the size of the cube around a hand."""
+        """The names of the joints, how predictions are averaged and begun, and the size of the cube around a hand."""
         cut = getattr(data.dataset("test"), "cut", None)
-        return {"joints": list(self.names), "signs": self.signs, **({} if cut is None else {"cut": cut})}
+        said = {"joints": list(self.names), "signs": self.signs, "starts": self.starts}
+        return said if cut is None else said | {"cut": cut}
 
 
 def near_joints(joints: Tensor, fraction: float, draw: torch.Generator) -> Tensor:

@@ -1,5 +1,6 @@
 """A start for the refinement: the joints of the frame before."""
 
+import pytest
 import torch
 
 from geo3d.cloud import Features, Layout, Level
@@ -33,6 +34,22 @@ def test_the_refinement_begins_with_the_given_joints():
     again = head(seen, plain[0].joints)
     for a, b in zip(plain, again, strict=True):
         torch.testing.assert_close(a.joints, b.joints)
+    head.exit_below = 1.0
+    stopped = head(seen, torch.where(torch.arange(3)[:, None, None] == 1, start, torch.nan))
+    assert len(stopped) == 2  # a start is always followed by a step; the others stop at once
+    assert torch.equal(stopped[1].joints[[0, 2]], stopped[0].joints[[0, 2]])
+    assert not torch.equal(stopped[1].joints[1], stopped[0].joints[1])
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_the_first_estimate_does_not_learn_what_it_cannot_know(begun):
+    head, seen = refiner().train(), features()
+    start = torch.randn(3, 5, 3, generator=generator("joints")) if begun else torch.full((3, 5, 3), torch.nan)
+    made = head(seen, start)[0]
+    (made.log_std.sum() + made.go_on.sum()).backward()
+    learned = [part for part in (head.first, head.gate) if any(bool(p.grad.any()) for p in part.parameters())]
+    assert learned == ([] if begun else [head.first, head.gate])
+    assert bool((made.go_on.sigmoid() > 0.999).all()) == begun
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """Hands made on demand and seen by a simulated depth camera: no files, no end, the same for the same seed."""
 
 import math
+import operator
 from typing import Annotated, Any, NamedTuple
 
 import torch
@@ -26,7 +27,8 @@ OPTIONS = ("split", "size", "seed", "held_out", "cut", "jitter", "view", "apart"
 TRIES = 20
 """How many motions are tried before a hand stays as it is."""
 BLOCK, KEPT = 32, 4096
-"""How many hands are drawn together, and of how many such blocks the poses are kept."""
+"""How many hands are drawn together, and of how many such blocks the poses are kept (57 MB). Beyond 131,072 hands a
+random order takes longer, because a whole block is drawn for most of them."""
 FOCAL, MOST, LEAST = 230.0, 136.0, 5000
 """Focal length in pixels of the coarsest camera, the most rows of a picture, and the least pixels."""
 
@@ -198,16 +200,17 @@ class Hands(Dataset):
 
     def _draw(self, purpose: str, index: int, *key: Key) -> torch.Generator:
         """The draws of one hand for one purpose; those of training hands do not depend on ``held_out``."""
-        return generator(self.seed, "hands", purpose, self.split, self._test, index % self.size, *key)
+        number = operator.index(index) % self.size  # a NumPy number would make another key
+        return generator(self.seed, "hands", purpose, self.split, self._test, number, *key)
 
     def _start(self, index: int) -> Motion:
         """The hand at rest."""
         if not -self.size <= index < self.size:
             raise IndexError(f"index {index} is outside of {self.size} generated hands")
-        block, row = divmod(index % self.size, BLOCK)
+        block, row = divmod(operator.index(index) % self.size, BLOCK)
         if block not in self._blocks:
             if len(self._blocks) == KEPT:
-                self._blocks.clear()
+                del self._blocks[next(iter(self._blocks))]  # the oldest
             self._blocks[block] = random_hands(BLOCK, self._draw("hands", block), self._test)
         return self._blocks[block].of(row)
 

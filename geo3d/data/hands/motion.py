@@ -19,7 +19,7 @@ NO_PART = -1
 """The label of the forearm's points."""
 TURN, DRIFT = math.radians(12), 0.02
 """Standard deviations of how far a hand turns and moves in the time of one motion, in radians and metres."""
-LOOKS = torch.linspace(0, 1, 6)[1:]
+LOOKS = torch.linspace(0, 1, 31, dtype=torch.float32)[1:]
 """Times at which a motion is checked."""
 
 
@@ -65,8 +65,8 @@ class Motion(NamedTuple):
 
     def of(self, row: int) -> "Motion":
         """One of many hands whose tensors have a first dimension of their number."""
-        rows = slice(row, row + 1)
-        return Motion(self.shape[row], Arm(*(part[rows] for part in self.arm)), *(part[row] for part in self[2:]))
+        arm = Arm(*(part[row : row + 1].clone() for part in self.arm))
+        return Motion(self.shape[row].clone(), arm, *(part[row].clone() for part in self[2:]))
 
     def start(self) -> Hand:
         """The hand at time 0."""

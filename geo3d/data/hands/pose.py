@@ -12,7 +12,8 @@ LIMITS = torch.tensor(
     [
         [(-40.0, 25.0), (-20.0, 35.0), (-10.0, 50.0), (-10.0, 75.0)],
         *[[(-15.0, 15.0), (-15.0, 90.0), (0.0, 105.0), (0.0, 75.0)]] * 4,
-    ]
+    ],
+    dtype=torch.float32,
 ) * (math.pi / 180)  # fmt: skip
 """(5, 4, 2) least and largest angle of each joint: for each finger spread, base, middle and end, see ``HandModel``.
 
@@ -22,7 +23,7 @@ COUPLED = 2 / 3
 """The last joint of a finger bends this much of what the middle one does: one tendon bends both."""
 DRAG = 0.4
 """How much of the difference to its neighbours a finger's base joint gives up."""
-STRAIGHT = torch.tensor([45.0, 75.0, 75.0, 75.0, 75.0]) * (math.pi / 180)
+STRAIGHT = torch.tensor([45.0, 75.0, 75.0, 75.0, 75.0], dtype=torch.float32) * (math.pi / 180)
 """A finger whose joints together are bent by less counts as straight."""
 GRASPS, PINCHES = 0.33, 0.2
 """Fractions of the hands that grasp and pinch; all others are gestures."""
@@ -32,10 +33,11 @@ PINCH = torch.tensor(
         [(-5.0, 29.0, 36.0, 12.0), (0.0, 37.0, 63.0, 42.0)],
         [(-9.0, 30.0, 46.0, 18.0), (0.0, 38.0, 64.0, 43.0)],
         [(0.0, 31.0, 49.0, 42.0), (0.0, 54.0, 50.0, 33.0)],
-    ]
+    ],
+    dtype=torch.float32,
 ) * (math.pi / 180)  # fmt: skip
 """(4, 2, 4) angles of the thumb and of each other finger at which their tips are 14 mm apart, found by search."""
-SPREAD = torch.tensor([0.0, -0.5, 0.0, 0.5, 1.0])
+SPREAD = torch.tensor([0.0, -0.5, 0.0, 0.5, 1.0], dtype=torch.float32)
 """How far each finger moves when a hand is spread, from the thumb on."""
 HELD_OUT = ((0, 1, 0, 0, 1), (1, 1, 0, 0, 1), (1, 0, 0, 0, 1), (1, 0, 0, 1, 1), (0, 1, 1, 1, 0), (0, 0, 1, 0, 0))
 """Patterns of straight (1) and bent (0) fingers, from the thumb on, that no training hand shows."""

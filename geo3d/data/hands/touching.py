@@ -5,7 +5,7 @@ from torch import Tensor
 
 from geo3d.data.hands.skeleton import BONES
 
-RADII = torch.tensor([9.5, 9.5, 8.5, 6.5, *[10.0, 9.0, 8.0, 7.0] * 4]) / 1000
+RADII = torch.tensor([9.5, 9.5, 8.5, 6.5, *[10.0, 9.0, 8.0, 7.0] * 4], dtype=torch.float32) / 1000
 """(20,) radius in metres of each bone's capsule (``skeleton.BONES``), as those of MyoHand."""
 LENGTH = 0.07
 """Length in metres of the middle finger's metacarpal that the radii belong to; they grow with the hand."""

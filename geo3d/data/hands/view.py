@@ -10,7 +10,10 @@ from geo3d.data.hands.draws import normal, uniform
 from geo3d.data.hands.model import hand_model
 from geo3d.data.hands.skeleton import WRIST
 
-LEFT_OUT = normalize(torch.tensor([[1.0, 1.0, 0.5], [-1.0, 0.5, 0.5], [0.3, -1.0, 0.8], [-0.5, 0.3, -1.0]]), dim=1)
+LEFT_OUT = normalize(
+    torch.tensor([[1.0, 1.0, 0.5], [-1.0, 0.5, 0.5], [0.3, -1.0, 0.8], [-0.5, 0.3, -1.0]], dtype=torch.float32),
+    dim=1,
+)
 """Directions in the hand's frame; no training camera is within ``CONE`` of one of them."""
 CONE = math.radians(30)
 NEAR, FAR = 0.3, 0.75

@@ -1,5 +1,6 @@
 """Generated hands as clouds."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -69,6 +70,10 @@ def test_hands_depend_on_their_number_alone(monkeypatch):
     for index in (0, 31, 32, 39):
         assert torch.equal(hands[index].pos, more[index].pos)
     assert torch.equal(hands[-1].pos, hands[39].pos)
+    fresh = Hands(size=40)
+    assert torch.equal(fresh[np.int64(33)].pos, hands[33].pos) and torch.equal(fresh[34].pos, hands[34].pos)
+    fresh.motion(5).place.zero_()
+    assert torch.equal(fresh.hand(5).joints, hands.hand(5).joints)
     joints = torch.stack([more.hand(index).joints for index in range(70)])
     assert len(joints.flatten(1).unique(dim=0)) == 70
     monkeypatch.setattr(dataset, "KEPT", 1)  # what is forgotten is drawn again

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from geo3d.data.hands.drawing import possible_poses
 from geo3d.data.hands.forearm import forearm
 from geo3d.data.hands.model import hand_model
 from geo3d.data.hands.pose import COUPLED, HELD_OUT, LIMITS, is_held_out, pattern, random_poses
@@ -101,6 +102,23 @@ def test_views_keep_away_from_those_left_out():
     assert is_left_out(torch.nn.functional.normalize(LEFT_OUT[0], dim=0)) and CONE < 1
 
 
+def test_a_camera_may_look_along_the_arm():
+    arm = torch.nn.functional.normalize(torch.tensor([0.2, 0.9, 0.1]), dim=0)
+    for direction in (arm, -arm):
+        view = facing(direction[None], arm, torch.zeros(1))[0]
+        torch.testing.assert_close(view @ view.T, torch.eye(3), atol=1e-5, rtol=0)
+        torch.testing.assert_close(view @ -direction, torch.tensor([0.0, 0.0, 1.0]), atol=1e-6, rtol=0)
+
+
+def test_poses_are_possible_for_the_shape_of_their_hand():
+    shape = 2 * torch.randn(300, hand_model().shapes, generator=generator("shapes"))
+    angles = possible_poses(shape, generator("poses"), held_out=False)
+    assert not bool(run_into_each_other(hand_model().joints(shape, angles)).any())
+    assert not bool(is_held_out(angles).any())
+    others = run_into_each_other(hand_model().joints(shape.roll(1, 0), angles))
+    assert bool(others.any())  # as is not so for every other shape
+
+
 @pytest.mark.parametrize("lean", [0.0, 0.7])
 def test_the_forearm_points_down_in_the_picture_but_for_the_lean(lean):
     for x, y in itertools.product((-0.5, 0.4), (0.3, -0.6)):
@@ -109,4 +127,4 @@ def test_the_forearm_points_down_in_the_picture_but_for_the_lean(lean):
         view = facing(direction[None], arm, torch.tensor([lean]))[0]
         torch.testing.assert_close(view @ -direction, torch.tensor([0.0, 0.0, 1.0]), atol=1e-6, rtol=0)
         down = (view @ arm)[:2]
-        assert float(torch.atan2(down[0].abs(), down[1])) == pytest.approx(lean, abs=1e-5)
+        assert float(torch.atan2(down[0], down[1])) == pytest.approx(lean, abs=1e-5)
