@@ -75,7 +75,7 @@ class HandTracker:
                 raise ConfigError("budget_ms: needs clouds of one size; train with data.num_points=N")
             self.encoder = runtime = Runtime(opened.encoder, num_points=points)
             runtime.set_budget(budget_ms)
-        can_carry = self.refines and int(self.head.steps) > 0
+        can_carry = isinstance(opened.head, JointRefiner) and opened.head.steps > 0
         if carry and not can_carry:
             raise ConfigError("carry: needs a JointRefiner with at least one step; leave it out")
         self.carry = carry if carry is not None else can_carry and float(opened.card.get("starts", 0.0)) > 0

@@ -11,7 +11,7 @@ stream    a camera of 60 pictures a second before moving hands (``network=DIR``)
 hands     joints of generated hands beside those of NYU's test frames (``truth=FILE``)
 
 Run it in the folder tests. Runs of geo3d that are finished are not made again, and an interrupted one is continued.
-Words after ``--`` go to every command of geo3d, for example ``trainer=cpu data.num_points=1024``.
+Words after ``--`` go to every command of geo3d that the study runs, for example ``trainer=cpu data.num_points=1024``.
 """
 
 import sys
@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from geo3d.checks import Range, parameters
+from geo3d.checks import Length, Range, parameters
 from geo3d.cli.check import options
 from geo3d.errors import ConfigError, Geo3dError, did_you_mean
 from studies.hand_poses import hand_poses
@@ -35,6 +35,7 @@ SMALL = ("encoder=pointnet2", "encoder.num_samples=[128,32]", "encoder.num_neigh
          "invariance=hand")  # fmt: skip
 TUNED = ("lr=0.003",)
 """Chosen with test hands of no held-out kind, 200 labels, from scratch; 0.001, the default, was worse."""
+PASSED = ("trainer", "encoder", "invariance", "objective", "data.batch_size=", "data.num_points=")
 OF_HANDS = ("data=hands", "data.normalize=oriented_box", "data.num_points=1024", "data.batch_size=32")
 Steps = Annotated[int, Range(1, 1_000_000)]
 
@@ -110,8 +111,8 @@ def of_rivals(
 
 def of_pareto(
     *,
-    networks: Sequence[str],
-    names: Sequence[str],
+    networks: Annotated[Sequence[str], Length(1, 100)],
+    names: Annotated[Sequence[str], Length(1, 100)],
     tests: Annotated[int, Range(1, 100_000)] = 500,
     picture: str = "runs/pareto.png",
 ) -> Callable[[Sequence[str]], str]:
@@ -129,7 +130,7 @@ def of_sequences(*, network: str, clips: Annotated[int, Range(1, 100_000)] = 20)
 def of_stream(
     *,
     network: str,
-    seconds: Annotated[float, Range(0.1, 3600)] = 60.0,
+    seconds: Annotated[float, Range(0.1, 600)] = 60.0,
     budget: Annotated[float, Range(0, 1e6, above=True)] = 5.0,
 ) -> Callable[[Sequence[str]], str]:
     """The study of a steady camera, see ``studies.hand_times``."""
@@ -149,6 +150,21 @@ STUDIES: dict[str, Any] = {
 }  # fmt: skip
 
 
+def refused(name: str, words: Sequence[str]) -> None:
+    """Refuse words that would not reach all that a study does.
+
+    Raises:
+        ConfigError: If there is one.
+    """
+    if name in ("parts", "objects"):
+        return
+    allowed = PASSED if name in ("poses", "rivals") else ()
+    for word in words:
+        if not word.startswith(allowed):
+            known = f"after -- it takes words beginning with {', '.join(allowed)}" if allowed else "it runs no command"
+            raise ConfigError(f"{word}: studies {name} has no use for it; {known}")
+
+
 def main(words: list[str]) -> None:
     """Run one study and print its table.
 
@@ -163,6 +179,7 @@ def main(words: list[str]) -> None:
         raise ConfigError(f"{name}: no such study; {did_you_mean(name, list(STUDIES))}")
     own, further = (rest[: rest.index("--")], rest[rest.index("--") + 1 :]) if "--" in rest else (rest, [])
     study = STUDIES[name]
+    refused(name, further)
     print(study(**options(own, parameters(study), f"studies {name}", "out=runs/study"))(further))
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from geo3d.data import Hands
 from geo3d.data.hands.from_depth import Camera
 from geo3d.deploy.hand_tracker import HandTracker
+from geo3d.errors import ConfigError
 from geo3d.io.files import replacing
 from geo3d.pose_metrics import MILLIMETRES, joint_distances
 from geo3d.seeds import generator
@@ -20,6 +21,8 @@ SHOWN = (240, 320, 60.0)
 """Rows, columns and horizontal angle of view of the camera in front of which hands move."""
 FRAMES = 60
 """Pictures of one motion; the hand then vanishes, and another one appears."""
+UNIT = 1e-4
+"""Metres for each unit of the depths of the steady camera."""
 RATE = 60.0
 """Pictures a second."""
 EXITS = (0.0, 0.3, 0.5, 0.7)
@@ -114,6 +117,11 @@ def motions(count: int) -> Iterator[list[tuple[Tensor, Tensor]]]:
         yield [(camera.measured(hand.corner, draw).depth, hand.joints) for hand in moments]
 
 
+def counted(depth: Tensor) -> Tensor:
+    """(H, W) int16 depths in units of ``UNIT``, as cameras give them."""
+    return (depth / UNIT).round().short()
+
+
 def shown() -> Camera:
     """The camera of :func:`motions`."""
     camera = Hands(size=1).camera.with_picture(*SHOWN)
@@ -122,8 +130,13 @@ def shown() -> Camera:
 
 def sequences(folder: Path, count: int) -> str:
     """A table: error and time for each number of steps, each frame on its own and begun with the frame before."""
-    most, camera = HandTracker(folder).head.steps, shown()
-    kinds = [(steps, carry) for steps in range(most + 1) for carry in (False, True)]
+    tracker, camera = HandTracker(folder), shown()
+    if not tracker.refines:
+        raise ConfigError(
+            f"{folder}: a {type(tracker.head).__name__} does not refine; give a network with a JointRefiner"
+        )
+    most = tracker.head.steps
+    kinds = [(steps, carry) for steps in range(most + 1) for carry in (False, True) if steps or not carry]
     trackers = [HandTracker(folder, carry=carry, steps=steps) for steps, carry in kinds]
     figures: list[list[tuple[float, float]]] = [[] for _ in kinds]
     for frames in motions(count):
@@ -155,11 +168,11 @@ def stream(folder: Path, seconds: float, budget: float) -> str:
         budget: Milliseconds for the encoder, see ``Runtime.set_budget``.
     """
     total, camera = round(seconds * RATE), shown()
-    clips = list(motions(-(-total // FRAMES)))
-    frames = [frame for clip in clips for frame in clip][:total]
+    clips = motions(-(-total // FRAMES))
+    frames = [(counted(depth), joints) for clip in clips for depth, joints in clip][:total]
     tracker = HandTracker(folder, budget_ms=budget)
     for depth, _ in frames[:20]:
-        tracker.depth(depth, camera)
+        tracker.depth(UNIT * depth, camera)
     ends, delays, errors, last, began = [], [], [], -1, time.perf_counter()
     while (frame := int((time.perf_counter() - began) * RATE)) < total:
         if frame == last:
@@ -168,7 +181,7 @@ def stream(folder: Path, seconds: float, budget: float) -> str:
         if frame // FRAMES != last // FRAMES:
             tracker.reset()
         last, (depth, joints) = frame, frames[frame]
-        made = tracker.depth(depth, camera)
+        made = tracker.depth(UNIT * depth, camera)
         now = time.perf_counter()
         ends.append(now)
         delays.append(1000 * (now - began - frame / RATE))

@@ -26,9 +26,11 @@ def test_networks_see_clouds_of_one_size():
     batch = collate([_of_size(hands[0], 700), _of_size(hands[1], POINTS)])
     folding, first = (rivals._clouds(kind, batch) for kind in ("HandFoldingNet", "HandPointNet"))
     assert folding.shape == first.shape == (2, POINTS, 6)
-    torch.testing.assert_close(folding[0, :700, :3] * LENGTH, batch.pos[:700])
+    whole = torch.cat([batch.pos / LENGTH, batch.normal], 1)
+    torch.testing.assert_close(folding[0, :700].sort(0).values, whole[:700].sort(0).values)
+    assert not torch.equal(folding[0, :700, :3] * LENGTH, batch.pos[:700])  # the centres are the first ones
     torch.testing.assert_close(folding[0, 700:], folding[0, : POINTS - 700])
-    torch.testing.assert_close(folding[1, :, 3:], batch.normal[700:])
+    torch.testing.assert_close(folding[1].sort(0).values, whole[700:].sort(0).values)
     picked = farthest_points(folding[..., :3].reshape(-1, 3), layout(2, POINTS), 512)
     torch.testing.assert_close(first[:, :512].flatten(0, 1), folding.flatten(0, 1)[picked])
     same = [rows.flatten(0, 1).sort(0).values for rows in (first, folding)]
@@ -82,6 +84,21 @@ def test_a_training_goes_on_where_it_was(tmp_path, monkeypatch):
     assert len(rates) == 2 and took > 0
     for a, b in zip(whole.state_dict().values(), again.state_dict().values(), strict=True):
         torch.testing.assert_close(a, b)
+
+
+def test_the_time_of_a_step_is_measured_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(rivals, "TIMED", 1)
+    monkeypatch.setattr(rivals, "BATCH", 2)
+    file = tmp_path / "step.json"
+    count = rivals._affordable(file, "HandFoldingNet", data(4), 100.0, 0)
+    assert count == rivals._affordable(file, "HandFoldingNet", data(4), 100.0, 0) > 1
+    file.write_text("0.5")
+    assert rivals._affordable(file, "HandFoldingNet", data(4), 100.0, 0) == 200
+
+
+def test_the_first_epoch_counts_like_the_others(tmp_path):
+    (tmp_path / "metrics.csv").write_text("epoch,epoch_seconds\n1,90\n2,20\n3,22\n4,21\n")
+    assert rivals.seconds_of(tmp_path) == 4 * 21.5
 
 
 def test_batches_hold_every_cloud_once_a_pass(monkeypatch):
