@@ -113,13 +113,13 @@ class HandTracker:
     def _followed(self, pos: Tensor, before: Tensor | None) -> Prediction:
         center = nearest_mass(pos) if before is None else before.mean(0).to(pos)
         near = pos[cropped(pos, center, self.cut, "frame")]
-        made = found_joints(self.encoder, self.head, self.card, near, "frame", before if self.carry else None)
+        made = hand_joints(self.encoder, self.head, self.card, near, "frame", before if self.carry else None)
         self.last = made.joints
         return made
 
 
 @torch.no_grad()
-def found_joints(
+def hand_joints(
     encoder: Callable[[Batch], Features],
     head: Any,
     card: dict[str, Any],

@@ -81,15 +81,8 @@ class JointRefiner(nn.Module):
         points = anchors_of(features)
         seen = self.of_point(points.x) + self.of_place(points.pos)
         state = (torch.tanh(self.state(features.cloud))[:, None] + self.names).flatten(0, 1)
-        first = self.first(features)[0]
-        if start is not None:
-            first = first._replace(joints=torch.where(start.isfinite(), start.to(first.joints), first.joints))
-        estimate = self._gated(first, state)
-        if start is not None:
-            assert estimate.go_on is not None
-            begun = start.isfinite().flatten(1).any(1)
-            log_std = torch.where(begun[:, None], estimate.log_std.detach(), estimate.log_std)
-            estimate = estimate._replace(log_std=log_std, go_on=estimate.go_on.masked_fill(begun, CERTAIN))
+        estimate = self._gated(self.first(features)[0], state)
+        estimate = estimate if start is None else _begun(estimate, start.to(estimate.joints))
         estimates = [estimate]
         stops = not self.training and self.exit_below > 0
         for _ in range(self.steps):
@@ -124,6 +117,18 @@ class JointRefiner(nn.Module):
         """(B,) bool, the clouds for which a further step is worth it."""
         assert estimate.go_on is not None
         return estimate.go_on.sigmoid() >= self.exit_below
+
+
+def _begun(first: Estimate, start: Tensor) -> Estimate:
+    """The first estimate with the joints of a start where there are any, after which a step is certain."""
+    assert first.go_on is not None
+    given = start.isfinite()
+    begun = given.flatten(1).any(1)
+    return Estimate(
+        torch.where(given, start, first.joints),
+        torch.where(begun[:, None], first.log_std.detach(), first.log_std),
+        first.go_on.masked_fill(begun, CERTAIN),
+    )
 
 
 def _kept(old: Estimate, new: Estimate, going: Tensor) -> Estimate:

@@ -12,7 +12,7 @@ from torch import Tensor
 from geo3d.checkpoint.open import Checkpoint
 from geo3d.checks import Length, OneOf, Range
 from geo3d.data.hands.from_depth import Camera, cloud_of_depth, cropped, nearest_mass
-from geo3d.deploy.hand_tracker import CUT, found_joints
+from geo3d.deploy.hand_tracker import CUT, hand_joints
 from geo3d.errors import CheckpointError, ConfigError
 from geo3d.heads.prediction import Prediction
 from geo3d.io import read_cloud
@@ -111,5 +111,5 @@ def _predicted(opened: Checkpoint, pos: Tensor, mirrored: bool, source: str, dev
     """Joints (J, 3) and their uncertainty (J,) in the coordinates of ``pos``; a left hand is seen as a right one."""
     flip = pos.new_tensor([-1.0, 1.0, 1.0] if mirrored else [1.0, 1.0, 1.0])
     network = opened.encoder.to(device), opened.head.to(device)  # type: ignore[union-attr]
-    found = found_joints(*network, opened.card, pos * flip, source, device=device)
-    return found._replace(joints=found.joints * flip)
+    seen = hand_joints(*network, opened.card, pos * flip, source, device=device)
+    return seen._replace(joints=seen.joints * flip)

@@ -174,7 +174,7 @@ class HandPose(Supervised):
 
 
 def near_joints(joints: Tensor, fraction: float, draw: torch.Generator) -> Tensor:
-    """(B, J, 3) joints that are off as a whole and each on its own, by up to ``OFF``; NaN for the other clouds.
+    """(B, J, 3) joints that are off as a whole and each on its own (see ``OFF``); NaN for the other clouds.
 
     Args:
         joints: (B, J, 3) true joints.

@@ -32,12 +32,12 @@ def clip():
 def test_the_cube_follows_the_hand(runs, clip):
     tracker = HandTracker(runs / "joint_regressor")
     assert not tracker.carry
-    found = [tracker.cloud(pos) for pos in clip]
-    assert found[0].joints.shape == (21, 3) and found[0].std.shape == (21,) and len(tracker.names) == 21
-    assert torch.equal(tracker.last, found[-1].joints)
+    predictions = [tracker.cloud(pos) for pos in clip]
+    assert predictions[0].joints.shape == (21, 3) and predictions[0].std.shape == (21,) and len(tracker.names) == 21
+    assert torch.equal(tracker.last, predictions[-1].joints)
     tracker.reset()
     again = tracker.cloud(clip[0])
-    assert torch.equal(again.joints, found[0].joints)
+    assert torch.equal(again.joints, predictions[0].joints)
     far = clip[1] + torch.tensor([0.0, 0.0, 1.0])
     with pytest.raises(CloudError, match=r"frame: no point within 0.125 m"):
         tracker.cloud(far)

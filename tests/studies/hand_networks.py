@@ -45,9 +45,9 @@ def pooled(mlp: PooledMLP, rows: Rows) -> Tensor:
 
 def near(pos: Tensor, points: Layout, centers: Tensor, groups: Layout, squared: float, other: Tensor) -> Tensor:
     """(G, K) the points nearest to each centre, nearest first; those outside of the ball are replaced by ``other``."""
-    found = knn_query(pos, points, centers, groups, K)
-    outside = (pos[found] - centers[:, None]).square().sum(2) > squared
-    return torch.where(outside, other[:, None], found)
+    nearest = knn_query(pos, points, centers, groups, K)
+    outside = (pos[nearest] - centers[:, None]).square().sum(2) > squared
+    return torch.where(outside, other[:, None], nearest)
 
 
 class Levels(nn.Module):
@@ -155,8 +155,9 @@ class Fold(nn.Module):
         neighbors = near(pos.flatten(0, 1), layout(count, points), centers, layout(count, JOINTS), JOINT_BALL, other)
         full = torch.full((len(neighbors),), K)
         rows = Rows(features.flatten(0, 1), pos.flatten(0, 1), joints.flatten(0, 1), neighbors, full, own)
-        found = pooled(self.near, rows)
-        return joints + self.step(found).view_as(joints), found.view(count, JOINTS, -1)
+        features_of_joints = pooled(self.near, rows)
+        moved = joints + self.step(features_of_joints).view_as(joints)
+        return moved, features_of_joints.view(count, JOINTS, -1)
 
 
 class HandFoldingNet(nn.Module):

@@ -25,8 +25,8 @@ UNIT = 1e-4
 """Metres for each unit of the depths of the steady camera."""
 RATE = 60.0
 """Pictures a second."""
-EXITS = (0.0, 0.3, 0.5, 0.7)
-"""Probabilities below which no further step is taken; 0 takes all."""
+EXITS = (0.3, 0.5, 0.7)
+"""Probabilities below which no further step is taken."""
 
 
 class Row(NamedTuple):
@@ -56,27 +56,27 @@ def pareto(names: Sequence[str], folders: Sequence[Path], tests: int, picture: P
 
 def settings_of(name: str, folder: Path, tests: int) -> Iterator[Row]:
     """Each number of steps, and each threshold with all steps. All settings see a picture before any sees the next."""
-    steps = HandTracker(folder, carry=False)
-    most = steps.head.steps if steps.refines else 0
+    default = HandTracker(folder, carry=False)
+    most = default.head.steps if default.refines else 0
     wanted = [(f"{count} steps", count, 0.0) for count in range(most + 1)]
-    wanted += [(f"stops below {exit:g}", most, exit) for exit in EXITS[1:]] if most else []
+    wanted += [(f"stops below {exit:g}", most, exit) for exit in EXITS] if most else []
     trackers = [
-        HandTracker(folder, carry=False, steps=count, exit_below=exit) if steps.refines else steps
+        HandTracker(folder, carry=False, steps=count, exit_below=exit) if default.refines else default
         for _, count, exit in wanted
     ]
     hands = Hands("test", tests, held_out="pose")
     figures: list[list[tuple[float, float, float]]] = [[] for _ in trackers]
     for index in range(-3, tests):  # the first three warm up
         depth, camera, joints = hands.picture(max(0, index))
-        for tracker, found in zip(trackers, figures, strict=True):
+        for tracker, measured in zip(trackers, figures, strict=True):
             tracker.reset()
             began = time.perf_counter()
             made = tracker.depth(depth, camera)
             took = time.perf_counter() - began
             if index >= 0:
-                found.append((off(made.joints, joints), float(made.steps), 1000 * took))
-    for (setting, _, _), found in zip(wanted, figures, strict=True):
-        error, count, took = np.array(found).T
+                measured.append((off(made.joints, joints), float(made.steps), 1000 * took))
+    for (setting, _, _), measured in zip(wanted, figures, strict=True):
+        error, count, took = np.array(measured).T
         yield Row(name, setting, error.mean(), count.mean(), float(np.median(took)), float(np.percentile(took, 95)))
 
 
@@ -102,9 +102,9 @@ def drawn(rows: Sequence[Row], picture: Path) -> None:
     pyplot.close(figure)
 
 
-def off(found: Tensor, joints: Tensor) -> float:
-    """Mean distance in mm."""
-    return float(MILLIMETRES * joint_distances(found, joints).mean())
+def off(predicted: Tensor, joints: Tensor) -> float:
+    """Mean distance in mm of joints (J, 3) in metres."""
+    return float(MILLIMETRES * joint_distances(predicted, joints).mean())
 
 
 def motions(count: int) -> Iterator[list[tuple[Tensor, Tensor]]]:
@@ -143,15 +143,15 @@ def sequences(folder: Path, count: int) -> str:
         for tracker in trackers:
             tracker.reset()
         for number, (depth, joints) in enumerate(frames):
-            for tracker, found in zip(trackers, figures, strict=True):
+            for tracker, measured in zip(trackers, figures, strict=True):
                 began = time.perf_counter()
                 made = tracker.depth(depth, camera)
                 took = time.perf_counter() - began
                 if number:  # the first frame has none before it
-                    found.append((off(made.joints, joints), 1000 * took))
+                    measured.append((off(made.joints, joints), 1000 * took))
     lines = ["| steps | begins | error, mm | median ms |", "|---|---|---|---|"]
-    for (steps, carry), found in zip(kinds, figures, strict=True):
-        error, took = np.array(found).T
+    for (steps, carry), measured in zip(kinds, figures, strict=True):
+        error, took = np.array(measured).T
         begins = "with the frame before" if carry else "anew"
         lines.append(f"| {steps} | {begins} | {error.mean():.2f} | {np.median(took):.2f} |")
     return "\n".join(lines)

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
+from torch_geometric.data import Batch
 
 from geo3d.checkpoint.open import open_checkpoint
 from geo3d.data import Hands
@@ -33,7 +35,9 @@ class Study(NamedTuple):
     tuned: tuple[str, ...]
     """For training with labels alone: learning rates."""
     steps: int
+    """Of pretraining."""
     tuning: int
+    """Steps of training with labels."""
     unlabelled: int
     """Clouds for pretraining."""
     tests: int
@@ -52,9 +56,9 @@ def poses(study: Study, seeds: Sequence[int], labels: Sequence[int]) -> str:
         f"| the mean pose | {', '.join(TESTS)} | {', '.join(f'{floor[test]:.1f}' for test in TESTS)} | | | | |"
     )
     for number in labels:
-        found = [{start: _errors(study, seed, number, start) for start in STARTS} for seed in seeds]
+        runs = [{start: _errors(study, seed, number, start) for start in STARTS} for seed in seeds]
         for test in TESTS:
-            errors = {start: [each[start][test] for each in found] for start in STARTS}
+            errors = {start: [run[start][test] for run in runs] for start in STARTS}
             scratch = errors["from scratch"]
             gains = [[100 * (1 - b / a) for a, b in zip(scratch, errors[name], strict=True)] for name in PRETRAINED]
             cells = [
@@ -104,6 +108,12 @@ def test_set(test: str, size: int, prepared: dict[str, Any]) -> DataModule:
     )
 
 
+def lengths_at_home(offset: Tensor, batch: Batch) -> Tensor:
+    """(B, J) lengths in mm, in the coordinates of the sources, of differences (B, J, 3) in those of the clouds."""
+    linear, _ = homeward(batch)
+    return MILLIMETRES * (offset.double() @ linear.mT).norm(dim=2)
+
+
 def mean_pose(study: Study) -> dict[str, float]:
     """Mean joint error in mm when every hand has the mean joints of training hands in the frame of its cloud."""
     given = dict(word.removeprefix("data.").split("=") for word in study.words if word.startswith("data."))
@@ -113,8 +123,6 @@ def mean_pose(study: Study) -> dict[str, float]:
     for test in TESTS:
         distances = []
         for batch in test_set(test, study.tests, prepared).loader("test"):
-            linear, _ = homeward(batch)
-            off = (batch.joints - joints.mean(0)).double() @ linear.mT
-            distances.append(MILLIMETRES * joint_distances(off, torch.zeros_like(off)))
+            distances.append(lengths_at_home(batch.joints - joints.mean(0), batch))
         errors[test] = float(torch.cat(distances).mean())
     return errors

@@ -2,8 +2,8 @@
 
 Optimiser, batch, rates and losses are the published ones; HandFoldingNet's loss is the mean of the clouds, not their
 sum, which Adam does not notice. The views are those of geo3d's networks: HandPointNet was published without any,
-HandFoldingNet with turns about one axis. Minutes are those of training: generated hands are made before the clock
-starts, and the batches of all networks are put together within it.
+HandFoldingNet with turns about one axis. Minutes are those of training: generated hands and
+their normals are made before the clock starts, and the batches of all networks are put together within it.
 """
 
 import csv
@@ -21,16 +21,14 @@ from torch_geometric.data import Batch, Data
 from geo3d.checkpoint.open import open_checkpoint
 from geo3d.cloud import collate
 from geo3d.data import Hands
-from geo3d.heads.prediction import homeward
 from geo3d.invariance.views import Views
 from geo3d.io.files import replacing
 from geo3d.jobs.common import augmentation
 from geo3d.ops.search.farthest import farthest_points
-from geo3d.pose_metrics import MILLIMETRES, joint_distances
 from geo3d.seeds import generator, seeded
 from geo3d.tasks.datamodule import DataModule
 from studies.hand_networks import CENTERS, HandFoldingNet, HandPointNet, layout, toward_sensor
-from studies.poses import TESTS, scored
+from studies.poses import TESTS, lengths_at_home, scored
 from studies.runs import metrics
 
 BATCH, POINTS, LENGTH = 32, 1024, 2.4
@@ -38,7 +36,7 @@ BATCH, POINTS, LENGTH = 32, 1024, 2.4
 RATE, DECAY = 1e-3, {"HandPointNet": 50 / 60, "HandFoldingNet": 60 / 80}
 """Adam's learning rate, and the fraction of the run after which it falls to a tenth, as published."""
 SAVED, TIMED = 100, 20
-"""A state is saved after so many steps, and so many give the time of a step."""
+"""Steps between two saved states, and steps from which the time of one is taken."""
 
 
 class HandsWithNormals(Hands):
@@ -69,7 +67,7 @@ def rivals(
     for name, extra in (("from scratch", ["from_scratch=true"]), ("pretrained", [])):
         run = out / name.replace(" ", "_")
         metrics("finetune", run, "task=hand_pose", f"checkpoint={checkpoint}", *words, f"data.size={labels}",
-                       f"data.test_size={tests}", f"trainer.max_steps={steps}", f"seed={seed}", *extra)  # fmt: skip
+                f"data.test_size={tests}", f"trainer.max_steps={steps}", f"seed={seed}", *extra)  # fmt: skip
         opened = open_checkpoint(run)
         size = sum(p.numel() for part in (opened.encoder, opened.head) for p in part.parameters())  # type: ignore[union-attr]
         rows.append((f"geo3d, {name}", size, steps, seconds_of(run), scored(run, tests)))
@@ -96,9 +94,9 @@ def _rival(
         print(kind, steps, "steps", flush=True)
         network, took = trained(path.with_name(f"{path.name}.pt"), kind, data, steps, seed)
         parameters = sum(p.numel() for p in network.parameters())
-        found: dict[str, Any] = {"parameters": parameters, "seconds": took, "errors": errors_of(network, kind, tests)}
+        errors = errors_of(network, kind, tests)
         with replacing(file) as new:
-            new.write_text(json.dumps(found))
+            new.write_text(json.dumps({"parameters": parameters, "seconds": took, "errors": errors}))
     read = json.loads(file.read_text())
     return read["parameters"], steps, read["seconds"], read["errors"]
 
@@ -114,7 +112,7 @@ def _affordable(file: Path, kind: str, data: DataModule, seconds: float, seed: i
     """Steps of a rival in these seconds. The time of a step is measured once, then read."""
     if not file.exists():
         network, views = _network(kind, data, seed), _views()
-        adam, batches, taken = _adam(network), _batches(data), []
+        adam, batches, taken = _adam(network), _batches(data, seed), []
         for step in range(TIMED):
             began = time.perf_counter()
             network.loss(*_seen(kind, views, next(batches), seed, step)).backward()
@@ -142,7 +140,7 @@ def trained(state: Path, kind: str, data: DataModule, steps: int, seed: int) -> 
         network.load_state_dict(saved["network"])
         adam.load_state_dict(saved["adam"])
         first, took = saved["step"], saved["took"]
-    batches = _batches(data, first)
+    batches = _batches(data, seed, first)
     for step in range(first, steps):
         began = time.perf_counter()
         for group in adam.param_groups:
@@ -167,9 +165,7 @@ def errors_of(network: Any, kind: str, tests: int) -> dict[str, float]:
         data = DataModule(HandsWithNormals, held_out=test, size=tests, num_points=POINTS, normalize="oriented_box")
         distances = []
         for batch in data.loader("test"):
-            linear, _ = homeward(batch)
-            off = (LENGTH * network.joints(_clouds(kind, batch)) - batch.joints).double() @ linear.mT
-            distances.append(MILLIMETRES * joint_distances(off, torch.zeros_like(off)))
+            distances.append(lengths_at_home(LENGTH * network.joints(_clouds(kind, batch)) - batch.joints, batch))
         errors[test] = float(torch.cat(distances).mean())
     return errors
 
@@ -185,9 +181,9 @@ def _views() -> Views:
     return Views(augmentation("aligned", "joints"), num_points=POINTS, normalize="oriented_box", num_views=1)
 
 
-def _batches(data: DataModule, first: int = 0) -> Iterator[Batch]:
+def _batches(data: DataModule, seed: int, first: int = 0) -> Iterator[Batch]:
     """Batches without end, from a step on; each pass has an order of its own. All clouds are made first."""
-    return _endless(_made(data), first)
+    return _endless(_made(data), seed, first)
 
 
 def _made(data: DataModule) -> list[Data]:
@@ -195,10 +191,10 @@ def _made(data: DataModule) -> list[Data]:
     return [prepared[index] for index in range(len(prepared))]
 
 
-def _endless(clouds: Sequence[Data], first: int) -> Iterator[Batch]:
+def _endless(clouds: Sequence[Data], seed: int, first: int) -> Iterator[Batch]:
     a_pass, step = max(1, len(clouds) // BATCH), first
     while True:
-        order = torch.randperm(len(clouds), generator=generator("rivals", step // a_pass))
+        order = torch.randperm(len(clouds), generator=generator(seed, "rivals", step // a_pass))
         chosen = order[step % a_pass * BATCH :][:BATCH]
         yield collate([clouds[index] for index in chosen.tolist()])
         step += 1

@@ -41,14 +41,14 @@ def test_fingers_hang_together():
 def test_compiled_and_plain_forms_agree(kind, training, monkeypatch):
     network, clouds = made(kind).train(training), some_clouds(8)
     truth = torch.randn(8, JOINTS, 3, generator=generator("truth"))
-    results, found = [], []
+    results, neighbors = [], []
     for plain in (False, True):
         with monkeypatch.context() as patch:
             if plain:  # with the neighbours of the first run: of two that are equally far, rounding decides
                 patch.setattr(PooledMLP, "runs_compiled", lambda *_: False)
-                patch.setattr(hand_networks, "near", lambda *_: found.pop(0))
+                patch.setattr(hand_networks, "near", lambda *_: neighbors.pop(0))
             else:
-                patch.setattr(hand_networks, "near", lambda *given: found.append(near(*given)) or found[-1])
+                patch.setattr(hand_networks, "near", lambda *given: neighbors.append(near(*given)) or neighbors[-1])
             network.zero_grad()
             loss = network.loss(clouds, truth)
             loss.backward()
@@ -63,14 +63,14 @@ def test_compiled_and_plain_forms_agree(kind, training, monkeypatch):
 def test_neighbours_outside_of_the_ball_are_replaced():
     pos = torch.randn(200, 3, generator=generator("near"))
     centers, other = pos[:3], torch.tensor([7, 8, 9])
-    found = near(pos, layout(1, 200), centers, layout(1, 3), 0.5, other)
+    neighbors = near(pos, layout(1, 200), centers, layout(1, 3), 0.5, other)
     distance = (pos[None] - centers[:, None]).square().sum(2)
     for row in range(3):
         inside = (distance[row] <= 0.5).nonzero()[:, 0]
         nearest = distance[row].argsort()[:K]
         expected = set(nearest.tolist()) & set(inside.tolist())
-        assert expected <= set(found[row].tolist()) <= expected | {int(other[row])}
-        assert found.shape == (3, K)
+        assert expected <= set(neighbors[row].tolist()) <= expected | {int(other[row])}
+        assert neighbors.shape == (3, K)
 
 
 def test_normals_look_at_the_sensor():

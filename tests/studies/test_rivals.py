@@ -103,10 +103,11 @@ def test_the_first_epoch_counts_like_the_others(tmp_path):
 
 def test_batches_hold_every_cloud_once_a_pass(monkeypatch):
     monkeypatch.setattr(rivals, "BATCH", 2)
-    batches = rivals._batches(data(6))
+    batches = rivals._batches(data(6), 0)
     passes = [[next(batches).joints for _ in range(3)] for _ in range(2)]
     for joints in passes:
         assert len(torch.cat(joints).flatten(1).unique(dim=0)) == 6
     assert not torch.equal(passes[0][0], passes[1][0])
-    later = next(rivals._batches(data(6), 4)).joints
+    later = next(rivals._batches(data(6), 0, 4)).joints
     torch.testing.assert_close(later, passes[1][1])
+    assert not torch.equal(next(rivals._batches(data(6), 1)).joints, passes[0][0])

@@ -26,6 +26,10 @@ SMALL = ["--", "trainer=cpu", "data.num_points=64", "data.batch_size=2", "encode
         (["parts", "seed=3"], "seed: studies parts takes no 'seed'; did you mean 'seeds'?"),
         (["objects"], "root"),
         (["poses", "--", "data.cut=0.3"], "data.cut=0.3: studies poses has no use for it; after -- it takes words"),
+        (
+            ["rivals", "checkpoint=x", "--", "data.num_points=64"],
+            "studies rivals has no use for it; after -- it takes words",
+        ),
         (["stream", "network=x", "--", "trainer=cpu"], "trainer=cpu: studies stream has no use for it; it runs no"),
         (["rooms", "networks=[nothing.t7]"], "nothing.t7"),
     ],

@@ -58,7 +58,8 @@ def possible_poses(shape: Tensor, draw: torch.Generator, held_out: bool) -> Tens
         joints = hand_model().joints(shape[left].repeat_interleave(TRIES, 0)[rows], tried[rows])
         good[rows] = ~run_into_each_other(joints)
         good, tried = good.view(-1, TRIES), tried.unflatten(0, (-1, TRIES))
-        found = good.any(1).nonzero()[:, 0]
-        angles[left[found]] = tried[found, good[found].float().argmax(1)]
-        left = left[~good.any(1)]
+        done = good.any(1)
+        first = good[done].float().argmax(1)
+        angles[left[done]] = tried[done][torch.arange(len(first)), first]
+        left = left[~done]
     return angles
