@@ -165,6 +165,14 @@ def test_moving_hands_are_followed_with_and_without_the_frame_before(network, ca
     assert rows[1][2] != rows[2][2]
 
 
+def test_a_head_that_does_not_refine_cannot_begin_with_a_frame(tmp_path):
+    out = tmp_path / "regressor"
+    geo3d_main(["finetune", "task=hand_pose", "data=hands", "data.size=4", "encoder=pointnet2", "head=joint_regressor",
+                *SMALL[1:], "trainer.max_steps=1", "trainer.progress=false", f"out={out}"])  # fmt: skip
+    with pytest.raises(Geo3dError, match="a JointRegressor does not refine; give a network with a JointRefiner"):
+        main(["sequences", f"network={out}", "clips=1"])
+
+
 def test_a_steady_camera_loses_no_picture_to_a_fast_network(network, capsys):
     main(["stream", f"network={network}", "seconds=0.5", "budget=1000"])
     line = capsys.readouterr().out.splitlines()[-1]

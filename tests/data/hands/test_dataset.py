@@ -1,5 +1,8 @@
 """Generated hands as clouds."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -81,6 +84,17 @@ def test_hands_depend_on_their_number_alone(monkeypatch):
     for index in (0, 69, 1, 40):
         assert torch.equal(few.hand(index).joints, joints[index])
         assert len(few._blocks) == 1
+
+
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+def test_hands_do_not_depend_on_a_default_dtype_that_was_set_before_the_import(dtype):
+    program = (
+        f"import torch; torch.set_default_dtype(torch.{dtype}); from geo3d.data import Hands; "
+        "cloud = Hands('test', size=2, held_out='view')[1]; print(cloud.pos.dtype, float(cloud.pos.double().sum()))"
+    )
+    made = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    expected = Hands("test", size=2, held_out="view")[1].pos
+    assert made[0] == "torch.float32" and float(made[1]) == pytest.approx(float(expected.double().sum()), rel=1e-9)
 
 
 def test_train_and_test_may_differ_in_number():

@@ -1,5 +1,7 @@
 """Moving hands: smooth, possible, the same for the same key, and where each place goes."""
 
+import math
+
 import pytest
 import torch
 
@@ -48,6 +50,16 @@ def test_on_the_way_hands_stay_possible_and_of_their_kind(test):
         assert is_left_out(motion.view.T @ -torch.nn.functional.normalize(motion.place, dim=0)) == (test == "view")
         assert float(ahead[2]) > 0.8
     assert still < 4
+
+
+def test_training_shows_no_held_out_pose_between_the_moments_that_are_checked():
+    hands, times = Hands(size=100), torch.linspace(0, 1, 97).tolist()
+    for motion in map(hands.motion, range(100)):
+        assert not bool(is_held_out(torch.stack([_angles(motion, time) for time in times])).any())
+
+
+def _angles(motion, time):
+    return motion.angles + (1 - math.cos(math.pi * time)) / 2 * (motion.last - motion.angles)
 
 
 def test_places_are_carried_by_rigid_motions():
