@@ -85,8 +85,8 @@ def _errors(study: Study, seed: int, labels: int, start: str) -> dict[str, float
 
 
 def scored(run: Path, tests: int) -> dict[str, float]:
-    """Mean joint error in mm of a network on each test set; computed once, then read."""
-    file = run / f"held_out-{tests}.json"
+    """Mean joint error in mm of a network on each test set; computed once, then read. A run has one size of test sets."""
+    file = run / "held_out.json"
     if not file.exists():
         opened = open_checkpoint(run)
         assert opened.head is not None

@@ -92,6 +92,8 @@ def test_hand_poses_are_compared_with_scratch_and_the_mean_pose(tmp_path, capsys
     main([*words, *SMALL])
     again = capsys.readouterr().out
     assert "geo3d" not in again and again.splitlines()[-3:] == first.splitlines()[-3:]
+    with pytest.raises(Geo3dError, match="made with trainer.max_steps=1 instead of trainer.max_steps=2; give another"):
+        main([word.replace("steps=1", "steps=2") for word in words] + SMALL)
 
 
 def test_joints_of_generated_hands_are_compared_with_real_ones(tmp_path, capsys):
