@@ -85,7 +85,7 @@ def _errors(study: Study, seed: int, labels: int, start: str) -> dict[str, float
 
 
 def scored(run: Path, tests: int) -> dict[str, float]:
-    """Mean joint error in mm of a network on each test set; computed once, then read. A run has one size of test sets."""
+    """Mean joint error in mm of a network on each test set (a run has one size of them); computed once, then read."""
     file = run / "held_out.json"
     if not file.exists():
         opened = open_checkpoint(run)
