@@ -58,7 +58,7 @@ def settings_of(name: str, folder: Path, tests: int) -> Iterator[Row]:
     """Each number of steps, and each threshold with all steps. All settings see a picture before any sees the next."""
     default = HandTracker(folder, carry=False)
     most = default.head.steps if default.refines else 0
-    wanted = [(f"{count} steps", count, 0.0) for count in range(most + 1)]
+    wanted = [(f"steps: {count}", count, 0.0) for count in range(most + 1)]
     wanted += [(f"stops below {exit:g}", most, exit) for exit in EXITS] if most else []
     trackers = [
         HandTracker(folder, carry=False, steps=count, exit_below=exit) if default.refines else default

@@ -207,7 +207,7 @@ class Hands(Dataset):
         """The hand at rest."""
         if not -self.size <= index < self.size:
             raise IndexError(f"index {index} is outside of {self.size} generated hands")
-        block, row = divmod(operator.index(index) % self.size, BLOCK)
+        block, row = divmod(index % self.size, BLOCK)
         if block not in self._blocks:
             if len(self._blocks) == KEPT:
                 del self._blocks[next(iter(self._blocks))]  # the oldest

@@ -7,6 +7,7 @@ import torch
 
 from geo3d.data import Hands
 from geo3d.data.hands.dataset import NO_PART
+from geo3d.data.hands.model import hand_model
 from geo3d.data.hands.motion import carried
 from geo3d.data.hands.pose import is_held_out
 from geo3d.data.hands.touching import run_into_each_other
@@ -50,6 +51,14 @@ def test_on_the_way_hands_stay_possible_and_of_their_kind(test):
         assert is_left_out(motion.view.T @ -torch.nn.functional.normalize(motion.place, dim=0)) == (test == "view")
         assert float(ahead[2]) > 0.8
     assert still < 4
+
+
+def test_fingers_do_not_run_into_each_other_on_the_way():
+    hands = Hands(size=80)
+    for motion in map(hands.motion, range(80)):
+        angles = torch.stack([_angles(motion, time / 12) for time in range(1, 13)])
+        joints = hand_model().joints(motion.shape.expand(12, -1), angles)
+        assert not bool(run_into_each_other(joints).any())
 
 
 def test_training_shows_no_held_out_pose_between_the_moments_that_are_checked():
