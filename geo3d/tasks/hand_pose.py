@@ -27,9 +27,9 @@ from geo3d.tasks.supervised import Supervised
 
 EARLIER = 0.8
 """Each step of a head of several steps counts this much less than the one after it (HandR2N2)."""
-OFF = 0.25
-"""Joints of a start are off by up to this standard deviation as a whole, and again each on its own, in units of the
-normalised cloud: about 3 cm each."""
+OFF = 0.1
+"""How far joints of a start are from the network's own joints: up to this standard deviation as a whole, and again each
+on its own, in units of the normalised cloud. That is about 1 cm each, more than a hand moves between two frames."""
 
 
 class Compared(NamedTuple):
@@ -62,8 +62,9 @@ class HandPose(Supervised):
         signs: 4 averages the predictions for the four choices of signs of the coordinates, for clouds in their
             principal axes (``data.normalize=oriented_box``); in training one is drawn for each cloud. 1 takes the
             coordinates as they are.
-        starts: Fraction of the training clouds whose refinement starts near the true joints, as if those of the frame
-            before were known; for sequences, with JointRefiner.
+        starts: Fraction of the training clouds whose refinement starts near the joints that the network finds in them,
+            as if those were of the frame before; for sequences, with JointRefiner. Starts near the true joints would
+            teach it to trust them, and its own errors would then grow from frame to frame.
         training: See :class:`geo3d.tasks.supervised.Supervised`.
     """
 
@@ -96,7 +97,9 @@ class HandPose(Supervised):
         if not (self.training and self.starts):
             return self.head(features)
         draw = generator(self.seed, "starts", self.global_step, self.global_rank)
-        return self.head(features, near_joints(batch.joints.float(), self.starts, draw))
+        with torch.no_grad():
+            own = self.head(features)[-1].joints
+        return self.head(features, near_joints(own, self.starts, draw))
 
     def loss(self, prediction: list[Estimate], batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of all steps, and the mean distance of the last joints in units of the batch."""
@@ -177,7 +180,7 @@ def near_joints(joints: Tensor, fraction: float, draw: torch.Generator) -> Tenso
     """(B, J, 3) joints that are off as a whole and each on its own (see ``OFF``); NaN for the other clouds.
 
     Args:
-        joints: (B, J, 3) true joints.
+        joints: (B, J, 3).
         fraction: Of the clouds that get such joints, on average.
         draw: Draws them on the CPU.
     """

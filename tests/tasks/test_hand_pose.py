@@ -105,23 +105,31 @@ def test_four_signs_make_the_choice_of_signs_indifferent():
     assert len(ratios.unique(dim=0)) > 1 and bool((ratios.prod(1) == 1).all())
 
 
-def test_some_clouds_of_a_training_batch_start_near_their_joints(monkeypatch):
+def test_some_clouds_of_a_training_batch_start_near_the_joints_of_the_network(monkeypatch):
     task, batch = small(starts=0.5), next(iter(data(size=64).loader("train", torch.arange(64), batch_size=64)))
-    given = []
+    given, made = [], []
     forward = task.head.forward
-    monkeypatch.setattr(task.head, "forward", lambda features, start=None: given.append(start) or forward(features))
+
+    def noted(features, start=None):
+        given.append(start)
+        made.append(forward(features))
+        return made[-1]
+
+    monkeypatch.setattr(task.head, "forward", noted)
     task.train().predict(task.encoder(batch), batch)
-    (start,) = given
+    _, start = given
+    own = made[0][-1].joints
     begun = start.isfinite().all(2).all(1)
     assert 0.25 < float(begun.float().mean()) < 0.75 and bool(start[~begun].isnan().all())
-    off = start[begun] - batch.joints[begun]
-    assert float(off.norm(dim=2).amin()) > 0 and 0.02 < float(off.std()) < OFF * 2**0.5
+    off = start[begun] - own[begun]
+    assert float(off.norm(dim=2).amin()) > 0 and OFF / 10 < float(off.std()) < OFF * 2**0.5
     whole = off.mean(1, keepdim=True)
-    assert float(whole.std()) > 0.02 and float((off - whole).std()) > 0.02  # as a whole, and each joint on its own
+    assert float(whole.std()) > OFF / 10 and float((off - whole).std()) > OFF / 10  # as a whole, and each joint on its own
     task.predict(task.encoder(batch), batch)
-    assert torch.equal(given[1].nan_to_num(), start.nan_to_num())  # the same step draws the same
+    again = given[3] - made[2][-1].joints
+    torch.testing.assert_close(again.nan_to_num(), (start - own).nan_to_num())  # the same step draws the same
     task.eval().predict(task.encoder(batch), batch)
-    assert given[2] is None
+    assert given[4] is None
     torch.testing.assert_close(near_joints(batch.joints, 1.0, generator("a")).isfinite().all(), torch.tensor(True))
 
 
