@@ -1,6 +1,8 @@
 """``python -m studies``: whether every study runs, is continued and prints, at tiny sizes."""
 
+import contextlib
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import pytest
 import studies.__main__
 import studies.hand_times
 import studies.rivals
+import studies.runs
 from geo3d.checkpoint import save_encoder
 from geo3d.cli.__main__ import main as geo3d_main
 from geo3d.encoders import PointNet2
@@ -17,6 +20,17 @@ from studies.runs import remembered, spread
 
 SMALL = ["--", "trainer=cpu", "data.num_points=64", "data.batch_size=2", "encoder.num_samples=[16,4]",
          "encoder.radii=[0.2,0.4]", "encoder.num_neighbors=[8,8]", "encoder.channels=[[8],[16]]"]  # fmt: skip
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """Runs the commands of a study here; another process takes ten seconds to start."""
+
+    def run(line, stdout, stderr):
+        with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+            return SimpleNamespace(returncode=geo3d_main(line[3:]))
+
+    monkeypatch.setattr(studies.runs, "subprocess", SimpleNamespace(run=run))
 
 
 @pytest.mark.parametrize(
@@ -61,6 +75,7 @@ def write_scan(path, rng):
     np.savez(path, xyz=xyz, rgb=rng.integers(0, 255, (240, 3), dtype=np.uint8), instance=instance)
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_objects_are_probed_beside_floor_and_nearness(tmp_path, capsys):
     root = tmp_path / "scans"
     root.mkdir()
@@ -77,6 +92,7 @@ def test_objects_are_probed_beside_floor_and_nearness(tmp_path, capsys):
     assert clouds == [f"{kind}-00{number}.npz" for kind in ("room", "scan") for number in range(4)]
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_hand_poses_are_compared_with_scratch_and_the_mean_pose(tmp_path, capsys):
     words = ["poses", "seeds=[0]", "labels=[4]", "steps=1", "tuning=1", "unlabelled=6", "tests=3", f"out={tmp_path}"]
     main([*words, *SMALL])
@@ -120,6 +136,7 @@ def test_every_study_is_described():
     assert all(f"\n{name} " in studies.__main__.__doc__ for name in STUDIES)
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_published_networks_for_hands_are_trained_at_equal_steps_and_equal_minutes(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(studies.rivals, "TIMED", 1)
     encoder = tmp_path / "encoder"

@@ -124,7 +124,9 @@ def test_some_clouds_of_a_training_batch_start_near_the_joints_of_the_network(mo
     off = start[begun] - own[begun]
     assert float(off.norm(dim=2).amin()) > 0 and OFF / 10 < float(off.std()) < OFF * 2**0.5
     whole = off.mean(1, keepdim=True)
-    assert float(whole.std()) > OFF / 10 and float((off - whole).std()) > OFF / 10  # as a whole, and each joint on its own
+    assert (
+        float(whole.std()) > OFF / 10 and float((off - whole).std()) > OFF / 10
+    )  # as a whole, and each joint on its own
     task.predict(task.encoder(batch), batch)
     again = given[3] - made[2][-1].joints
     torch.testing.assert_close(again.nan_to_num(), (start - own).nan_to_num())  # the same step draws the same
