@@ -13,6 +13,7 @@ from geo3d.checks import Range, Share, checked
 from geo3d.cloud import Features, check_cloud, collate
 from geo3d.data.hands.from_depth import Camera, Cut, cloud_of_depth, cropped, nearest_mass
 from geo3d.data.prepared import prepare
+from geo3d.deploy.program.program import Program
 from geo3d.deploy.runtime import Runtime
 from geo3d.errors import CheckpointError, CloudError, ConfigError
 from geo3d.heads import JointRefiner
@@ -33,7 +34,7 @@ class HandTracker:
     Args:
         checkpoint: A network of ``geo3d finetune task=hand_pose``.
         budget_ms: Time for the encoder in milliseconds. Of the settings of an adaptive encoder the most accurate one
-            that keeps it is used, see :class:`geo3d.deploy.runtime.Runtime`. None uses the encoder as it is.
+            that keeps it is used, see :class:`geo3d.deploy.runtime.Runtime`. None for no limit.
         carry: Whether a JointRefiner begins with the joints of the frame before. None: if it was trained for that,
             with ``task.starts`` above 0.
         steps: Steps of a JointRefiner; None for those of its training.
@@ -68,10 +69,12 @@ class HandTracker:
                 raise ConfigError(f"{name}: a {type(self.head).__name__} does not refine; leave it out")
             if value is not None:
                 setattr(self.head, name, value)
-        self.encoder: Callable[[Batch], Features] = opened.encoder
-        self.card = opened.card
-        if budget_ms is not None:
-            if (points := self.card["input"]["num_points"]) is None:
+        self.card, points = opened.card, opened.card["input"]["num_points"]
+        self.encoder: Callable[[Batch], Features]
+        if budget_ms is None:
+            self.encoder = Program(opened.encoder, **({} if points is None else {"num_points": points}))
+        else:
+            if points is None:
                 raise ConfigError("budget_ms: needs clouds of one size; train with data.num_points=N")
             self.encoder = runtime = Runtime(opened.encoder, num_points=points)
             runtime.set_budget(budget_ms)

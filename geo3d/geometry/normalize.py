@@ -7,9 +7,9 @@ from torch import Tensor
 from torch_geometric.data import Batch
 
 from geo3d.checks import OneOf
-from geo3d.cloud import make_batch, map_fields
+from geo3d.cloud import map_fields
 from geo3d.geometry.per_cloud import by_cloud, on_field, reduce_clouds
-from geo3d.geometry.principal import principal_axes
+from geo3d.geometry.principal import equal_clouds_axes, principal_axes
 from geo3d.geometry.rotation import rotate
 
 Normalize = Annotated[str, OneOf("unit_sphere", "box", "oriented_box", "center", "none")]
@@ -34,8 +34,7 @@ def center_and_scale(pos: Tensor, normalize: str) -> tuple[Tensor, Tensor]:
 
 def own_axes(pos: Tensor) -> Tensor:
     """(3, 3) rotation of one cloud (N, 3) to its principal axes."""
-    centered = pos - pos.mean(0)
-    return principal_axes(centered, make_batch(centered, num_points=len(pos)))[0]
+    return equal_clouds_axes((pos - pos.mean(0))[None])[0]
 
 
 def bounding_box(pos: Tensor) -> tuple[Tensor, Tensor]:

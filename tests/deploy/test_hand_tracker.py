@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from geo3d.checkpoint import save_encoder
+from geo3d.checkpoint import open_checkpoint, save_encoder
 from geo3d.cli.__main__ import main
 from geo3d.data import Hands
-from geo3d.data.hands.from_depth import Camera, cloud_of_depth
-from geo3d.deploy.hand_tracker import HandTracker
+from geo3d.data.hands.from_depth import Camera, cloud_of_depth, cropped, nearest_mass
+from geo3d.deploy.hand_tracker import HandTracker, hand_joints
+from geo3d.deploy.program.program import Program
 from geo3d.encoders import PointNet2
 from geo3d.errors import CheckpointError, CloudError, ConfigError
 
@@ -68,6 +69,18 @@ def test_a_picture_gives_what_its_points_give(runs):
     with pytest.raises(CloudError, match="all 4 depths are 0"):
         one.depth(torch.zeros(2, 2), Camera(1.0, 1.0, 0.0, 0.0))
     assert one.last is None
+
+
+def test_a_rounded_chain_runs_compiled_and_finds_the_same_joints(tmp_path, clip):
+    small = ["encoder=dgcnn", "encoder.k=4", "encoder.channels=[8,8]", "encoder.embedding=16", "recipe=w8a8"]
+    words = [word for word in SMALL if not word.startswith("encoder")]
+    main(["finetune", "task=hand_pose", "data=hands", *small, *words, f"out={tmp_path / 'run'}"])
+    tracker, opened = HandTracker(tmp_path / "run"), open_checkpoint(tmp_path / "run")
+    assert isinstance(tracker.encoder, Program)
+    made, pos = tracker.cloud(clip[0]), clip[0]
+    near = pos[cropped(pos, nearest_mass(pos), tracker.cut, "frame")]
+    plain = hand_joints(opened.encoder, opened.head, opened.card, near, "frame")
+    torch.testing.assert_close(made.joints, plain.joints, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("bad", [torch.empty(0, 3), torch.full((9, 3), torch.nan), torch.zeros(9, 2), torch.zeros(9)])
