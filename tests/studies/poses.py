@@ -20,7 +20,11 @@ from studies.runs import metrics, spread
 
 TESTS = ("shape", "view", "pose")
 """What the hands of each test set have that no training hand has."""
-PRETRAINED: dict[str, str] = {"invariant": "info_nce", "equivariant": "equivariant_info_nce"}
+PRETRAINED = {
+    "invariant": ("objective=info_nce",),
+    "equivariant": ("objective=equivariant_info_nce", "objective.follows=[Tilt]", "objective.similar=0.15"),
+}
+"""Words of the objectives. In their principal axes hands are turned little, so views are tilted instead of turned."""
 STARTS = ("from scratch", *PRETRAINED)
 
 
@@ -33,7 +37,7 @@ class Study(NamedTuple):
     encoder: tuple[str, ...]
     """For pretraining alone: encoder and invariance."""
     tuned: tuple[str, ...]
-    """For training with labels alone: learning rates."""
+    """For training: learning rates."""
     steps: int
     """Of pretraining."""
     tuning: int
@@ -75,7 +79,7 @@ def _errors(study: Study, seed: int, labels: int, start: str) -> dict[str, float
     """Mean joint error in mm on each test set of one run."""
     source = next(iter(PRETRAINED)) if start == "from scratch" else start  # its encoder's kind is all that is used
     pretrained, own = study.out / f"{source}-{seed}", f"seed={seed}"
-    metrics("pretrain", pretrained, *study.words, *study.encoder, f"objective={PRETRAINED[source]}",
+    metrics("pretrain", pretrained, *study.words, *study.encoder, *PRETRAINED[source], *study.tuned,
             f"data.size={study.unlabelled}", f"trainer.max_steps={study.steps}", own)  # fmt: skip
     run = study.out / f"{start.replace(' ', '_')}-{labels}-{seed}"
     metrics("finetune", run, "task=hand_pose", f"checkpoint={pretrained}/encoder", *study.words, f"data.size={labels}",
