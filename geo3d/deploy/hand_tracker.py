@@ -13,6 +13,7 @@ from geo3d.checks import Range, Share, checked
 from geo3d.cloud import Features, check_cloud, collate
 from geo3d.data.hands.from_depth import Camera, Cut, cloud_of_depth, cropped, nearest_mass
 from geo3d.data.prepared import prepare
+from geo3d.deploy.joint_filter import JointFilter
 from geo3d.deploy.program.program import Program
 from geo3d.deploy.runtime import Runtime
 from geo3d.errors import CheckpointError, CloudError, ConfigError
@@ -20,6 +21,8 @@ from geo3d.heads import JointRefiner
 from geo3d.heads.prediction import Prediction, estimates
 from geo3d.seeds import generator
 
+MOVES = 0.008
+"""Chosen with moving training hands that take 60 or 15 frames from one pose to the next; 6 to 9 mm were alike."""
 CUT = 0.125
 """Half the side of the cube around a hand in metres, for networks that do not say theirs."""
 
@@ -27,14 +30,16 @@ CUT = 0.125
 class HandTracker:
     """Finds the joints of a right hand in each frame of a depth camera, in metres in the camera's axes.
 
-    Each frame is cut out around the joints of the frame before. With ``carry`` the refinement also begins with them.
-    For the first frame, after :meth:`reset` and after a frame that raises an error, the hand is the mass nearest to the
-    camera.
+    Each frame is cut out around the joints of the frame before, and its joints are combined with those of the frames
+    before, see :class:`geo3d.deploy.joint_filter.JointFilter`. For the first frame, after :meth:`reset` and after a
+    frame that raises an error, the hand is the mass nearest to the camera.
 
     Args:
         checkpoint: A network of ``geo3d finetune task=hand_pose``.
         budget_ms: Time for the encoder in milliseconds. Of the settings of an adaptive encoder the most accurate one
             that keeps it is used, see :class:`geo3d.deploy.runtime.Runtime`. None for no limit.
+        moves: How far a joint moves from one frame to the next beside the motion of the whole hand: standard deviation
+            along each axis in metres. None gives the joints of each frame as the network finds them.
         carry: Whether a JointRefiner begins with the joints of the frame before. None: if it was trained for that,
             with ``task.starts`` above 0.
         steps: Steps of a JointRefiner; None for those of its training.
@@ -53,6 +58,7 @@ class HandTracker:
         checkpoint: str | Path,
         *,
         budget_ms: Annotated[float, Range(0, 1e6, above=True)] | None = None,
+        moves: Annotated[float, Range(0, 1)] | None = MOVES,
         carry: bool | None = None,
         steps: Annotated[int, Range(0, 100)] | None = None,
         exit_below: Share | None = None,
@@ -83,6 +89,7 @@ class HandTracker:
             raise ConfigError("carry: needs a JointRefiner with at least one step; leave it out")
         self.carry = carry if carry is not None else can_carry and float(opened.card.get("starts", 0.0)) > 0
         self.cut = float(opened.card.get("cut", CUT)) if cut is None else cut
+        self.filter = None if moves is None else JointFilter(moves)
         self.last: Tensor | None = None
         """(J, 3) joints of the last frame; None before the first."""
 
@@ -114,9 +121,13 @@ class HandTracker:
         return self._followed(pos.float(), before)
 
     def _followed(self, pos: Tensor, before: Tensor | None) -> Prediction:
+        if before is None and self.filter is not None:
+            self.filter.reset()
         center = nearest_mass(pos) if before is None else before.mean(0).to(pos)
         near = pos[cropped(pos, center, self.cut, "frame")]
         made = hand_joints(self.encoder, self.head, self.card, near, "frame", before if self.carry else None)
+        if self.filter is not None:
+            made = self.filter(made, near.mean(0))
         self.last = made.joints
         return made
 
