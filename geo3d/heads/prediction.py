@@ -1,6 +1,5 @@
 """Joints of prepared clouds, brought back to the coordinates that the clouds came from."""
 
-import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -68,7 +67,5 @@ def start_of(batch: Batch, joints: Tensor) -> Tensor:
 
 def steps_of(made: Sequence[Estimate]) -> Tensor:
     """(B,) how many estimates were made of each cloud; one that has stopped keeps its estimate."""
-    count = torch.ones(len(made[0].joints), dtype=torch.long, device=made[0].joints.device)
-    for before, after in itertools.pairwise(made):
-        count += (after.joints != before.joints).flatten(1).any(1)
-    return count
+    joints = torch.stack([each.joints for each in made])
+    return 1 + (joints[1:] != joints[:-1]).flatten(2).any(2).sum(0)

@@ -36,7 +36,8 @@ class JointRefiner(nn.Module):
         anchor_channels: Channels of the features of the encoder's first level.
         num_joints: J, the number of joints.
         channels: Channels of a joint's state.
-        k: Points that a joint looks at.
+        k: Points that a joint looks at. With many the maximum no longer tells what is beside the joint: of 128 points
+            2 left an error of 14.8 mm, 8 15.6 and 32 17.6, after a first estimate of 18.3.
         steps: Steps after the first estimate.
         exit_below: Probability below which no further step is taken; 0 takes all.
         hidden: Channels of the hidden layer of the first estimate.
@@ -49,7 +50,7 @@ class JointRefiner(nn.Module):
         anchor_channels: Annotated[int, Range(1, 1_000_000)],
         num_joints: Number = 21,
         channels: Size = 128,
-        k: Annotated[int, Range(1, 256)] = 32,
+        k: Annotated[int, Range(1, 256)] = 2,
         steps: Annotated[int, Range(0, 100)] = 3,
         exit_below: Share = 0.0,
         hidden: Size = 256,
