@@ -7,7 +7,6 @@ from geo3d.deploy.joint_filter import JointFilter
 from geo3d.heads.prediction import Prediction
 from geo3d.seeds import generator
 
-
 SURE = torch.ones(21, dtype=torch.float64)
 
 
