@@ -40,8 +40,6 @@ class HandTracker:
             that keeps it is used, see :class:`geo3d.deploy.runtime.Runtime`. None for no limit.
         moves: How far a joint moves from one frame to the next beside the motion of the whole hand: standard deviation
             along each axis in metres. None gives the joints of each frame as the network finds them.
-        carry: Whether a JointRefiner begins with the joints of the frame before. None: if it was trained for that,
-            with ``task.starts`` above 0.
         steps: Steps of a JointRefiner; None for those of its training.
         exit_below: The refinement stops when the probability that a further step helps is below this; None for what
             the head was trained with.
@@ -59,7 +57,6 @@ class HandTracker:
         *,
         budget_ms: Annotated[float, Range(0, 1e6, above=True)] | None = None,
         moves: Annotated[float, Range(0, 1)] | None = MOVES,
-        carry: bool | None = None,
         steps: Annotated[int, Range(0, 100)] | None = None,
         exit_below: Share | None = None,
         cut: Cut | None = None,
@@ -84,10 +81,6 @@ class HandTracker:
                 raise ConfigError("budget_ms: needs clouds of one size; train with data.num_points=N")
             self.encoder = runtime = Runtime(opened.encoder, num_points=points)
             runtime.set_budget(budget_ms)
-        can_carry = isinstance(opened.head, JointRefiner) and opened.head.steps > 0
-        if carry and not can_carry:
-            raise ConfigError("carry: needs a JointRefiner with at least one step; leave it out")
-        self.carry = carry if carry is not None else can_carry and float(opened.card.get("starts", 0.0)) > 0
         self.cut = float(opened.card.get("cut", CUT)) if cut is None else cut
         self.filter = None if moves is None else JointFilter(moves)
         self.last: Tensor | None = None
@@ -125,7 +118,7 @@ class HandTracker:
             self.filter.reset()
         center = nearest_mass(pos) if before is None else before.mean(0).to(pos)
         near = pos[cropped(pos, center, self.cut, "frame")]
-        made = hand_joints(self.encoder, self.head, self.card, near, "frame", before if self.carry else None)
+        made = hand_joints(self.encoder, self.head, self.card, near, "frame")
         if self.filter is not None:
             made = self.filter(made, near.mean(0))
         self.last = made.joints
@@ -139,7 +132,6 @@ def hand_joints(
     card: dict[str, Any],
     pos: Tensor,
     source: str,
-    start: Tensor | None = None,
     device: str = "cpu",
 ) -> Prediction:
     """The joints (J, 3) of one right hand, their uncertainty (J,) and the steps (), in the coordinates of its points.
@@ -150,7 +142,6 @@ def hand_joints(
         card: Of the checkpoint: how its clouds were prepared.
         pos: (N, 3) points of the hand alone, on the CPU.
         source: Their name, for messages.
-        start: (J, 3) joints with which a JointRefiner begins.
         device: Where the network runs.
 
     Raises:
@@ -161,6 +152,5 @@ def hand_joints(
         raise CloudError(f"{source}: found {len(pos)} point, which is too few for a hand")
     count, normalize = said.get("num_points"), said.get("normalize", "unit_sphere")
     cloud = prepare(Data(pos=pos), source, count, normalize, generator("predict", 0), None)
-    before = None if start is None else start[None].to(device)
-    made = estimates(encoder, head, collate([cloud]).to(device), card.get("signs", 1), before)
+    made = estimates(encoder, head, collate([cloud]).to(device), card.get("signs", 1))
     return Prediction(*(each[0].cpu() for each in made))

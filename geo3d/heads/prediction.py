@@ -24,9 +24,7 @@ class Prediction(NamedTuple):
     """(B,) estimates that the head made of each cloud until it stopped."""
 
 
-def estimates(
-    encoder: Callable[[Batch], Features], head: nn.Module, batch: Batch, signs: int, start: Tensor | None = None
-) -> Prediction:
+def estimates(encoder: Callable[[Batch], Features], head: nn.Module, batch: Batch, signs: int) -> Prediction:
     """The joints of a batch of prepared clouds, brought home by their frames.
 
     Args:
@@ -34,14 +32,12 @@ def estimates(
         head: In evaluation mode, one of the heads for joints.
         batch: The clouds, with ``frame``.
         signs: 1, or 4 to average over the choices of signs, see ``geo3d.tasks.hand_pose``.
-        start: (B, J, 3) joints in the coordinates of the sources with which a JointRefiner begins.
     """
     joints, variance, steps = [], [], []
-    away = None if start is None else start_of(batch, start).to(batch.pos)
     for choice in sign_choices(batch.pos)[:signs]:
         turn = choice.expand(len(batch.ptr) - 1, 3, 3)
         features = encoder(batch if signs == 1 else rotate(turn, batch))
-        made = head(features) if away is None else head(features, away @ choice)
+        made = head(features)
         joints.append(made[-1].joints @ choice)
         variance.append((2 * made[-1].log_std.double()).exp())
         steps.append(steps_of(made))
@@ -57,12 +53,6 @@ def homeward(batch: Batch) -> tuple[Tensor, Tensor]:
     if frame is None:  # clouds that were prepared without any change
         frame = torch.eye(4, dtype=torch.float64, device=batch.pos.device).repeat(len(batch.ptr) - 1, 1, 1)
     return frame[:, :3, :3], frame[:, None, :3, 3]
-
-
-def start_of(batch: Batch, joints: Tensor) -> Tensor:
-    """(B, J, 3) float64: joints in the coordinates of the sources as they are in those of the clouds."""
-    linear, shift = homeward(batch)
-    return torch.linalg.solve(linear, (joints.double() - shift).mT).mT
 
 
 def steps_of(made: Sequence[Estimate]) -> Tensor:

@@ -14,9 +14,6 @@ from geo3d.nn.linear import linear
 from geo3d.ops.edge.gather import gather_max
 from geo3d.ops.search.knn import knn_query
 
-CERTAIN = 20.0
-"""Logit of a step that is taken whatever the threshold."""
-
 
 class JointRefiner(nn.Module):
     """Estimates of all joints, each step better than the one before (after arXiv 2111.06500 and HandR2N2, ICCV 2023).
@@ -24,8 +21,8 @@ class JointRefiner(nn.Module):
     The first estimate comes from the cloud features. Then the same step is repeated. In a step each joint takes the
     maximum over the features of the ``k`` points nearest to it and the sum of all joints' states, weighted by a learned
     (J, J) matrix. From both, a gated recurrent unit updates its state (``channels``), and the state gives how far it
-    moves. With points i at p_i and the joint at q, the maximum is ``relu(max_i (A x_i + B p_i) - B q)``: the products
-    with all points are computed once, before the first step.
+    moves, by weights of the joint's own. With points i at p_i and the joint at q, the maximum is
+    ``relu(max_i (A x_i + B p_i) - B q)``: the products with all points are computed once, before the first step.
 
     Every estimate has a logit of whether a further step would make it better. In evaluation a cloud stops, and keeps
     its estimate, as soon as the probability of that is below ``exit_below``. The loop ends when all clouds have
@@ -65,25 +62,16 @@ class JointRefiner(nn.Module):
         self.of_place = linear(3, channels, bias=False)
         self.others = nn.Parameter(torch.randn(num_joints, num_joints) / num_joints)
         self.update = nn.GRUCell(2 * channels, channels)
-        self.move = linear(channels, 4, bias=True)
+        self.move = nn.Parameter(torch.zeros(num_joints, channels, 4))
+        self.shift = nn.Parameter(torch.zeros(num_joints, 4))
         self.gate = linear(2 * channels, 1, bias=True)
-        nn.init.zeros_(self.move.weight)
-        nn.init.zeros_(self.move.bias)
 
-    def forward(self, features: Features, start: Tensor | None = None) -> list[Estimate]:
-        """The estimates after 0, 1, ... steps; in evaluation the last one is where each cloud stopped.
-
-        Args:
-            features: Of an encoder.
-            start: (B, J, 3) joints to begin with instead of the first estimate, such as those of the frame before; NaN
-                where there are none. How good they are the first estimate cannot know, so a step always follows, and
-                their uncertainty is not trained.
-        """
+    def forward(self, features: Features) -> list[Estimate]:
+        """The estimates after 0, 1, ... steps; in evaluation the last one is where each cloud stopped."""
         points = anchors_of(features)
         seen = self.of_point(points.x) + self.of_place(points.pos)
         state = (torch.tanh(self.state(features.cloud))[:, None] + self.names).flatten(0, 1)
         estimate = self._gated(self.first(features)[0], state)
-        estimate = estimate if start is None else _begun(estimate, start.to(estimate.joints))
         estimates = [estimate]
         stops = not self.training and self.exit_below > 0
         for _ in range(self.steps):
@@ -105,7 +93,7 @@ class JointRefiner(nn.Module):
         local = F.relu(gather_max(seen, neighbors) - self.of_place(place))
         other = (self.others @ state.view(clouds, joints, -1)).flatten(0, 1)
         state = self.update(torch.cat([local, other], 1), state)
-        moved = self.move(state).view(clouds, joints, 4)
+        moved = torch.einsum("bjc,jcd->bjd", state.view(clouds, joints, -1), self.move) + self.shift
         old = torch.cat([before.joints, before.log_std[..., None]], 2).detach()
         return self._gated(as_estimate(old + moved), state), state
 
@@ -118,18 +106,6 @@ class JointRefiner(nn.Module):
         """(B,) bool, the clouds for which a further step is worth it."""
         assert estimate.go_on is not None
         return estimate.go_on.sigmoid() >= self.exit_below
-
-
-def _begun(first: Estimate, start: Tensor) -> Estimate:
-    """The first estimate with the joints of a start where there are any, after which a step is certain."""
-    assert first.go_on is not None
-    given = start.isfinite()
-    begun = given.flatten(1).any(1)
-    return Estimate(
-        torch.where(given, start, first.joints),
-        torch.where(begun[:, None], first.log_std.detach(), first.log_std),
-        first.go_on.masked_fill(begun, CERTAIN),
-    )
 
 
 def _kept(old: Estimate, new: Estimate, going: Tensor) -> Estimate:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch_geometric.data import Batch
 
-from geo3d.checks import OneOf, Range, Share, checked
+from geo3d.checks import OneOf, Range, checked
 from geo3d.cloud import Features
 from geo3d.data.hands.skeleton import BONES, JOINTS
 from geo3d.data.targets import Joints
@@ -27,9 +27,6 @@ from geo3d.tasks.supervised import Supervised
 
 EARLIER = 0.8
 """Each step of a head of several steps counts this much less than the one after it (HandR2N2)."""
-OFF = 0.1
-"""How far joints of a start are from the network's own joints: up to this standard deviation as a whole, and again each
-on its own, in units of the normalised cloud. That is about 1 cm each, more than a hand moves between two frames."""
 
 
 class Compared(NamedTuple):
@@ -62,9 +59,6 @@ class HandPose(Supervised):
         signs: 4 averages the predictions for the four choices of signs of the coordinates, for clouds in their
             principal axes (``data.normalize=oriented_box``); in training one is drawn for each cloud. 1 takes the
             coordinates as they are.
-        starts: Fraction of the training clouds whose refinement starts near the joints that the network finds in them,
-            as if those were of the frame before; for sequences, with JointRefiner. Starts near the true joints would
-            teach it to trust them, and its own errors would then grow from frame to frame.
         training: See :class:`geo3d.tasks.supervised.Supervised`.
     """
 
@@ -82,24 +76,18 @@ class HandPose(Supervised):
         uncertainty: Annotated[float, Range(0, 10)] = 0.01,
         margin: Annotated[float, Range(0, 1)] = 0.02,
         signs: Annotated[int, OneOf(1, 4)] = 1,
-        starts: Share = 0.0,
         **training: Any,
     ) -> None:
         super().__init__(encoder, views, **training)
-        self.names, self.beta, self.uncertainty, self.margin, self.signs, self.starts = (
-            target.names, beta, uncertainty, margin, signs, starts,
+        self.names, self.beta, self.uncertainty, self.margin, self.signs = (
+            target.names, beta, uncertainty, margin, signs,
         )  # fmt: skip
         self.head = head_for(encoder, head, len(target.names))
         self.test: Compared | None = None  # what was last scored
 
     def predict(self, features: Features, batch: Batch) -> list[Estimate]:
         """The estimates of all steps, in the coordinates of the batch."""
-        if not (self.training and self.starts):
-            return self.head(features)
-        draw = generator(self.seed, "starts", self.global_step, self.global_rank)
-        with torch.no_grad():
-            own = self.head(features)[-1].joints
-        return self.head(features, near_joints(own, self.starts, draw))
+        return self.head(features)
 
     def loss(self, prediction: list[Estimate], batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of all steps, and the mean distance of the last joints in units of the batch."""
@@ -148,10 +136,6 @@ class HandPose(Supervised):
         for name, value in (("block", data.block), ("label_points", data.label_points)):
             if value is not None:
                 raise ConfigError(f"data.{name}: is for labels of points; joints belong to a whole hand; leave it out")
-        if self.starts and "start" not in inspect.signature(self.head.forward).parameters:
-            raise ConfigError(
-                f"task.starts: a {type(self.head).__name__} has no start; give head=joint_refiner, or task.starts=0"
-            )
         if self.signs == 4 and data.normalize != "oriented_box":
             raise ConfigError(
                 f"task.signs=4: averages over signs of principal axes; data.normalize is {data.normalize}; give "
@@ -170,24 +154,10 @@ class HandPose(Supervised):
         }
 
     def described(self, data: DataModule) -> dict[str, Any]:
-        """The names of the joints, how predictions are averaged and begun, and the size of the cube around a hand."""
+        """The names of the joints, how predictions are averaged, and the size of the cube around a hand."""
         cut = getattr(data.dataset("test"), "cut", None)
-        said = {"joints": list(self.names), "signs": self.signs, "starts": self.starts}
+        said = {"joints": list(self.names), "signs": self.signs}
         return said if cut is None else said | {"cut": cut}
-
-
-def near_joints(joints: Tensor, fraction: float, draw: torch.Generator) -> Tensor:
-    """(B, J, 3) joints that are off as a whole and each on its own (see ``OFF``); NaN for the other clouds.
-
-    Args:
-        joints: (B, J, 3).
-        fraction: Of the clouds that get such joints, on average.
-        draw: Draws them on the CPU.
-    """
-    chance, size = torch.rand(2, len(joints), 1, 1, generator=draw, dtype=torch.float32)
-    off = torch.randn(2, *joints.shape, generator=draw, dtype=torch.float32)
-    near = OFF * size * (off[0, :, :1] + off[1])
-    return joints + near.masked_fill(chance >= fraction, torch.nan).to(joints.device)
 
 
 @torch.no_grad()

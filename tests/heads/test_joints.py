@@ -108,7 +108,7 @@ def test_a_step_of_refinement_by_a_plain_loop(sizes):
                 other = sum(made.others[joint, each] * state[each] for each in range(JOINTS))
                 rows.append(made.update(torch.cat([local, other])[None], state[joint : joint + 1])[0])
             state = torch.stack(rows)
-            moved = made.move(state)
+            moved = torch.stack([row @ own for row, own in zip(state, made.move, strict=True)]) + made.shift
             joints, log_std = joints + moved[:, :3], (log_std + moved[:, 3]).clamp(-8, 2)
             torch.testing.assert_close(estimates[step].joints[row], joints, atol=1e-9, rtol=0)
             torch.testing.assert_close(estimates[step].log_std[row], log_std, atol=1e-9, rtol=0)

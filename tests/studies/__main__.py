@@ -6,7 +6,7 @@ rooms     published S3DIS networks (``networks=[FILE,...]``) on generated rooms
 poses     joints of generated hands from few labels, by the kind of pretraining
 rivals    published networks for hand poses beside geo3d's (``checkpoint=DIR``: a pretrained encoder)
 pareto    networks for hand poses (``networks=[DIR,...] names=[...]``): error against time, one hand at a time
-sequences moving hands (``network=DIR``): each frame on its own, and begun with the joints of the one before
+sequences moving hands (``network=DIR``): the joints of each frame on its own, and after the filter
 stream    a camera of 60 pictures a second before moving hands (``network=DIR``)
 hands     joints of generated hands beside those of NYU's test frames (``truth=FILE``)
 

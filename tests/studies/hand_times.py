@@ -11,7 +11,7 @@ from torch import Tensor
 
 from geo3d.data import Hands
 from geo3d.data.hands.from_depth import Camera
-from geo3d.deploy.hand_tracker import HandTracker
+from geo3d.deploy.hand_tracker import MOVES, HandTracker
 from geo3d.errors import ConfigError
 from geo3d.io.files import replacing
 from geo3d.pose_metrics import MILLIMETRES, joint_distances
@@ -56,13 +56,12 @@ def pareto(names: Sequence[str], folders: Sequence[Path], tests: int, picture: P
 
 def settings_of(name: str, folder: Path, tests: int) -> Iterator[Row]:
     """Each number of steps, and each threshold with all steps. All settings see a picture before any sees the next."""
-    default = HandTracker(folder, carry=False)
+    default = HandTracker(folder)
     most = default.head.steps if default.refines else 0
     wanted = [(f"steps: {count}", count, 0.0) for count in range(most + 1)]
     wanted += [(f"stops below {exit:g}", most, exit) for exit in EXITS] if most else []
     trackers = [
-        HandTracker(folder, carry=False, steps=count, exit_below=exit) if default.refines else default
-        for _, count, exit in wanted
+        HandTracker(folder, steps=count, exit_below=exit) if default.refines else default for _, count, exit in wanted
     ]
     hands = Hands("test", tests, held_out="pose")
     figures: list[list[tuple[float, float, float]]] = [[] for _ in trackers]
@@ -129,31 +128,34 @@ def shown() -> Camera:
 
 
 def sequences(folder: Path, count: int) -> str:
-    """A table: error and time for each number of steps, each frame on its own and begun with the frame before."""
+    """A table: error, tremble and time for each number of steps, each frame on its own and after the filter.
+
+    Tremble is how far the joints of one frame are from those of the frame before, in the mean.
+    """
     tracker, camera = HandTracker(folder), shown()
     if not tracker.refines:
         raise ConfigError(
             f"{folder}: a {type(tracker.head).__name__} does not refine; give a network with a JointRefiner"
         )
     most = tracker.head.steps
-    kinds = [(steps, carry) for steps in range(most + 1) for carry in (False, True) if steps or not carry]
-    trackers = [HandTracker(folder, carry=carry, steps=steps) for steps, carry in kinds]
-    figures: list[list[tuple[float, float]]] = [[] for _ in kinds]
+    kinds = [(steps, moves) for steps in range(most + 1) for moves in (None, MOVES)]
+    trackers = [HandTracker(folder, moves=moves, steps=steps) for steps, moves in kinds]
+    figures: list[list[tuple[float, float, float]]] = [[] for _ in kinds]
     for frames in motions(count):
         for tracker in trackers:
             tracker.reset()
-        for number, (depth, joints) in enumerate(frames):
+        for depth, joints in frames:
             for tracker, measured in zip(trackers, figures, strict=True):
-                began = time.perf_counter()
+                before, began = tracker.last, time.perf_counter()
                 made = tracker.depth(depth, camera)
                 took = time.perf_counter() - began
-                if number:  # the first frame has none before it
-                    measured.append((off(made.joints, joints), 1000 * took))
-    lines = ["| steps | begins | error, mm | median ms |", "|---|---|---|---|"]
-    for (steps, carry), measured in zip(kinds, figures, strict=True):
-        error, took = np.array(measured).T
-        begins = "with the frame before" if carry else "anew"
-        lines.append(f"| {steps} | {begins} | {error.mean():.2f} | {np.median(took):.2f} |")
+                if before is not None:  # the first frame has none before it
+                    measured.append((off(made.joints, joints), off(made.joints, before), 1000 * took))
+    lines = ["| steps | joints | error, mm | tremble, mm | median ms |", "|---|---|---|---|---|"]
+    for (steps, moves), measured in zip(kinds, figures, strict=True):
+        error, tremble, took = np.array(measured).T
+        kind = "of each frame" if moves is None else "filtered"
+        lines.append(f"| {steps} | {kind} | {error.mean():.2f} | {tremble.mean():.2f} | {np.median(took):.2f} |")
     return "\n".join(lines)
 
 

@@ -174,14 +174,14 @@ def test_error_and_time_of_every_setting(network, tmp_path, capsys):
         main(["pareto", f"networks=[{network}]", "names=[a,b]"])
 
 
-def test_moving_hands_are_followed_with_and_without_the_frame_before(network, capsys, monkeypatch):
+def test_moving_hands_are_followed_with_and_without_the_filter(network, capsys, monkeypatch):
     monkeypatch.setattr(studies.hand_times, "FRAMES", 4)
     main(["sequences", f"network={network}", "clips=1"])
     rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
     assert [(row[0], row[1]) for row in rows] == [
-        (str(steps), begins) for steps in range(4) for begins in ("anew", "with the frame before")[: 1 + bool(steps)]
+        (str(steps), joints) for steps in range(4) for joints in ("of each frame", "filtered")
     ]
-    assert rows[1][2] != rows[2][2]
+    assert all(float(b[3]) < float(a[3]) for a, b in zip(rows[::2], rows[1::2], strict=True))
 
 
 def test_a_head_that_does_not_refine_cannot_begin_with_a_frame(tmp_path):

@@ -24,7 +24,7 @@ from geo3d.invariance.views import Views
 from geo3d.jobs.predicting import predict
 from geo3d.seeds import generator, seeded
 from geo3d.tasks.datamodule import DataModule
-from geo3d.tasks.hand_pose import EARLIER, OFF, HandPose, near_joints
+from geo3d.tasks.hand_pose import EARLIER, HandPose
 
 SMALL = ["encoder=pointnet2", "encoder.num_samples=[32,8]", "encoder.width=0.1", "data.num_points=128", "data.size=16"]
 QUICK = ["trainer=cpu", "trainer.progress=false", "trainer.max_steps=3", "data.batch_size=4"]
@@ -103,52 +103,6 @@ def test_four_signs_make_the_choice_of_signs_indifferent():
     drawn = task.augmented(batch)
     ratios = (drawn.pos / batch.pos).view(len(batch.ptr) - 1, -1, 3).round().median(1).values
     assert len(ratios.unique(dim=0)) > 1 and bool((ratios.prod(1) == 1).all())
-
-
-def test_some_clouds_of_a_training_batch_start_near_the_joints_of_the_network(monkeypatch):
-    task, batch = small(starts=0.5), next(iter(data(size=64).loader("train", torch.arange(64), batch_size=64)))
-    given, made = [], []
-    forward = task.head.forward
-
-    def noted(features, start=None):
-        given.append(start)
-        made.append(forward(features))
-        return made[-1]
-
-    monkeypatch.setattr(task.head, "forward", noted)
-    task.train().predict(task.encoder(batch), batch)
-    _, start = given
-    own = made[0][-1].joints
-    begun = start.isfinite().all(2).all(1)
-    assert 0.25 < float(begun.float().mean()) < 0.75 and bool(start[~begun].isnan().all())
-    off = start[begun] - own[begun]
-    assert float(off.norm(dim=2).amin()) > 0 and OFF / 10 < float(off.std()) < OFF * 2**0.5
-    whole = off.mean(1, keepdim=True)
-    assert (
-        float(whole.std()) > OFF / 10 and float((off - whole).std()) > OFF / 10
-    )  # as a whole, and each joint on its own
-    task.predict(task.encoder(batch), batch)
-    again = given[3] - made[2][-1].joints
-    torch.testing.assert_close(again.nan_to_num(), (start - own).nan_to_num())  # the same step draws the same
-    task.eval().predict(task.encoder(batch), batch)
-    assert given[4] is None
-    torch.testing.assert_close(near_joints(batch.joints, 1.0, generator("a")).isfinite().all(), torch.tensor(True))
-
-
-def test_a_start_needs_a_head_that_refines():
-    with pytest.raises(ConfigError, match=r"task.starts: a JointRegressor has no start; give head=joint_refiner"):
-        small(starts=0.5, head=JointRegressor).check(data())
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("signs", [1, 4])
-def test_a_start_is_given_in_the_coordinates_of_the_source(signs):
-    task = small(signs=signs).eval()
-    task.head.steps = 0  # so that the start is what comes out
-    batch = next(iter(data(normalize="oriented_box", rotation="so3").loader("test")))
-    start = torch.randn(len(batch.ptr) - 1, 21, 3, generator=generator("start"), dtype=torch.float64)
-    made = estimates(task.encoder, task.head, batch, signs, start)
-    torch.testing.assert_close(made.joints, start, atol=1e-5, rtol=0)
 
 
 def test_hands_are_learned_and_scored_in_millimetres():
@@ -333,7 +287,7 @@ def test_principal_axes_are_not_turned_in_training(tmp_path):
 def test_steps_are_counted_cloud_by_cloud():
     task, batch = small().eval(), next(iter(data().loader("test")))
     with torch.no_grad():
-        torch.nn.init.normal_(task.head.move.weight)
+        torch.nn.init.normal_(task.head.move)
         chances = torch.stack([each.go_on.sigmoid() for each in task.head(task.encoder(batch))])
         task.head.exit_below = float(chances[0].median()) + 1e-6
         together = estimates(task.encoder, task.head, batch, 1).steps
