@@ -33,8 +33,8 @@ class JointRefiner(nn.Module):
         anchor_channels: Channels of the features of the encoder's first level.
         num_joints: J, the number of joints.
         channels: Channels of a joint's state.
-        k: Points that a joint looks at. With many the maximum no longer tells what is beside the joint: of 128 points
-            2 left an error of 14.8 mm, 8 15.6 and 32 17.6, after a first estimate of 18.3.
+        k: Points that a joint looks at. With many the maximum no longer tells what is beside the joint: behind one
+            encoder with 128 points, 32 lowered the error from 18.3 to 17.6 mm, 8 to 15.6 and 2 to 14.8.
         steps: Steps after the first estimate.
         exit_below: Probability below which no further step is taken; 0 takes all.
         hidden: Channels of the hidden layer of the first estimate.
