@@ -23,6 +23,8 @@ from geo3d.seeds import generator
 
 MOVES = 0.008
 """Chosen with moving training hands that take 60 or 15 frames from one pose to the next; 6 to 9 mm were alike."""
+TYPICAL = 1024
+"""Points of a cloud with which the forms of a compiled encoder are timed, for networks that take clouds of any size."""
 CUT = 0.125
 """Half the side of the cube around a hand in metres, for networks that do not say theirs."""
 
@@ -75,7 +77,7 @@ class HandTracker:
         self.card, points = opened.card, opened.card["input"]["num_points"]
         self.encoder: Callable[[Batch], Features]
         if budget_ms is None:
-            self.encoder = Program(opened.encoder, **({} if points is None else {"num_points": points}))
+            self.encoder = Program(opened.encoder, num_points=points or TYPICAL)
         else:
             if points is None:
                 raise ConfigError("budget_ms: needs clouds of one size; train with data.num_points=N")

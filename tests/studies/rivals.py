@@ -2,8 +2,8 @@
 
 Optimiser, batch, rates and losses are the published ones; HandFoldingNet's loss is the mean of the clouds, not their
 sum, which Adam does not notice. The views are those of geo3d's networks: HandPointNet was published without any,
-HandFoldingNet with turns about one axis. Minutes are those of training: generated hands and
-their normals are made before the clock starts, and the batches of all networks are put together within it.
+HandFoldingNet with turns about one axis. Minutes are those of training: generated hands and their normals are made
+before the clock starts, and the batches of all networks are put together within it.
 """
 
 import csv
