@@ -244,6 +244,10 @@ def check_invariances(objective: Any, invariance: Invariance) -> None:
     follows, forgets, name = set(objective.equivariant_to), objective.invariant_to, type(objective).__name__
     if missing := sorted((follows | (set() if forgets == "views" else set(forgets))) - drawn):
         names = ", ".join(sorted(drawn)) or "nothing"
-        raise ConfigError(f"{name} needs views that differ by {', '.join(missing)}; the invariance draws {names}")
+        other = ", or give other names in objective.follows" if hasattr(objective, "follows") else ""
+        raise ConfigError(
+            f"{name} needs views that differ by {', '.join(missing)}; the invariance draws {names}; add what is "
+            f"missing to the invariance{other}"
+        )
     if forgets != "views" and (more := sorted(drawn - follows - set(forgets))):
         raise ConfigError(f"{name} is not invariant or equivariant to {', '.join(more)}; take it out of the invariance")

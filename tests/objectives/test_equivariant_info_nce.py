@@ -116,7 +116,10 @@ def pretraining(objective, parts):
 
 
 def test_views_must_draw_what_it_follows():
-    with pytest.raises(ConfigError, match="needs views that differ by SO3; the invariance draws"):
+    with pytest.raises(
+        ConfigError,
+        match="needs views that differ by SO3; the invariance draws .*give other names in objective.follows",
+    ):
         pretraining(EquivariantInfoNCE(), [Scale(), Jitter()])
     with pytest.raises(ConfigError, match="declares Turn, which geo3d.invariance does not have"):
         pretraining(EquivariantInfoNCE(follows=("Turn",)), [SO3()])
