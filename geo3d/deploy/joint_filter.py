@@ -32,7 +32,9 @@ class JointFilter:
         self._place = self._variance = None
 
     def __call__(self, made: Prediction, center: Tensor) -> Prediction:
-        """The joints of the next frame, filtered; uncertainty and steps stay, because errors of frames are alike.
+        """The joints of the next frame, filtered; uncertainty and steps are those of the network.
+
+        Errors of neighbouring frames are alike, so the filter's own uncertainty would be too small.
 
         Args:
             made: What the network says of this frame: joints (J, 3) and their uncertainty (J,).

@@ -31,7 +31,7 @@ def principal_axes(centered: Tensor, batch: Batch) -> Tensor:
 
 
 def equal_clouds_axes(centered: Tensor) -> Tensor:
-    """The same for clouds of one size, (B, N, 3)."""
+    """(B, 3, 3) the rotations of :func:`principal_axes` for clouds of one size, ``centered`` (B, N, 3)."""
     wide = centered.double()
     axes = _widest(wide.mT @ wide)
     along = wide @ axes.mT

@@ -20,8 +20,8 @@ class JointRefiner(nn.Module):
 
     The first estimate comes from the cloud features. Then the same step is repeated. In a step each joint takes the
     maximum over the features of the ``k`` points nearest to it and the sum of all joints' states, weighted by a learned
-    (J, J) matrix. From both, a gated recurrent unit updates its state (``channels``), and the state gives how far it
-    moves, by weights of the joint's own. With points i at p_i and the joint at q, the maximum is
+    (J, J) matrix. From both, a gated recurrent unit updates its state (``channels``). The state gives how far the joint
+    moves; each joint has its own weights for that. With points i at p_i and the joint at q, the maximum is
     ``relu(max_i (A x_i + B p_i) - B q)``: the products with all points are computed once, before the first step.
 
     Every estimate has a logit of whether a further step would make it better. In evaluation a cloud stops, and keeps
