@@ -1,5 +1,6 @@
 """Joints of a hand, refined step by step with shared weights, for as many steps as a hand needs."""
 
+from collections.abc import Callable
 from typing import Annotated
 
 import torch
@@ -7,12 +8,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geo3d.checks import Range, Share, Size, checked
-from geo3d.cloud import Features, Layout
+from geo3d.cloud import Features, Layout, Level
 from geo3d.heads.cloud import Width
 from geo3d.heads.joints import Estimate, JointRegressor, Number, anchors_of, as_estimate
 from geo3d.nn.linear import linear
 from geo3d.ops.edge.gather import gather_max
 from geo3d.ops.search.knn import knn_query
+
+Step = Callable[[Estimate, Tensor, Tensor, Level], tuple[Estimate, Tensor]]
 
 
 class JointRefiner(nn.Module):
@@ -68,6 +71,16 @@ class JointRefiner(nn.Module):
 
     def forward(self, features: Features) -> list[Estimate]:
         """The estimates after 0, 1, ... steps; in evaluation the last one is where each cloud stopped."""
+        return self.refined(features, self._step)
+
+    def refined(self, features: Features, step: Step) -> list[Estimate]:
+        """The same, with each step computed by ``step``, such as a compiled one.
+
+        Args:
+            features: Of the encoder.
+            step: Makes of an estimate, the joints' states (B J, channels), what the points show (M, channels) and the
+                points the next estimate and states.
+        """
         points = anchors_of(features)
         seen = self.of_point(points.x) + self.of_place(points.pos)
         state = (torch.tanh(self.state(features.cloud))[:, None] + self.names).flatten(0, 1)
@@ -75,21 +88,19 @@ class JointRefiner(nn.Module):
         estimates = [estimate]
         stops = not self.training and self.exit_below > 0
         for _ in range(self.steps):
-            going = self._going(estimate)  # a cloud that has stopped keeps its estimate, and so its logit
-            if stops and not bool(going.any()):
+            going = self._going(estimate) if stops else None  # a stopped cloud keeps its estimate, and so its logit
+            if going is not None and not bool(going.any()):
                 break
-            estimate, state = self._step(estimate, state, seen, points.pos, points.layout)
-            estimate = _kept(estimates[-1], estimate, going) if stops else estimate
-            estimates.append(estimate)
+            estimate, state = step(estimate, state, seen, points)
+            estimates.append(estimate if going is None else _kept(estimates[-1], estimate, going))
+            estimate = estimates[-1]
         return estimates
 
-    def _step(
-        self, before: Estimate, state: Tensor, seen: Tensor, pos: Tensor, layout: Layout
-    ) -> tuple[Estimate, Tensor]:
+    def _step(self, before: Estimate, state: Tensor, seen: Tensor, points: Level) -> tuple[Estimate, Tensor]:
         clouds, joints = len(before.joints), self.num_joints
         place = before.joints.detach().flatten(0, 1)
         ends = torch.arange(clouds + 1, device=place.device) * joints
-        neighbors = knn_query(pos, layout, place, Layout(ends, joints), self.k)
+        neighbors = knn_query(points.pos, points.layout, place, Layout(ends, joints), self.k)
         local = F.relu(gather_max(seen, neighbors) - self.of_place(place))
         other = (self.others @ state.view(clouds, joints, -1)).flatten(0, 1)
         state = self.update(torch.cat([local, other], 1), state)

@@ -223,6 +223,24 @@ def pool_backward(
     )  # fmt: skip
 
 
+# Steps of a recurrent refinement.
+
+
+@KERNELS.declare
+def refine(
+    clouds: int, joints: int, channels: int, points: int, k: int, pos: F32, ptr: I64, seen: F32, of_place: F32,
+    others: F32, update: F32, update_bias: F32, keep: F32, keep_bias: F32, move: F32, shift: F32, gate: F32,
+    before: F32, state: F32, after: F32, next: F32, logit: F32,
+) -> Sizes:  # fmt: skip
+    channels, rows = full(channels), clouds * joints
+    gates, values = rounded_up(3 * channels, 32), rows * channels
+    return (
+        3 * points, clouds + 1, points * channels, 3 * channels, joints * joints, gates * 2 * channels, gates,
+        gates * channels, gates, joints * channels * 4, joints * 4, 2 * channels + 1, 4 * rows, values, 4 * rows,
+        values, clouds,
+    )  # fmt: skip
+
+
 # Sums over windows of channels.
 
 

@@ -81,6 +81,12 @@ class Place:
         for address, offset in self._parts:
             address.value = start + offset
 
+    def fresh(self) -> Tensor:
+        """A new tensor at this place, not filled; the next call fills it, later ones do not touch it."""
+        tensor = torch.empty(self.shape, dtype=self.dtype)
+        self.put(tensor)
+        return tensor
+
 
 class Part(NamedTuple):
     """The elements of a place from ``first`` on."""

@@ -21,6 +21,7 @@ void test_set_abstraction();
 void test_int8();
 void test_quantize();
 void test_sliding();
+void test_refine();
 
 int main() {
 #if defined(__AVX512F__)
@@ -46,5 +47,6 @@ int main() {
   test_int8();
   test_quantize();
   test_sliding();
+  test_refine();
   std::puts("all kernels passed");
 }
