@@ -162,6 +162,13 @@ class PooledMLP(nn.Module):
         # Under autocast inputs may be in half precision; grouped() converts them.
         return native.runs(*[t.float() if t.dtype in (torch.bfloat16, torch.float16) else t for t in floats])
 
+    def fixed(self) -> tuple[list[Tensor], list[Tensor], float]:
+        """What evaluation needs: the weights; for each layer bias, gamma, beta, mean and variance; and eps."""
+        layers = self._layers()
+        fives = [(_bias(c), n.weight, n.bias, n.running_mean, n.running_var) for c, n in layers]
+        weights = [_dense(layer, i > 0) for i, (layer, _) in enumerate(layers)]
+        return weights, [t for five in fives for t in five if t is not None], layers[0][1].eps
+
     def grouped(self, rows: Rows, total: int, first: Tensor | None = None) -> Tensor:
         """(G, out_channels) from rows in groups, by the compiled operator; in single precision under autocast too.
 
@@ -175,8 +182,7 @@ class PooledMLP(nn.Module):
         weights[0] = weights[0] if first is None else first
         ends = eps, self.activated, self.slope
         if not layers[0][1].training:
-            fixed = [(_bias(c), n.weight, n.bias, n.running_mean, n.running_var) for c, n in layers]
-            return grouped_max(rows, weights, [t for five in fixed for t in five if t is not None], *ends)
+            return grouped_max(rows, weights, self.fixed()[1], *ends)
         check_rows(total)
         norms = [t for layer, norm in layers for t in (_bias(layer), norm.weight, norm.bias)]
         out, mean, var = grouped_max_train(rows, weights, norms, *ends)

@@ -14,12 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from geo3d.cloud import Features, Layout, Level
+from geo3d.cloud import Features, Layout, Level, common_size
+from geo3d.deploy.program.abstraction import AbstractionPlan, compiles
 from geo3d.deploy.program.autotune import KernelChoice, fastest, given
 from geo3d.deploy.program.lower import Lowered, lower, reference, rounded
 from geo3d.deploy.program.plan import STAGES, Plan, Store
 from geo3d.encoders.dgcnn import CACHED
 from geo3d.encoders.inputs import input_batch, point_inputs
+from geo3d.encoders.pointnet2 import PointNet2
 from geo3d.errors import CloudError, ConfigError
 from geo3d.ops import native
 from geo3d.ops.checks import check_device, check_form_of_offsets, check_offsets
@@ -35,8 +37,10 @@ class Program:
     pruned, quantised or none of these. Norms and signs are folded and weights factored, rounded and packed once; a call
     then runs compiled functions only. A layer that rounds its weight and inputs can be computed on codes (int8) or on
     floats, and a structured layer with or without its sums over windows; each runs in the form that is the fastest
-    here. Other encoders are called as they are, without gradients. So is a chain on clouds that are not on the CPU, or
-    without the compiled kernels; with ``precision="int8"`` it is then computed on codes by torch.
+    here. A :class:`~geo3d.encoders.pointnet2.PointNet2` in single precision, pruned or not, is compiled for batches of
+    one size, in which each cloud has as many points as the first level has centres, or more. Other encoders and other
+    clouds go through the encoder as it is, without gradients. So do clouds that are not on the CPU, and all clouds
+    without the compiled kernels; with ``precision="int8"`` a chain is then computed on codes by torch.
 
     The encoder is copied, so later changes to it have no effect on the program. Several threads may call a program;
     they wait for each other.
@@ -51,8 +55,8 @@ class Program:
 
     Attributes:
         encoder: The copy.
-        lowered: Its codes, scales and folded weights; None if the encoder cannot be compiled.
-        choices: Form and measured times of ``layers.0``, ..., ``embed``; empty if nothing is compiled.
+        lowered: The codes, scales and folded weights of a chain; None for other encoders.
+        choices: Form and measured times of ``layers.0``, ..., ``embed`` of a compiled chain; else empty.
 
     Raises:
         ConfigError: If ``precision`` is none of the three, ``threads`` is below 1, or ``precision`` is ``"int8"`` for
@@ -87,7 +91,8 @@ class Program:
                 "precision='int8' needs a quantised chain of edge convolutions (a DGCNN) on the CPU; quantise it with "
                 "geo3d.compress.quantize"
             )
-        self._plans: dict[tuple[Any, ...], tuple[Plan, Tensor]] = {}
+        self._groups = compiles(self.encoder)
+        self._plans: dict[tuple[Any, ...], tuple[Any, Tensor]] = {}
         self._store: Store = {}
         self._lock = Lock()
         self.choices: dict[str, KernelChoice] = {}
@@ -99,8 +104,8 @@ class Program:
 
     @property
     def native(self) -> bool:
-        """Whether calls consist of compiled functions (for clouds on the CPU)."""
-        return bool(self.choices) and native.name() is not None
+        """Whether calls consist of compiled functions (for clouds on the CPU, see above)."""
+        return (bool(self.choices) or self._groups) and native.name() is not None
 
     def __call__(self, data: Data) -> Features:
         """Point features (M, point_channels) and cloud features (B, cloud_channels) of any PyG ``Data``; no gradients.
@@ -133,6 +138,22 @@ class Program:
         return self.encoder(data)
 
     def _run(self, data: Data, times: dict[str, float] | None) -> Features:
+        return self._chain(data, times) if self.lowered is not None else self._abstraction(data, times)
+
+    def _abstraction(self, data: Data, times: dict[str, float] | None) -> Features:
+        batch, encoder = input_batch(data), self.encoder
+        assert isinstance(encoder, PointNet2)
+        size, pos = common_size(batch), batch.pos.detach()
+        fits = size is not None and size >= encoder.num_samples[0] and size * (len(batch.ptr) - 1) == len(pos)
+        if not fits or pos.dtype != torch.float32:
+            return self._plainly(batch)
+        pos = pos.contiguous()
+        x = point_inputs(batch, encoder.in_channels, encoder.inputs).detach()
+        with self._lock:
+            plan, _ = self._plan(len(pos), len(batch.ptr) - 1)
+            return plan.run(x, pos, batch.ptr.contiguous(), times)
+
+    def _chain(self, data: Data, times: dict[str, float] | None) -> Features:
         lowered = self.lowered
         assert lowered is not None
         if data.get("ptr") is None and data.get("batch") is not None:
@@ -160,20 +181,22 @@ class Program:
             point = point[:, : plan.channels].contiguous()
         return Features(point, cloud, (Level(pos, Layout(tensors[2], None if ptr is not None else len(x)), x),))
 
-    def _plan(self, rows: int, clouds: int) -> tuple[Plan, Tensor]:
-        threads = self._count()
-        key = rows, clouds, threads, native.name()
+    def _plan(self, rows: int, clouds: int) -> tuple[Any, Tensor]:
+        """The plan for batches of this size, and the offsets of a single cloud."""
+        key = rows, clouds, self._count(), native.name()
         plan = self._plans.get(key)
         if plan is None:
-            assert self.lowered is not None
             if len(self._plans) == PLANS:
                 del self._plans[next(iter(self._plans))]
-            chosen = {name: choice.form for name, choice in self.choices.items()}
-            plan = self._plans[key] = (
-                Plan(self.lowered, chosen, *key[:3], self._store),
-                torch.tensor([0, rows], dtype=torch.int64),
-            )
+            plan = self._plans[key] = self._made(*key[:3]), torch.tensor([0, rows], dtype=torch.int64)
         return plan
+
+    def _made(self, rows: int, clouds: int, threads: int) -> Plan | AbstractionPlan:
+        if self.lowered is None:
+            assert isinstance(self.encoder, PointNet2)
+            return AbstractionPlan(self.encoder, rows // clouds, clouds, threads)
+        chosen = {name: choice.form for name, choice in self.choices.items()}
+        return Plan(self.lowered, chosen, rows, clouds, threads, self._store)
 
 
 def _check(data: Data) -> None:
