@@ -371,8 +371,8 @@ def check_cloud(pos: Tensor, source: str) -> None:
         )
     if pos.shape[0] == 0:
         raise CloudError(f"{source}: the cloud is empty; expected at least one point")
-    bad = int((~torch.isfinite(pos)).any(1).sum())
-    if bad:
+    if not bool(torch.isfinite(pos).all()):
+        bad = int((~torch.isfinite(pos)).any(1).sum())
         raise CloudError(
             f"{source}: {bad} of {pos.shape[0]} points have NaN or infinite coordinates; remove them first"
         )

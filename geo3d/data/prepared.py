@@ -11,7 +11,7 @@ from geo3d.checks import OneOf
 from geo3d.cloud import check_cloud, check_fields, fields, with_
 from geo3d.data.few_labels import few_labels
 from geo3d.errors import CloudError
-from geo3d.geometry.frame import rescaled, turned
+from geo3d.geometry.frame import placed, rescaled, turned
 from geo3d.geometry.normalize import Normalize, center_and_scale, own_axes
 from geo3d.geometry.rotation import random_rotations, rotation_about_z
 from geo3d.seeds import generator
@@ -66,8 +66,9 @@ def prepare(
         raise CloudError(f"{source}: all points lie in one place; remove the cloud")
     if normalize == "oriented_box":  # after the pose, which it undoes
         cloud, pose = cloud if pose is None else turned(cloud, pose), None
-        cloud = turned(cloud, own_axes(cloud.pos).to(cloud.pos.dtype))
-    if normalize != "none":
+        axes = own_axes(cloud.pos).to(cloud.pos.dtype)
+        cloud = placed(cloud, axes, *center_and_scale(cloud.pos @ axes.T, normalize))
+    elif normalize != "none":
         cloud = rescaled(cloud, *center_and_scale(cloud.pos, normalize))
     cloud = cloud if pose is None else turned(cloud, pose)
     wide = {name: value.float() for name, _, value in fields(cloud) if value.dtype == torch.float64 and name != "frame"}

@@ -15,10 +15,11 @@ from geo3d.data.hands.from_depth import Camera, Cut, cloud_of_depth, cropped, ne
 from geo3d.data.prepared import prepare
 from geo3d.deploy.joint_filter import JointFilter
 from geo3d.deploy.program.program import Program
+from geo3d.deploy.program.refiner import RefinerProgram
 from geo3d.deploy.runtime import Runtime
 from geo3d.errors import CheckpointError, CloudError, ConfigError
 from geo3d.heads import JointRefiner
-from geo3d.heads.prediction import Prediction, estimates
+from geo3d.heads.prediction import Head, Prediction, estimates
 from geo3d.seeds import generator
 
 MOVES = 0.008
@@ -67,8 +68,9 @@ class HandTracker:
         if opened.card.get("joints") is None or opened.head is None:
             raise CheckpointError(f"{opened.folder}: finds no joints; give a network of geo3d finetune task=hand_pose")
         self.names: list[str] = opened.card["joints"]
-        self.head: Any = opened.head
         self.refines = isinstance(opened.head, JointRefiner)
+        self._joints: Head = RefinerProgram(opened.head) if isinstance(opened.head, JointRefiner) else opened.head
+        self.head: Any = self._joints.head if isinstance(self._joints, RefinerProgram) else opened.head
         for name, value in (("steps", steps), ("exit_below", exit_below)):
             if value is not None and not self.refines:
                 raise ConfigError(f"{name}: a {type(self.head).__name__} does not refine; leave it out")
@@ -120,7 +122,7 @@ class HandTracker:
             self.filter.reset()
         center = nearest_mass(pos) if before is None else before.mean(0).to(pos)
         near = pos[cropped(pos, center, self.cut, "frame")]
-        made = hand_joints(self.encoder, self.head, self.card, near, "frame")
+        made = hand_joints(self.encoder, self._joints, self.card, near, "frame")
         if self.filter is not None:
             made = self.filter(made, near.mean(0))
         self.last = made.joints
@@ -130,7 +132,7 @@ class HandTracker:
 @torch.inference_mode()  # a tenth faster than without gradients alone
 def hand_joints(
     encoder: Callable[[Batch], Features],
-    head: Any,
+    head: Head,
     card: dict[str, Any],
     pos: Tensor,
     source: str,
@@ -140,7 +142,7 @@ def hand_joints(
 
     Args:
         encoder: In evaluation mode, on the device.
-        head: The head for joints, in evaluation mode, on the device.
+        head: In evaluation mode, on the device.
         card: Of the checkpoint: how its clouds were prepared.
         pos: (N, 3) points of the hand alone, on the CPU.
         source: Their name, for messages.

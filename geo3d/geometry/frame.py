@@ -57,6 +57,29 @@ def rescaled(cloud: Data, center: Tensor, scale: Tensor) -> Data:
     return out
 
 
+def placed(cloud: Data, rotation: Tensor, center: Tensor, scale: Tensor) -> Data:
+    """The cloud turned by ``rotation``, then rescaled, in one step; the same values as in two, for less work.
+
+    Args:
+        cloud: One cloud; it is not changed.
+        rotation: (3, 3), a rotation.
+        center: (3,), in the coordinates of the turned cloud.
+        scale: (), above 0.
+    """
+    out = map_fields(
+        cloud,
+        {
+            "position": lambda value, field: (value @ rotation.T - center) / scale,
+            "displacement": lambda value, field: value @ rotation.T / scale,
+            "direction": lambda value, field: value @ rotation.T,
+        },
+    )
+    back = rotation.double().T
+    frame = similarity(scale * back, back @ center.double())
+    out.frame = frame_of(cloud) @ frame if "frame" in cloud else frame
+    return out
+
+
 def turned(cloud: Data, rotation: Tensor) -> Data:
     """The cloud with positions, displacements and directions rotated by ``rotation (3, 3)``; its frame undoes it.
 

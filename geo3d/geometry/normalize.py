@@ -47,7 +47,7 @@ def bounding_box(pos: Tensor) -> tuple[Tensor, Tensor]:
         >>> center.tolist(), scale.item()
         ([2.0, 1.0, 0.0], 2.0)
     """
-    low, high = pos.amin(0), pos.amax(0)
+    low, high = pos.aminmax(dim=0)
     scale = (high - low).amax() / 2
     return (low + high) / 2, torch.where(scale > 0, scale, torch.ones_like(scale))
 

@@ -4,13 +4,16 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch_geometric.data import Batch
 
 from geo3d.cloud import Features
 from geo3d.geometry.principal import sign_choices
 from geo3d.geometry.rotation import rotate
 from geo3d.heads.joints import Estimate
+
+Head = Callable[[Features], Sequence[Estimate]]
+"""One of the heads for joints, in evaluation, or its compiled form."""
 
 
 class Prediction(NamedTuple):
@@ -24,21 +27,20 @@ class Prediction(NamedTuple):
     """(B,) estimates that the head made of each cloud until it stopped."""
 
 
-def estimates(encoder: Callable[[Batch], Features], head: nn.Module, batch: Batch, signs: int) -> Prediction:
+def estimates(encoder: Callable[[Batch], Features], head: Head, batch: Batch, signs: int) -> Prediction:
     """The joints of a batch of prepared clouds, brought home by their frames.
 
     Args:
         encoder: In evaluation mode.
-        head: In evaluation mode, one of the heads for joints.
+        head: In evaluation mode.
         batch: The clouds, with ``frame``.
         signs: 1, or 4 to average over the choices of signs, see ``geo3d.tasks.hand_pose``.
     """
     joints, variance, steps = [], [], []
-    for choice in sign_choices(batch.pos)[:signs]:
-        turn = choice.expand(len(batch.ptr) - 1, 3, 3)
-        features = encoder(batch if signs == 1 else rotate(turn, batch))
-        made = head(features)
-        joints.append(made[-1].joints @ choice)
+    for choice in [None] if signs == 1 else sign_choices(batch.pos)[:signs]:
+        turn = None if choice is None else choice.expand(len(batch.ptr) - 1, 3, 3)
+        made = head(encoder(batch if turn is None else rotate(turn, batch)))
+        joints.append(made[-1].joints if choice is None else made[-1].joints @ choice)
         variance.append((2 * made[-1].log_std.double()).exp())
         steps.append(steps_of(made))
     linear, shift = homeward(batch)

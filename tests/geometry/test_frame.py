@@ -6,7 +6,7 @@ from torch_geometric.data import Data
 
 from geo3d import seeds
 from geo3d.errors import CloudError
-from geo3d.geometry.frame import frame_of, rescaled, similarity, to_source, turned
+from geo3d.geometry.frame import frame_of, placed, rescaled, similarity, to_source, turned
 from geo3d.geometry.rotation import random_rotations
 from geo3d.io.axes import z_up
 
@@ -55,3 +55,20 @@ def test_what_is_no_rotation_is_refused():
     for matrix in (rounded, 2 * torch.eye(3), torch.full((3, 3), float("nan"))):
         with pytest.raises(CloudError, match="expected a rotation"):
             turned(cloud, matrix)
+
+
+@pytest.mark.parametrize("up", ["y", "z"])
+def test_placed_is_turned_then_rescaled(up):
+    source = cloud()
+    source.flow = source.pos.flip(0)
+    rotation, center, scale = (
+        random_rotations(1, seeds.generator(5), torch.float64)[0],
+        torch.ones(3),
+        torch.tensor(0.3),
+    )
+    before = z_up(source, up)
+    made, expected = placed(before, rotation, center, scale), rescaled(turned(before, rotation), center, scale)
+    for name in ("pos", "normal", "joints", "flow"):
+        assert torch.equal(made[name], expected[name])
+    torch.testing.assert_close(made.frame, expected.frame)
+    torch.testing.assert_close(to_source(made.pos, made.frame), source.pos)

@@ -92,12 +92,12 @@ def cloud_of_depth(depth: Tensor, camera: Camera, source: str) -> Tensor:
         [[2.0, 0.0, 2.0]]
     """
     check_camera(camera, depth.shape[1], depth.shape[0], source)
-    if not bool(((depth >= 0) & depth.isfinite()).all()):
+    least, most = map(float, depth.aminmax()) if depth.numel() else (0.0, 0.0)  # NaN if there is one
+    if not 0 <= least <= most < math.inf:
         raise CloudError(f"{source}: expected depths from 0 on, found negative, NaN or infinite ones; file is damaged")
-    measured = depth > 0
-    if not bool(measured.any()):
+    if most == 0:
         raise CloudError(f"{source}: all {depth.numel()} depths are 0, so there is no point; remove this frame")
-    return pixel_points(depth, (camera.fx, camera.fy), (camera.cx, camera.cy))[measured]
+    return pixel_points(depth, (camera.fx, camera.fy), (camera.cx, camera.cy))[depth > 0]
 
 
 def check_camera(camera: Camera, width: int, height: int, source: str) -> None:
