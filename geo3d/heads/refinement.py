@@ -16,6 +16,8 @@ from geo3d.ops.edge.gather import gather_max
 from geo3d.ops.search.knn import knn_query
 
 Step = Callable[[Estimate, Tensor, Tensor, Level], tuple[Estimate, Tensor]]
+"""Makes of an estimate, the joints' states (B J, channels), what the points show (M, channels) and the points the next
+estimate and states."""
 
 
 class JointRefiner(nn.Module):
@@ -78,8 +80,7 @@ class JointRefiner(nn.Module):
 
         Args:
             features: Of the encoder.
-            step: Makes of an estimate, the joints' states (B J, channels), what the points show (M, channels) and the
-                points the next estimate and states.
+            step: One step.
         """
         points = anchors_of(features)
         seen = self.of_point(points.x) + self.of_place(points.pos)

@@ -54,6 +54,8 @@ def test_a_principal_point_near_the_picture_is_allowed():
 def test_pictures_without_sense_are_one_line():
     with pytest.raises(CloudError, match="^a.png: all 240 depths are 0, so there is no point; remove this frame$"):
         cloud_of_depth(torch.zeros(12, 20), CAMERA, "a.png")
+    with pytest.raises(CloudError, match="^a.png: all 0 depths are 0, so there is no point; remove this frame$"):
+        cloud_of_depth(torch.zeros(0, 20), Camera(1.0, 1.0, 0.0, 0.0), "a.png")
     for value in (float("nan"), float("inf"), -1.0):
         depth = picture()
         depth[3, 4] = value

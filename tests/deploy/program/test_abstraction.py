@@ -141,6 +141,17 @@ def test_bad_clouds_are_refused_as_by_the_encoder(build):
         fields(make_batch(batch.pos, num_points=50))
 
 
+def test_another_default_type_changes_nothing():
+    plain, batch = encoder("several scales"), clouds(2, 50)
+    with torch.no_grad():
+        expected = plain(batch)
+    torch.set_default_dtype(torch.float64)
+    try:
+        same(Program(plain)(batch), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def test_all_stages_take_time():
     found = stages(Program(encoder("one scale")), clouds(1, 200), repeats=3)
     assert tuple(found) == STAGES and all(time > 0 for time in found.values())

@@ -108,6 +108,17 @@ def test_other_channels_and_no_kernels_leave_it_to_the_head():
             same(RefinerProgram(full)(given), full(given))
 
 
+def test_another_default_type_changes_nothing():
+    plain, given = head(channels=16), features((30, 9))
+    with torch.no_grad():
+        expected = plain(given)
+    torch.set_default_dtype(torch.float64)
+    try:
+        same(RefinerProgram(plain)(given), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def test_bad_values_are_refused(build):
     program, given = RefinerProgram(head(channels=16)), features((30,))
     given.levels[1].pos[3, 2] = torch.inf
