@@ -9,6 +9,7 @@ from geo3d.data import Hands
 from geo3d.data.hands.from_depth import Camera, cloud_of_depth, cropped, nearest_mass
 from geo3d.deploy.hand_tracker import HandTracker, hand_joints
 from geo3d.deploy.program.program import Program
+from geo3d.deploy.program.refiner import RefinerProgram
 from geo3d.encoders import PointNet2
 from geo3d.errors import CheckpointError, CloudError, ConfigError
 
@@ -57,7 +58,7 @@ def test_joints_are_combined_with_those_of_the_frames_before(runs, clip):
 def test_a_picture_gives_what_its_points_give(runs):
     depth, camera, _ = Hands(size=3).picture(1)
     one, other = (HandTracker(runs / "joint_refiner", exit_below=0.5) for _ in range(2))
-    assert one.head.exit_below == 0.5
+    assert one.head.exit_below == 0.5 and isinstance(one._joints, RefinerProgram)
     torch.testing.assert_close(
         one.depth(depth, camera).joints, other.cloud(cloud_of_depth(depth, camera, "frame")).joints
     )
