@@ -108,7 +108,8 @@ def check_channels_stay(encoder: nn.Module, decoder: nn.Module | None, head: nn.
         ConfigError: If pruning will take channels out of it at the end of the training.
     """
     reader = "decoder" if decoder is not None else "head" if hasattr(head, "anchor_channels") else None
-    if reader and any(r["step"] == "prune" and r["group"] != "weight" for r in compress.records(encoder)):
+    coming = (r for r in compress.records(encoder) if r["step"] == "prune" and not r["finalized"])
+    if reader and any(r["group"] != "weight" for r in coming):
         raise ConfigError(
             f"recipe.prune: takes channels out of the encoder at the end, which the {reader} reads; give "
             "recipe.prune.group=weight" + (", or head=joint_regressor" if reader == "head" else "")

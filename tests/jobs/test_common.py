@@ -5,9 +5,10 @@ import torch
 
 from geo3d import compress
 from geo3d.encoders import DGCNN
-from geo3d.heads import Classifier
+from geo3d.errors import ConfigError
+from geo3d.heads import Classifier, JointRefiner
 from geo3d.invariance import SO3, Compose
-from geo3d.jobs.common import apply_recipe, augmentation, head_for, scalars
+from geo3d.jobs.common import apply_recipe, augmentation, check_channels_stay, head_for, scalars
 from geo3d.objectives import InfoNCE
 from geo3d.seeds import generator, seeded
 from geo3d.testing import tiny_batch
@@ -66,3 +67,12 @@ def test_augmented_hands_keep_their_proportions(learns):
     ratio = after / before
     assert float(ratio.max() / ratio.min() - 1) < 1e-3 or learns == "y"
     assert float(ratio.max() / ratio.min() - 1) > 0.01 or learns == "joints"
+
+
+def test_only_channels_that_pruning_still_takes_are_refused():
+    encoder = compress.prune(DGCNN(k=4, channels=(16, 16), embedding=16), 0.5, one_shot=True)
+    head = JointRefiner(32, 32)
+    with pytest.raises(ConfigError, match="takes channels out of the encoder at the end, which the head reads"):
+        check_channels_stay(encoder, None, head)
+    check_channels_stay(encoder, None)
+    check_channels_stay(compress.finalize(encoder), None, head)
