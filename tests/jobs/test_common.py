@@ -70,9 +70,8 @@ def test_augmented_hands_keep_their_proportions(learns):
 
 
 def test_only_channels_that_pruning_still_takes_are_refused():
-    encoder = compress.prune(DGCNN(k=4, channels=(16, 16), embedding=16), 0.5, one_shot=True)
-    head = JointRefiner(32, 32)
+    encoder, head = DGCNN(k=4, channels=(16, 16), embedding=16), JointRefiner(32, 32)
     with pytest.raises(ConfigError, match="takes channels out of the encoder at the end, which the head reads"):
-        check_channels_stay(encoder, None, head)
-    check_channels_stay(encoder, None)
-    check_channels_stay(compress.finalize(encoder), None, head)
+        check_channels_stay(compress.prune(encoder, 0.5), None, head)
+    check_channels_stay(compress.prune(encoder, 0.5), None)
+    check_channels_stay(compress.prune(encoder, 0.5, one_shot=True), None, head)
