@@ -84,17 +84,18 @@ def drawn(rows: Sequence[Row], picture: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(7, 5))
+    figure, axes = pyplot.subplots(figsize=(9, 5), layout="constrained")
     for color, name in enumerate(dict.fromkeys(row.network for row in rows)):
         for mark, exits in (("o-", False), ("x--", True)):
             some = [row for row in rows if row.network == name and row.setting.startswith("stops") == exits]
-            label = f"{name}, {'stops when sure' if exits else 'fixed steps'}"
             times, errors = [row.median for row in some], [row.error for row in some]
-            axes.plot(times, errors, mark, color=f"C{color}", label=label if some else None)
+            axes.plot(times, errors, mark, color=f"C{color}", label=None if exits else name)
+    for mark, label in (("o-", "fixed steps"), ("x--", "stops when sure")):
+        axes.plot([], [], mark, color="gray", label=label)
     axes.set_xlabel("median time from depth picture to joints, ms")
     axes.set_ylabel("mean joint error, mm")
     axes.grid(alpha=0.3)
-    axes.legend()
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))  # beside the curves, which fill the picture
     picture.parent.mkdir(parents=True, exist_ok=True)
     with replacing(picture) as new:
         figure.savefig(new, dpi=120, format="png")
