@@ -16,8 +16,8 @@ from geo3d.ops.edge.gather import gather_max
 from geo3d.ops.search.knn import knn_query
 
 Step = Callable[[Estimate, Tensor, Tensor, Level], tuple[Estimate, Tensor]]
-"""Makes of an estimate, the joints' states (B J, channels), what the points show (M, channels) and the points the next
-estimate and states."""
+"""A step. It takes the estimate, the states of the joints (B J, channels), the features that joints look at (M, channels)
+and their points. It gives the next estimate and the next states."""
 
 
 class JointRefiner(nn.Module):
@@ -80,7 +80,7 @@ class JointRefiner(nn.Module):
 
         Args:
             features: Of the encoder.
-            step: One step.
+            step: Computes one step, see :data:`Step`.
         """
         points = anchors_of(features)
         seen = self.of_point(points.x) + self.of_place(points.pos)

@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 import torch
+from support.default_dtype import default_dtype
 from support.operator_cases import CASES, SIZES, Inputs
 
 from geo3d.cloud import Features, make_batch
@@ -22,12 +23,8 @@ BUILDS = [native.name(), None] if native.name() else [None]
 
 def under(dtype, function, *arguments):
     """What the function gives while torch's default dtype is another."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
+    with default_dtype(dtype):
         return function(*arguments)
-    finally:
-        torch.set_default_dtype(before)
 
 
 def switched(build):

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from geo3d.cloud import Features, Layout, Level
+from geo3d.deploy.program.plan import floats
 from geo3d.encoders.pointnet2 import PointNet2
 from geo3d.nn.set_abstraction import PooledMLP, SetAbstraction
 from geo3d.ops import native
@@ -39,7 +40,7 @@ class AbstractionPlan:
 
     Args:
         encoder: A PointNet2 for which :func:`compiles` is true, whose weights will not change.
-        size: Points of each cloud, at least as many as the first level has centres.
+        size: N, the points of each cloud. A cloud must have no fewer points than the first level has centres.
         clouds: B.
         threads: Number of threads.
     """
@@ -67,7 +68,7 @@ class AbstractionPlan:
             pos, layout = self._levels[-1].centers, self._levels[-1].layout
         number, what = clouds * encoder.num_samples[-1], "three_nearest: pos, centers or their offsets"
         self._last = None if encoder.last is None else _LastPlan(encoder.last, number, clouds, self._bind)
-        self._nearest, self._weight = torch.empty(rows, 3, dtype=torch.int64), _floats(rows, 3)
+        self._nearest, self._weight = torch.empty(rows, 3, dtype=torch.int64), floats(rows, 3)
         self._three = self._bind(
             "knn", "three_nearest", rows, number, clouds, self._pos, self._ptr, pos, layout.ptr, self._nearest,
             self._weight, what=what,
@@ -144,7 +145,7 @@ class _LevelPlan:
             of_offset, of_features = (part.contiguous() for part in weights[0].split([3, width], 1))
             of_points = None
             if self._features is not None:
-                of_points = _floats(rows, len(of_features))
+                of_points = floats(rows, len(of_features))
                 self._calls.append(_product(bind, self._features, of_features, of_points))
             self._outs.append(Place(torch.float32, groups, scale.out_channels))
             self._calls.append(bind(
@@ -171,7 +172,7 @@ class _LastPlan:
 
     def __init__(self, network: PooledMLP, rows: int, clouds: int, bind: Bind) -> None:
         weights, norms, eps = network.fixed()
-        self._joined, of_points = Place(torch.float32, rows, weights[0].shape[1]), _floats(rows, len(weights[0]))
+        self._joined, of_points = Place(torch.float32, rows, weights[0].shape[1]), floats(rows, len(weights[0]))
         self._out, counts = Place(torch.float32, clouds, network.out_channels), torch.full((clouds,), rows // clouds)
         self._calls = [
             _product(bind, self._joined, weights[0].contiguous(), of_points),
@@ -199,7 +200,3 @@ def _network(weights: list[Tensor], norms: list[Tensor]) -> tuple[int, Tensor, l
     """What ``grouped_max`` takes of layers: their number and channels, the weights after the first, and the norms."""
     channels = torch.tensor([len(weight) for weight in weights])
     return len(weights), channels, [w.contiguous() for w in weights[1:]], [n.contiguous() for n in norms]
-
-
-def _floats(rows: int, width: int) -> Tensor:
-    return torch.empty(rows, width, dtype=torch.float32)

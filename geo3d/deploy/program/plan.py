@@ -96,7 +96,7 @@ class Plan:
             Place(torch.float32, *size) for size in ((rows, self.columns), (clouds, self.pooled))
         )
         self._places = self._x, self._pos, self._ptr, self._point, self._cloud
-        self._outputs = _floats(rows, 0)
+        self._outputs = floats(rows, 0)
         self._build()
         self._calls = [step.run for step in self.steps]
 
@@ -160,7 +160,7 @@ class Plan:
         if x.stride == x.width:
             return x
         assert isinstance(x.at, Part)
-        rows, columns = _floats(self.rows, x.width), slice(x.at.first, x.at.first + x.width)
+        rows, columns = floats(self.rows, x.width), slice(x.at.first, x.at.first + x.width)
         self.steps.append(Step(name, "other", lambda: rows.copy_(self._outputs[:, columns])))
         return Rows(rows, x.width, x.width)
 
@@ -182,7 +182,7 @@ class Plan:
             assert edge.product.codes is not None
             weight, scale, shift = edge.product.codes.weight, edge.product.codes.scale, edge.product.codes.shift
             q = self._codes(name, edge.product, self._pooled(name, edge.product, x))
-            a = _floats(self.rows, out.width)
+            a = floats(self.rows, out.width)
             self._call(
                 name, "products", "int8_edge_parts", self.rows, out.width, q.shape[1], q, weight.data, scale, shift,
                 len(step), step, len(offset), offset, qmax, a, codes, width, what="codes",
@@ -225,7 +225,7 @@ class Plan:
 
     def _linear(self, name: str, x: Rows, part: str, make: Callable[[], Tensor]) -> Tensor:
         weight = self._weight(name, part, make)
-        out = _floats(self.rows, len(weight.weight))
+        out = floats(self.rows, len(weight.weight))
         self._call(
             name, "products", "linear_packed", *out.shape, x.width, x.at, x.stride, weight.data(), None, 1.0, out,
             out.shape[1], what="linear",
@@ -239,7 +239,7 @@ class Plan:
             return x
         if not isinstance(pool, SlidingSum):  # low rank: a product with a matrix
             return self._whole(self._linear(name, x, "pool", lambda: pool.basis().t().float()))
-        x, out = self._dense(name, x), _floats(self.rows, pool.rank)
+        x, out = self._dense(name, x), floats(self.rows, pool.rank)
         self._call(
             name, "products", "sliding_sum", self.rows, x.width, pool.rank, x.at, pool.order, float(pool.scale), out,
             what="order",
@@ -263,7 +263,7 @@ class Plan:
         x, rounding = self._pooled(name, product, x), product.rounding
         if rounding is None:
             return x, lambda: product.matrix
-        x, out = self._dense(name, x), _floats(self.rows, x.width)
+        x, out = self._dense(name, x), floats(self.rows, x.width)
         self._call(
             name, "products", "fake_quantize", *out.shape, 1, 0, x.at, rounding.step, rounding.offset, 0.0,
             float(rounding.qmax), out,
@@ -274,5 +274,6 @@ class Plan:
         return Rows(rows, rows.shape[1], rows.shape[1])
 
 
-def _floats(rows: int, width: int) -> Tensor:
+def floats(rows: int, width: int) -> Tensor:
+    """(rows, width) float32, not filled, whatever torch's default type is."""
     return torch.empty(rows, width, dtype=torch.float32)

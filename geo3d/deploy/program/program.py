@@ -17,6 +17,7 @@ from torch_geometric.data import Data
 from geo3d.cloud import Features, Layout, Level, common_size
 from geo3d.deploy.program.abstraction import AbstractionPlan, compiles
 from geo3d.deploy.program.autotune import KernelChoice, fastest, given
+from geo3d.deploy.program.kept import Kept
 from geo3d.deploy.program.lower import Lowered, lower, reference, rounded
 from geo3d.deploy.program.plan import STAGES, Plan, Store
 from geo3d.encoders.dgcnn import CACHED
@@ -25,9 +26,6 @@ from geo3d.encoders.pointnet2 import PointNet2
 from geo3d.errors import CloudError, ConfigError
 from geo3d.ops import native
 from geo3d.ops.checks import check_device, check_form_of_offsets, check_offsets
-
-PLANS = 8
-"""For how many sizes of batches the plans, with their buffers, are kept."""
 
 
 class Program:
@@ -91,8 +89,8 @@ class Program:
                 "precision='int8' needs a quantised chain of edge convolutions (a DGCNN) on the CPU; quantise it with "
                 "geo3d.compress.quantize"
             )
-        self._groups = compiles(self.encoder)
-        self._plans: dict[tuple[Any, ...], tuple[Any, Tensor]] = {}
+        self._abstracts = compiles(self.encoder)
+        self._plans: Kept[tuple[Any, Tensor]] = Kept()
         self._store: Store = {}
         self._lock = Lock()
         self.choices: dict[str, KernelChoice] = {}
@@ -105,7 +103,7 @@ class Program:
     @property
     def native(self) -> bool:
         """Whether calls consist of compiled functions (for clouds on the CPU, see above)."""
-        return (bool(self.choices) or self._groups) and native.name() is not None
+        return (bool(self.choices) or self._abstracts) and native.name() is not None
 
     def __call__(self, data: Data) -> Features:
         """Point features (M, point_channels) and cloud features (B, cloud_channels) of any PyG ``Data``; no gradients.
@@ -183,13 +181,10 @@ class Program:
 
     def _plan(self, rows: int, clouds: int) -> tuple[Any, Tensor]:
         """The plan for batches of this size, and the offsets of a single cloud."""
-        key = rows, clouds, self._count(), native.name()
-        plan = self._plans.get(key)
-        if plan is None:
-            if len(self._plans) == PLANS:
-                del self._plans[next(iter(self._plans))]
-            plan = self._plans[key] = self._made(*key[:3]), torch.tensor([0, rows], dtype=torch.int64)
-        return plan
+        size = rows, clouds, self._count()
+        return self._plans.get(
+            (*size, native.name()), lambda: (self._made(*size), torch.tensor([0, rows], dtype=torch.int64))
+        )
 
     def _made(self, rows: int, clouds: int, threads: int) -> Plan | AbstractionPlan:
         if self.lowered is None:

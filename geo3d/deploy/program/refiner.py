@@ -3,20 +3,18 @@
 from collections.abc import Callable
 from copy import deepcopy
 from threading import Lock
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from geo3d.cloud import Features, Level
+from geo3d.deploy.program.kept import Kept
 from geo3d.heads.joints import Estimate
 from geo3d.heads.refinement import JointRefiner
 from geo3d.ops import native
 from geo3d.ops.dense.prepacked import pack
 from geo3d.ops.native.pointers import Place
 
-PLANS = 8
-"""For how many sizes of batches the bound calls are kept."""
 FULL = 16
 """The compiled step takes states of a multiple of this many channels."""
 
@@ -38,7 +36,7 @@ class RefinerProgram:
     def __init__(self, head: JointRefiner) -> None:
         self.head = deepcopy(head).eval().requires_grad_(False)
         self._lock = Lock()
-        self._plans: dict[tuple[Any, ...], _Plan] = {}
+        self._plans: Kept[_Plan] = Kept()
         self._weights = _Weights(self.head) if head.channels % FULL == 0 else None
 
     def __call__(self, features: Features) -> list[Estimate]:
@@ -50,13 +48,9 @@ class RefinerProgram:
                 return self.head.refined(features, self._step)
 
     def _step(self, before: Estimate, state: Tensor, seen: Tensor, points: Level) -> tuple[Estimate, Tensor]:
-        key = len(before.joints), len(points.pos), torch.get_num_threads(), native.name()
-        plan = self._plans.get(key)
-        if plan is None:
-            assert self._weights is not None
-            if len(self._plans) == PLANS:
-                del self._plans[next(iter(self._plans))]
-            plan = self._plans[key] = _Plan(self.head, self._weights, *key[:3])
+        weights, size = self._weights, (len(before.joints), len(points.pos), torch.get_num_threads())
+        assert weights is not None
+        plan = self._plans.get((*size, native.name()), lambda: _Plan(self.head, weights, *size))
         return plan(before, state, seen, points)
 
 
@@ -82,7 +76,7 @@ class _Weights:
 
 
 class _Plan:
-    """The call for B clouds with M points in all."""
+    """The call for B clouds with M points in all and J joints each."""
 
     def __init__(self, head: JointRefiner, weights: _Weights, clouds: int, points: int, threads: int) -> None:
         joints, channels = head.num_joints, head.channels
@@ -100,7 +94,13 @@ class _Plan:
 
     def __call__(self, before: Estimate, state: Tensor, seen: Tensor, points: Level) -> tuple[Estimate, Tensor]:
         old = torch.cat([before.joints, before.log_std[..., None]], 2)
-        given = old, state, seen, points.pos.contiguous(), points.layout.ptr.contiguous()  # alive until after the call
+        given = (
+            old,
+            state,
+            seen,
+            points.pos.contiguous(),
+            points.layout.ptr.long().contiguous(),
+        )  # alive until after the call
         for place, tensor in zip(self._places, given, strict=True):
             place.put(tensor)
         rows, state, logit = (each.fresh() for each in (self._after, self._next, self._logit))

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from support.default_dtype import default_dtype
 from torch import nn
 from torch_geometric.data import Data
 
@@ -145,13 +146,20 @@ def test_another_default_type_changes_nothing():
     plain, batch = encoder("several scales"), clouds(2, 50)
     with torch.no_grad():
         expected = plain(batch)
-    torch.set_default_dtype(torch.float64)
-    try:
+    with default_dtype(torch.float64):
         same(Program(plain)(batch), expected)
-    finally:
-        torch.set_default_dtype(torch.float32)
 
 
 def test_all_stages_take_time():
-    found = stages(Program(encoder("one scale")), clouds(1, 200), repeats=3)
-    assert tuple(found) == STAGES and all(time > 0 for time in found.values())
+    times = stages(Program(encoder("one scale")), clouds(1, 200), repeats=3)
+    assert tuple(times) == STAGES and all(time > 0 for time in times.values())
+
+
+def test_a_plan_made_in_inference_mode_serves_gradients(build):
+    program, batch = Program(encoder("one scale")), clouds(1, 50)
+    with torch.inference_mode():
+        program(batch)
+    last = program(batch).levels[-1]
+    features = torch.ones(16, 3, requires_grad=True)
+    features[last.rows].sum().backward()
+    assert features.grad is not None and int(features.grad.sum()) == 12

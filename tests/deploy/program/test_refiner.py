@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from support.default_dtype import default_dtype
 
 from geo3d.cloud import Features, Layout, Level
 from geo3d.deploy.program.refiner import RefinerProgram
@@ -63,9 +64,9 @@ def test_large_values_stay_finite_and_the_uncertainty_in_its_range(build):
         for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
             getattr(plain.update, name).mul_(300)
         plain.move[..., 3].mul_(100)
-        found = RefinerProgram(plain)(given)
-        same(found, plain(given))
-    assert float(found[-1].log_std.min()) == -8 and float(found[-1].log_std.max()) == 2
+        estimates = RefinerProgram(plain)(given)
+        same(estimates, plain(given))
+    assert float(estimates[-1].log_std.min()) == -8 and float(estimates[-1].log_std.max()) == 2
 
 
 def test_clouds_stop_where_they_stop_in_the_head(build):
@@ -112,11 +113,8 @@ def test_another_default_type_changes_nothing():
     plain, given = head(channels=16), features((30, 9))
     with torch.no_grad():
         expected = plain(given)
-    torch.set_default_dtype(torch.float64)
-    try:
+    with default_dtype(torch.float64):
         same(RefinerProgram(plain)(given), expected)
-    finally:
-        torch.set_default_dtype(torch.float32)
 
 
 def test_bad_values_are_refused(build):
