@@ -16,8 +16,8 @@ from geo3d.ops.edge.gather import gather_max
 from geo3d.ops.search.knn import knn_query
 
 Step = Callable[[Estimate, Tensor, Tensor, Level], tuple[Estimate, Tensor]]
-"""A step. It takes the estimate, the states of the joints (B J, channels), the features that joints look at (M, channels)
-and their points. It gives the next estimate and the next states."""
+"""One step. It takes the estimate, the states of the joints (B J, channels), the features that joints look at
+(M, channels) and their points. It gives the next estimate and the next states."""
 
 
 class JointRefiner(nn.Module):

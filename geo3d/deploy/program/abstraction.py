@@ -158,7 +158,7 @@ class _LevelPlan:
         centers = pos.index_select(0, index)
         self.centers.put(centers)
         if self._features is not None and features is not None:
-            features = features.contiguous()  # alive until after the calls
+            features = features.contiguous()  # must live until after the calls
             self._features.put(features)
         outs = [out.fresh() for out in self._outs]
         for call in self._calls:

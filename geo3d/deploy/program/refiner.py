@@ -94,13 +94,8 @@ class _Plan:
 
     def __call__(self, before: Estimate, state: Tensor, seen: Tensor, points: Level) -> tuple[Estimate, Tensor]:
         old = torch.cat([before.joints, before.log_std[..., None]], 2)
-        given = (
-            old,
-            state,
-            seen,
-            points.pos.contiguous(),
-            points.layout.ptr.long().contiguous(),
-        )  # alive until after the call
+        ptr = points.layout.ptr.long().contiguous()
+        given = old, state, seen, points.pos.contiguous(), ptr  # these must live until after the call
         for place, tensor in zip(self._places, given, strict=True):
             place.put(tensor)
         rows, state, logit = (each.fresh() for each in (self._after, self._next, self._logit))

@@ -58,6 +58,14 @@ def test_the_head_itself(build, sizes, channels, k):
             same(program(given), plain(given))
 
 
+def test_offsets_of_32_bits_are_taken(build):
+    plain, given = head(channels=16), features((30, 9))
+    level = given.levels[1]
+    short = level._replace(layout=Layout(level.layout.ptr.int()))
+    with torch.no_grad():
+        same(RefinerProgram(plain)(given._replace(levels=(short, short))), plain(given))
+
+
 def test_large_values_stay_finite_and_the_uncertainty_in_its_range(build):
     plain, given = head(channels=16), features((30, 9))
     with torch.no_grad():
