@@ -89,7 +89,7 @@ class _Plan:
         self._call: Callable[[], None] = native.bound(
             "refine", threads, clouds, joints, channels, points, head.k, self._pos, self._ptr, self._seen,
             *weights.arrays(), self._before, self._state, self._after, self._next, self._logit,
-            what="the points or joints of a refinement",
+            what="points, joints, features or weights of a refinement",
         )  # fmt: skip
 
     def __call__(self, before: Estimate, state: Tensor, seen: Tensor, points: Level) -> tuple[Estimate, Tensor]:

@@ -128,8 +128,13 @@ def test_another_default_type_changes_nothing():
 def test_bad_values_are_refused(build):
     program, given = RefinerProgram(head(channels=16)), features((30,))
     given.levels[1].pos[3, 2] = torch.inf
-    with pytest.raises(NotFiniteError, match="the points or joints of a refinement"):
+    with pytest.raises(NotFiniteError, match="points, joints, features or weights of a refinement"):
         program(given)
+    for name in ("state", "update", "of_point"):
+        plain = head(channels=16)
+        next(plain.get_submodule(name).parameters()).data[0, 0] = torch.nan
+        with pytest.raises(NotFiniteError, match="of a refinement holds NaN"):
+            RefinerProgram(plain)(features((30,)))
     given = features((30,))
     broken = given.levels[1]._replace(layout=Layout(torch.tensor([0, 29])))
     with pytest.raises(CloudError, match="offsets"):

@@ -73,7 +73,8 @@ float going(const Network& net, const float* next) {
   return logit;
 }
 
-void refine(const Network& net, const float* seen, const int64_t* near, const float* before, const float* state,
+// False where a value is not finite: the maxima and exponentials below would turn it into a number.
+bool refine(const Network& net, const float* seen, const int64_t* near, const float* before, const float* state,
             float* after, float* next, float* logit) {
   int64_t joints = net.joints, channels = net.channels;
   Scratch<float> entering(joints * 2 * channels), in(joints * 3 * channels), old(joints * 3 * channels);
@@ -86,12 +87,14 @@ void refine(const Network& net, const float* seen, const int64_t* near, const fl
   multiply_packed(entering, 2 * channels, joints, 2 * channels, net.update, 3 * channels, net.update_bias, in,
                   3 * channels, of_input);
   multiply_packed(state, channels, joints, channels, net.keep, 3 * channels, net.keep_bias, old, 3 * channels, of_state);
+  if (!all_finite(in, joints * 3 * channels) || !all_finite(old, joints * 3 * channels)) return false;
   for (int64_t j = 0; j < joints; ++j) {
     float* to = next + j * channels;
     gated(channels, in + 3 * j * channels, old + 3 * j * channels, state + j * channels, to);
     moved(net, j, to, before + 4 * j, after + 4 * j);
   }
   *logit = going(net, next);
+  return true;
 }
 
 }  // namespace
@@ -113,6 +116,7 @@ GEO3D_API int32_t geo3d_refine(int32_t threads, int64_t clouds, int64_t joints, 
                                float* after, float* next, float* logit) {
   return guarded([&]() -> int32_t {
     if (!valid_offsets(ptr, clouds, points)) return BAD_OFFSETS;
+    if (!all_finite(seen, points * channels)) return NOT_FINITE;
     int64_t rows = clouds * joints;
     std::vector<int64_t> near((size_t)(rows * k)), ends((size_t)clouds + 1);
     std::vector<float> places((size_t)rows * 3);
@@ -121,11 +125,13 @@ GEO3D_API int32_t geo3d_refine(int32_t threads, int64_t clouds, int64_t joints, 
     Search search{threads, clouds, 3, k, false, pos, places.data(), ptr, ends.data(), near.data()};
     if (int32_t status = search_points(search, INT64_MAX)) return status;
     Network net{joints, channels, k, of_place, others, update, update_bias, keep, keep_bias, move, shift, gate};
+    Fault fault;
     parallel(threads, clouds, [&](int64_t b) {
       int64_t first = b * joints;
-      refine(net, seen, near.data() + first * k, before + 4 * first, state + first * channels, after + 4 * first,
-             next + first * channels, logit + b);
+      bool finite = refine(net, seen, near.data() + first * k, before + 4 * first, state + first * channels,
+                           after + 4 * first, next + first * channels, logit + b);
+      if (!finite) fault.raise(NOT_FINITE);
     });
-    return OK;
+    return fault.status();
   });
 }

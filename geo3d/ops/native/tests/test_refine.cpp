@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "../src/api.h"
 #include "check.h"
@@ -91,8 +92,12 @@ void step(int threads, std::vector<int64_t> ptr, int64_t joints, int64_t channel
     for (int64_t c = 0; c < channels; ++c) expected += gate[c] * least[c] + gate[channels + c] * most[c];
     CHECK(std::fabs(logit[b] - expected) < 1e-3);
   }
-  before[0] = std::numeric_limits<float>::quiet_NaN();
-  CHECK(run() == geo3d::NOT_FINITE);
+  for (std::vector<float>* values : {&before, &state, &seen, &update, &keep, &update_bias}) {
+    float kept = std::exchange((*values)[0], std::numeric_limits<float>::quiet_NaN());
+    CHECK(run() == geo3d::NOT_FINITE);
+    (*values)[0] = kept;
+  }
+  CHECK(run() == 0);
   ptr[0] = 1;
   CHECK(run() == geo3d::BAD_OFFSETS);
 }
