@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch
 
 from geo3d.checks import fits, mistake, parameters, shown
+from geo3d.cloud import Features
 from geo3d.compress.adaptive.encoder import adapt
 from geo3d.compress.adaptive.encoder import finalize as finalize_adaptive
 from geo3d.compress.adaptive.encoder import restore as restore_adaptive
@@ -148,7 +149,12 @@ def penalty(encoder: nn.Module) -> Tensor | None:
 
 
 def added_loss(
-    encoder: Any, batch: Batch, cloud: Tensor, generator: torch.Generator, head: Any = None
+    encoder: Any,
+    batch: Batch,
+    cloud: Tensor,
+    generator: torch.Generator,
+    head: Any = None,
+    loss: Callable[[Features], Tensor] | None = None,
 ) -> Tensor | None:
     """() what a compressed encoder adds to the loss of a training step; None if it adds nothing.
 
@@ -158,10 +164,11 @@ def added_loss(
         cloud: (B, cloud_channels) its features of the batch.
         generator: Draws the settings of an adaptive encoder.
         head: The classifier on top of the encoder, if there is one.
+        loss: The loss of the features of a smaller setting of an adaptive encoder; by default they imitate the largest.
     """
     terms = [penalty(encoder)]
     if hasattr(encoder, "extra_loss"):
-        terms.append(encoder.extra_loss(batch, cloud, generator, head))
+        terms.append(encoder.extra_loss(batch, cloud, generator, head, loss=loss))
     present = [term for term in terms if term is not None]
     return torch.stack(present).sum() if present else None
 

@@ -1,5 +1,6 @@
 """The base of all training with labels: optimiser, schedule, freezing, augmentation, logging."""
 
+from functools import partial
 from typing import Any, ClassVar
 
 import pytorch_lightning as pl
@@ -118,12 +119,26 @@ class Supervised(pl.LightningModule):
         loss, logged = self.loss(prediction, seen)
         draw = generator(self.seed, "settings", self.global_step)
         classifier = self.head if isinstance(self.head, Classifier) else None
-        added = added_loss(self.encoder, seen, features.cloud, draw, classifier)
+        own = None if classifier is not None or self.on_points else partial(self._setting_loss, seen)
+        added = added_loss(self.encoder, seen, features.cloud, draw, classifier, own)
         for term in (added, None if self.frozen else penalty):
             loss = loss if term is None else loss + term
         for name, value in {"loss": loss.detach(), **logged}.items():
             self.log(name, value, prog_bar=True, on_step=False, on_epoch=True, batch_size=1)
         return loss
+
+    def _setting_loss(self, seen: Batch, features: Features) -> Tensor:
+        """() loss of the head on the features of a smaller setting.
+
+        The head is in evaluation mode, as it will be when the setting is used: its norms have one set of statistics,
+        those of the largest setting.
+        """
+        training = self.head.training
+        self.head.eval()
+        try:
+            return self.loss(self.predict(features, seen), seen)[0]
+        finally:
+            self.head.train(training)
 
     @torch.no_grad()
     def predictions(self, data: DataModule, split: str) -> Tensor:

@@ -1,5 +1,6 @@
 """Hand pose: loss, averages over signs, what is written, and the commands."""
 
+import copy
 import json
 import math
 
@@ -10,11 +11,12 @@ from PIL import Image
 
 from geo3d.checkpoint import open_checkpoint
 from geo3d.cli.__main__ import main
+from geo3d.compress import Adaptive
 from geo3d.data import Hands
 from geo3d.data.depth_camera import DepthCamera
 from geo3d.data.hands.skeleton import BONES, JOINTS
 from geo3d.data.targets import Joints
-from geo3d.encoders import PointNet2
+from geo3d.encoders import DGCNN, PointNet2
 from geo3d.errors import ConfigError
 from geo3d.heads import Classifier, JointRegressor
 from geo3d.heads.joints import Estimate
@@ -77,6 +79,24 @@ def test_the_likelihood_does_not_move_the_joints():
     joints.grad = None
     torch.nn.functional.smooth_l1_loss(joints, batch.joints, beta=task.beta).backward()
     torch.testing.assert_close(expected, joints.grad)
+
+
+def test_smaller_settings_of_an_adaptive_encoder_learn_the_joints():
+    with seeded(1, "adaptive"):
+        encoder = Adaptive(DGCNN(k=4, channels=(8, 8), embedding=16), widths=(0.5, 1), ks=(2, 4), points=(64, 128))
+        task = HandPose(encoder, Joints(JOINTS), Views(Compose([]), num_views=1), seed=3).train()
+    batch = next(iter(data().loader("train", torch.arange(4))))
+    seen, apart = task.augmented(batch), copy.deepcopy(task)
+    expected = apart.loss(apart.head(apart.encoder(seen)), seen)[0]
+    settings = apart.encoder.subnet_training(seen, generator(3, "settings", 0))[1:]
+    apart.head.eval()
+    expected = expected + sum(apart.loss(apart.head(made), seen)[0] for _, made in settings) / len(settings)
+    loss = task.training_step(batch, 0)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5) and len(settings) == 3
+    assert task.head.training
+    loss.backward()
+    norm = task.head.first.layers[1]
+    assert int(norm.num_batches_tracked) == 1  # of the largest setting alone
 
 
 @pytest.mark.parametrize("signs", [1, 4])

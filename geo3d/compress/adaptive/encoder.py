@@ -204,8 +204,9 @@ class Adaptive(nn.Module):
         generator: torch.Generator,
         head: Callable[[Tensor], Tensor] | None = None,
         count: int = 4,
+        loss: Callable[[Features], Tensor] | None = None,
     ) -> Tensor:
-        """() mean distillation loss of sub-networks against the largest setting on the same clouds, without labels.
+        """() mean loss of sub-networks on the same clouds as the largest setting.
 
         Args:
             batch: Clouds.
@@ -216,9 +217,14 @@ class Adaptive(nn.Module):
                 a head, the loss is the Kullback-Leibler divergence of the softmax of its logits; the head's running
                 statistics are not updated.
             count: Number of settings, including the largest, which has no loss.
+            loss: The loss of a setting's features, padded to the full number of channels. If None, it is a distillation
+                loss, which needs no labels, see ``head``.
         """
         batch = input_batch(batch)
         _, *others = sample_settings(self.settings, count, generator)
+        if loss is not None:
+            own = [loss(features) for _, features in self._each(batch, others)]
+            return torch.stack(own).mean() if own else largest.new_zeros(())
         with torch.no_grad():
             target = largest.detach() if head is None else logits_of(head, largest.detach())
         losses = [
