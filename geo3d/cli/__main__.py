@@ -27,7 +27,7 @@ HELP = ("--help", "-h", "help")
 USERS_ERRNO = (
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EEXIST, errno.ELOOP,
 )  # fmt: skip
-WRITE_A_FILE = ("predict",)
+WRITE_A_FILE = ("inspect", "predict")
 """Jobs whose ``out`` is one file and no run folder."""
 RENAMED = {"series": "sweep"}
 """Old name -> new name of commands of geo3d 0.2.0."""

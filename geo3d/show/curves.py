@@ -15,8 +15,8 @@ from matplotlib.ticker import MaxNLocator
 from geo3d.errors import ConfigError
 from geo3d.io.files import replacing
 from geo3d.probes.summary import summarise
+from geo3d.show.palette import FAINT, INK, QUIET
 
-INK, QUIET, FAINT = "#24292f", "#6e7781", "#e4e7eb"
 FLOOR, RESULT, CEILING = "#a8b0b9", "#2266cc", "#e0a030"
 SERIES = (RESULT, "#d1495b", "#2a9d6f", "#8457b8", CEILING, QUIET)
 

@@ -20,7 +20,7 @@ from geo3d.data.targets import Classes
 from geo3d.errors import ConfigError
 from geo3d.home import alternatives
 from geo3d.invariance import views
-from geo3d.jobs.sweep import OPTIONS as RUN
+from geo3d.jobs.sweeping import OPTIONS as RUN
 from geo3d.tasks.classify import Classify
 from geo3d.tasks.datamodule import DataModule
 from geo3d.tasks.distill import Distill

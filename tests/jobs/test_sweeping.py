@@ -15,7 +15,7 @@ from geo3d.encoders import DGCNN
 from geo3d.errors import ConfigError
 from geo3d.jobs import finetune, sweep
 from geo3d.jobs.run import finish_run
-from geo3d.jobs.sweep import planned, recipe_of, summary, table
+from geo3d.jobs.sweeping import planned, recipe_of, summary, table
 from geo3d.seeds import seeded
 from geo3d.tasks.datamodule import DataModule
 

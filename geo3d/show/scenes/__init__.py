@@ -1,0 +1,1 @@
+"""Scenes: what each mode of ``geo3d inspect`` shows."""

@@ -1,0 +1,109 @@
+"""``geo3d inspect`` as a user runs it."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.image import imread
+from torch_geometric.data import Data
+
+from geo3d.cli.__main__ import main
+from geo3d.io import write_cloud
+
+
+@pytest.fixture
+def file(tmp_path):
+    pos = torch.rand(300, 3, generator=torch.Generator().manual_seed(0))
+    write_cloud(tmp_path / "cloud.ply", Data(pos=pos, point_y=torch.arange(300) % 3))
+    return tmp_path / "cloud.ply"
+
+
+def scene_in(path) -> dict:
+    text = path.read_text()
+    return json.loads(re.search(r'<script type="application/json" id="scene">(.*?)</script>', text, re.S)[1])
+
+
+def test_a_file_becomes_a_picture_and_a_page(file, tmp_path, capsys):
+    assert main(["inspect", f"cloud={file}", f"out={tmp_path / 'a.png'}"]) == 0
+    printed = capsys.readouterr().out
+    assert "300 points; extent" in printed and "point_y (300,)" in printed
+    assert imread(tmp_path / "a.png").shape[1] > 560
+    assert main(["inspect", f"cloud={file}", f"out={tmp_path / 'a.html'}"]) == 0
+    (pane,) = scene_in(tmp_path / "a.html")["panes"]
+    assert pane["title"] == "cloud.ply" and pane["points"][0]["count"] == 300
+    assert [each["name"] for each in pane["points"][0]["colorings"]] == ["label", "height"]
+
+
+def test_a_cloud_of_a_data_set_is_named_by_its_class(tmp_path):
+    words = ["inspect", "data=shapes", "data.size=30", "index=4", f"out={tmp_path / 'b.html'}"]
+    assert main(words) == 0
+    (pane,) = scene_in(tmp_path / "b.html")["panes"]
+    assert re.fullmatch(r"\w+, cloud 4 of the test split", pane["title"])
+
+
+def test_y_up_files_are_drawn_upright(tmp_path):
+    pos = torch.tensor([[0.0, 0, 0], [0, 2, 0], [1, 0, 0], [0, 0, 1]])
+    write_cloud(tmp_path / "y.ply", Data(pos=pos))
+    assert main(["inspect", f"cloud={tmp_path / 'y.ply'}", "up=y", f"out={tmp_path / 'y.html'}"]) == 0
+    assert scene_in(tmp_path / "y.html")["panes"][0]["points"][0]["span"] == [1, 1, 2]
+
+
+def test_a_mesh_is_drawn_by_points_on_its_faces(tmp_path):
+    (tmp_path / "m.off").write_text("OFF\n4 2 0\n0 0 0\n1 0 0\n1 1 0\n0 1 0\n3 0 1 2\n3 0 2 3\n")
+    assert main(["inspect", f"cloud={tmp_path / 'm.off'}", f"out={tmp_path / 'm.html'}"]) == 0
+    described = scene_in(tmp_path / "m.html")
+    assert described["panes"][0]["points"][0]["count"] == 50_000
+    assert described["notes"][0] == "4 vertices and 2 faces; 50,000 points were drawn on the faces."
+
+
+def test_large_clouds_are_thinned_and_say_so(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("geo3d.show.scenes.cloud.MOST", 1000)
+    monkeypatch.setattr("geo3d.show.scenes.cloud.cloud_scene.__defaults__", ((), 1000))
+    np.save(tmp_path / "big.npy", np.random.default_rng(0).random((5000, 3)).astype(np.float32))
+    assert main(["inspect", f"cloud={tmp_path / 'big.npy'}", f"out={tmp_path / 'big.html'}"]) == 0
+    assert "The picture shows 1,000 of 5,000 points" in capsys.readouterr().out
+    points = scene_in(tmp_path / "big.html")["panes"][0]["points"][0]
+    assert points["count"] == 1000 and points["numbers"] is not None
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_one_or_two_points_are_drawn(tmp_path, count):
+    np.save(tmp_path / "few.npy", np.ones((count, 3), np.float32))
+    for name in ("few.png", "few.html"):
+        assert main(["inspect", f"cloud={tmp_path / 'few.npy'}", f"out={tmp_path / name}"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["out=a.png"], "inspect takes either cloud=FILE or data=NAME; give exactly one of the two"),
+        (["cloud={}", "out=a.jpg"], "out=a.jpg: pictures are written as .png or .html; give out=NAME.png"),
+        (["cloud=nothing.ply", "out=a.png"], "nothing.ply"),
+        (["cloud={}", "mode=clouds", "out=a.png"], "mode"),
+        (["data=shapes", "index=90000000", "out=a.png"], "index=90000000: the test split has"),
+    ],
+)
+def test_mistakes_are_one_line(file, tmp_path, capsys, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(["inspect", *(word.format(file) for word in words)]) == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error and len(error.splitlines()) == 1
+    assert [each.name for each in tmp_path.iterdir()] == ["cloud.ply"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_points_that_are_not_finite_are_refused(tmp_path, capsys, value):
+    pos = np.random.default_rng(0).random((50, 3)).astype(np.float32)
+    pos[7, 1] = value
+    np.save(tmp_path / "bad.npy", pos)
+    assert main(["inspect", f"cloud={tmp_path / 'bad.npy'}", f"out={tmp_path / 'bad.png'}"]) == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1 and not (tmp_path / "bad.png").exists()
+
+
+def test_a_window_without_a_screen_is_refused(file, capsys, monkeypatch):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    assert main(["inspect", f"cloud={file}"]) == 2
+    assert "give out=NAME.png or out=NAME.html" in capsys.readouterr().err
