@@ -1,12 +1,12 @@
-"""The job that draws clouds."""
+"""The job that draws clouds, and what an encoder makes of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from torch_geometric.data import Data
 
-from geo3d.checks import Range, Up, checked
+from geo3d.checks import Length, Range, Up, checked
 from geo3d.errors import ConfigError
 from geo3d.io.axes import z_up
 from geo3d.io.read import as_data, read_arrays
@@ -17,9 +17,22 @@ from geo3d.show.scene import Scene
 from geo3d.show.scenes.cloud import cloud_scene
 from geo3d.show.splat import splat
 
-Mode = Literal["cloud"]
+Mode = Literal["cloud", "features", "neighbors", "compare"]
+Number = Annotated[int, Range(0, 100_000_000)]
+READS = {
+    "cloud": (),
+    "features": ("checkpoint", "beside", "points", "point", "basis"),
+    "neighbors": ("checkpoint", "points", "point"),
+    "compare": ("checkpoint", "other", "points"),
+}
+"""Options that a mode reads beside those of all modes."""
+NEEDS = {"cloud": (), "features": ("checkpoint",), "neighbors": ("checkpoint",), "compare": ("checkpoint", "other")}
+"""Options without which a mode cannot work."""
+POINTS = 8192
 ON_FACES = 50_000
 """Points that are drawn on the faces of a mesh."""
+Titled = tuple[Data, str, list[str]]
+"""A cloud, its title, and notes on how it was read."""
 
 
 @checked
@@ -29,49 +42,112 @@ def inspect(
     data: Any = None,
     *,
     out: str | Path | None = None,
+    checkpoint: str | Path | None = None,
+    other: str | Path | None = None,
     split: Literal["train", "test"] = "test",
-    index: Annotated[int, Range(0, 100_000_000)] = 0,
+    index: Number = 0,
+    beside: Annotated[Sequence[str | int], Length(0, 8)] = (),
+    points: Annotated[int, Range(16, 1_000_000)] = 8192,
+    point: Number | None = None,
+    basis: str | Path | None = None,
     up: Up = "z",
     renderer: Literal["own", "open3d"] = "own",
 ) -> dict[str, Any]:
     """What was drawn and where: a PNG picture, one HTML page that needs no network, or a window.
 
     ``mode=cloud`` shows one cloud, in its colours, its labels or by height, with its size, the distance between points,
-    duplicates, and a guess of its unit and of which axis points up.
+    duplicates, and a guess of its unit and of which axis is upright. ``mode=features`` shows what an encoder makes of
+    each point, as colours, and how similar all points are to a chosen one. ``mode=neighbors`` shows the neighbours of
+    a point in each layer of a DGCNN. ``mode=compare`` shows where two encoders, such as one and its compressed form,
+    see different things.
 
     Args:
         mode: What is drawn.
         cloud: A file with one cloud or mesh; give either this or ``data``.
         data: A data set, of which one cloud is drawn; give either this or ``cloud``.
         out: The file to write, ``NAME.png`` or ``NAME.html``; a window opens if it is left out.
+        checkpoint: A saved encoder, for all modes but ``cloud``.
+        other: For ``compare``: the second encoder.
         split: For a data set: the part from which the cloud is taken.
         index: For a data set: the number of the cloud.
-        up: The axis that points up in the cloud's file, ``y`` or ``z``.
+        beside: For ``features``: further clouds in the same colours, files or numbers of a data set.
+        points: Most points of a cloud that the encoder sees; the features of the others are interpolated.
+        point: For ``features`` and ``neighbors``: the number of a point in the cloud.
+        basis: For ``features``: a file with the directions that become colours, which is read if it exists, else
+            written, so that pictures agree.
+        up: The axis that points up in a cloud's file, ``y`` or ``z``.
         renderer: Who draws a PNG picture: geo3d, which needs no driver and draws the same everywhere, or Open3D.
 
     Raises:
-        ConfigError: If both or neither of ``cloud`` and ``data`` are given, or ``out`` has another suffix.
-        CloudError: If the cloud cannot be read.
+        ConfigError: If both or neither of ``cloud`` and ``data`` are given, an option is missing or is not read by this
+            mode, or ``out`` has another suffix.
+        CheckpointError: If a checkpoint is missing or damaged.
+        CloudError: If a cloud cannot be read.
     """
+    given = {"checkpoint": checkpoint, "other": other, "beside": tuple(beside) or None, "point": point, "basis": basis}
+    _check_options(mode, given | {"points": points if points != POINTS else None})
     _check_target(out)
     if (cloud is None) == (data is None):
         raise ConfigError("inspect takes either cloud=FILE or data=NAME; give exactly one of the two")
 
-    def scene_of(number: int) -> tuple[Scene, str]:
-        shown, title, notes = _of_file(Path(cloud), up) if cloud is not None else _of_data(data, split, number)
-        scene = cloud_scene(shown, title)
-        return scene._replace(notes=(*notes, *scene.notes)), title
+    def read(place: str | int | Path) -> Titled:
+        if data is not None and str(place).isdecimal():
+            return _of_data(data, split, int(str(place)))
+        return _of_file(Path(str(place)), up)
 
-    scene, title = scene_of(index)
+    def scene_of(number: int) -> Scene:
+        clouds = [read(index + number if cloud is None else cloud), *map(read, beside)]
+        made = draw([(shown, title) for shown, title, _ in clouds])
+        return made._replace(notes=(*(note for _, _, notes in clouds for note in notes), *made.notes))
+
+    draw = _drawer(mode, given, points)
+    scene = scene_of(0)
     if out is None:
-        _open_window(
-            scene, lambda number: scene_of(index + number)[0], 1 if cloud else len(data.dataset(split)) - index
-        )
+        _open_window(scene, scene_of, 1 if data is None else len(data.dataset(split)) - index)
         return {"mode": mode}
     print("\n".join(scene.notes))
     page = Path(out).suffix.lower() == ".html"
+    title = scene.panes[0].title
     written = write_page(scene, out, title) if page else write_png(scene, out, _painter(renderer))
     return {"mode": mode, "written": str(written)}
+
+
+def _drawer(mode: str, given: dict[str, Any], points: int) -> Callable[[list[tuple[Data, str]]], Scene]:
+    """What makes the scene of this mode from clouds with their titles; checkpoints are opened once."""
+    if mode == "cloud":
+        return lambda clouds: cloud_scene(*clouds[0])
+    from geo3d.checkpoint.open import open_checkpoint
+
+    opened = open_checkpoint(given["checkpoint"])
+    if mode == "features":
+        from geo3d.jobs.inspected.features import features
+
+        basis = None if given["basis"] is None else Path(given["basis"])
+        return lambda clouds: features(opened, clouds, points, given["point"], basis)
+    if mode == "neighbors":
+        from geo3d.jobs.inspected.neighbors import neighbors
+
+        return lambda clouds: neighbors(opened, *clouds[0], points, given["point"] or 0)
+    from geo3d.jobs.inspected.compare import compare
+
+    second = open_checkpoint(given["other"])
+    return lambda clouds: compare(opened, second, *clouds[0], points)
+
+
+def _check_options(mode: str, given: dict[str, Any]) -> None:
+    """Check that the options of a mode are there, and no others.
+
+    Raises:
+        ConfigError: If not.
+    """
+    for name, value in given.items():
+        if value is None and name in NEEDS[mode]:
+            raise ConfigError(f"{name}: mode={mode} needs a checkpoint; give {name}=DIR")
+        if value is not None and name not in READS[mode]:
+            readers = [each for each, names in READS.items() if name in names]
+            raise ConfigError(
+                f"{name}: mode={mode} does not read it; leave it out, or give mode={' or '.join(readers)}"
+            )
 
 
 def _check_target(out: str | Path | None) -> None:

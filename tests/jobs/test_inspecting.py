@@ -9,8 +9,11 @@ import torch
 from matplotlib.image import imread
 from torch_geometric.data import Data
 
+from geo3d.checkpoint import save_encoder
 from geo3d.cli.__main__ import main
+from geo3d.encoders import DGCNN, PointNet
 from geo3d.io import write_cloud
+from geo3d.seeds import seeded
 
 
 @pytest.fixture
@@ -107,3 +110,52 @@ def test_a_window_without_a_screen_is_refused(file, capsys, monkeypatch):
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     assert main(["inspect", f"cloud={file}"]) == 2
     assert "give out=NAME.png or out=NAME.html" in capsys.readouterr().err
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    with seeded(0, "encoder"):
+        save_encoder(DGCNN(k=4, channels=(8, 8), embedding=16), tmp_path / "dgcnn" / "encoder")
+        save_encoder(DGCNN(k=4, channels=(8, 8), embedding=12), tmp_path / "other" / "encoder")
+        save_encoder(PointNet(embedding=8, width=0.125), tmp_path / "pointnet" / "encoder")
+    return tmp_path / "dgcnn"
+
+
+def test_features_share_a_basis_that_is_kept(file, checkpoint, tmp_path):
+    words = ["inspect", "mode=features", f"checkpoint={checkpoint}", f"cloud={file}", f"basis={tmp_path / 'b.npz'}"]
+    assert main([*words, f"beside=[{file}]", "point=5", "points=100", f"out={tmp_path / 'a.html'}"]) == 0
+    first = scene_in(tmp_path / "a.html")
+    assert [len(pane["points"]) for pane in first["panes"]] == [1, 1, 2, 1] and first["columns"] == 2
+    assert first["panes"][2]["title"] == "cloud.ply, similarity to point 5"
+    assert "100 of 300 points were encoded" in " ".join(first["notes"])
+    kept = (tmp_path / "b.npz").read_bytes()
+    assert main([*words, f"out={tmp_path / 'a.png'}"]) == 0 and (tmp_path / "b.npz").read_bytes() == kept
+
+
+@pytest.mark.parametrize(("mode", "extra"), [("neighbors", ["point=3"]), ("compare", ["other={}"])])
+@pytest.mark.parametrize("suffix", ["png", "html"])
+def test_the_other_modes_draw(file, checkpoint, tmp_path, mode, extra, suffix):
+    extra = [each.format(tmp_path / "other") for each in extra]
+    out = tmp_path / f"a.{suffix}"
+    assert main(["inspect", f"mode={mode}", f"checkpoint={checkpoint}", f"cloud={file}", *extra, f"out={out}"]) == 0
+    assert out.stat().st_size > 5000
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["mode=features"], "checkpoint: mode=features needs a checkpoint; give checkpoint=DIR"),
+        (["mode=compare", "checkpoint={dgcnn}"], "other: mode=compare needs a checkpoint; give other=DIR"),
+        (["checkpoint={dgcnn}"], "checkpoint: mode=cloud does not read it; leave it out"),
+        (["mode=neighbors", "checkpoint={pointnet}"], "no layer of PointNet searches for nearest neighbours"),
+        (["mode=neighbors", "checkpoint={dgcnn}", "point=300"], "point=300: cloud.ply has 300 points"),
+        (["mode=features", "checkpoint=nothing"], "nothing"),
+        (["mode=features", "checkpoint={dgcnn}", "beside=[nothing.ply]"], "nothing.ply"),
+    ],
+)
+def test_mistakes_of_modes_are_one_line(file, checkpoint, tmp_path, capsys, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    folders = {name: tmp_path / name for name in ("dgcnn", "pointnet")}
+    assert main(["inspect", f"cloud={file}", *(word.format(**folders) for word in words), "out=a.png"]) == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error and len(error.splitlines()) == 1 and not (tmp_path / "a.png").exists()
