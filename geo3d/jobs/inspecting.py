@@ -46,7 +46,7 @@ def inspect(
     other: str | Path | None = None,
     split: Literal["train", "test"] = "test",
     index: Number = 0,
-    beside: Annotated[Sequence[str | int], Length(0, 8)] = (),
+    beside: Annotated[Sequence[str | Number], Length(0, 8)] = (),
     points: Annotated[int, Range(16, 1_000_000)] = 8192,
     point: Number | None = None,
     basis: str | Path | None = None,
