@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal
 
 from torch_geometric.data import Data
 
-from geo3d.checks import Length, Range, Up, checked
+from geo3d.checks import Length, Range, Seed, Up, checked
 from geo3d.errors import ConfigError
+from geo3d.invariance.base import Invariance
 from geo3d.io.axes import z_up
 from geo3d.io.read import as_data, read_arrays
 from geo3d.seeds import generator
@@ -17,17 +18,25 @@ from geo3d.show.scene import Scene
 from geo3d.show.scenes.cloud import cloud_scene
 from geo3d.show.splat import splat
 
-Mode = Literal["cloud", "features", "neighbors", "compare"]
+Mode = Literal["cloud", "views", "features", "neighbors", "compare"]
 Number = Annotated[int, Range(0, 100_000_000)]
 READS = {
     "cloud": (),
+    "views": ("invariance", "points", "seed"),
     "features": ("checkpoint", "beside", "points", "point", "basis"),
     "neighbors": ("checkpoint", "points", "point"),
     "compare": ("checkpoint", "other", "points"),
 }
 """Options that a mode reads beside those of all modes."""
-NEEDS = {"cloud": (), "features": ("checkpoint",), "neighbors": ("checkpoint",), "compare": ("checkpoint", "other")}
+NEEDS = {
+    "cloud": (),
+    "views": ("invariance",),
+    "features": ("checkpoint",),
+    "neighbors": ("checkpoint",),
+    "compare": ("checkpoint", "other"),
+}
 """Options without which a mode cannot work."""
+GIVEN = {"checkpoint": "DIR", "other": "DIR", "invariance": "so3"}
 POINTS = 8192
 ON_FACES = 50_000
 """Points that are drawn on the faces of a mesh."""
@@ -49,6 +58,8 @@ def inspect(
     beside: Annotated[Sequence[str | Number], Length(0, 8)] = (),
     points: Annotated[int, Range(16, 1_000_000)] = 8192,
     point: Number | None = None,
+    invariance: Invariance | None = None,
+    seed: Seed = 0,
     basis: str | Path | None = None,
     up: Up = "z",
     renderer: Literal["own", "open3d"] = "own",
@@ -56,7 +67,8 @@ def inspect(
     """What was drawn and where: a PNG picture, one HTML page that needs no network, or a window.
 
     ``mode=cloud`` shows one cloud, in its colours, its labels or by height, with its size, the distance between points,
-    duplicates, and a guess of its unit and of which axis is upright. ``mode=features`` shows what an encoder makes of
+    duplicates, and a guess of its unit and of which axis is upright. ``mode=views`` shows two views of a cloud as
+    pretraining with an invariance makes them, and which points match. ``mode=features`` shows what an encoder makes of
     each point, as colours, and how similar all points are to a chosen one. ``mode=neighbors`` shows the neighbours of
     a point in each layer of a DGCNN. ``mode=compare`` shows where two encoders, such as one and its compressed form,
     see different things.
@@ -73,6 +85,8 @@ def inspect(
         beside: For ``features``: further clouds in the same colours, files or numbers of a data set.
         points: Most points of a cloud that the encoder sees; the features of the others are interpolated.
         point: For ``features`` and ``neighbors``: the number of a point in the cloud.
+        invariance: For ``views``: what must not matter, such as ``so3``.
+        seed: For ``views``: of the draw.
         basis: For ``features``: a file with the directions that become colours, which is read if it exists, else
             written, so that pictures agree.
         up: The axis that points up in a cloud's file, ``y`` or ``z``.
@@ -84,8 +98,9 @@ def inspect(
         CheckpointError: If a checkpoint is missing or damaged.
         CloudError: If a cloud cannot be read.
     """
-    given = {"checkpoint": checkpoint, "other": other, "beside": tuple(beside) or None, "point": point, "basis": basis}
-    _check_options(mode, given | {"points": points if points != POINTS else None})
+    given: dict[str, Any] = {"checkpoint": checkpoint, "other": other, "beside": tuple(beside) or None, "basis": basis}
+    given |= {"invariance": invariance, "point": point}
+    _check_options(mode, given | {"points": None if points == POINTS else points, "seed": seed or None})
     _check_target(out)
     if (cloud is None) == (data is None):
         raise ConfigError("inspect takes either cloud=FILE or data=NAME; give exactly one of the two")
@@ -100,7 +115,7 @@ def inspect(
         made = draw([(shown, title) for shown, title, _ in clouds])
         return made._replace(notes=(*(note for _, _, notes in clouds for note in notes), *made.notes))
 
-    draw = _drawer(mode, given, points)
+    draw = _drawer(mode, given, points, seed)
     scene = scene_of(0)
     if out is None:
         _open_window(scene, scene_of, 1 if data is None else len(data.dataset(split)) - index)
@@ -112,10 +127,14 @@ def inspect(
     return {"mode": mode, "written": str(written)}
 
 
-def _drawer(mode: str, given: dict[str, Any], points: int) -> Callable[[list[tuple[Data, str]]], Scene]:
+def _drawer(mode: str, given: dict[str, Any], points: int, seed: int) -> Callable[[list[tuple[Data, str]]], Scene]:
     """What makes the scene of this mode from clouds with their titles; checkpoints are opened once."""
     if mode == "cloud":
         return lambda clouds: cloud_scene(*clouds[0])
+    if mode == "views":
+        from geo3d.jobs.inspected.views import views
+
+        return lambda clouds: views(given["invariance"], *clouds[0], points, seed)
     from geo3d.checkpoint.open import open_checkpoint
 
     opened = open_checkpoint(given["checkpoint"])
@@ -142,7 +161,7 @@ def _check_options(mode: str, given: dict[str, Any]) -> None:
     """
     for name, value in given.items():
         if value is None and name in NEEDS[mode]:
-            raise ConfigError(f"{name}: mode={mode} needs a checkpoint; give {name}=DIR")
+            raise ConfigError(f"{name}: mode={mode} needs it; give {name}={GIVEN[name]}")
         if value is not None and name not in READS[mode]:
             readers = [each for each, names in READS.items() if name in names]
             raise ConfigError(
@@ -204,5 +223,5 @@ def _of_data(data: Any, split: str, index: int) -> tuple[Data, str, list[str]]:
         raise ConfigError(f"index={index}: the {split} split has {len(dataset):,} clouds; give a number below that")
     cloud = dataset[index]
     classes = list(dataset.classes)
-    name = f"{classes[int(cloud.y)]}, " if "y" in cloud and classes else ""
+    name = f"{classes[int(cloud.y)].replace('_', ' ')}, " if "y" in cloud and classes else ""
     return cloud, f"{name}cloud {index} of the {split} split", []

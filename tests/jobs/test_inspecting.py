@@ -144,8 +144,9 @@ def test_the_other_modes_draw(file, checkpoint, tmp_path, mode, extra, suffix):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["mode=features"], "checkpoint: mode=features needs a checkpoint; give checkpoint=DIR"),
-        (["mode=compare", "checkpoint={dgcnn}"], "other: mode=compare needs a checkpoint; give other=DIR"),
+        (["mode=features"], "checkpoint: mode=features needs it; give checkpoint=DIR"),
+        (["mode=views"], "invariance: mode=views needs it; give invariance=so3"),
+        (["mode=compare", "checkpoint={dgcnn}"], "other: mode=compare needs it; give other=DIR"),
         (["checkpoint={dgcnn}"], "checkpoint: mode=cloud does not read it; leave it out"),
         (["mode=neighbors", "checkpoint={pointnet}"], "no layer of PointNet searches for nearest neighbours"),
         (["mode=neighbors", "checkpoint={dgcnn}", "point=300"], "point=300: cloud.ply has 300 points"),
@@ -159,3 +160,13 @@ def test_mistakes_of_modes_are_one_line(file, checkpoint, tmp_path, capsys, monk
     assert main(["inspect", f"cloud={file}", *(word.format(**folders) for word in words), "out=a.png"]) == 2
     error = capsys.readouterr().err.strip()
     assert message in error and len(error.splitlines()) == 1 and not (tmp_path / "a.png").exists()
+
+
+def test_views_are_drawn_with_their_matches(file, tmp_path):
+    words = ["inspect", "mode=views", "invariance=so3", f"cloud={file}", "points=200"]
+    for seed, name in ((0, "a.html"), (0, "b.html"), (1, "c.html"), (0, "d.png")):
+        assert main([*words, f"seed={seed}", f"out={tmp_path / name}"]) == 0
+    first, again, other = (scene_in(tmp_path / name) for name in ("a.html", "b.html", "c.html"))
+    assert first == again and first != other
+    titles = [pane["title"] for pane in first["panes"]]
+    assert titles == ["cloud.ply", "view 1, 200 points", "view 2, 200 points", "40 matching points"]
