@@ -18,7 +18,7 @@ from geo3d.show.scene import Scene
 from geo3d.show.scenes.cloud import cloud_scene
 from geo3d.show.splat import splat
 
-Mode = Literal["cloud", "views", "features", "neighbors", "compare"]
+Mode = Literal["cloud", "views", "features", "neighbors", "compare", "hand"]
 Number = Annotated[int, Range(0, 100_000_000)]
 READS = {
     "cloud": (),
@@ -26,6 +26,7 @@ READS = {
     "features": ("checkpoint", "beside", "points", "point", "basis"),
     "neighbors": ("checkpoint", "points", "point"),
     "compare": ("checkpoint", "other", "points"),
+    "hand": ("checkpoint",),
 }
 """Options that a mode reads beside those of all modes."""
 NEEDS = {
@@ -34,6 +35,7 @@ NEEDS = {
     "features": ("checkpoint",),
     "neighbors": ("checkpoint",),
     "compare": ("checkpoint", "other"),
+    "hand": ("checkpoint",),
 }
 """Options without which a mode cannot work."""
 GIVEN = {"checkpoint": "DIR", "other": "DIR", "invariance": "so3"}
@@ -71,7 +73,7 @@ def inspect(
     pretraining with an invariance makes them, and which points match. ``mode=features`` shows what an encoder makes of
     each point, as colours, and how similar all points are to a chosen one. ``mode=neighbors`` shows the neighbours of
     a point in each layer of a DGCNN. ``mode=compare`` shows where two encoders, such as one and its compressed form,
-    see different things.
+    see different things. ``mode=hand`` shows the joints that a network finds in a hand, and the true ones.
 
     Args:
         mode: What is drawn.
@@ -147,6 +149,10 @@ def _drawer(mode: str, given: dict[str, Any], points: int, seed: int) -> Callabl
         from geo3d.jobs.inspected.neighbors import neighbors
 
         return lambda clouds: neighbors(opened, *clouds[0], points, given["point"] or 0)
+    if mode == "hand":
+        from geo3d.jobs.inspected.hand import hand
+
+        return lambda clouds: hand(opened, *clouds[0])
     from geo3d.jobs.inspected.compare import compare
 
     second = open_checkpoint(given["other"])

@@ -38,6 +38,7 @@ def write_page(scene: Scene, path: str | Path, title: str = "geo3d") -> Path:
         "columns": scene.columns or len(scene.panes),
         "camera": scene.camera._asdict(),
         "notes": scene.notes,
+        "axes": scene.axes,
         "panes": panes,
         "boxes": [_box(pane) for pane in scene.panes if len(pane.everything())],
     }

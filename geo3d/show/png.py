@@ -66,7 +66,7 @@ def write_png(scene: Scene, path: str | Path, painter: Painter = splat) -> Path:
 
 
 def _frame(axes: Axes, scene: Scene, pane: Pane, left: int, bottom: int, side: int) -> None:
-    """Draw title, border, words and axes of the pane whose lower left corner is there."""
+    """Draw title, border, words and, if asked, axes of the pane whose lower left corner is there."""
     axes.add_patch(Rectangle((left, bottom), side, side, fill=False, edgecolor=FAINT, linewidth=0.8))
     title = textwrap.shorten(pane.title, side // 7, placeholder=" ...")
     axes.text(left + 2, bottom + side + 8, title, fontsize=10.5, color=INK, va="bottom")
@@ -74,6 +74,8 @@ def _frame(axes: Axes, scene: Scene, pane: Pane, left: int, bottom: int, side: i
         x, y, depth = scene.camera.seen(np.array([text.pos]), side, side)[0]
         if depth > 0 and 0 <= x <= side and 0 <= y <= side:
             axes.text(left + x + 5, bottom + side - y + 5, text.text, fontsize=9, color=INK, clip_on=True)
+    if not scene.axes:
+        return
     reach = min(0.07 * side, 32)
     corner = np.array([left, bottom]) + reach + 12
     for (name, color), way in zip(AXES, scene.camera.axes().T[:, :2], strict=True):

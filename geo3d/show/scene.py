@@ -119,6 +119,8 @@ class Scene(NamedTuple):
     """Panes side by side; 0: all."""
     notes: tuple[str, ...] = ()
     """Lines of text below."""
+    axes: bool = True
+    """Whether the directions of the axes are drawn in a corner of each pane."""
 
     def legends(self) -> list[Coloring]:
         """The first colourings of all points that have names or a scale, each once; of names only those that occur."""

@@ -9,9 +9,11 @@ import torch
 from matplotlib.image import imread
 from torch_geometric.data import Data
 
-from geo3d.checkpoint import save_encoder
+from geo3d.checkpoint import save_encoder, save_head
 from geo3d.cli.__main__ import main
-from geo3d.encoders import DGCNN, PointNet
+from geo3d.data.hands.skeleton import JOINTS
+from geo3d.encoders import DGCNN, PointNet, PointNet2
+from geo3d.heads import JointRegressor
 from geo3d.io import write_cloud
 from geo3d.seeds import seeded
 
@@ -170,3 +172,22 @@ def test_views_are_drawn_with_their_matches(file, tmp_path):
     assert first == again and first != other
     titles = [pane["title"] for pane in first["panes"]]
     assert titles == ["cloud.ply", "view 1, 200 points", "view 2, 200 points", "40 matching points"]
+
+
+def test_a_hand_has_its_joints_drawn(tmp_path, capsys):
+    with seeded(0, "encoder"):
+        encoder = PointNet2(num_samples=(16, 8), num_neighbors=(8, 8), width=0.125)
+        head = JointRegressor(encoder.cloud_channels, hidden=(16,))
+    save_encoder(encoder, tmp_path / "pose" / "encoder", joints=list(JOINTS), input={"normalize": "oriented_box"})
+    save_head(head, tmp_path / "pose" / "encoder")
+    words = ["inspect", "mode=hand", "data=hands", "data.size=10", f"checkpoint={tmp_path / 'pose'}"]
+    for name in ("h.png", "h.html"):
+        assert main([*words, f"out={tmp_path / name}"]) == 0
+    assert "mean joint error" in capsys.readouterr().out
+    first, _ = scene_in(tmp_path / "h.html")["panes"]
+    assert [each["count"] for each in first["points"]][1:] == [21, 21] and len(first["lines"][0]["ends"]) == 20 * 6
+
+
+def test_an_encoder_alone_has_no_joints_to_draw(file, checkpoint, tmp_path, capsys):
+    words = ["inspect", "mode=hand", f"checkpoint={checkpoint}", f"cloud={file}", f"out={tmp_path / 'a.png'}"]
+    assert main(words) == 2 and "expected a network of hand poses" in capsys.readouterr().err
