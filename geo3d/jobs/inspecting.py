@@ -18,7 +18,7 @@ from geo3d.show.scene import Scene
 from geo3d.show.scenes.cloud import cloud_scene
 from geo3d.show.splat import splat
 
-Mode = Literal["cloud", "views", "features", "neighbors", "compare", "hand"]
+Mode = Literal["cloud", "views", "features", "neighbors", "compare", "segmentation", "hand"]
 Number = Annotated[int, Range(0, 100_000_000)]
 READS = {
     "cloud": (),
@@ -26,6 +26,7 @@ READS = {
     "features": ("checkpoint", "beside", "points", "point", "basis"),
     "neighbors": ("checkpoint", "points", "point"),
     "compare": ("checkpoint", "other", "points"),
+    "segmentation": ("checkpoint",),
     "hand": ("checkpoint",),
 }
 """Options that a mode reads beside those of all modes."""
@@ -35,6 +36,7 @@ NEEDS = {
     "features": ("checkpoint",),
     "neighbors": ("checkpoint",),
     "compare": ("checkpoint", "other"),
+    "segmentation": ("checkpoint",),
     "hand": ("checkpoint",),
 }
 """Options without which a mode cannot work."""
@@ -73,7 +75,8 @@ def inspect(
     pretraining with an invariance makes them, and which points match. ``mode=features`` shows what an encoder makes of
     each point, as colours, and how similar all points are to a chosen one. ``mode=neighbors`` shows the neighbours of
     a point in each layer of a DGCNN. ``mode=compare`` shows where two encoders, such as one and its compressed form,
-    see different things. ``mode=hand`` shows the joints that a network finds in a hand, and the true ones.
+    see different things. ``mode=segmentation`` shows the labels that a network gives to points, the true ones, and the
+    errors. ``mode=hand`` shows the joints that a network finds in a hand, and the true ones.
 
     Args:
         mode: What is drawn.
@@ -149,6 +152,10 @@ def _drawer(mode: str, given: dict[str, Any], points: int, seed: int) -> Callabl
         from geo3d.jobs.inspected.neighbors import neighbors
 
         return lambda clouds: neighbors(opened, *clouds[0], points, given["point"] or 0)
+    if mode == "segmentation":
+        from geo3d.jobs.inspected.segmentation import segmentation
+
+        return lambda clouds: segmentation(opened, *clouds[0])
     if mode == "hand":
         from geo3d.jobs.inspected.hand import hand
 

@@ -12,8 +12,9 @@ from torch_geometric.data import Data
 from geo3d.checkpoint import save_encoder, save_head
 from geo3d.cli.__main__ import main
 from geo3d.data.hands.skeleton import JOINTS
+from geo3d.decoders import GlobalConcat
 from geo3d.encoders import DGCNN, PointNet, PointNet2
-from geo3d.heads import JointRegressor
+from geo3d.heads import JointRegressor, PointClassifier
 from geo3d.io import write_cloud
 from geo3d.seeds import seeded
 
@@ -191,3 +192,21 @@ def test_a_hand_has_its_joints_drawn(tmp_path, capsys):
 def test_an_encoder_alone_has_no_joints_to_draw(file, checkpoint, tmp_path, capsys):
     words = ["inspect", "mode=hand", f"checkpoint={checkpoint}", f"cloud={file}", f"out={tmp_path / 'a.png'}"]
     assert main(words) == 2 and "expected a network of hand poses" in capsys.readouterr().err
+
+
+def test_a_segmentation_is_drawn_beside_the_truth(tmp_path, capsys):
+    with seeded(0, "encoder"):
+        encoder = DGCNN(k=4, channels=(8, 8), embedding=16)
+        decoder = GlobalConcat(encoder.point_channels, encoder.cloud_channels)
+        head = PointClassifier(decoder.out_channels, 34)
+    names = [f"class {number}" for number in range(34)]
+    save_encoder(
+        encoder, tmp_path / "parts" / "encoder", head=head, decoder=decoder, classes=names, input={"num_points": 64}
+    )
+    words = ["inspect", "mode=segmentation", "data=shapes", "data.size=40", f"checkpoint={tmp_path / 'parts'}"]
+    for name in ("s.png", "s.html"):
+        assert main([*words, f"out={tmp_path / name}"]) == 0
+    assert re.search(r"% of [\d,]+ points right; IoU in percent", capsys.readouterr().out)
+    titles = [pane["title"] for pane in scene_in(tmp_path / "s.html")["panes"]]
+    assert titles[1:] == ["truth", "prediction", "errors"]
+    assert main([*words[:2], f"checkpoint={tmp_path / 'parts'}", "cloud=nothing.ply", f"out={tmp_path / 'x.png'}"]) == 2
