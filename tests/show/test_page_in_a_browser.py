@@ -6,7 +6,7 @@ from support.browser import browser
 from support.torus import pane, scene, torus
 
 from geo3d.show.page import write_page
-from geo3d.show.scene import Camera, camera_around
+from geo3d.show.scene import Camera, Coloring, Pane, Points, Scene, camera_around
 from geo3d.show.splat import silhouette
 
 RECTANGLES = (
@@ -63,6 +63,7 @@ def test_dragging_turns_all_panes_and_a_double_click_turns_them_back(window, tmp
     assert np.linalg.norm(np.subtract(turned.eye, turned.target)) == pytest.approx(
         np.linalg.norm(np.subtract(eye, turned.target))
     )
+    assert turned.eye[2] > eye[2] + 0.5  # dragged down: seen from higher up
     for one, other in zip(before, after, strict=True):
         assert overlap(one, other) < 0.8
     own = silhouette(scene(3000).panes[0], turned, round(side), round(side))[2:-2, 2:-2]
@@ -98,3 +99,13 @@ def test_the_point_under_the_mouse_is_named(window, tmp_path):
     assert told[0] == f"point {nearest}" and told[2] == f"quarter: {quarter.names[quarter.values[nearest]]}"
     window.mouse({"type": "pointerMove", "x": round(left + 3), "y": round(top + 3), "duration": 0})
     assert window.run("return document.getElementById('label').style.display") == "none"
+
+
+def test_of_two_points_behind_each_other_the_nearer_one_is_named(window, tmp_path):
+    camera = Camera((0.0, -10.0, 0.0), (0.0, 0.0, 0.0))
+    pos = np.array([[0, 3, 0], [0.01, -3, 0], [2, 0, 2], [-2, 0, -2]], dtype=np.float32)
+    points = Points(pos, (Coloring("colour", np.zeros((4, 3), np.uint8)),))
+    window.open(write_page(Scene((Pane("two", (points,)),), camera), tmp_path / "p.html"))
+    left, top, side = window.run(RECTANGLES)[0]
+    window.mouse({"type": "pointerMove", "x": round(left + side / 2), "y": round(top + side / 2), "duration": 0})
+    assert window.run("return document.getElementById('label').textContent").startswith("point 1\n")
