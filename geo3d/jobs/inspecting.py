@@ -109,6 +109,12 @@ def inspect(
     _check_target(out)
     if (cloud is None) == (data is None):
         raise ConfigError("inspect takes either cloud=FILE or data=NAME; give exactly one of the two")
+    if data is None and (index or split != "test"):
+        raise ConfigError("index and split: choose a cloud of a data set; with cloud=FILE leave them out")
+    if data is not None and up != "z":
+        raise ConfigError(f"up={up}: is for a cloud's file; the clouds of a data set have z up; leave it out")
+    if renderer != "own" and (out is None or Path(out).suffix.lower() != ".png"):
+        raise ConfigError(f"renderer={renderer}: is for PNG pictures; give out=NAME.png, or leave it out")
 
     def read(place: str | int | Path) -> Titled:
         if data is not None and str(place).isdecimal():

@@ -93,21 +93,18 @@ def show(scene: Scene, following: Callable[[], Scene | None], say: Callable[[str
         ConfigError: If no window can be opened.
     """
     check_open3d()
-    current: Scene | None = scene
-    number = 0
-    while current is not None:
-        say("\n".join(current.notes))
+    current, number, asked = scene, 0, "N"
+    while asked != "Q":
+        if asked == "N":
+            say("\n".join(current.notes))
         asked, number = _window(current, number)
         if asked == "N":
-            following_scene = following()
-            if following_scene is None:
+            after = following()
+            if after is None:
                 say("that was the last sample")
-            current = following_scene or current
+            current = after or current
         elif asked == "P":
-            for line in _picked(current, number):
-                say(line)
-        else:
-            current = None
+            say("\n".join(_picked(current, number)) or "no point was picked")
 
 
 def _window(scene: Scene, number: int) -> tuple[str, int]:

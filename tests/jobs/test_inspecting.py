@@ -88,6 +88,10 @@ def test_one_or_two_points_are_drawn(tmp_path, count):
         (["cloud={}", "out=a.jpg"], "out=a.jpg: pictures are written as .png or .html; give out=NAME.png"),
         (["cloud=nothing.ply", "out=a.png"], "nothing.ply"),
         (["cloud={}", "mode=clouds", "out=a.png"], "mode"),
+        (["cloud={}", "index=3", "out=a.png"], "index and split: choose a cloud of a data set"),
+        (["cloud={}", "split=train", "out=a.png"], "index and split: choose a cloud of a data set"),
+        (["data=shapes", "up=y", "out=a.png"], "up=y: is for a cloud's file"),
+        (["cloud={}", "renderer=open3d", "out=a.html"], "renderer=open3d: is for PNG pictures"),
         (["data=shapes", "index=90000000", "out=a.png"], "index=90000000: the test split has"),
     ],
 )

@@ -56,7 +56,8 @@ def screen(folder: Path) -> Iterator[Screen]:
     if missing := [name for name in ("Xvfb", "xdotool") if shutil.which(name) is None]:
         pytest.skip(f"needs {' and '.join(missing)}: apt-get install xvfb xdotool")
     shown, told = os.pipe()
-    words = ["Xvfb", "-displayfd", str(told), "-screen", "0", "1600x900x24", "-fbdir", str(folder)]
+    # Without -noreset it begins anew when its last window has closed, and refuses the next one meanwhile.
+    words = ["Xvfb", "-noreset", "-displayfd", str(told), "-screen", "0", "1600x900x24", "-fbdir", str(folder)]
     server = subprocess.Popen(words, stderr=subprocess.DEVNULL, pass_fds=(told,))
     os.close(told)
     try:
