@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch_geometric.data import Data
 
-from geo3d.show.palette import UNKNOWN, distinct, gradient
+from geo3d.show.palette import COLORS, UNKNOWN, distinct, gradient
 from geo3d.show.scene import Coloring
 
 
@@ -16,18 +16,18 @@ def colorings_of(cloud: Data, names: Sequence[str] = ()) -> tuple[Coloring, ...]
         cloud: A record of one cloud with z up.
         names: Of the classes of ``point_y``.
     """
-    found = []
+    ways = []
     if "rgb" in cloud:
-        found.append(Coloring("colour", (255 * cloud.rgb.numpy().clip(0, 1)).round().astype(np.uint8)))
+        ways.append(Coloring("colour", (255 * cloud.rgb.numpy().clip(0, 1)).round().astype(np.uint8)))
     if "point_y" in cloud:
-        found.append(of_labels("label", cloud.point_y.numpy(), names))
+        ways.append(of_labels("label", cloud.point_y.numpy(), names))
     if "instance" in cloud:
-        found.append(of_labels("instance", cloud.instance.numpy()))
-    found.append(of_scalar("height", cloud.pos[:, 2].numpy()))
+        ways.append(of_labels("instance", cloud.instance.numpy()))
+    ways.append(of_scalar("height", cloud.pos[:, 2].numpy()))
     if "normal" in cloud:
         shown = np.nan_to_num(cloud.normal.numpy()).clip(-1, 1)
-        found.append(Coloring("normal", (127.5 * (shown + 1)).round().astype(np.uint8)))
-    return tuple(found)
+        ways.append(Coloring("normal", (127.5 * (shown + 1)).round().astype(np.uint8)))
+    return tuple(ways)
 
 
 def of_labels(name: str, labels: np.ndarray, names: Sequence[str] = ()) -> Coloring:
@@ -38,15 +38,13 @@ def of_labels(name: str, labels: np.ndarray, names: Sequence[str] = ()) -> Color
         labels: (N,) integers.
         names: Of the labels 0, 1, ...
     """
-    present = np.unique(labels)
-    table = np.concatenate([[UNKNOWN], distinct(int(max(present.max(), 0)) + 1)]) if len(present) else np.empty((0, 3))
-    kept = present.clip(-1)
-    order = np.unique(kept)
+    order, values = np.unique(labels.clip(-1), return_inverse=True)
+    colors = distinct(COLORS)[order % COLORS]
+    colors[order < 0] = UNKNOWN
     called = tuple(
         "unlabelled" if each < 0 else names[each] if each < len(names) else f"{name} {each}" for each in order.tolist()
     )
-    values = np.searchsorted(order, labels.clip(-1))
-    return Coloring(name, values.astype(np.int64), table[order + 1].astype(np.uint8), called)
+    return Coloring(name, values.reshape(-1).astype(np.int64), colors, called)
 
 
 def of_scalar(name: str, values: np.ndarray, limits: tuple[float, float] | None = None) -> Coloring:

@@ -23,6 +23,8 @@ BALL = 0.006
 WINDOW = 720
 """Height of a window in pixels."""
 PROBE = "import open3d; v = open3d.visualization.Visualizer(); ok = v.create_window(width=64, height=64, visible={}); "
+SECONDS = 60
+"""Time that Open3D has to open its first window."""
 KEYS = {"N": 78, "C": 67, "P": 80, "Q": 81}
 """Keys of the window, as GLFW numbers them."""
 
@@ -62,7 +64,10 @@ def check_open3d(visible: bool = True) -> None:
     if visible and sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         raise ConfigError(f"a window needs a screen, and DISPLAY is not set; {instead}")
     code = PROBE.format(visible) + "v.destroy_window(); raise SystemExit(0 if ok else 3)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    try:
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        raise ConfigError(f"Open3D opened no window within {SECONDS} s; {instead}") from None
     if done.returncode == 0:
         return
     if "No module named 'open3d'" in done.stderr:
@@ -80,7 +85,7 @@ def _open3d() -> Any:
 
 
 def show(scene: Scene, following: Callable[[], Scene | None], say: Callable[[str], None] = print) -> None:
-    """Show a scene in a window until it is closed.
+    """Show a scene in a window until it is closed; call :func:`check_open3d` before.
 
     Keys: N the next sample, C the next colouring, P to pick points (Shift and a click, then Q), Q to close.
 
@@ -88,11 +93,7 @@ def show(scene: Scene, following: Callable[[], Scene | None], say: Callable[[str
         scene: What is shown first.
         following: Gives the next scene; None if there is none.
         say: Called with notes, and with what is known of each picked point.
-
-    Raises:
-        ConfigError: If no window can be opened.
     """
-    check_open3d()
     current, number, asked = scene, 0, "N"
     while asked != "Q":
         if asked == "N":

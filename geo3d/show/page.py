@@ -80,7 +80,7 @@ def _bytes(points: Points) -> int:
 
 def _fewer(points: Points, fraction: float) -> Points:
     """This fraction of the points."""
-    kept = thinned(len(points.pos), int(fraction * len(points.pos)))
+    kept = thinned(len(points.pos), max(1, int(fraction * len(points.pos))))
     if kept is None or points.on_top:
         return points
     numbers = kept if points.numbers is None else points.numbers[kept]

@@ -12,6 +12,8 @@ DISTINCT = (
 """Eight colours of Okabe and Ito, black a little lighter, then eight of Tol's muted scheme."""
 UNKNOWN = (200, 203, 207)
 """Of points without a label."""
+COLORS = 48
+"""Different colours of classes."""
 DARKER = 0.62
 """Brightness of the colours from the 17th class on: those of the first sixteen come again, darker, then paler."""
 
@@ -27,7 +29,7 @@ def rgb(color: str) -> tuple[int, int, int]:
 
 
 def distinct(count: int) -> np.ndarray:
-    """(count, 3) uint8 colours of classes. They repeat after 48; names and hover texts tell the rest apart."""
+    """(count, 3) uint8 colours of classes. They repeat after :data:`COLORS`; names and hover texts tell the rest apart."""
     base = np.array([rgb(color) for color in DISTINCT], dtype=float)
     every = np.concatenate([base, base * DARKER, 255 - (255 - base) * (1 - DARKER)])
     return every[np.arange(count) % len(every)].round().astype(np.uint8)

@@ -64,3 +64,9 @@ def test_palettes_have_their_sizes_and_forty_eight_different_colours():
     np.testing.assert_array_equal(distinct(48)[:16], [rgb(color) for color in DISTINCT])
     light = gradient().astype(float) @ [0.2126, 0.7152, 0.0722]
     assert gradient().shape == (256, 3) and (np.diff(light) > -0.8).all() and light[-1] > light[0] + 150
+
+
+def test_labels_may_be_any_numbers():
+    coloring = of_labels("instance", np.array([2**31, 5, 2**31]))
+    assert coloring.names == ("instance 5", f"instance {2**31}") and coloring.values.tolist() == [1, 0, 1]
+    assert coloring.table.shape == (2, 3)
