@@ -29,7 +29,7 @@ def rgb(color: str) -> tuple[int, int, int]:
 
 
 def distinct(count: int) -> np.ndarray:
-    """(count, 3) uint8 colours of classes. They repeat after :data:`COLORS`; names and hover texts tell the rest apart."""
+    """(count, 3) uint8 colours of classes; they repeat after :data:`COLORS`, and names tell the rest apart."""
     base = np.array([rgb(color) for color in DISTINCT], dtype=float)
     every = np.concatenate([base, base * DARKER, 255 - (255 - base) * (1 - DARKER)])
     return every[np.arange(count) % len(every)].round().astype(np.uint8)
