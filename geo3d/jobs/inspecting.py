@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from torch_geometric.data import Data
 
 from geo3d.checks import Length, Range, Seed, Up, checked
+from geo3d.data.targets import Classes, targets_of
 from geo3d.errors import ConfigError
 from geo3d.invariance.base import Invariance
 from geo3d.io.axes import z_up
@@ -44,8 +45,11 @@ GIVEN = {"checkpoint": "DIR", "other": "DIR", "invariance": "so3"}
 POINTS = 8192
 ON_FACES = 50_000
 """Points that are drawn on the faces of a mesh."""
-Titled = tuple[Data, str, list[str]]
-"""A cloud, its title, and notes on how it was read."""
+Titled = tuple[Data, str, list[str], tuple[str, ...]]
+"""A cloud, its title, notes on how it was read, and the names of the classes of its points, if they are known."""
+
+Drawer = Callable[[list[tuple[Data, str]], tuple[str, ...]], Scene]
+"""Makes a scene from clouds with their titles, and the names of the classes of the first one's points."""
 
 
 @checked
@@ -123,8 +127,8 @@ def inspect(
 
     def scene_of(number: int) -> Scene:
         clouds = [read(index + number if cloud is None else cloud), *map(read, beside)]
-        made = draw([(shown, title) for shown, title, _ in clouds])
-        return made._replace(notes=(*(note for _, _, notes in clouds for note in notes), *made.notes))
+        made = draw([(shown, title) for shown, title, _, _ in clouds], clouds[0][3])
+        return made._replace(notes=(*(note for _, _, notes, _ in clouds for note in notes), *made.notes))
 
     draw = _drawer(mode, given, points, seed)
     scene = scene_of(0)
@@ -138,14 +142,16 @@ def inspect(
     return {"mode": mode, "written": str(written)}
 
 
-def _drawer(mode: str, given: dict[str, Any], points: int, seed: int) -> Callable[[list[tuple[Data, str]]], Scene]:
+def _drawer(
+    mode: str, given: dict[str, Any], points: int, seed: int
+) -> Callable[[list[tuple[Data, str]], tuple[str, ...]], Scene]:
     """What makes the scene of this mode from clouds with their titles; checkpoints are opened once."""
     if mode == "cloud":
-        return lambda clouds: cloud_scene(*clouds[0])
+        return lambda clouds, names: cloud_scene(*clouds[0], names)
     if mode == "views":
         from geo3d.jobs.inspected.views import views
 
-        return lambda clouds: views(given["invariance"], *clouds[0], points, seed)
+        return lambda clouds, _: views(given["invariance"], *clouds[0], points, seed)
     from geo3d.checkpoint.open import open_checkpoint
 
     opened = open_checkpoint(given["checkpoint"])
@@ -153,23 +159,23 @@ def _drawer(mode: str, given: dict[str, Any], points: int, seed: int) -> Callabl
         from geo3d.jobs.inspected.features import features
 
         basis = None if given["basis"] is None else Path(given["basis"])
-        return lambda clouds: features(opened, clouds, points, given["point"], basis)
+        return lambda clouds, _: features(opened, clouds, points, given["point"], basis)
     if mode == "neighbors":
         from geo3d.jobs.inspected.neighbors import neighbors
 
-        return lambda clouds: neighbors(opened, *clouds[0], points, given["point"] or 0)
+        return lambda clouds, _: neighbors(opened, *clouds[0], points, given["point"] or 0)
     if mode == "segmentation":
         from geo3d.jobs.inspected.segmentation import segmentation
 
-        return lambda clouds: segmentation(opened, *clouds[0])
+        return lambda clouds, names: segmentation(opened, *clouds[0], names)
     if mode == "hand":
         from geo3d.jobs.inspected.hand import hand
 
-        return lambda clouds: hand(opened, *clouds[0])
+        return lambda clouds, _: hand(opened, *clouds[0])
     from geo3d.jobs.inspected.compare import compare
 
     second = open_checkpoint(given["other"])
-    return lambda clouds: compare(opened, second, *clouds[0], points)
+    return lambda clouds, _: compare(opened, second, *clouds[0], points)
 
 
 def _check_options(mode: str, given: dict[str, Any]) -> None:
@@ -224,23 +230,25 @@ def _open_window(scene: Scene, scene_of: Callable[[int], Scene], count: int) -> 
     show(scene, following)
 
 
-def _of_file(path: Path, up: str) -> tuple[Data, str, list[str]]:
+def _of_file(path: Path, up: str) -> Titled:
     """The cloud in a file, its title, and notes; a mesh gives points on its faces."""
     arrays = read_arrays(path)
     faces = len(arrays.get("faces", ()))
     if not faces:
-        return z_up(as_data(arrays, str(path)), up), path.name, []
+        return z_up(as_data(arrays, str(path)), up), path.name, [], ()
     points = as_data(arrays, str(path), ON_FACES, generator("inspect", path.name))
     note = f"{len(arrays['pos']):,} vertices and {faces:,} faces; {ON_FACES:,} points were drawn on the faces."
-    return z_up(points, up), path.name, [note]
+    return z_up(points, up), path.name, [note], ()
 
 
-def _of_data(data: Any, split: str, index: int) -> tuple[Data, str, list[str]]:
-    """A cloud of a data set, its title, and notes."""
+def _of_data(data: Any, split: str, index: int) -> Titled:
+    """A cloud of a data set, its title, and the names of the classes of its points."""
     dataset = data.dataset(split)
     if index >= len(dataset):
         raise ConfigError(f"index={index}: the {split} split has {len(dataset):,} clouds; give a number below that")
     cloud = dataset[index]
     classes = list(dataset.classes)
     name = f"{classes[int(cloud.y)].replace('_', ' ')}, " if "y" in cloud and classes else ""
-    return cloud, f"{name}cloud {index} of the {split} split", []
+    of_points = targets_of(dataset).get("point_y")
+    names = of_points.names if isinstance(of_points, Classes) else ()
+    return cloud, f"{name}cloud {index} of the {split} split", [], tuple(names)

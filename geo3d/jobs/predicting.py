@@ -24,7 +24,7 @@ from geo3d.jobs.pose_predicting import Hand, Numbers, Place, Side, predict_pose
 from geo3d.jobs.run import check_dtype
 from geo3d.network import PointNetwork
 from geo3d.show.progress import progress
-from geo3d.tasks.dense import Division, point_probabilities
+from geo3d.tasks.dense import Division, point_probabilities, restricted
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -123,7 +123,7 @@ def predict(
             pose=None, key=("predict", 0), device=DEVICE, watch=watch,
         )  # fmt: skip
     if known is not None:
-        probabilities = _restricted(probabilities, opened.card["groups"][known])
+        probabilities = restricted(probabilities, opened.card["groups"][known])
     probability, label = probabilities.max(1)
     _write(out, whole, label, probability, names)
     counts = torch.bincount(label, minlength=len(names)).tolist()
@@ -158,13 +158,6 @@ def _category(opened: Checkpoint, category: str | None) -> int | None:
         hint = did_you_mean(category or "", categories)
         raise ConfigError(f"category: the network labels the parts of one class of objects; {given}{hint}")
     return int(categories.index(category))
-
-
-def _restricted(probabilities: Tensor, parts: list[int]) -> Tensor:
-    """The probabilities with those of all other parts set to 0."""
-    kept = torch.zeros_like(probabilities)
-    kept[:, parts] = probabilities[:, parts]
-    return kept
 
 
 def _write(out: Path, cloud: Any, label: Tensor, probability: Tensor, names: list[str]) -> None:

@@ -97,6 +97,13 @@ def point_probabilities(
     return total / weights[:, None]
 
 
+def restricted(probabilities: Tensor, parts: list[int]) -> Tensor:
+    """(N, C) probabilities with those of all other parts than these set to 0."""
+    kept = torch.zeros_like(probabilities)
+    kept[:, parts] = probabilities[:, parts]
+    return kept
+
+
 def _parts(cloud: Data, division: Division, key: tuple[Key, ...], watch: Watch | None) -> Iterator[Part]:
     """All parts of a cloud."""
     if division.block is None:

@@ -11,7 +11,9 @@ from torch_geometric.data import Data
 
 from geo3d.checkpoint import save_encoder, save_head
 from geo3d.cli.__main__ import main
+from geo3d.data import Hands, Shapes
 from geo3d.data.hands.skeleton import JOINTS
+from geo3d.data.targets import targets_of
 from geo3d.decoders import GlobalConcat
 from geo3d.encoders import DGCNN, PointNet, PointNet2
 from geo3d.heads import JointRegressor, PointClassifier
@@ -202,11 +204,10 @@ def test_a_segmentation_is_drawn_beside_the_truth(tmp_path, capsys):
     with seeded(0, "encoder"):
         encoder = DGCNN(k=4, channels=(8, 8), embedding=16)
         decoder = GlobalConcat(encoder.point_channels, encoder.cloud_channels)
-        head = PointClassifier(decoder.out_channels, 34)
-    names = [f"class {number}" for number in range(34)]
-    save_encoder(
-        encoder, tmp_path / "parts" / "encoder", head=head, decoder=decoder, classes=names, input={"num_points": 64}
-    )
+        names = list(targets_of(Shapes(size=2))["point_y"].names)
+        head = PointClassifier(decoder.out_channels, len(names))
+    card = {"classes": names, "input": {"num_points": 64}}
+    save_encoder(encoder, tmp_path / "parts" / "encoder", head=head, decoder=decoder, **card)
     words = ["inspect", "mode=segmentation", "data=shapes", "data.size=40", f"checkpoint={tmp_path / 'parts'}"]
     for name in ("s.png", "s.html"):
         assert main([*words, f"out={tmp_path / name}"]) == 0
@@ -214,3 +215,13 @@ def test_a_segmentation_is_drawn_beside_the_truth(tmp_path, capsys):
     titles = [pane["title"] for pane in scene_in(tmp_path / "s.html")["panes"]]
     assert titles[1:] == ["truth", "prediction", "errors"]
     assert main([*words[:2], f"checkpoint={tmp_path / 'parts'}", "cloud=nothing.ply", f"out={tmp_path / 'x.png'}"]) == 2
+    capsys.readouterr()
+    others = ["inspect", "mode=segmentation", "data=hands", "data.size=10", f"checkpoint={tmp_path / 'parts'}"]
+    assert main([*others, f"out={tmp_path / 'x.png'}"]) == 2
+    assert "its points have the classes palm" in capsys.readouterr().err
+
+
+def test_labels_of_points_are_called_by_their_names(tmp_path):
+    assert main(["inspect", "data=hands", "data.size=10", f"out={tmp_path / 'h.html'}"]) == 0
+    names = scene_in(tmp_path / "h.html")["panes"][0]["points"][0]["colorings"][0]["names"]
+    assert set(names) <= {"unlabelled", *targets_of(Hands(size=2))["point_y"].names} and "palm" in names

@@ -1,28 +1,32 @@
 """``mode=segmentation``."""
 
+from collections.abc import Sequence
+
 import torch
 from torch_geometric.data import Data
 
 from geo3d.checkpoint.open import Checkpoint
-from geo3d.errors import CheckpointError
+from geo3d.errors import CheckpointError, ConfigError
 from geo3d.metrics import class_iou, confusion
 from geo3d.show.colorings import colorings_of
 from geo3d.show.scene import Scene, thinned
 from geo3d.show.scenes.cloud import MOST
 from geo3d.show.scenes.segmentation import segmentation_scene
-from geo3d.tasks.dense import Division, point_probabilities
+from geo3d.tasks.dense import Division, point_probabilities, restricted
 
 
 @torch.no_grad()
-def segmentation(opened: Checkpoint, cloud: Data, title: str) -> Scene:
+def segmentation(opened: Checkpoint, cloud: Data, title: str, classes: Sequence[str] = ()) -> Scene:
     """The scene of what a network says of each point, beside the truth if the cloud has labels.
 
     Args:
         opened: A checkpoint of ``geo3d finetune task=segment``.
         cloud: One cloud with z up; for a network of parts with its class in ``y``.
         title: Its name.
+        classes: Names of the classes of its points, if they are known.
 
     Raises:
+        ConfigError: If the cloud's classes are others than the network's.
         CheckpointError: If the checkpoint is of no segmentation, or the network needs the class of the object and the
             cloud has none.
     """
@@ -34,10 +38,17 @@ def segmentation(opened: Checkpoint, cloud: Data, title: str) -> Scene:
             f"{opened.folder}: the network labels the parts of one class of objects, and {title} does not say its "
             "class; take the cloud from a data set"
         )
+    if classes and list(classes) != names:
+        raise ConfigError(
+            f"{title}: its points have the classes {', '.join(classes)[:100]}, and the network knows "
+            f"{', '.join(names)[:100]}; give a network that was trained on such data"
+        )
     convention = opened.card.get("input", {})
     division = Division(convention.get("num_points"), 1, convention.get("block"))
     how, key = convention.get("normalize", "unit_sphere"), ("inspect", title)
     probabilities = point_probabilities(network, cloud, title, division, normalize=how, pose=None, key=key)
+    if opened.card.get("groups") and "y" in cloud:
+        probabilities = restricted(probabilities, opened.card["groups"][int(cloud.y)])
     predicted, truth = probabilities.argmax(1), cloud.get("point_y")
     iou = [] if truth is None else class_iou(confusion(predicted, truth, len(names))).tolist()
     kept = thinned(len(predicted), MOST)
