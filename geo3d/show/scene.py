@@ -143,17 +143,27 @@ def _only(coloring: Coloring, entries: Sequence[int]) -> Coloring:
     return coloring._replace(table=coloring.table[list(entries)], names=tuple(coloring.names[each] for each in entries))
 
 
+CAMERA_UPRIGHT = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
+"""Rotation from the axes of a depth camera (x right, y down, z forward) to axes with z up; the camera looks along y."""
+
+
 def camera_around(
-    pos: np.ndarray, azimuth: float = -55.0, elevation: float = 24.0, margin: float = 1.08, field: float = FIELD
+    pos: np.ndarray,
+    azimuth: float = -55.0,
+    elevation: float = 24.0,
+    margin: float = 1.08,
+    field: float = FIELD,
+    upright: np.ndarray | None = None,
 ) -> Camera:
     """The nearest camera that sees all points in a square picture.
 
     Args:
-        pos: (N, 3) points with z up; at least one.
+        pos: (N, 3) points; at least one.
         azimuth: From where in the plane the camera looks, in degrees from the x axis.
         elevation: How far above the plane it stands, in degrees, from -89 to 89.
         margin: The picture is this much larger than the points need.
         field: Angle of view in degrees.
+        upright: (3, 3) rotation to axes with z up, which the angles belong to; None for points with z up.
 
     Raises:
         CloudError: If there is no point, or one that is not finite.
@@ -166,16 +176,18 @@ def camera_around(
     pos = np.asarray(pos, dtype=np.float64)
     if not len(pos) or not np.isfinite(pos).all():
         raise CloudError(f"a picture needs at least one point, and finite coordinates; found {len(pos)} points")
+    turn = np.eye(3) if upright is None else upright
     target = (pos.min(0) + pos.max(0)) / 2
     a, e = np.radians((azimuth, elevation))
     back = np.array([np.cos(a) * np.cos(e), np.sin(a) * np.cos(e), np.sin(e)])
     right = np.array([-np.sin(a), np.cos(a), 0.0])
-    side, rise, toward = ((pos - target) @ np.stack([right, np.cross(back, right), back]).T).T
+    axes = np.stack([right, np.cross(back, right), back]) @ turn
+    side, rise, toward = ((pos - target) @ axes.T).T
     slope = np.tan(np.radians(field) / 2) / margin
     distance = float(np.max(np.maximum(np.abs(side), np.abs(rise)) / slope + toward))
     size = float(np.linalg.norm(pos - target, axis=1).max())
-    eye = target + back * max(distance, 1.01 * size, 1e-6 * (1 + np.abs(target).max()))
-    return Camera(tuple(eye.tolist()), tuple(target.tolist()), field=field)
+    eye = target + axes[2] * max(distance, 1.01 * size, 1e-6 * (1 + np.abs(target).max()))
+    return Camera(tuple(eye.tolist()), tuple(target.tolist()), tuple(turn[2].tolist()), field)
 
 
 def thinned(count: int, most: int, seed: int = 0) -> np.ndarray | None:

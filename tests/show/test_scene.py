@@ -5,7 +5,7 @@ import pytest
 from support.torus import pane, scene, torus
 
 from geo3d.errors import CloudError
-from geo3d.show.scene import Camera, Scene, camera_around, thinned
+from geo3d.show.scene import CAMERA_UPRIGHT, Camera, Scene, camera_around, thinned
 
 
 def test_the_camera_projects_as_a_pinhole():
@@ -52,3 +52,12 @@ def test_a_legend_is_listed_once_with_the_entries_that_occur():
     legends = Scene(both, camera_around(torus(10))).legends()
     assert [each.name for each in legends] == ["height", "quarter"]
     assert legends[1].names == ("north-west",) and legends[1].table.tolist() == [quarter.table[2].tolist()]
+
+
+def test_a_cloud_of_a_depth_camera_is_upright_and_seen_by_that_camera():
+    pos = torus(300).astype(float) * [0.1, 0.05, 0.1] + [0.02, 0.1, 0.7]
+    camera = camera_around(pos, -90.0, 0.0, upright=CAMERA_UPRIGHT)
+    seen = camera.seen(pos, 100, 100)
+    for axis, order in ((0, pos[:, 0]), (1, pos[:, 1])):  # x to the right, y downwards
+        assert np.corrcoef(seen[:, axis], order)[0, 1] > 0.99
+    assert np.corrcoef(seen[:, 2], pos[:, 2])[0, 1] > 0.999  # far is far

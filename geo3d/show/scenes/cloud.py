@@ -8,7 +8,7 @@ from torch_geometric.data import Data
 from geo3d.cloud import FIELDS
 from geo3d.geometry.statistics import Statistics, statistics_of
 from geo3d.show.colorings import colorings_of
-from geo3d.show.scene import Pane, Points, Scene, camera_around, thinned
+from geo3d.show.scene import CAMERA_UPRIGHT, Pane, Points, Scene, camera_around, thinned
 
 MOST = 400_000
 """Points that are drawn; more are not told apart in a picture."""
@@ -18,7 +18,7 @@ def cloud_scene(cloud: Data, title: str, names: Sequence[str] = (), most: int = 
     """A scene of one pane: the points, coloured in every way that the cloud offers, and its statistics.
 
     Args:
-        cloud: A record of one cloud with z up.
+        cloud: A record of one cloud with z up; with ``joints``, in a camera's axes.
         title: Above the pane.
         names: Of the classes of its points.
         most: Points that are drawn.
@@ -30,11 +30,13 @@ def cloud_scene(cloud: Data, title: str, names: Sequence[str] = (), most: int = 
     if kept is not None:
         pos = pos[kept]
         colorings = tuple(each._replace(values=each.values[kept]) for each in colorings)
-    notes = [*lines_of(figures), *_fields(cloud)]
+    notes = [*lines_of(figures), *_shifted(cloud), *_fields(cloud)]
     if kept is not None:
         notes.append(f"The picture shows {len(kept):,} of {figures.size:,} points, drawn at random.")
     pane = Pane(title, (Points(pos, colorings, numbers=kept),))
-    return Scene((pane,), camera_around(pos), notes=tuple(notes))
+    seen = "joints" in cloud  # hands are in the axes of the camera that saw them
+    camera = camera_around(pos, -90.0, 0.0, upright=CAMERA_UPRIGHT) if seen else camera_around(pos)
+    return Scene((pane,), camera, notes=tuple(notes))
 
 
 def lines_of(figures: Statistics) -> list[str]:
@@ -51,6 +53,14 @@ def lines_of(figures: Statistics) -> list[str]:
     guess = {"": "which axis is upright is not clear", "z": "z seems to be upright, as it should"}
     lines.append(guess.get(figures.up, f"{figures.up} seems to be upright, not z; the option up says which one is"))
     return lines
+
+
+def _shifted(cloud: Data) -> list[str]:
+    """A line for a cloud whose coordinates are not those of its file, which lie too far from the origin."""
+    if "frame" not in cloud or not bool(cloud.frame[:3, 3].any()):
+        return []
+    shift = ", ".join(f"{each:.10g}" for each in cloud.frame[:3, 3].tolist())
+    return [f"coordinates are shifted: the origin here is at ({shift}) in the file"]
 
 
 def _fields(cloud: Data) -> list[str]:

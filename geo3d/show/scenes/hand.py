@@ -5,10 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from geo3d.show.palette import distinct
-from geo3d.show.scene import Coloring, Lines, Pane, Points, Scene, camera_around
+from geo3d.show.scene import CAMERA_UPRIGHT, Coloring, Lines, Pane, Points, Scene, camera_around
 
-UPRIGHT = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
-"""From a camera's axes (x right, y down, z forward) to axes with z up: the camera looks along y."""
 ASIDE = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
 """A quarter turn about the up axis, to look from the side."""
 JOINT_SIZE, POINT_SIZE = 1.6, 0.7
@@ -38,7 +36,7 @@ def hand_scene(
     middle, names = pos.mean(0), [name.replace("_", " ") for name in names]
     skeletons = {"predicted": (predicted, PREDICTED)} | ({} if truth is None else {"true": (truth, TRUE)})
     panes = []
-    for name, turn in ((title, UPRIGHT), ("from the side", ASIDE @ UPRIGHT)):
+    for name, turn in ((title, CAMERA_UPRIGHT), ("from the side", ASIDE @ CAMERA_UPRIGHT)):
         points = [Points(((pos - middle) @ turn.T).astype(np.float32), colorings, POINT_SIZE)]
         lines = []
         for kind, (joints, color) in skeletons.items():
