@@ -42,7 +42,8 @@ def of_labels(name: str, labels: np.ndarray, names: Sequence[str] = ()) -> Color
     colors = distinct(COLORS)[order % COLORS]
     colors[order < 0] = UNKNOWN
     called = tuple(
-        "unlabelled" if each < 0 else names[each] if each < len(names) else f"{name} {each}" for each in order.tolist()
+        "unlabelled" if each < 0 else names[each].replace("_", " ") if each < len(names) else f"{name} {each}"
+        for each in order.tolist()
     )
     return Coloring(name, values.reshape(-1).astype(np.int64), colors, called)
 

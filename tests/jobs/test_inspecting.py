@@ -224,4 +224,5 @@ def test_a_segmentation_is_drawn_beside_the_truth(tmp_path, capsys):
 def test_labels_of_points_are_called_by_their_names(tmp_path):
     assert main(["inspect", "data=hands", "data.size=10", f"out={tmp_path / 'h.html'}"]) == 0
     names = scene_in(tmp_path / "h.html")["panes"][0]["points"][0]["colorings"][0]["names"]
-    assert set(names) <= {"unlabelled", *targets_of(Hands(size=2))["point_y"].names} and "palm" in names
+    known = [name.replace("_", " ") for name in targets_of(Hands(size=2))["point_y"].names]
+    assert set(names) <= {"unlabelled", *known} and "palm" in names

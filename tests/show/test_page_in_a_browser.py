@@ -109,3 +109,16 @@ def test_of_two_points_behind_each_other_the_nearer_one_is_named(window, tmp_pat
     left, top, side = window.run(RECTANGLES)[0]
     window.mouse({"type": "pointerMove", "x": round(left + side / 2), "y": round(top + side / 2), "duration": 0})
     assert window.run("return document.getElementById('label').textContent").startswith("point 1\n")
+
+
+def test_a_legend_lists_what_occurs_in_any_set_and_nothing_without_names(window, tmp_path):
+    table, names = np.array([[0, 0, 255], [255, 160, 0]], np.uint8), ("true", "predicted")
+    kinds = [Coloring("skeleton", np.full(3, kind), table, names) for kind in (1, 0)]
+    plain = Coloring("grey", np.zeros(3, int), np.array([[200, 200, 200]], np.uint8))
+    sets = tuple(Points(torus(3), (each,)) for each in (plain, *kinds))
+    window.open(write_page(scene(3)._replace(panes=(Pane("", sets),)), tmp_path / "p.html"))
+    assert window.run("return document.getElementById('legends').innerText").split() == [
+        "skeleton",
+        "true",
+        "predicted",
+    ]
