@@ -169,7 +169,7 @@ def explain(error: Exception, words: list[str]) -> int:
             text = text.strip().splitlines()[-1].partition(": ")[2]
         return say(text, 2)
     if disk_full(error):
-        return say(f"{full_place(error, out_of(words))}; free space, run again", 2)
+        return say(f"{full_place(error, given_out(words))}; free space, run again", 2)
     if isinstance(error, OSError) and error.errno in USERS_ERRNO and error.filename:
         return say(f"{error.filename}: {os.strerror(error.errno or 0).lower()}", 2)
     if no_memory(error):
@@ -198,7 +198,7 @@ def disk_full(error: BaseException | None) -> bool:
 
 
 def full_place(error: Exception, out: str | None) -> str:
-    """Which folder could not be written for lack of space, and whether an earlier checkpoint is intact.
+    """Which folder or file could not be written for lack of space, and whether an earlier checkpoint is intact.
 
     The message names a file's folder, because the file itself may have a temporary name that the user does not know.
     """
@@ -225,10 +225,15 @@ def keep(error: Exception, words: list[str]) -> str:
 
 def out_of(words: list[str]) -> str | None:
     """The run folder that ``out=DIR`` names; None without one, and for commands that are not jobs."""
-    if words[:1] and (words[0] in texts.TOOLS or words[0] in WRITE_A_FILE):
+    return None if words[:1] and words[0] in WRITE_A_FILE else given_out(words)
+
+
+def given_out(words: list[str]) -> str | None:
+    """What ``out=`` names, a folder or a file; None without one, and for commands that are not jobs."""
+    if words[:1] and words[0] in texts.TOOLS:
         return None
-    folder = next((word[4:] for word in reversed(words) if word.startswith("out=") and word[4:]), None)
-    return None if folder is None else os.path.expanduser(folder)
+    place = next((word[4:] for word in reversed(words) if word.startswith("out=") and word[4:]), None)
+    return None if place is None else os.path.expanduser(place)
 
 
 def say(text: str, status: int) -> int:

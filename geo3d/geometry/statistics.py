@@ -83,8 +83,8 @@ def _duplicates(pos: np.ndarray) -> int:
 
 def _scale(pos: np.ndarray) -> str:
     """What the size of a cloud suggests; a guess, said as one."""
-    middle, size = pos.mean(0), float(np.ptp(pos, axis=0).max())
-    radius = float(np.sqrt(np.square(pos - middle).sum(1).max()))
+    middle, size = pos.mean(0, dtype=np.float64), float(np.ptp(pos, axis=0).max())
+    radius = float(np.sqrt(np.square(pos - middle).sum(1).max()))  # in float64, whose squares do not overflow
     if size == 0:
         return "all points coincide"
     if abs(radius - 1) < 1e-3 and np.abs(middle).max() < 1e-3:

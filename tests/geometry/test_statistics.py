@@ -63,3 +63,8 @@ def test_the_size_suggests_a_unit(size, words):
     ball = cloud(500) - 0.5
     ball = np.concatenate([ball, -ball])
     assert "unit sphere" in statistics_of(ball / np.linalg.norm(ball, axis=1).max()).scale
+
+
+def test_huge_coordinates_do_not_overflow():
+    with np.errstate(all="raise"):
+        assert "not clear" in statistics_of(cloud(50) * np.float32(1e30)).scale

@@ -1,5 +1,6 @@
 """``geo3d inspect`` as a user runs it."""
 
+import errno
 import json
 import re
 
@@ -226,3 +227,14 @@ def test_labels_of_points_are_called_by_their_names(tmp_path):
     names = scene_in(tmp_path / "h.html")["panes"][0]["points"][0]["colorings"][0]["names"]
     known = [name.replace("_", " ") for name in targets_of(Hands(size=2))["point_y"].names]
     assert set(names) <= {"unlabelled", *known} and "palm" in names
+
+
+def test_a_full_disk_names_the_picture(file, tmp_path, capsys, monkeypatch):
+    def full(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("geo3d.io.files.synchronize", full)
+    out = tmp_path / "a.png"
+    assert main(["inspect", f"cloud={file}", f"out={out}"]) == 2
+    assert f"out={out}: could not be written, the disk is full; free space, run again" in capsys.readouterr().err
+    assert not out.exists()
