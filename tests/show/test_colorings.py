@@ -70,3 +70,8 @@ def test_labels_may_be_any_numbers():
     coloring = of_labels("instance", np.array([2**31, 5, 2**31]))
     assert coloring.names == ("instance 5", f"instance {2**31}") and coloring.values.tolist() == [1, 0, 1]
     assert coloring.table.shape == (2, 3)
+
+
+def test_a_label_has_the_colour_of_its_number():
+    np.testing.assert_array_equal(of_labels("label", np.arange(60)).rgb(), distinct(60))
+    assert of_labels("label", np.array([50])).rgb().tolist() == distinct(3)[2:].tolist()

@@ -56,6 +56,12 @@ def test_a_missing_package_and_a_missing_library_are_said(tmp_path, monkeypatch)
             check_open3d(visible=False)
 
 
+def test_a_window_that_never_opens_is_said(monkeypatch):
+    monkeypatch.setattr("geo3d.show.open3d_view.SECONDS", 0.001)
+    with pytest.raises(ConfigError, match="opened no window within 0.001 s; give out=NAME.png"):
+        check_open3d(visible=False)
+
+
 def test_what_is_known_of_a_point():
     drawn = pane(10)
     points = drawn.points[0]._replace(numbers=np.arange(10) * 7)

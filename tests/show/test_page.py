@@ -90,3 +90,10 @@ def test_more_than_256_classes_and_far_apart_numbers_are_kept(tmp_path):
     np.testing.assert_array_equal(array(content, "<u2", stored["colorings"][0]["start"], 300), values)
     assert stored["colorings"][0]["wide"] and stored["numbersWide"]
     np.testing.assert_array_equal(array(content, "<u4", stored["numbers"], 300).cumsum(), numbers)
+
+
+def test_a_small_set_of_points_stays_in_a_page_that_is_thinned(tmp_path):
+    white = [Coloring("colour", np.full((count, 3), 255, np.uint8)) for count in (700_000, 1)]
+    sets = tuple(Points(torus(len(each.values)), (each,)) for each in white)
+    described, _ = read(write_page(Scene((Pane("", sets),), camera_around(torus(9))), tmp_path / "p.html"))
+    assert [each["count"] for each in described["panes"][0]["points"]][1:] == [1]
