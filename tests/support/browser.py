@@ -76,7 +76,7 @@ def browser(folder: Path, width: int, height: int) -> Iterator[Browser]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     server = subprocess.Popen([driver, f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    root = f"{'http'}://127.0.0.1:{port}"
+    root = f"http://127.0.0.1:{port}"
     try:
         _wait(root)
         args = [*FLAGS, f"--window-size={width},{height}", f"--user-data-dir={folder / 'profile'}"]
