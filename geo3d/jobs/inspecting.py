@@ -4,15 +4,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from torch_geometric.data import Data
-
 from geo3d.checks import Length, Range, Seed, Up, checked
-from geo3d.data.targets import Classes, targets_of
 from geo3d.errors import ConfigError
 from geo3d.invariance.base import Invariance
-from geo3d.io.axes import z_up
-from geo3d.io.read import as_data, read_arrays
-from geo3d.seeds import generator
+from geo3d.jobs.inspected.source import Source, of_data, of_file
 from geo3d.show.page import write_page
 from geo3d.show.png import Painter, write_png
 from geo3d.show.scene import Scene
@@ -43,13 +38,8 @@ NEEDS = {
 """Options without which a mode cannot work."""
 GIVEN = {"checkpoint": "DIR", "other": "DIR", "invariance": "so3"}
 POINTS = 8192
-ON_FACES = 50_000
-"""Points that are drawn on the faces of a mesh."""
-Titled = tuple[Data, str, list[str], tuple[str, ...]]
-"""A cloud, its title, notes on how it was read, and the names of the classes of its points, if they are known."""
-
-Drawer = Callable[[list[tuple[Data, str]], tuple[str, ...]], Scene]
-"""Makes a scene from clouds with their titles, and the names of the classes of the first one's points."""
+Drawer = Callable[[list[Source]], Scene]
+"""Makes the scene of one cloud, or of several for ``features``."""
 
 
 @checked
@@ -116,19 +106,19 @@ def inspect(
     if data is None and (index or split != "test"):
         raise ConfigError("index and split: choose a cloud of a data set; with cloud=FILE leave them out")
     if data is not None and up != "z":
-        raise ConfigError(f"up={up}: is for a cloud's file; the clouds of a data set have z up; leave it out")
+        raise ConfigError(f"up={up}: is for a cloud's file; a data set says itself which way is up; leave it out")
     if renderer != "own" and (out is None or Path(out).suffix.lower() != ".png"):
         raise ConfigError(f"renderer={renderer}: is for PNG pictures; give out=NAME.png, or leave it out")
 
-    def read(place: str | int | Path) -> Titled:
+    def read(place: str | int | Path) -> Source:
         if data is not None and str(place).isdecimal():
-            return _of_data(data, split, int(str(place)))
-        return _of_file(Path(str(place)), up)
+            return of_data(data, split, int(str(place)))
+        return of_file(Path(str(place)), up)
 
     def scene_of(number: int) -> Scene:
-        clouds = [read(index + number if cloud is None else cloud), *map(read, beside)]
-        made = draw([(shown, title) for shown, title, _, _ in clouds], clouds[0][3])
-        return made._replace(notes=(*(note for _, _, notes, _ in clouds for note in notes), *made.notes))
+        sources = [read(index + number if cloud is None else cloud), *map(read, beside)]
+        made = draw(sources)
+        return made._replace(notes=(*(note for each in sources for note in each.notes), *made.notes))
 
     draw = _drawer(mode, given, points, seed)
     scene = scene_of(0)
@@ -142,16 +132,14 @@ def inspect(
     return {"mode": mode, "written": str(written)}
 
 
-def _drawer(
-    mode: str, given: dict[str, Any], points: int, seed: int
-) -> Callable[[list[tuple[Data, str]], tuple[str, ...]], Scene]:
-    """What makes the scene of this mode from clouds with their titles; checkpoints are opened once."""
+def _drawer(mode: str, given: dict[str, Any], points: int, seed: int) -> Drawer:
+    """What makes the scenes of a mode; checkpoints are opened once, and what a mode does not need is not imported."""
     if mode == "cloud":
-        return lambda clouds, names: cloud_scene(*clouds[0], names)
+        return lambda sources: cloud_scene(sources[0].cloud, sources[0].title, sources[0].classes)
     if mode == "views":
         from geo3d.jobs.inspected.views import views
 
-        return lambda clouds, _: views(given["invariance"], *clouds[0], points, seed)
+        return lambda sources: views(given["invariance"], sources[0], points, seed)
     from geo3d.checkpoint.open import open_checkpoint
 
     opened = open_checkpoint(given["checkpoint"])
@@ -159,23 +147,23 @@ def _drawer(
         from geo3d.jobs.inspected.features import features
 
         basis = None if given["basis"] is None else Path(given["basis"])
-        return lambda clouds, _: features(opened, clouds, points, given["point"], basis)
+        return lambda sources: features(opened, sources, points, given["point"], basis)
     if mode == "neighbors":
         from geo3d.jobs.inspected.neighbors import neighbors
 
-        return lambda clouds, _: neighbors(opened, *clouds[0], points, given["point"] or 0)
+        return lambda sources: neighbors(opened, sources[0], points, given["point"] or 0)
     if mode == "segmentation":
         from geo3d.jobs.inspected.segmentation import segmentation
 
-        return lambda clouds, names: segmentation(opened, *clouds[0], names)
+        return lambda sources: segmentation(opened, sources[0])
     if mode == "hand":
         from geo3d.jobs.inspected.hand import hand
 
-        return lambda clouds, _: hand(opened, *clouds[0])
+        return lambda sources: hand(opened, sources[0])
     from geo3d.jobs.inspected.compare import compare
 
     second = open_checkpoint(given["other"])
-    return lambda clouds, _: compare(opened, second, *clouds[0], points)
+    return lambda sources: compare(opened, second, sources[0], points)
 
 
 def _check_options(mode: str, given: dict[str, Any]) -> None:
@@ -228,27 +216,3 @@ def _open_window(scene: Scene, scene_of: Callable[[int], Scene], count: int) -> 
         return None if number is None else scene_of(number)
 
     show(scene, following)
-
-
-def _of_file(path: Path, up: str) -> Titled:
-    """The cloud in a file, its title, and notes; a mesh gives points on its faces."""
-    arrays = read_arrays(path)
-    faces = len(arrays.get("faces", ()))
-    if not faces:
-        return z_up(as_data(arrays, str(path)), up), path.name, [], ()
-    points = as_data(arrays, str(path), ON_FACES, generator("inspect", path.name))
-    note = f"{len(arrays['pos']):,} vertices and {faces:,} faces; {ON_FACES:,} points were drawn on the faces."
-    return z_up(points, up), path.name, [note], ()
-
-
-def _of_data(data: Any, split: str, index: int) -> Titled:
-    """A cloud of a data set, its title, and the names of the classes of its points."""
-    dataset = data.dataset(split)
-    if index >= len(dataset):
-        raise ConfigError(f"index={index}: the {split} split has {len(dataset):,} clouds; give a number below that")
-    cloud = dataset[index]
-    classes = list(dataset.classes)
-    name = f"{classes[int(cloud.y)].replace('_', ' ')}, " if "y" in cloud and classes else ""
-    of_points = targets_of(dataset).get("point_y")
-    names = of_points.names if isinstance(of_points, Classes) else ()
-    return cloud, f"{name}cloud {index} of the {split} split", [], tuple(names)

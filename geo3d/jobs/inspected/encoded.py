@@ -4,13 +4,14 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.data import Batch, Data
+from torch_geometric.data import Batch
 
 from geo3d.checkpoint.open import Checkpoint
 from geo3d.cloud import Layout, collate, fields, with_
 from geo3d.data.prepared import prepare
 from geo3d.errors import CloudError, ConfigError
 from geo3d.geometry.normalize import center_and_scale
+from geo3d.jobs.inspected.source import Source
 from geo3d.ops.search.three_nearest import interpolate, three_nearest
 from geo3d.seeds import generator
 from geo3d.show.scene import thinned
@@ -39,13 +40,12 @@ class Encoded(NamedTuple):
 
 
 @torch.no_grad()
-def encoded(opened: Checkpoint, cloud: Data, title: str, points: int, must: Tensor | None = None) -> Encoded:
+def encoded(opened: Checkpoint, source: Source, points: int, must: Tensor | None = None) -> Encoded:
     """The points of a cloud and their features; those that are not encoded are interpolated from the three nearest.
 
     Args:
         opened: The checkpoint with the encoder.
-        cloud: One cloud with z up.
-        title: Its name in messages.
+        source: One cloud.
         points: Most points that the encoder sees.
         must: Numbers of points that it must see.
 
@@ -53,7 +53,8 @@ def encoded(opened: Checkpoint, cloud: Data, title: str, points: int, must: Tens
         ConfigError: If the encoder reads fields that the cloud does not have, or gives features for fewer points.
         CloudError: If the features are not finite.
     """
-    seen = seen_by(opened, cloud, title, points, must)
+    cloud, title = source.cloud, source.title
+    seen = seen_by(opened, source, points, must)
     features = of_points(opened.encoder, seen.batch, title)
     center, scale = center_and_scale(cloud.pos, "unit_sphere")
     pos, count = (cloud.pos - center) / scale, len(cloud.pos)
@@ -68,9 +69,9 @@ def encoded(opened: Checkpoint, cloud: Data, title: str, points: int, must: Tens
     return Encoded(pos[rows], interpolate(features, index, weight), rows, tuple(notes))
 
 
-def seen_by(opened: Checkpoint, cloud: Data, title: str, points: int, must: Tensor | None = None) -> Seen:
+def seen_by(opened: Checkpoint, source: Source, points: int, must: Tensor | None = None) -> Seen:
     """A cloud as the encoder is to see it: a random subset of a large one, normalised as in training."""
-    count = len(cloud.pos)
+    cloud, count = source.cloud, len(source.cloud.pos)
     rows = torch.arange(count)
     if count > points:
         order = torch.randperm(count, generator=generator("inspect", "points", count))
@@ -78,7 +79,7 @@ def seen_by(opened: Checkpoint, cloud: Data, title: str, points: int, must: Tens
         rows = torch.cat([first, order[~torch.isin(order, first)]])[:points].sort().values
         cloud = with_(cloud, **{name: value[rows] for name, field, value in fields(cloud) if field.per == "point"})
     how = opened.card.get("input", {}).get("normalize", "unit_sphere")
-    return Seen(collate([prepare(cloud, title, None, how, generator("inspect"), None)]), rows)
+    return Seen(collate([prepare(cloud, source.title, None, how, generator("inspect"), None)]), rows)
 
 
 def of_points(encoder: nn.Module, batch: Batch, title: str) -> Tensor:

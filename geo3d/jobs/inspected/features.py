@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch_geometric.data import Data
 
 from geo3d.checkpoint.open import Checkpoint
 from geo3d.errors import ConfigError
 from geo3d.jobs.inspected.encoded import encoded
+from geo3d.jobs.inspected.source import Source
 from geo3d.show.pca import fitted, read_basis, write_basis
 from geo3d.show.scene import Scene
 from geo3d.show.scenes.features import Featured, feature_scene
@@ -17,7 +17,7 @@ from geo3d.show.scenes.features import Featured, feature_scene
 
 def features(
     opened: Checkpoint,
-    clouds: Sequence[tuple[Data, str]],
+    sources: Sequence[Source],
     points: int,
     point: int | None,
     basis: Path | None,
@@ -26,7 +26,7 @@ def features(
 
     Args:
         opened: The checkpoint with the encoder.
-        clouds: Each with its title.
+        sources: The clouds.
         points: Most points of a cloud that the encoder sees.
         point: Number of the chosen point in the first cloud.
         basis: A file with directions in the space of features; if it does not exist, it is written.
@@ -34,11 +34,11 @@ def features(
     Raises:
         ConfigError: If the first cloud has no point of that number, or the basis is of other features.
     """
-    must = None if point is None else chosen(clouds[0][0], clouds[0][1], point)
-    parts = [encoded(opened, cloud, title, points, must if i == 0 else None) for i, (cloud, title) in enumerate(clouds)]
+    must = None if point is None else chosen(sources[0], point)
+    parts = [encoded(opened, each, points, must if i == 0 else None) for i, each in enumerate(sources)]
     featured = [
-        Featured(title, each.pos.numpy(), each.features.numpy(), each.rows.numpy())
-        for (_, title), each in zip(clouds, parts, strict=True)
+        Featured(source.title, each.pos.numpy(), each.features.numpy(), each.rows.numpy())
+        for source, each in zip(sources, parts, strict=True)
     ]
     if basis is not None and basis.exists():
         colors = read_basis(basis)
@@ -51,12 +51,13 @@ def features(
     return scene._replace(notes=(*scene.notes, *(note for each in parts for note in each.notes)))
 
 
-def chosen(cloud: Data, title: str, point: int) -> torch.Tensor:
+def chosen(source: Source, point: int) -> torch.Tensor:
     """(1,) the number of the chosen point.
 
     Raises:
         ConfigError: If the cloud has no such point.
     """
-    if point >= len(cloud.pos):
-        raise ConfigError(f"point={point}: {title} has {len(cloud.pos):,} points; give a number below that")
+    count = len(source.cloud.pos)
+    if point >= count:
+        raise ConfigError(f"point={point}: {source.title} has {count:,} points; give a number below that")
     return torch.tensor([point])

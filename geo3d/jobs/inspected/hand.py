@@ -2,12 +2,12 @@
 
 import numpy as np
 import torch
-from torch_geometric.data import Data
 
 from geo3d.checkpoint.open import Checkpoint
 from geo3d.data.hands.skeleton import BONES, JOINTS, PARTS
 from geo3d.deploy.hand_tracker import hand_joints
 from geo3d.errors import CheckpointError, ConfigError
+from geo3d.jobs.inspected.source import Source
 from geo3d.pose_metrics import MILLIMETRES
 from geo3d.show.colorings import of_labels
 from geo3d.show.palette import UNKNOWN
@@ -16,18 +16,18 @@ from geo3d.show.scenes.hand import hand_scene
 
 
 @torch.no_grad()
-def hand(opened: Checkpoint, cloud: Data, title: str) -> Scene:
+def hand(opened: Checkpoint, source: Source) -> Scene:
     """The scene of the joints that a network finds in a cloud, beside the true ones if the cloud has them.
 
     Args:
         opened: A checkpoint of ``geo3d finetune task=hand_pose``.
-        cloud: A right hand alone, in metres in the camera's axes, x right, y down, z forward.
-        title: Its name.
+        source: A right hand alone, in metres in the camera's axes, x right, y down, z forward.
 
     Raises:
         CheckpointError: If the checkpoint finds no joints.
         ConfigError: If the cloud has another number of joints.
     """
+    cloud, title = source.cloud, source.title
     names = list(opened.card.get("joints") or ())
     if not names or opened.head is None:
         raise CheckpointError(f"{opened.folder}: expected a network of hand poses; train it with task=hand_pose")

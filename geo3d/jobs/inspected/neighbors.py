@@ -1,7 +1,6 @@
 """``mode=neighbors``."""
 
 import torch
-from torch_geometric.data import Data
 
 from geo3d.checkpoint.open import Checkpoint
 from geo3d.cloud import layout_of
@@ -9,6 +8,7 @@ from geo3d.encoders.inputs import encoder_inputs
 from geo3d.errors import ConfigError
 from geo3d.jobs.inspected.encoded import seen_by
 from geo3d.jobs.inspected.features import chosen
+from geo3d.jobs.inspected.source import Source
 from geo3d.nn.describe import graph_of
 from geo3d.nn.evaluate import Value, evaluate
 from geo3d.nn.graph import Op
@@ -17,20 +17,19 @@ from geo3d.show.scenes.neighbors import neighbor_scene
 
 
 @torch.no_grad()
-def neighbors(opened: Checkpoint, cloud: Data, title: str, points: int, point: int) -> Scene:
+def neighbors(opened: Checkpoint, source: Source, points: int, point: int) -> Scene:
     """The scene of the neighbours of a point in each layer that searches for them, as the encoder's graph says.
 
     Args:
         opened: The checkpoint with the encoder.
-        cloud: One cloud with z up.
-        title: Its name.
+        source: One cloud.
         points: Most points that the encoder sees.
         point: Number of the point.
 
     Raises:
         ConfigError: If the cloud has no such point, or no layer of the encoder searches for neighbours.
     """
-    batch, numbers = seen_by(opened, cloud, title, points, chosen(cloud, title, point))
+    batch, numbers = seen_by(opened, source, points, chosen(source, point))
     encoder = opened.encoder
     ops = graph_of(encoder, "mode=neighbors")
     searches = [op for op in ops if op.kind == "neighbors"]
@@ -44,7 +43,7 @@ def neighbors(opened: Checkpoint, cloud: Data, title: str, points: int, point: i
     row = int((numbers == point).nonzero()[0, 0])
     layers = {_named(op, place): values[op.path].x[row].numpy() for place, op in enumerate(searches, 1)}
     scene = neighbor_scene(batch.pos.numpy(), layers, row, numbers.numpy())
-    note = f"{title}: the encoder saw {len(numbers):,} of {len(cloud.pos):,} points."
+    note = f"{source.title}: the encoder saw {len(numbers):,} of {len(source.cloud.pos):,} points."
     return scene._replace(notes=(note, *scene.notes))
 
 

@@ -1,12 +1,11 @@
 """``mode=segmentation``."""
 
-from collections.abc import Sequence
-
 import torch
 from torch_geometric.data import Data
 
 from geo3d.checkpoint.open import Checkpoint
 from geo3d.errors import CheckpointError, ConfigError
+from geo3d.jobs.inspected.source import Source
 from geo3d.metrics import class_iou, confusion
 from geo3d.show.colorings import colorings_of
 from geo3d.show.scene import Scene, thinned
@@ -16,20 +15,19 @@ from geo3d.tasks.dense import Division, point_probabilities, restricted
 
 
 @torch.no_grad()
-def segmentation(opened: Checkpoint, cloud: Data, title: str, classes: Sequence[str] = ()) -> Scene:
+def segmentation(opened: Checkpoint, source: Source) -> Scene:
     """The scene of what a network says of each point, beside the truth if the cloud has labels.
 
     Args:
         opened: A checkpoint of ``geo3d finetune task=segment``.
-        cloud: One cloud with z up; for a network of parts with its class in ``y``.
-        title: Its name.
-        classes: Names of the classes of its points, if they are known.
+        source: One cloud; for a network of parts with its class in ``y``.
 
     Raises:
         ConfigError: If the cloud's classes are others than the network's.
         CheckpointError: If the checkpoint is of no segmentation, or the network needs the class of the object and the
             cloud has none.
     """
+    cloud, title, classes = source.cloud, source.title, source.classes
     network, names = opened.network, list(opened.card.get("classes") or ())
     if network is None or not names:
         raise CheckpointError(f"{opened.folder}: expected a segmentation network; train it with task=segment")

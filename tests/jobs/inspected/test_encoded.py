@@ -9,6 +9,7 @@ from geo3d.encoders import DGCNN
 from geo3d.geometry.normalize import unit_sphere
 from geo3d.jobs.inspected.encoded import encoded, seen_by
 from geo3d.jobs.inspected.neighbors import neighbors
+from geo3d.jobs.inspected.source import Source
 from geo3d.ops.search.knn import knn
 from geo3d.seeds import seeded
 
@@ -26,7 +27,7 @@ def cloud(count: int) -> Data:
 
 def test_small_clouds_have_the_features_of_the_encoder(tmp_path):
     network, source = opened(tmp_path), cloud(60)
-    result = encoded(network, source, "a", 100)
+    result = encoded(network, Source(source, "a"), 100)
     center, scale = unit_sphere(source.pos)
     with torch.no_grad():
         expected = network.encoder(collate([Data(pos=(source.pos - center) / scale)])).point
@@ -37,8 +38,8 @@ def test_small_clouds_have_the_features_of_the_encoder(tmp_path):
 
 def test_large_clouds_are_interpolated_from_what_the_encoder_saw(tmp_path):
     network, source = opened(tmp_path), cloud(200)
-    result = encoded(network, source, "a", 50, torch.tensor([199, 3]))
-    seen = seen_by(network, source, "a", 50, torch.tensor([199, 3]))
+    result = encoded(network, Source(source, "a"), 50, torch.tensor([199, 3]))
+    seen = seen_by(network, Source(source, "a"), 50, torch.tensor([199, 3]))
     assert len(seen.rows) == 50 and {3, 199} <= set(seen.rows.tolist()) and result.rows.tolist() == list(range(200))
     with torch.no_grad():
         own = network.encoder(seen.batch).point
@@ -55,7 +56,7 @@ def test_large_clouds_are_interpolated_from_what_the_encoder_saw(tmp_path):
 
 def test_neighbours_are_those_of_the_layers(tmp_path):
     network, source = opened(tmp_path), cloud(60)
-    scene = neighbors(network, source, "a", 100, 11)
+    scene = neighbors(network, Source(source, "a"), 100, 11)
     center, scale = unit_sphere(source.pos)
     pos, layout = (source.pos - center) / scale, Layout(torch.tensor([0, 60]), 60)
     with torch.no_grad():

@@ -10,6 +10,7 @@ from geo3d.encoders import DGCNN
 from geo3d.errors import CheckpointError
 from geo3d.heads import PointClassifier
 from geo3d.jobs.inspected.segmentation import segmentation
+from geo3d.jobs.inspected.source import Source
 from geo3d.seeds import seeded
 
 NAMES = ["seat", "back", "wing", "tail"]
@@ -32,7 +33,7 @@ def cloud(**fields) -> Data:
 @pytest.mark.parametrize("category", [0, 1])
 def test_only_parts_of_the_class_are_predicted(tmp_path, category):
     network = opened(tmp_path, categories=["chair", "plane"], groups=[[0, 1], [2, 3]])
-    scene = segmentation(network, cloud(y=torch.tensor([category])), "a", NAMES)
+    scene = segmentation(network, Source(cloud(y=torch.tensor([category])), "a", classes=tuple(NAMES)))
     predicted = scene.panes[2].points[0].colorings[0].values
     assert set(predicted.tolist()) <= {2 * category, 2 * category + 1}
 
@@ -40,4 +41,4 @@ def test_only_parts_of_the_class_are_predicted(tmp_path, category):
 def test_a_cloud_without_its_class_is_refused(tmp_path):
     network = opened(tmp_path, categories=["chair", "plane"], groups=[[0, 1], [2, 3]])
     with pytest.raises(CheckpointError, match="a does not say its class"):
-        segmentation(network, cloud(), "a")
+        segmentation(network, Source(cloud(), "a"))
